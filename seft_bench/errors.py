@@ -1,0 +1,49 @@
+"""What a user can put right, each with the exit status of the command line.
+
+A `SeftBenchError` is shown as one message without a traceback; everything else is a defect of ours and
+keeps its traceback. A message says what is wrong, what was looked at, what exists and what to run next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+EXIT_OK = 0
+EXIT_CRASH = 1
+EXIT_USAGE = 2
+EXIT_REGRESSED = 3
+EXIT_INCONCLUSIVE = 4
+EXIT_WITHHELD = 5
+EXIT_UNAVAILABLE = 6
+
+
+class SeftBenchError(Exception):
+    """Base of every error that the user can act on."""
+
+    exit_status = EXIT_USAGE
+
+
+class InputError(SeftBenchError):
+    """Wrong usage or input: a missing file, an unknown name, a broken row."""
+
+
+class WithheldError(SeftBenchError):
+    """Too few judgments to publish a figure, or two runs that cannot be compared."""
+
+    exit_status = EXIT_WITHHELD
+
+
+class JudgeUnavailableError(SeftBenchError):
+    """The budget is spent, or a judge cannot be reached. What was paid for is kept; the same command goes on."""
+
+    exit_status = EXIT_UNAVAILABLE
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> InputError:
+    """The error for a name that is not in a dict, naming the ones that are.
+
+    >>> str(unknown_name("suite", "mt", ["mtbench", "alpacaeval"]))
+    "unknown suite 'mt': known are alpacaeval, mtbench"
+    """
+    message = f"unknown {kind} {name!r}: known are {', '.join(sorted(known)) or 'none'}"
+    return InputError(f"{message}. {hint}" if hint else message)

@@ -1,0 +1,173 @@
+"""Reading and writing: atomic replace, append of whole lines, locks, hashes.
+
+Files of record are JSON Lines, written by append of whole lines or by atomic replace, so a killed process leaves
+a file that can be read: at worst the last line of an appended file is cut, and `read_log` leaves it out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from seft_bench.errors import InputError
+
+Row = dict[str, Any]
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Replace `path` in one step: a reader sees the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    payload = data.encode() if isinstance(data, str) else data
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp's 0600 would hide results from a team that shares the folder
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write pretty JSON with sorted keys, so that equal content gives equal bytes."""
+    write_atomic(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write all rows by atomic replace."""
+    write_atomic(path, "".join(json_line(row) for row in rows))
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Append whole lines in one write each call, first cutting off a half line that a killed process left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    payload = "".join(json_line(row) for row in rows).encode()
+    with open(path, "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        _drop_half_line(file)
+        file.write(payload)
+        file.flush()
+
+
+def _drop_half_line(file: Any) -> None:
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) == b"\n":
+        return
+    file.seek(0)
+    keep = file.read().rfind(b"\n") + 1
+    file.truncate(keep)
+    file.seek(0, os.SEEK_END)
+
+
+def read_text(path: Path, what: str = "file") -> str:
+    """Read a UTF-8 file; a missing or unreadable one is the user's error, named with `what` it should be."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{what} not found: {path}{_neighbours(path)}") from None
+    except IsADirectoryError:
+        raise InputError(f"{what} expected, but this is a folder: {path}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} is not UTF-8 text: {path} (byte {error.start})") from None
+    except PermissionError:
+        raise InputError(f"{what} cannot be read, permission denied: {path}") from None
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" (the folder {path.parent} does not exist either)"
+    names = sorted(child.name for child in path.parent.iterdir() if not child.name.startswith("."))
+    shown = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return f". In {path.parent}: {shown or 'nothing'}"
+
+
+def read_json(path: Path, what: str = "JSON file") -> Any:
+    try:
+        return json.loads(read_text(path, what))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{what} is not valid JSON: {path}, line {error.lineno}: {error.msg}") from None
+
+
+def read_jsonl(path: Path, what: str = "JSON Lines file", required: Iterable[str] = (), allow_empty: bool = False) -> list[Row]:
+    """Read every row, or name the first bad line.
+
+    Raises:
+        InputError: the file is missing or empty, a line is not a JSON object, or it lacks a `required` key.
+    """
+    rows: list[Row] = []
+    needed = tuple(required)
+    for number, line in enumerate(read_text(path, what).split("\n"), start=1):
+        if line.strip():
+            rows.append(_parse_row(line, path, number, needed, what))
+    if not rows and not allow_empty:
+        raise InputError(f"{what} has no rows: {path}")
+    return rows
+
+
+def _parse_row(line: str, path: Path, number: int, required: tuple[str, ...], what: str) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{what} {path}, line {number}: not valid JSON ({error.msg}): {line[:80]!r}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{what} {path}, line {number}: a JSON object is expected, this is {type(row).__name__}")
+    missing = [key for key in required if key not in row]
+    if missing:
+        raise InputError(f"{what} {path}, line {number}: key {', '.join(missing)} is missing; the row has {', '.join(sorted(row)) or 'no keys'}")
+    return row
+
+
+def read_log(path: Path) -> list[Row]:
+    """Rows of a file that we append to; absent means none yet, and a last line cut by a kill is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    complete = lines[:-1]  # what follows the last newline was never finished
+    return [_parse_row(line, path, number, (), "log") for number, line in enumerate(complete, start=1) if line.strip()]
+
+
+def sha256_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sha256_json(value: object) -> str:
+    """Hash of a JSON value, independent of key order and of white space."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_folder(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.json", "*.jinja", "*.model")) -> str:
+    """Fingerprint of a checkpoint folder: names and contents of its weights, configuration and tokenizer."""
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)} - {folder / "manifest.json"})
+    return sha256_json([(path.name, sha256_file(path)) for path in files])
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `path` (made when absent); the system frees it when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,211 @@
+"""The records that flow between stages: frozen, documented, the same words everywhere.
+
+`question_id` of AlpacaEval-like suites derives from the instruction (`instruction_id`), never from a position.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+Message = dict[str, str]
+"""One chat message: `{"role": "system" | "user" | "assistant", "content": text}`."""
+
+Status = Literal["ok", "parse_error", "api_error", "refused", "over_length"]
+STATUSES: tuple[Status, ...] = ("ok", "parse_error", "api_error", "refused", "over_length")
+
+MINIMUM_COVERAGE = 0.98
+"""Share of questions that must be scored before a figure may be published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of a suite.
+
+    Attributes:
+        suite: name of the suite.
+        id: key of the question; `instruction_id(turns[0])` in AlpacaEval-like suites.
+        category: name of the category ("math"), "" where the suite has none.
+        turns: the user's turns, in order.
+        reference: reference answers: one a turn for graded suites (may be empty), for pairwise suites the
+            one answer that the model's answer is compared with.
+        metadata: suite's own extras ("dataset", "annotated").
+    """
+
+    suite: str
+    id: str
+    category: str
+    turns: tuple[str, ...]
+    reference: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's answer to every turn of one question.
+
+    Attributes:
+        turns: answer texts, one a turn.
+        messages: the messages as really sent for the last turn (so all turns but the last answer are in it).
+        finish_reasons: "stop" or "length", one a turn ("" where unknown).
+        prompt_tokens, completion_tokens: one a turn (empty where unknown).
+        decoding: name of the decoding ("sampled", "greedy", "official", "given").
+        decoding_hash: hash of the decoding's settings.
+    """
+
+    suite: str
+    question_id: str
+    model_id: str
+    turns: tuple[str, ...]
+    messages: tuple[Message, ...] = ()
+    finish_reasons: tuple[str, ...] = ()
+    prompt_tokens: tuple[int, ...] = ()
+    completion_tokens: tuple[int, ...] = ()
+    decoding: str = "given"
+    decoding_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeRequest:
+    """What a judge is asked; it never says which model or method wrote an answer.
+
+    Attributes:
+        kind: "grade" (one answer, 1-10) or "preference" (two answers, in [1, 2]; 2: the candidate wins).
+        turn: the turn to judge, from 1; a preference judges the whole answer and has turn 1.
+        candidate: the answer texts to judge, one a turn up to `turn`.
+        baseline: the answer texts to compare with (preferences only).
+        candidate_first: order in which a preference judge is shown the two.
+    """
+
+    kind: Literal["grade", "preference"]
+    question: Question
+    turn: int
+    candidate: tuple[str, ...]
+    baseline: tuple[str, ...] = ()
+    candidate_first: bool = False
+
+    @property
+    def key(self) -> str:
+        """Key within one model's judgments."""
+        order = "candidate-first" if self.candidate_first else "candidate-second"
+        return f"{self.question.id}/{self.turn}/{self.kind}" + (f"/{order}" if self.kind == "preference" else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgment:
+    """One verdict. `score` and `preference` are None unless `status` is "ok".
+
+    Attributes:
+        key: `JudgeRequest.key`.
+        answer_hash: hash of the texts that were judged: a changed answer is judged again.
+        judge_id: name of the judge and hash of its settings.
+        requested_model, returned_model: as sent, and as the server said.
+        prompt_hash: hash of the rendered prompt ("" for judges without one).
+        order: "single", "candidate_first" or "candidate_second".
+        score: grade 1-10. preference: in [1, 2], 2 means that the candidate wins.
+        raw: the judge's reply. details: parts of the verdict ({"content": 0.5, ...}, log-probabilities).
+        price_usd: None where unknown, never invented.
+    """
+
+    suite: str
+    question_id: str
+    model_id: str
+    turn: int
+    key: str
+    answer_hash: str
+    judge_id: str
+    requested_model: str
+    returned_model: str
+    prompt_hash: str
+    order: str
+    status: Status
+    score: float | None = None
+    preference: float | None = None
+    raw: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_seconds: float | None = None
+    price_usd: float | None = None
+    judged_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Figures of one model on one suite.
+
+    Attributes:
+        metrics: flat, named as in the suite's documentation; intervals stand beside their figure
+            ("lc_low", "lc_high"); None where a figure cannot be given.
+        notes: how figures were made, and anything a reader must know, one sentence each.
+        n, n_scored, n_unscored: judgments expected, with status ok, and the rest.
+        withheld: coverage is under 98 %, so the figures are shown but must not be ranked.
+        per_question: question id -> the figure that enters the mean (for paired comparison).
+    """
+
+    suite: str
+    model: str
+    metrics: Mapping[str, Any]
+    n: int
+    n_scored: int
+    n_unscored: int
+    coverage: float
+    withheld: bool
+    judge_id: str = ""
+    decoding: str = "given"
+    notes: tuple[str, ...] = ()
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    per_question: Mapping[str, float] = field(default_factory=dict)
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """How something was made. Times are ISO 8601 in UTC; `parents` maps a role to the fingerprint of an input."""
+
+    command: str
+    config: Mapping[str, Any]
+    config_hash: str
+    git_commit: str
+    git_dirty: bool | None
+    packages: Mapping[str, str]
+    data_hashes: Mapping[str, str]
+    seed: int
+    hardware: Mapping[str, Any]
+    started_at: str
+    ended_at: str
+    parents: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+RecordT = TypeVar("RecordT")
+
+
+def to_row(record: Any) -> dict[str, Any]:
+    """A record as a JSON-ready dict."""
+    return dataclasses.asdict(record)
+
+
+def from_row(kind: type[RecordT], row: Mapping[str, Any]) -> RecordT:
+    """The record of a dict: unknown keys are dropped (newer files stay readable), lists become tuples."""
+    names = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in names}
+    return kind(**values)
+
+
+def instruction_id(instruction: str) -> str:
+    """Key of a question by its text: the first 16 hex digits of its SHA-256."""
+    return hashlib.sha256(instruction.encode()).hexdigest()[:16]
+
+
+def text_hash(*texts: str) -> str:
+    """Hash of several texts, in order, unambiguous about where one ends."""
+    digest = hashlib.sha256()
+    for text in texts:
+        data = text.encode()
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()[:16]
