@@ -93,6 +93,11 @@ class JudgeRequest:
         order = "candidate-first" if self.candidate_first else "candidate-second"
         return f"{self.question.id}/{self.turn}/{self.kind}" + (f"/{order}" if self.kind == "preference" else "")
 
+    @property
+    def answer_hash(self) -> str:
+        """Hash of every answer text that is judged: the candidate's turns, then the baseline's."""
+        return text_hash(*self.candidate, *self.baseline)
+
 
 @dataclass(frozen=True, slots=True)
 class Judgment:
@@ -144,6 +149,10 @@ class Result:
         n, n_scored, n_unscored: judgments expected, with status ok, and the rest.
         withheld: coverage is under 98 %, so the figures are shown but must not be ranked.
         per_question: question id -> the figure that enters the mean (for paired comparison).
+        parts: part of a verdict ("content") -> question id -> its mean over the question's judgments; empty where the judge
+            reports no parts.
+        run: the training run behind a checkpoint: row, label, role, method, seed, step, final (is it the run's last
+            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other models.
     """
 
     suite: str
@@ -159,6 +168,8 @@ class Result:
     notes: tuple[str, ...] = ()
     statuses: Mapping[str, int] = field(default_factory=dict)
     per_question: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -179,6 +190,26 @@ class Manifest:
     ended_at: str
     parents: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+StageKind = Literal["train", "sample", "score", "revise"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One step of a method. A method is a list of them; they meet at files.
+
+    Attributes:
+        name: unique within the method.
+        kind: "train" makes a checkpoint, "sample" drafts, "score" labels or thresholds, "revise" improved answers.
+        inputs: role -> where it comes from: "base", "data:NAME" (a data set) or "stage:NAME" (an earlier stage).
+        settings: everything else that decides the outcome.
+    """
+
+    name: str
+    kind: StageKind
+    inputs: Mapping[str, str]
+    settings: Mapping[str, Any]
 
 
 RecordT = TypeVar("RecordT")

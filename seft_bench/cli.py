@@ -1,0 +1,345 @@
+"""The command line: parse, call one function, print. Data on stdout, notes on stderr.
+
+Nothing heavy is imported at module level, so `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from seft_bench import __version__
+from seft_bench.errors import EXIT_CRASH, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError
+
+app = typer.Typer(
+    name="seft-bench",
+    help="Train alignment methods, judge every checkpoint with AlpacaEval 2.0 and MT-Bench, publish figures one can trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # keys may live in locals; ours are shown by main()
+    add_completion=False,
+)
+judges_app = typer.Typer(help="Judges that ship, and what they are.", no_args_is_help=True)
+suites_app = typer.Typer(help="Suites that ship, and what they ask.", no_args_is_help=True)
+methods_app = typer.Typer(help="Methods, their stages and settings.", no_args_is_help=True)
+data_app = typer.Typer(help="Data of the official suites, and the tinyworld's data sets.", no_args_is_help=True)
+app.add_typer(judges_app, name="judges")
+app.add_typer(suites_app, name="suites")
+app.add_typer(methods_app, name="methods")
+app.add_typer(data_app, name="data")
+
+RUNS, RESULTS = Path("runs"), Path("results")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"seft-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False) -> None:
+    """Options of the whole program."""
+
+
+@app.command()
+def demo(
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for runs and results.")] = RUNS / "demo",
+    workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: the matrix's.")] = None,
+) -> None:
+    """Train SEFT and its baselines on the tinyworld, judge every checkpoint, print the leaderboard. Needs no GPU, key or network."""
+    _bench("tinyworld", out, out / "results", workers, list(range(seed, seed + seeds)))
+
+
+@app.command()
+def bench(
+    matrix: Annotated[str, typer.Argument(help="A shipped matrix (tinyworld) or a YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for runs; default: runs/<matrix>.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder for tables; default: <out>/results.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the matrix's, as in 0,1,2.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: the matrix's.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what is there already; run nothing.")] = False,
+) -> None:
+    """Train and evaluate every cell of a matrix: methods x seeds x checkpoints x suites. Run again, it does what is missing."""
+    chosen = _seeds(seeds)
+    folder = out or RUNS / Path(matrix).stem
+    if dry_run:
+        _show_plan(matrix, folder, chosen)
+        return
+    _bench(matrix, folder, results or folder / "results", workers, chosen)
+
+
+def _seeds(text: str | None) -> list[int] | None:
+    if text is None:
+        return None
+    try:
+        return list(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise InputError(f"--seeds takes whole numbers separated by commas, as in 0,1,2; got {text!r}") from None
+
+
+def _matrix(name: str, seeds: list[int] | None) -> Any:
+    from seft_bench.config import load_matrix
+
+    loaded = load_matrix(name)
+    return loaded.model_copy(update={"seeds": seeds}) if seeds else loaded
+
+
+def _show_plan(name: str, out: Path, seeds: list[int] | None) -> None:
+    from seft_bench import matrix as matrices
+
+    matrix = _matrix(name, seeds)
+    matrices.check(matrix)
+    for cell in matrices.cells(matrix):
+        print(f"{cell.name}\t{cell.row.method}\t{'finished' if matrices.is_finished(matrix, cell, out) else 'to run'}")
+
+
+def _bench(name: str, out: Path, results: Path, workers: int | None, seeds: list[int] | None) -> None:
+    from seft_bench.bench import bench as run_bench
+    from seft_bench.console import note
+
+    done = run_bench(_matrix(name, seeds), out, results, workers)
+    print(done.table)
+    for sentence in done.findings:
+        print(f"- {sentence}")
+    for path in done.written:
+        note(f"written: {path}")
+    if not done.ran and not done.failures:
+        note("nothing to do: every cell is finished. The table above is from the results at hand.")
+    for failure in done.failures:
+        note(f"FAILED {failure.cell}: {failure.message}")
+    if done.failures:
+        note("the other cells are finished; the same command runs the failed ones again")
+        raise typer.Exit(EXIT_CRASH)
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A shipped recipe, a YAML file, or key=value overrides of the default recipe.")] = "tiny-seft",
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, also settings.KEY=value.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name>.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's folder and start again.")] = False,
+    checkpoints: Annotated[int, typer.Option(min=1, help="Saved checkpoints of each policy stage.")] = 2,
+) -> None:
+    """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so."""
+    from seft_bench import pipeline
+    from seft_bench.console import note, steps_shown
+    from seft_bench.recipes import load_recipe
+
+    chosen = load_recipe(recipe, overrides or [])
+    folder = out or RUNS / chosen.name
+    if fresh:
+        pipeline.forget_run(folder)
+    judge = "rubric" if chosen.data == "tinyworld" and chosen.method != "pretrain" else None
+    with steps_shown() as progress:
+        run = pipeline.train(chosen, folder, checkpoints=checkpoints, diagnostics_judge=judge, progress=progress)
+    for checkpoint in run.checkpoints:
+        print(checkpoint)
+    cost = run.manifest["cost"]
+    note(f"{chosen.name}: {cost['policy_steps']} policy steps, {cost['tokens_trained']} tokens trained, {cost['cpu_seconds']:.0f} CPU seconds")
+    note(f"evaluate it: seft-bench eval {folder} --suite tiny-mtbench --suite tiny-alpacaeval")
+
+
+@app.command("eval")
+def evaluate(
+    models: Annotated[list[str] | None, typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, or file of answers.", show_default="every run under runs/")] = None,
+    suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite; may be repeated.", show_default="tiny-mtbench")] = None,
+    judge: Annotated[str | None, typer.Option(help="Judge's name or YAML file; default: the suite's.")] = None,
+    stage: Annotated[list[str] | None, typer.Option("--stage", help="Only this step: answer, judge or score; may be repeated.", show_default="all")] = None,
+    server: Annotated[str | None, typer.Option(help="OpenAI-compatible server that serves MODEL, as in http://127.0.0.1:8000/v1.")] = None,
+    server_key_env: Annotated[str | None, typer.Option(help="NAME of the variable with the server's key.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sampled answers.")] = 0,
+    results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
+    as_json: JsonOption = False,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model. Dangerous.")] = False,
+) -> None:
+    """Answer, judge and score: every checkpoint, on every suite asked for. Finished work is never paid for twice."""
+    from seft_bench import evaluation
+    from seft_bench.console import steps_shown
+
+    store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
+    plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, store, server, server_key_env, trust_remote_code)
+    with steps_shown() as progress:
+        scored = evaluation.run(plan, RUNS, results, store, seed, progress)
+    _show_results(scored, as_json)
+
+
+def _show_results(scored: list[Any], as_json: bool) -> None:
+    """Figures on stdout; exit status 5 when one had to be withheld."""
+    from seft_bench import leaderboard
+    from seft_bench.report.render import to_terminal
+    from seft_bench.scoring import result_row
+
+    if as_json:
+        print(json.dumps([result_row(result) for result in scored], indent=1))
+    elif scored:
+        print(to_terminal(leaderboard.plain_tables(scored)))
+    if any(result.withheld for result in scored):
+        from seft_bench.console import note
+
+        for result in scored:
+            if result.withheld:
+                note(f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored; at least 98 % are needed. Run the same command again to judge the rest.")
+        raise typer.Exit(EXIT_WITHHELD)
+
+
+@app.command()
+def score(
+    suite: Annotated[str, typer.Option(help="Suite that the judgments belong to.")],
+    judgments: Annotated[Path, typer.Option(help="Judgments: ours, alpaca_eval's annotations.json, or FastChat's gpt-4_single JSONL.")],
+    answers: Annotated[Path | None, typer.Option(help="Answers: ours, alpaca_eval's model_outputs.json, or FastChat's model_answer JSONL.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="Answers of another baseline.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Figures from ready files; neither model nor judge is called."""
+    from seft_bench.scoring import score_files
+
+    _show_results(score_files(suite, answers, judgments, reference), as_json)
+
+
+@app.command("leaderboard")
+def show_leaderboard(
+    matrix: Annotated[str | None, typer.Argument(help="A matrix: its paper table, seeds aggregated. Default: one row a model.")] = None,
+    results: Annotated[Path, typer.Option(help="Folder of results.")] = RESULTS,
+    style: Annotated[str, typer.Option("--format", help="md, csv, latex, html or json.")] = "md",
+) -> None:
+    """Print the leaderboard of the results at hand."""
+    from seft_bench.evaluation import leaderboard_text
+
+    print(leaderboard_text(results, matrix, style))
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """What this machine has: packages, GPU, data, keys (their names only)."""
+    from seft_bench.doctor import examine, report
+
+    found = examine()
+    print(json.dumps(found, indent=1) if as_json else report(found))
+
+
+@judges_app.command("list")
+def judges_list() -> None:
+    """Names of the shipped judges, one a line, with what they are."""
+    from seft_bench.config import load_judge, shipped
+
+    for name in shipped("judges"):
+        print(f"{name}\t{load_judge(name).description}")
+
+
+@judges_app.command("show")
+def judges_show(name: str) -> None:
+    """A judge's settings as JSON."""
+    from seft_bench.config import load_judge
+
+    print(load_judge(name).model_dump_json(indent=1))
+
+
+@suites_app.command("list")
+def suites_list() -> None:
+    """Names of the shipped suites, one a line, with what they ask."""
+    from seft_bench.config import load_suite, shipped
+
+    for name in shipped("suites"):
+        print(f"{name}\t{load_suite(name).description}")
+
+
+@suites_app.command("show")
+def suites_show(name: str) -> None:
+    """A suite's settings as JSON."""
+    from seft_bench.config import load_suite
+
+    print(load_suite(name).model_dump_json(indent=1))
+
+
+@methods_app.command("list")
+def methods_list() -> None:
+    """Names of the methods, one a line, with what they do."""
+    from seft_bench.stages import training
+
+    for name, method in training("methods").METHODS.items():
+        print(f"{name}\t{method.summary}")
+
+
+@methods_app.command("show")
+def methods_show(name: str) -> None:
+    """A method's stages and default settings as JSON."""
+    from seft_bench.stages import training
+
+    methods = training("methods")
+    method = methods.find_method(name)
+    stages = [{"name": stage.name, "kind": stage.kind, "inputs": dict(stage.inputs)} for stage in methods.build_stages(name, {}, 1)]
+    print(json.dumps({"method": name, "summary": method.summary, "data": method.data, "stages": stages, "settings": method.settings().model_dump()}, indent=1))
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Files of the official suites: state, name and where each lies."""
+    from seft_bench.data import data_status
+
+    for row in data_status():
+        print(f"{row.state}\t{row.name}\t{row.path or row.origin}")
+
+
+@data_app.command("verify")
+def data_verify() -> None:
+    """Check the official files against their pinned contents; exit status 2 when one is missing or differs."""
+    from seft_bench.data import data_status
+
+    rows = data_status()
+    for row in rows:
+        print(f"{row.state}\t{row.name}\t{row.sha256 or '-'}")
+    if problems := [row.message for row in rows if row.state != "ok"]:
+        raise InputError("\n".join(problems))
+
+
+@data_app.command("make")
+def data_make(
+    out: Annotated[Path, typer.Option(help="Folder to write the data sets into.")],
+    seed: Annotated[int, typer.Option(help="Seed of the data sets.")] = 0,
+) -> None:
+    """Write the tinyworld's data sets as JSON Lines: sft, preferences, calibration, prompts, pretrain."""
+    from seft_bench.datasets import open_data
+
+    print(open_data("tinyworld", seed, out, ["sft", "preferences", "calibration", "prompts", "pretrain"]))
+
+
+def main() -> None:
+    """Run the program: an error that the user can act on is one message without a traceback."""
+    from seft_bench.console import note
+
+    status: Any = EXIT_OK
+    try:
+        status = app(standalone_mode=False)
+    except SeftBenchError as error:
+        note(f"error: {error}")
+        status = error.exit_status
+    except KeyboardInterrupt:
+        note("stopped; what was finished is kept, and the same command goes on")
+        status = 130
+    except typer.Exit as leave:
+        status = leave.exit_code
+    except Exception as error:
+        status = _usage_error(error)
+    sys.exit(status if isinstance(status, int) else EXIT_OK)
+
+
+def _usage_error(error: Exception) -> int:
+    """Wrong usage is click's to show; everything else is a defect of ours and keeps its traceback."""
+    show = getattr(error, "show", None)
+    if show is None or not hasattr(error, "exit_code"):
+        raise error
+    show()
+    return int(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""What people see while they wait: notes and progress bars, on stderr. stdout is the data."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SAFE_CONTROLS = "\n\t"
+
+
+def plain(text: str) -> str:
+    """Text without terminal escapes and other control characters: model output and file names are not ours."""
+    return "".join(character if character.isprintable() or character in SAFE_CONTROLS else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def note(text: str) -> None:
+    """One line for the user, on stderr."""
+    print(plain(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def steps_shown() -> Iterator[Callable[[str, int, int], None]]:
+    """Progress of one thing after another: a bar on a terminal, a line for each finished thing elsewhere."""
+    if not sys.stderr.isatty():
+        yield _line_when_done
+        return
+    with _bars() as bars:
+        yield _Bars(bars).show
+
+
+def _line_when_done(what: str, done: int, total: int) -> None:
+    if done == total:
+        note(f"  {what}: {done} done")
+
+
+class _Bars:
+    """One bar for each thing that is under way; it disappears when the thing is done."""
+
+    def __init__(self, bars: Any) -> None:
+        self._bars = bars
+        self._tasks: dict[str, Any] = {}
+
+    def show(self, what: str, done: int, total: int, key: str = "") -> None:
+        key = key or what
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(plain(what), total=total)
+        self._bars.update(self._tasks[key], description=plain(what), completed=done, total=total)
+        if done >= total and key == what:
+            self._bars.remove_task(self._tasks.pop(key))
+
+    def drop(self, key: str) -> None:
+        if key in self._tasks:
+            self._bars.remove_task(self._tasks.pop(key))
+
+
+def _bars() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+class CellProgress:
+    """Progress of a matrix: a bar over all cells, and one for each cell that is running."""
+
+    def __init__(self, bars: Any | None, total: int) -> None:
+        self._bars, self._total, self._done = bars, total, 0
+
+    def handle(self, event: dict[str, Any]) -> None:
+        """Show one event of `matrix.run_cells`."""
+        if event["event"] == "progress":
+            if self._bars:
+                self._bars.show(f"{event['cell']}: {event['what']}", event["done"], event["total"], key=event["cell"])
+            return
+        self._done += 1
+        if self._bars:
+            self._bars.drop(event["cell"])
+            self._bars.show("cells", self._done, self._total, key="cells")
+        outcome = "done" if event["event"] == "done" else f"FAILED: {event['message'].strip().splitlines()[-1]}"
+        note(f"[{self._done}/{self._total}] {event['cell']} {outcome}")
+
+
+@contextmanager
+def cells_shown(total: int) -> Iterator[CellProgress]:
+    if not sys.stderr.isatty():
+        yield CellProgress(None, total)
+        return
+    with _bars() as bars:
+        yield CellProgress(_Bars(bars), total)

@@ -1,0 +1,100 @@
+"""What revising did to the drafts, by the grades of a judge: gain, and harm to drafts that were good.
+
+For reading only: no stage learns from these grades.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from seft_bench.files import Row, write_jsonl
+from seft_bench.records import JudgeRequest, Judgment, Message, Question
+
+GOOD_GRADE = 9.0
+"""A draft with at least this grade is good: revising it can only do harm."""
+
+PARTS = ("content", "format", "style", "concision")
+
+
+def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: Path) -> Row:
+    """Grade every draft and what became of it, save both, and sum up.
+
+    Args:
+        rows: `{"prompt", "draft", "answer", "kept", "statistic", "annotated"}`; "annotated" may be absent.
+    """
+    drafts = _grades([(row["prompt"], row["draft"]) for row in rows], judge_name)
+    answers = _grades([(row["prompt"], row["answer"]) for row in rows], judge_name)
+    graded = [
+        {"annotated": row.get("annotated"), "kept": row["kept"], "statistic": row["statistic"], "before": before.score, "after": after.score}
+        for row, before, after in zip(rows, drafts, answers, strict=True)
+        if before.score is not None and after.score is not None
+    ]
+    write_jsonl(folder / "revision_grades.jsonl", graded)
+    groups: dict[str, Callable[[Row], bool]] = {
+        "all": lambda row: True,
+        "annotated": lambda row: row["annotated"] is True,
+        "unannotated": lambda row: row["annotated"] is False,
+    }
+    summary: Row = {name: gain_and_harm([row for row in graded if belongs(row)]) for name, belongs in groups.items()}
+    return {"graded": len(graded), "judge": judge_name, "good_grade": GOOD_GRADE, "grades": summary, "parts": _part_gains(drafts, answers)}
+
+
+def _grades(pairs: Sequence[tuple[Sequence[Message], str]], judge_name: str) -> list[Judgment]:
+    """One judgment a pair, in order. The judge sees the conversation and the answer, nothing else."""
+    from seft_bench.config import load_judge
+    from seft_bench.judges import open_judge
+
+    requests = [_request(index, prompt, answer) for index, (prompt, answer) in enumerate(pairs)]
+    found: dict[str, Judgment] = {}
+    open_judge(load_judge(judge_name), None).judge(requests, "", lambda judgment: found.update({judgment.question_id: judgment}))
+    return [found[request.question.id] for request in requests]
+
+
+def _request(index: int, prompt: Sequence[Message], answer: str) -> JudgeRequest:
+    turns = tuple(message["content"] for message in prompt if message["role"] == "user")
+    earlier = tuple(message["content"] for message in prompt if message["role"] == "assistant")
+    question = Question("diagnostics", f"{index:06d}", "", turns)
+    return JudgeRequest("grade", question, len(turns), (*earlier, answer))
+
+
+def gain_and_harm(rows: Sequence[Mapping[str, Any]]) -> Row:
+    """Mean gain over all drafts; over good drafts the share that got worse and their mean loss, each with its count.
+
+    `decision_auc` is the probability that a good draft's statistic exceeds another's; None where no statistic decided.
+    """
+    good = [row for row in rows if row["before"] >= GOOD_GRADE]
+    losses = [max(0.0, row["before"] - row["after"]) for row in good]
+    return {
+        "drafts": len(rows),
+        "before": _mean([row["before"] for row in rows]),
+        "after": _mean([row["after"] for row in rows]),
+        "gain": _mean([row["after"] - row["before"] for row in rows]),
+        "good_drafts": len(good),
+        "harmed_share": _mean([float(loss > 0) for loss in losses]),
+        "harm": _mean(losses),
+        "kept_good_share": _mean([float(row["kept"]) for row in good]),
+        "decision_auc": _auc(rows),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(fmean(values), 4) if values else None
+
+
+def _auc(rows: Sequence[Mapping[str, Any]]) -> float | None:
+    from seft_bench.stages import training
+
+    decided = [row for row in rows if row["statistic"] is not None]
+    good = [row["statistic"] for row in decided if row["before"] >= GOOD_GRADE]
+    other = [row["statistic"] for row in decided if row["before"] < GOOD_GRADE]
+    value: float | None = training("reviser").auc(good, other)
+    return None if value is None else round(value, 4)
+
+
+def _part_gains(before: Sequence[Judgment], after: Sequence[Judgment]) -> Row:
+    """Mean gain of each part that the judge reports."""
+    both = [(old.details, new.details) for old, new in zip(before, after, strict=True) if old.status == new.status == "ok"]
+    return {part: _mean([new[part] - old[part] for old, new in both]) for part in PARTS if both and all(part in old and part in new for old, new in both)}

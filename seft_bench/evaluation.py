@@ -1,0 +1,197 @@
+"""`seft-bench eval` and `leaderboard`: find what to evaluate, check everything first, then walk the pipeline for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seft_bench import pipeline
+from seft_bench.errors import InputError, unknown_name
+from seft_bench.files import read_json, sha256_file, write_atomic
+from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
+from seft_bench.records import Result
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one command evaluates: every subject on every suite, with the judge of each suite."""
+
+    subjects: Sequence[Subject]
+    suites: Sequence[Any]
+    judges: Sequence[Any]
+    steps: Sequence[str]
+
+
+def plan(
+    models: Sequence[str],
+    suite_names: Sequence[str],
+    judge_name: str | None,
+    steps: Sequence[str],
+    runs: Path,
+    store: Path,
+    server: str | None = None,
+    server_key_env: str | None = None,
+    trust_remote_code: bool = False,
+) -> Plan:
+    """Check names, data, judges and models before any model is loaded or any judge is paid.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    from seft_bench.suites import load_suite
+
+    for step in steps:
+        if step not in STEPS:
+            raise unknown_name("step", step, STEPS)
+    wanted = tuple(step for step in STEPS if step in steps) or STEPS
+    suites = [load_suite(name) for name in dict.fromkeys(suite_names)]
+    judges = [_open_judge(suite, judge_name, store, probe="judge" in wanted) for suite in suites]
+    for suite in suites:
+        suite.questions()  # missing official data is said here, not after an hour of sampling
+    if server:
+        subjects = [_served(model, server, server_key_env, store) for model in models]
+    else:
+        subjects = [subject for model in models or _all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
+    if not subjects:
+        raise InputError("--server needs the name of a model that it serves")
+    return Plan(subjects, suites, judges, wanted)
+
+
+def _open_judge(suite: Any, name: str | None, store: Path, probe: bool) -> Any:
+    from seft_bench.config import load_judge
+    from seft_bench.judges import open_judge
+
+    config = load_judge(name or suite.config.default_judge)
+    if config.kind == "rubric" and suite.config.source == "official":
+        raise InputError(f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)")
+    judge = open_judge(config, store)
+    if probe:
+        judge.check([{"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]])
+    return judge
+
+
+def _all_runs(runs: Path) -> list[str]:
+    """Every folder below `runs` that holds a finished training run."""
+    found = sorted({str(path.parent) for path in runs.glob("**/checkpoints") if (path.parent / "manifest.json").exists()})
+    if not found:
+        raise InputError(f"no checkpoints under {runs}/. Train some (`seft-bench train`), or name a MODEL: checkpoint folder, hub id, or file of answers.")
+    return found
+
+
+def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
+    """What a MODEL argument stands for: a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
+
+    Raises:
+        InputError: there is nothing of the kind.
+    """
+    path = Path(model)
+    if path.is_file():
+        return _ready_answers(path)
+    if (path / "config.json").is_file():
+        return [_checkpoint(path, trust_remote_code)]
+    if path.is_dir():
+        return _checkpoints_below(path, trust_remote_code)
+    if model.startswith((".", "/")) or model.count("/") != 1:
+        raise InputError(f"model {model!r} not found: it is no file of answers, no checkpoint folder, and no hub id (owner/name)")
+    return [_from_hub(model, trust_remote_code)]
+
+
+def _checkpoints_below(folder: Path, trust_remote_code: bool) -> list[Subject]:
+    parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    found = sorted(child for child in parent.iterdir() if (child / "config.json").is_file())
+    if not found:
+        there = ", ".join(sorted(child.name for child in folder.iterdir())[:12]) or "nothing"
+        raise InputError(f"no checkpoint in {folder}: a checkpoint is a folder with config.json, model.safetensors and tokenizer. It holds: {there}")
+    return [_checkpoint(child, trust_remote_code) for child in found]
+
+
+def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
+    """A checkpoint; one of our runs is named by run and step, and knows its training."""
+    from seft_bench.chat import load_tokenizer
+
+    load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
+    run = folder.parent.parent
+    if folder.parent.name == "checkpoints" and (run / "manifest.json").is_file():
+        return checkpoint_subject(folder, f"{run.name}/{folder.name}", _run_facts(run, folder), trust_remote_code)
+    return checkpoint_subject(folder, folder.resolve().name, {}, trust_remote_code)
+
+
+def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
+    manifest = read_json(run / "manifest.json", "manifest of a run")
+    config, cost = manifest["config"], manifest["cost"]
+    return pipeline.run_facts(config["name"], config["name"], "method", config, cost, checkpoint.name, checkpoint.name == manifest["checkpoints"][-1])
+
+
+def _from_hub(name: str, trust_remote_code: bool) -> Subject:
+    from seft_bench.datasets import open_base
+
+    subject = checkpoint_subject(open_base(name), name, {}, trust_remote_code)
+    return subject
+
+
+def _ready_answers(path: Path) -> list[Subject]:
+    """One subject for each model in a file of answers."""
+    from seft_bench.generators.ready import ReadyGenerator, models_in
+
+    digest = sha256_file(path)
+    return [Subject(model, digest, lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
+
+
+def _served(model: str, server: str, key_env: str | None, store: Path) -> Subject:
+    from seft_bench.files import sha256_json
+    from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
+
+    return Subject(model, sha256_json([server, model]), lambda: OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store))
+
+
+def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:
+    """Evaluate everything of a plan and rebuild the leaderboard."""
+    places = Places(runs, results, store)
+    scored: list[Result] = []
+    for subject in plan.subjects:
+        for suite, judge in zip(plan.suites, plan.judges, strict=True):
+            scored += pipeline.evaluate(subject, suite, judge, places, steps=plan.steps, seed=seed, progress=progress)
+    if scored:
+        write_leaderboard(results)
+    return scored
+
+
+def write_leaderboard(results: Path) -> None:
+    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder."""
+    for style in STYLES:
+        write_atomic(results / f"leaderboard.{_SUFFIXES[style]}", leaderboard_text(results, None, style))
+
+
+STYLES = ("md", "csv", "html", "latex", "json")
+_SUFFIXES = {"md": "md", "csv": "csv", "html": "html", "latex": "tex", "json": "json"}
+
+
+def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
+    """The leaderboard of the results at hand; with a matrix its paper table, seeds aggregated.
+
+    Raises:
+        InputError: unknown format, or no results.
+    """
+    from seft_bench import leaderboard
+    from seft_bench.report import render
+
+    if style not in STYLES:
+        raise unknown_name("format", style, STYLES)
+    found = _results_of(results, matrix_name)
+    tables = leaderboard.method_tables(found) if matrix_name else leaderboard.plain_tables(found)
+    return render.RENDERERS[style](tables)
+
+
+def _results_of(results: Path, matrix_name: str | None) -> list[Result]:
+    found = pipeline.read_results(results)
+    if matrix_name:
+        from seft_bench.config import load_matrix
+        from seft_bench.matrix import of_matrix
+
+        matrix = load_matrix(matrix_name)
+        found = of_matrix(matrix.model_copy(update={"seeds": sorted({result.run["seed"] for result in found if "seed" in result.run}) or matrix.seeds}), found)
+    if not found:
+        raise InputError(f"no results in {results}/. Run `seft-bench eval` or `seft-bench demo` first, or name the folder with --results.")
+    return found

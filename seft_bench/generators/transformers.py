@@ -1,0 +1,240 @@
+"""Answers from a Hugging Face causal LM in this process: batched, sorted by length, with a KV cache.
+
+Sampling draws one uniform number a token from a stream of its own for every conversation (seeded by the run's seed
+and the conversation's key) and inverts the cumulative distribution. So an answer depends on its own key alone, not on
+which other prompts shared its batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
+from seft_bench.errors import InputError
+from seft_bench.records import Answer, Message, Question
+
+if TYPE_CHECKING:
+    from seft_bench.config import DecodingConfig
+
+FINISHED_SHARE_TO_COMPACT = 0.5
+"""Finished rows leave the batch once they are this share of it: dropping rows copies the KV cache, so not every time."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One generated text. `finish_reason` is "stop" or "length"; token counts include the stop token."""
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one conversation is continued: temperature 0 is greedy; `key` seeds its own stream of random numbers."""
+
+    key: str
+    temperature: float
+    top_p: float = 1.0
+
+
+class TransformersGenerator:
+    """A checkpoint folder or hub id, loaded once and used for any number of batches."""
+
+    def __init__(self, model: str | Path, model_id: str, *, batch_size: int = 128, device: str = "auto", trust_remote_code: bool = False) -> None:
+        self.model_id = model_id
+        self.batch_size = batch_size
+        self.tokenizer = load_tokenizer(model, trust_remote_code)
+        self.model = load_causal_lm(model, device, trust_remote_code)
+        self.stops = stop_ids(self.tokenizer)
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        decoding: DecodingConfig,
+        decoding_name: str,
+        max_new_tokens: int,
+        seed: int,
+        on_answer: Callable[[Answer], None],
+    ) -> None:
+        """Answer every turn of every question; `on_answer` gets each one when its last turn is done."""
+        from seft_bench.files import sha256_json
+
+        decoding_hash = sha256_json([decoding.model_dump(), max_new_tokens, seed])[:16]
+        for start in range(0, len(questions), self.batch_size * 4):
+            for answer in self._answer_chunk(questions[start : start + self.batch_size * 4], decoding, decoding_name, max_new_tokens, seed, decoding_hash):
+                on_answer(answer)
+
+    def _answer_chunk(
+        self, questions: Sequence[Question], decoding: DecodingConfig, decoding_name: str, max_new_tokens: int, seed: int, decoding_hash: str
+    ) -> list[Answer]:
+        conversations: list[list[Message]] = [[] for _ in questions]
+        completions: list[list[Completion]] = [[] for _ in questions]
+        for turn in range(max((len(question.turns) for question in questions), default=0)):
+            active = [index for index, question in enumerate(questions) if turn < len(question.turns)]
+            for index in active:
+                _open_turn(conversations[index], completions[index], questions[index].turns[turn])
+            samplings = [_sampling(questions[index], turn, decoding) for index in active]
+            for index, completion in zip(active, self.complete([conversations[index] for index in active], samplings, max_new_tokens, seed), strict=True):
+                completions[index].append(completion)
+        return [
+            Answer(
+                suite=question.suite,
+                question_id=question.id,
+                model_id=self.model_id,
+                turns=tuple(completion.text for completion in done),
+                messages=tuple(conversation),
+                finish_reasons=tuple(completion.finish_reason for completion in done),
+                prompt_tokens=tuple(completion.prompt_tokens for completion in done),
+                completion_tokens=tuple(completion.completion_tokens for completion in done),
+                decoding=decoding_name,
+                decoding_hash=decoding_hash,
+            )
+            for question, conversation, done in zip(questions, conversations, completions, strict=True)
+        ]
+
+    def complete(self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[Completion]:
+        """Continue every conversation with one assistant's message, in the order given."""
+        prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        done: dict[int, Completion] = {}
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            generated = self._generate([prompts[index] for index in batch], [samplings[index] for index in batch], max_new_tokens, seed)
+            for index, ids in zip(batch, generated, strict=True):
+                done[index] = self._completion(len(prompts[index]), ids)
+        return [done[index] for index in range(len(prompts))]
+
+    def _completion(self, prompt_tokens: int, ids: list[int]) -> Completion:
+        stopped = bool(ids) and ids[-1] in self.stops
+        text = self.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True).strip()
+        return Completion(text, "stop" if stopped else "length", prompt_tokens, len(ids))
+
+    def _generate(self, prompts: Sequence[list[int]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[list[int]]:
+        """New token ids of each prompt, up to and with its stop token."""
+        import torch
+
+        with torch.inference_mode():
+            return _decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed)
+
+
+def _open_turn(conversation: list[Message], done: Sequence[Completion], turn: str) -> None:
+    if done:
+        conversation.append({"role": "assistant", "content": done[-1].text})
+    conversation.append({"role": "user", "content": turn})
+
+
+def _sampling(question: Question, turn: int, decoding: DecodingConfig) -> Sampling:
+    temperature = decoding.by_category.get(question.category, decoding.temperature)
+    return Sampling(f"{question.suite}/{question.id}/{turn}", temperature, decoding.top_p)
+
+
+def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: bool = False) -> Any:
+    """A causal LM in evaluation mode: float32 on CPU (bf16 is slower there), the checkpoint's own type on a GPU.
+
+    Raises:
+        InputError: the folder or hub id holds no causal LM in safetensors.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            str(model), dtype=torch.float32 if place == "cpu" else "auto", use_safetensors=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"no causal language model can be loaded from {model}: {str(error).splitlines()[0]}") from None
+    return loaded.to(place).eval()
+
+
+def _decode(model: Any, prompts: Sequence[list[int]], samplings: Sequence[Sampling], stops: Sequence[int], max_new_tokens: int, seed: int) -> list[list[int]]:
+    """The decoding loop: prefill the left-padded prompts, then one token a step for the rows that are not finished."""
+    import torch
+    from transformers import DynamicCache
+
+    device = model.device
+    ids, mask = _left_padded(prompts, device)
+    uniforms = torch.stack([_uniforms(seed, sampling.key, max_new_tokens) for sampling in samplings]).to(device)
+    temperatures = torch.tensor([sampling.temperature for sampling in samplings], device=device)
+    top_ps = torch.tensor([sampling.top_p for sampling in samplings], device=device)
+    rows = torch.arange(len(prompts), device=device)  # which prompt each row of the batch continues
+    finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    stop_tokens = torch.tensor(list(stops), device=device)
+    generated: list[list[int]] = [[] for _ in prompts]
+    cache = DynamicCache(config=model.config)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    for step in range(max_new_tokens):
+        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        tokens = choose_tokens(output.logits[:, -1].float(), temperatures[rows], top_ps[rows], uniforms[rows, step])
+        for row, token, over in zip(rows.tolist(), tokens.tolist(), finished.tolist(), strict=True):
+            if not over:
+                generated[row].append(token)
+        finished = finished | torch.isin(tokens, stop_tokens)
+        if bool(finished.all()):
+            break
+        positions = positions[:, -1:] + 1
+        if finished.float().mean() > FINISHED_SHARE_TO_COMPACT:
+            keep = (~finished).nonzero().squeeze(1)
+            cache.batch_select_indices(keep)
+            rows, finished, tokens, mask, positions = rows[keep], finished[keep], tokens[keep], mask[keep], positions[keep]
+        ids = tokens[:, None]
+        mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
+    return generated
+
+
+def _left_padded(prompts: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
+    import torch
+
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.zeros(len(prompts), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prompt in enumerate(prompts):
+        ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    return ids.to(device), mask.to(device)
+
+
+def _uniforms(seed: int, key: str, count: int) -> Any:
+    """Uniform numbers in [0, 1), one a token, from the conversation's own stream."""
+    import numpy
+    import torch
+
+    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    stream = numpy.random.Generator(numpy.random.Philox(key=int.from_bytes(digest[:16], "big")))
+    return torch.from_numpy(stream.random(count, dtype=numpy.float32))
+
+
+def choose_tokens(logits: Any, temperatures: Any, top_ps: Any, uniforms: Any) -> Any:
+    """One token a row.
+
+    Args:
+        logits: (rows, vocabulary). temperatures, top_ps, uniforms: (rows,). Temperature 0 takes the most likely token.
+
+    Returns:
+        (rows,) token ids; sampled ones by inversion of the cumulative distribution.
+    """
+    import torch
+
+    greedy = logits.argmax(dim=-1)
+    if not bool((temperatures > 0).any()):
+        return greedy
+    probabilities = torch.softmax(logits / temperatures.clamp(min=1e-6)[:, None], dim=-1)
+    if bool((top_ps < 1).any()):
+        probabilities = _nucleus(probabilities, top_ps)
+    cumulative = probabilities.cumsum(dim=-1)
+    below = cumulative <= uniforms[:, None] * cumulative[:, -1:]
+    sampled = below.sum(dim=-1).clamp(max=logits.shape[-1] - 1)
+    return torch.where(temperatures > 0, sampled, greedy)
+
+
+def _nucleus(probabilities: Any, top_ps: Any) -> Any:
+    """Keep the most likely tokens until their sum reaches top_p; the first is always kept. Not renormalised."""
+    ordered, tokens = probabilities.sort(dim=-1, descending=True)
+    kept = ordered.masked_fill(ordered.cumsum(dim=-1) - ordered >= top_ps[:, None], 0.0)
+    return probabilities.scatter(-1, tokens, kept)

@@ -1,0 +1,249 @@
+"""Reading the official tools' files, and ours, told apart by their content.
+
+Answers: alpaca_eval's `model_outputs.json`, FastChat's `model_answer/*.jsonl`, our answers.jsonl. Judgments: alpaca_eval's
+`annotations.json`, FastChat's `model_judgment/gpt-4_single.jsonl`, our judgments.jsonl. Every judgment gets a status: what
+the official files store as null or -1 was never a verdict.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from seft_bench.errors import InputError
+from seft_bench.files import read_text
+from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id
+from seft_bench.suites.alpacaeval import candidate_first
+
+Row = Mapping[str, Any]
+Format = Literal["alpaca_eval outputs", "alpaca_eval annotations", "FastChat answers", "FastChat judgments", "answers", "judgments"]
+RecordT = TypeVar("RecordT")
+
+# The keys that tell a format; the first match wins, so the richer formats stand first.
+_SIGNS: dict[Format, frozenset[str]] = {
+    "judgments": frozenset({"key", "judge_id", "status", "model_id"}),
+    "answers": frozenset({"question_id", "model_id", "turns"}),
+    "FastChat judgments": frozenset({"question_id", "model", "judgment", "score", "turn"}),
+    "FastChat answers": frozenset({"question_id", "model_id", "choices"}),
+    "alpaca_eval annotations": frozenset({"instruction", "output_1", "output_2", "preference"}),
+    "alpaca_eval outputs": frozenset({"instruction", "output"}),
+}
+_FASTCHAT_ERROR = "$ERROR$"
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Answers of one or more models. alpaca_eval's annotations are taken too: they hold the judged outputs.
+
+    Raises:
+        InputError: missing file, unknown format, or a broken row, with its line or index.
+    """
+    return _read(path, "answers", _ANSWER_READERS)
+
+
+def read_judgments(path: Path) -> list[Judgment]:
+    """Judgments of one or more models, in the order of the file.
+
+    Raises:
+        InputError: missing file, unknown format, or a broken row, with its line or index.
+    """
+    return _read(path, "judgments", _JUDGMENT_READERS)
+
+
+def holds_judged_texts(path: Path) -> bool:
+    """Whether a file of judgments also holds the candidates' answers: alpaca_eval's annotations do."""
+    return _format(_rows(path, "judgments")[0][1]) == "alpaca_eval annotations"
+
+
+def _read(path: Path, what: str, readers: Mapping[Format, Callable[[Row], RecordT]]) -> list[RecordT]:
+    rows = _rows(path, what)
+    where, first = rows[0]
+    kind = _format(first)
+    if kind is None or kind not in readers:
+        found = f"it looks like {kind}" if kind else f"its first row has the keys {', '.join(sorted(first)) or '(none)'}"
+        raise InputError(f"{path} is no file of {what} ({where}): {found}. Formats that can be read: {', '.join(readers)}.")
+    return [_record(readers[kind], row, path, where, kind) for where, row in rows]
+
+
+def _record(reader: Callable[[Row], RecordT], row: Row, path: Path, where: str, kind: Format) -> RecordT:
+    missing = sorted(_SIGNS[kind] - row.keys())
+    if missing:
+        raise InputError(f"{path}, {where}: key {', '.join(missing)} is missing in a row of {kind}")
+    try:
+        return reader(row)
+    except (TypeError, ValueError, LookupError) as error:
+        raise InputError(f"{path}, {where}: not a row of {kind}: {error}") from None
+
+
+def _format(row: Row) -> Format | None:
+    return next((kind for kind, signs in _SIGNS.items() if signs <= row.keys()), None)
+
+
+def _rows(path: Path, what: str) -> list[tuple[str, Row]]:
+    """(place, row) of a JSON array or of JSON Lines, gzipped or not."""
+    text = _text(path, what)
+    located = _array_rows(text, path, what) if text.lstrip().startswith("[") else _line_rows(text, path, what)
+    if not located:
+        raise InputError(f"the file of {what} has no rows: {path}")
+    for where, row in located:
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, {where}: a JSON object is expected, this is {type(row).__name__}")
+    return located
+
+
+def _text(path: Path, what: str) -> str:
+    if path.suffix != ".gz" or not path.is_file():
+        return read_text(path, f"file of {what}")
+    try:
+        return gzip.decompress(path.read_bytes()).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise InputError(f"file of {what} is not gzipped UTF-8 text: {path} ({error})") from None
+
+
+def _array_rows(text: str, path: Path, what: str) -> list[tuple[str, Any]]:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"file of {what} is not valid JSON: {path}, line {error.lineno}: {error.msg}") from None
+    return [(f"index {index}", row) for index, row in enumerate(rows)]
+
+
+def _line_rows(text: str, path: Path, what: str) -> list[tuple[str, Any]]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append((f"line {number}", json.loads(line)))
+            except json.JSONDecodeError as error:
+                raise InputError(f"file of {what} {path}, line {number}: not valid JSON ({error.msg}): {line[:80]!r}") from None
+    return rows
+
+
+def _answer(row: Row) -> Answer:
+    answer = from_row(Answer, row)
+    _check_texts(answer.turns)
+    return answer
+
+
+def _answer_of_outputs(row: Row) -> Answer:
+    _check_texts((row["instruction"], row["output"]))
+    return Answer("alpacaeval", instruction_id(row["instruction"]), str(row.get("generator", "unnamed")), (row["output"],))
+
+
+def _answer_of_annotation(row: Row) -> Answer:
+    _check_texts((row["instruction"], row["output_2"]))
+    return Answer("alpacaeval", instruction_id(row["instruction"]), str(row.get("generator_2", "unnamed")), (row["output_2"],))
+
+
+def _answer_of_fastchat(row: Row) -> Answer:
+    turns = tuple(row["choices"][0]["turns"])
+    _check_texts(turns)
+    return Answer("mtbench", str(row["question_id"]), str(row["model_id"]), turns)
+
+
+def _check_texts(texts: tuple[Any, ...]) -> None:
+    wrong = [text for text in texts if not isinstance(text, str)]
+    if wrong or not texts:
+        raise ValueError(f"texts are expected, this is {type(wrong[0]).__name__}" if wrong else "there is no text")
+
+
+def _judgment(row: Row) -> Judgment:
+    judgment = from_row(Judgment, row)
+    if judgment.status not in STATUSES:
+        raise ValueError(f"status is {judgment.status!r}; allowed are {', '.join(STATUSES)}")
+    values: list[Any] = [value for value in (judgment.score, judgment.preference) if value is not None]
+    if (judgment.status == "ok") != bool(values) or any(not isinstance(value, (int, float)) or not math.isfinite(value) for value in values):
+        raise ValueError(f"status {judgment.status} with score {judgment.score!r} and preference {judgment.preference!r}")
+    return judgment
+
+
+def _judgment_of_annotation(row: Row) -> Judgment:
+    """alpaca_eval: output_2 is the candidate's; null and -1 are failures, 0 is a draw, numbers may be strings."""
+    _check_texts((row["instruction"], row["output_1"], row["output_2"]))
+    value = _number(row["preference"])
+    preference = None if value is None or value == -1 else value or 1.5
+    if preference is not None and not 1 <= preference <= 2:
+        raise ValueError(f"preference {row['preference']!r} is not in [1, 2]")
+    question = Question("alpacaeval", instruction_id(row["instruction"]), "", (row["instruction"],))
+    request = JudgeRequest("preference", question, 1, (row["output_2"],), (row["output_1"],), candidate_first(row["instruction"]))
+    return Judgment(
+        suite="alpacaeval",
+        question_id=question.id,
+        model_id=str(row.get("generator_2", "unnamed")),
+        turn=1,
+        key=request.key,
+        answer_hash=request.answer_hash,
+        judge_id=str(row.get("annotator", "")),
+        requested_model="",
+        returned_model="",
+        prompt_hash="",
+        order="candidate_first" if request.candidate_first else "candidate_second",
+        status="parse_error" if preference is None else "ok",
+        preference=preference,
+        raw=_completion_text(row.get("raw_completion")),
+    )
+
+
+def _judgment_of_fastchat(row: Row) -> Judgment:
+    """FastChat: -1 is an unparsed reply, "$ERROR$" a failed call; the file does not hold the judged texts."""
+    score, turn = _number(row["score"]), int(row["turn"])
+    status = _fastchat_status(str(row["judgment"]), score)
+    judge = row.get("judge", "")
+    question = Question("mtbench", str(row["question_id"]), "", ())
+    return Judgment(
+        suite="mtbench",
+        question_id=question.id,
+        model_id=str(row["model"]),
+        turn=turn,
+        key=JudgeRequest("grade", question, turn, ()).key,
+        answer_hash="",
+        judge_id=str(judge[0] if isinstance(judge, list) and judge else judge),
+        requested_model="",
+        returned_model="",
+        prompt_hash="",
+        order="single",
+        status=status,
+        score=score if status == "ok" else None,
+        raw=str(row["judgment"]),
+    )
+
+
+def _fastchat_status(judgment: str, score: float | None) -> Status:
+    if judgment == _FASTCHAT_ERROR:
+        return "api_error"
+    return "parse_error" if score is None or score == -1 else "ok"
+
+
+def _number(value: Any) -> float | None:
+    """A number, also as text; None for null and NaN."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"a number is expected, this is {value!r}")
+    number = float(value)
+    return None if math.isnan(number) else number
+
+
+def _completion_text(completion: Any) -> str:
+    """The judge's reply: alpaca_eval stores a text, or the whole choice of the server."""
+    if isinstance(completion, dict):
+        message = completion.get("message")
+        content = message.get("content") if isinstance(message, dict) else completion.get("text")
+        return content if isinstance(content, str) else ""
+    return completion if isinstance(completion, str) else ""
+
+
+_ANSWER_READERS: dict[Format, Callable[[Row], Answer]] = {
+    "answers": _answer,
+    "alpaca_eval outputs": _answer_of_outputs,
+    "FastChat answers": _answer_of_fastchat,
+    "alpaca_eval annotations": _answer_of_annotation,
+}
+_JUDGMENT_READERS: dict[Format, Callable[[Row], Judgment]] = {
+    "judgments": _judgment,
+    "alpaca_eval annotations": _judgment_of_annotation,
+    "FastChat judgments": _judgment_of_fastchat,
+}

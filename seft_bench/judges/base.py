@@ -1,0 +1,80 @@
+"""What a judge is, and how its verdict becomes a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Protocol
+
+from seft_bench.records import Judgment, JudgeRequest, Status
+
+OnJudgment = Callable[[Judgment], None]
+
+
+class Judge(Protocol):
+    """Anything that grades answers or compares two.
+
+    Attributes:
+        id: name and a short hash of the settings that matter for a verdict (never of concurrency or prices).
+        notes: what a reader of the figures must know, one sentence each ("the server returned another model").
+    """
+
+    id: str
+    notes: list[str]
+
+    def check(self, kinds: Collection[str]) -> None:
+        """Probe before a run that asks for these kinds ("grade", "preference"), before any answer is paid for.
+
+        Raises:
+            InputError: the key is missing or refused, the model is not there, or the server cannot do what is needed.
+            JudgeUnavailableError: the server cannot be reached.
+        """
+
+    def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
+        """Judge all requests, handing over each judgment as it arrives, in any order.
+
+        The judge is never told whose answers these are: `model_id` is only copied into the records. What `on_judgment`
+        raises stops the run; what has arrived until then is kept.
+        """
+
+
+def order_shown(request: JudgeRequest) -> str:
+    if request.kind == "grade":
+        return "single"
+    return "candidate_first" if request.candidate_first else "candidate_second"
+
+
+def judgment_of(
+    request: JudgeRequest,
+    model_id: str,
+    judge_id: str,
+    requested_model: str,
+    *,
+    status: Status,
+    score: float | None = None,
+    preference: float | None = None,
+    raw: str = "",
+    details: Mapping[str, Any] | None = None,
+    returned_model: str | None = None,
+    prompt_hash: str = "",
+    **usage: Any,
+) -> Judgment:
+    """The record of a verdict on `request`; `usage` holds tokens, latency, price and time where they are known."""
+    return Judgment(
+        suite=request.question.suite,
+        question_id=request.question.id,
+        model_id=model_id,
+        turn=request.turn,
+        key=request.key,
+        answer_hash=request.answer_hash,
+        judge_id=judge_id,
+        requested_model=requested_model,
+        returned_model=requested_model if returned_model is None else returned_model,
+        prompt_hash=prompt_hash,
+        order=order_shown(request),
+        status=status,
+        score=score,
+        preference=preference,
+        raw=raw,
+        details=dict(details or {}),
+        **usage,
+    )

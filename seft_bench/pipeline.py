@@ -1,0 +1,335 @@
+"""The whole road as a story: train a recipe, then answer, judge and score every checkpoint. Open this file first.
+
+Every arrow reads files that a person can open and writes files that a person can open; each can be run again alone,
+resumes by key, and adds nothing when all is there.
+
+    recipe ──train──▶ runs/<name>/checkpoints/      (stages.py runs the method's stages)
+    suite + checkpoint ──answer──▶ answers.jsonl    (generators/)
+    judge + answers ──judge──▶ judgments.jsonl      (judges/)
+    judgments ──score──▶ result.json                (suites/, stats/)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from seft_bench import stages as stage_runner
+from seft_bench.config import RecipeConfig
+from seft_bench.datasets import open_base, open_blank_base, open_data
+from seft_bench.errors import InputError
+from seft_bench.files import Row, append_rows, read_json, read_log, sha256_folder, write_atomic, write_json
+from seft_bench.manifest import build_manifest, now
+from seft_bench.records import Answer, Judgment, JudgeRequest, Question, Result, from_row, to_row
+
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """No progress shown."""
+
+
+# Train
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run: its folder, its checkpoints in the order of their steps, and its manifest."""
+
+    folder: Path
+    checkpoints: tuple[Path, ...]
+    manifest: Mapping[str, Any]
+
+
+def train(
+    recipe: RecipeConfig,
+    out: Path,
+    *,
+    stages_folder: Path | None = None,
+    checkpoints: int = 2,
+    diagnostics_judge: str | None = None,
+    progress: Progress = _silent,
+) -> TrainedRun:
+    """Run a recipe's method; finished stages are taken as they are, a finished run is returned at once.
+
+    Args:
+        out: the run's folder. stages_folder: where stages lie that several runs may share; default: in `out`.
+        checkpoints: saved checkpoints of each policy stage, evenly spaced.
+
+    Raises:
+        InputError: unknown method, wrong settings, missing data or base.
+    """
+    method = stage_runner.training("methods").find_method(recipe.method)
+    plan = stage_runner.training("methods").build_stages(recipe.method, recipe.settings, checkpoints)
+    if finished := _finished_run(recipe, out):
+        return finished
+    started_at = now()
+    shared = stages_folder or out / "stages"
+    base, data = _base_of(recipe, shared.parent / "data"), open_data(recipe.data, recipe.seed, shared.parent / "data", method.data)
+    shop = stage_runner.Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
+    runs = stage_runner.run_stages(plan, shop)
+    return _publish_run(recipe, out, runs, started_at, {"base": sha256_folder(base)})
+
+
+def _base_of(recipe: RecipeConfig, folder: Path) -> Path:
+    """The base's folder; pre-training starts from a blank one, made on the spot."""
+    return open_blank_base(recipe.base, folder) if recipe.method == "pretrain" else open_base(recipe.base)
+
+
+def _finished_run(recipe: RecipeConfig, out: Path) -> TrainedRun | None:
+    path = out / "manifest.json"
+    if not path.exists():
+        return None
+    manifest = read_json(path, "manifest of a run")
+    if manifest["config"] != recipe.model_dump(mode="json"):
+        raise InputError(f"{out} holds a run of another recipe. Give another --out, or --fresh to start again there. Its recipe: {out / 'recipe.yaml'}")
+    return TrainedRun(out, tuple(out / "checkpoints" / name for name in manifest["checkpoints"]), manifest)
+
+
+def _publish_run(recipe: RecipeConfig, out: Path, runs: Sequence[Any], started_at: str, parents: Mapping[str, str]) -> TrainedRun:
+    """The run's folder: the last stage's checkpoints and log, the resolved recipe, and last of all the manifest that marks it finished."""
+    import yaml
+
+    last = runs[-1]
+    names = [str(name) for name in last.record["checkpoints"]]
+    for name in names:
+        _link_folder(last.folder / "checkpoints" / name, out / "checkpoints" / name)
+    write_atomic(out / "train.jsonl", (last.folder / "train.jsonl").read_text(encoding="utf-8"))
+    write_atomic(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    write_json(out / "diagnostics.json", {run.stage.name: _diagnostics(run.record) for run in runs if _diagnostics(run.record)})
+    manifest = to_row(build_manifest(recipe.model_dump(mode="json"), recipe.seed, started_at, parents=parents))
+    manifest |= {"checkpoints": names, "stages": [run.folder.name for run in runs], "cost": run_cost(runs)}
+    write_json(out / "manifest.json", manifest)
+    return TrainedRun(out, tuple(out / "checkpoints" / name for name in names), manifest)
+
+
+def _diagnostics(record: Mapping[str, Any]) -> Row:
+    """What a stage says of itself: label counts, calibration, keep rate, gain and harm."""
+    return {key: record[key] for key in ("label_counts", "calibration", "diagnostics", "cut_off_share") if key in record}
+
+
+def run_facts(row: str, label: str, role: str, config: Mapping[str, Any], cost: Mapping[str, Any], checkpoint: str, final: bool) -> Row:
+    """What tables and curves say of the training behind a checkpoint, see `Result.run`."""
+    facts = {"row": row, "label": label, "role": role, "method": config["method"], "seed": config["seed"], "step": int(checkpoint.rpartition("-")[2]), "final": final}
+    return facts | {key: cost[key] for key in ("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds")}
+
+
+def forget_run(folder: Path) -> None:
+    """Delete a run's folder, if it is one: --fresh must never delete anything else.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    if not folder.exists():
+        return
+    ours = {"manifest.json", "recipe.yaml", "checkpoints", "stages", "data", "train.jsonl", "diagnostics.json"}
+    foreign = sorted(child.name for child in folder.iterdir() if child.name not in ours and not child.name.startswith("."))
+    if foreign:
+        raise InputError(f"--fresh would delete {folder}, which holds more than a run: {', '.join(foreign[:8])}. Delete it yourself, or give another --out.")
+    shutil.rmtree(folder)
+
+
+def run_cost(runs: Sequence[Any]) -> Row:
+    """What a run costs on its own, shared stages included: steps, tokens, unannotated prompts, CPU seconds."""
+    records = [run.record for run in runs]
+    return {
+        "steps": sum(record.get("steps", 0) for record in records),
+        "policy_steps": records[-1].get("steps", 0),
+        "tokens_trained": sum(record.get("tokens_trained", 0) for record in records),
+        "tokens_generated": sum(record.get("tokens_generated", 0) for record in records),
+        "unannotated_prompts": sum(record.get("unannotated_prompts", 0) for record in records),
+        "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 2),
+    }
+
+
+def _link_folder(source: Path, target: Path) -> None:
+    """Hard links where the file system has them: a checkpoint is never copied for nothing. Complete, or not there."""
+    if target.exists():
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial, copy_function=_link_or_copy)
+    partial.replace(target)
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+# Evaluate
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a model that can answer, or a file of ready answers.
+
+    Attributes:
+        model_id: its name in tables. fingerprint: hash of the weights, or of the answers' file.
+        open_generator: loads it; called only when answers are missing.
+        run: the training run behind it, see `Result.run`.
+    """
+
+    model_id: str
+    fingerprint: str
+    open_generator: Callable[[], Any]
+    run: Mapping[str, Any] = field(default_factory=dict)
+    ready: bool = False
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where an evaluation reads and writes.
+
+    Attributes:
+        work: big files, one folder a subject (answers, judgments). results: small ones, one folder a result.
+        store: the judges' response store.
+    """
+
+    work: Path
+    results: Path
+    store: Path
+
+
+STEPS = ("answer", "judge", "score")
+
+
+def evaluate(
+    subject: Subject,
+    suite: Any,
+    judge: Any,
+    places: Places,
+    *,
+    steps: Sequence[str] = STEPS,
+    seed: int = 0,
+    progress: Progress = _silent,
+) -> list[Result]:
+    """Answer, judge and score one subject on one suite, once a decoding of the suite; returns the results scored.
+
+    Args:
+        judge: an open judge; None when `steps` does not judge.
+        steps: which of "answer", "judge", "score" to run; the others' files are taken as they are.
+    """
+    questions = suite.questions()
+    generator = _Lazily(subject.open_generator)
+    results = []
+    for decoding in ["given"] if subject.ready else suite.config.decodings:
+        folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}" / suite.config.name / decoding
+        if "answer" in steps:
+            _answer(generator, suite, questions, decoding, folder, seed, progress)
+        answers = _read_answers(folder, suite, questions)
+        if "judge" in steps:
+            _judge(judge, suite, questions, answers, subject, folder, progress)
+        if "score" in steps:
+            results.append(_score(suite, questions, answers, subject, decoding, judge, folder, places.results, seed))
+    return results
+
+
+class _Lazily:
+    """Loads the model at the first answer that is missing, and never when all are there."""
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load, self._loaded = load, None
+
+    def __call__(self) -> Any:
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+
+def slug(name: str) -> str:
+    """A name as one path component: nothing that leaves the folder, nothing that a shell trips over."""
+    kept = "".join(character if character.isalnum() or character in "._-" else "-" for character in name).strip(".-")
+    return kept[:120] or "model"
+
+
+def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decoding: str, folder: Path, seed: int, progress: Progress) -> None:
+    """Answer the questions that have no answer yet, each saved as it comes."""
+    done = {row["question_id"] for row in read_log(folder / "answers.jsonl")}
+    missing = [question for question in questions if question.id not in done]
+    if not missing:
+        return
+    count = len(done)
+
+    def save(answer: Answer) -> None:
+        nonlocal count
+        append_rows(folder / "answers.jsonl", [to_row(answer)])
+        count += 1
+        progress(f"answer {suite.config.name} ({decoding})", count, len(questions))
+
+    generator().answer(missing, suite.config.decodings.get(decoding), decoding, suite.config.max_new_tokens, seed, save)
+
+
+def _read_answers(folder: Path, suite: Any, questions: Sequence[Question]) -> dict[str, Answer]:
+    rows = read_log(folder / "answers.jsonl")
+    if not rows:
+        raise InputError(f"no answers in {folder}: run `seft-bench eval MODEL --suite {suite.config.name} --stage answer` first")
+    known = {question.id for question in questions}
+    return {row["question_id"]: from_row(Answer, row) for row in rows if row["question_id"] in known}
+
+
+def _judge(judge: Any, suite: Any, questions: Sequence[Question], answers: Mapping[str, Answer], subject: Subject, folder: Path, progress: Progress) -> None:
+    """Ask the judge for every verdict that is not there yet; failed ones are asked again, good ones never."""
+    path = folder / f"judgments-{slug(judge.id)}.jsonl"
+    done = {(row["key"], row["answer_hash"]) for row in read_log(path) if row["status"] == "ok"}
+    wanted = [request for request in suite.requests(questions, answers) if (request.key, request.answer_hash) not in done]
+    settled = [judgment for request in wanted if (judgment := suite.settled(request, subject.model_id))]
+    append_rows(path, [to_row(judgment) for judgment in settled])
+    fixed = {judgment.key for judgment in settled}
+    _ask(judge, [request for request in wanted if request.key not in fixed], subject.model_id, path, f"judge {suite.config.name}", progress)
+
+
+def _ask(judge: Any, requests: Sequence[JudgeRequest], model_id: str, path: Path, what: str, progress: Progress) -> None:
+    if not requests:
+        return
+    count = 0
+
+    def save(judgment: Judgment) -> None:
+        nonlocal count
+        append_rows(path, [to_row(judgment)])
+        count += 1
+        progress(what, count, len(requests))
+
+    judge.judge(requests, model_id, save)
+
+
+def _score(
+    suite: Any, questions: Sequence[Question], answers: Mapping[str, Answer], subject: Subject, decoding: str, judge: Any, folder: Path, results: Path, seed: int
+) -> Result:
+    """Figures from the judgments at hand, with the manifest that says how they came about."""
+    judgments = [from_row(Judgment, row) for row in read_log(folder / f"judgments-{slug(judge.id)}.jsonl")]
+    scored = suite.score(subject.model_id, questions, answers, judgments)
+    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding}
+    manifest = build_manifest(config, seed, now(), parents={"model": subject.fingerprint})
+    notes = (*scored.notes, *judge.notes)
+    result = dataclasses.replace(scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest))
+    write_json(result_path(results, result), to_row(result))
+    return result
+
+
+def result_path(results: Path, result: Result) -> Path:
+    """results/<suite>/<model>@<decoding>@<judge>/result.json"""
+    return results / slug(result.suite) / f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}" / "result.json"
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results below a folder, in the order of their paths."""
+    return [from_row(Result, read_json(path, "result")) for path in sorted(folder.glob("*/*/result.json"))]
+
+
+def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Subject:
+    """A checkpoint folder as a subject; its weights are read only when answers are missing."""
+
+    def load() -> Any:
+        from seft_bench.generators.transformers import TransformersGenerator
+
+        return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
+
+    return Subject(model_id, sha256_folder(folder), load, run or {})

@@ -1,0 +1,1 @@
+"""Tables, figures and sentences made from results. Importing it loads neither matplotlib nor rich."""

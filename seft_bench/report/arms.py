@@ -1,0 +1,150 @@
+"""Results gathered into what is compared: a row's seeds in one panel, and intervals over questions and seeds.
+
+Pure: no files, no network, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from seft_bench.errors import InputError
+from seft_bench.records import Result
+from seft_bench.stats.bootstrap import paired_interval, question_seed_interval
+from seft_bench.stats.intervals import Interval
+from seft_bench.stats.seeds import any_scored, grid, joint_interval
+
+Arm: TypeAlias = Mapping[int, Result]
+"""Training seed -> the result of one row's final checkpoint in one panel; withheld results are not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Figures may be compared within a panel, never across."""
+
+    suite: str
+    judge_id: str
+    decoding: str
+
+    @property
+    def title(self) -> str:
+        return f"{self.suite}, {self.decoding}"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A suite's main metric.
+
+    Attributes:
+        key: name in `Result.metrics`.
+        scale: turns `Result.per_question` into the metric's unit.
+        decimals: digits shown after the point.
+    """
+
+    key: str
+    title: str
+    unit: str
+    scale: float
+    decimals: int
+
+
+MEASURES = (Measure("win_rate", "win rate", "%", 100.0, 1), Measure("score", "score", "1-10", 1.0, 2))
+LC = Measure("lc_win_rate", "LC win rate", "%", 1.0, 1)
+CONTENT = Measure("content", "content", "0-1", 1.0, 3)
+"""The rubric's grade of what an answer says, apart from its form: a part of each verdict."""
+
+
+def measure_of(result: Result) -> Measure:
+    """The main metric of a result's protocol.
+
+    Raises:
+        InputError: the result has none of the metrics that we know.
+    """
+    for measure in MEASURES:
+        if measure.key in result.metrics:
+            return measure
+    known = ", ".join(measure.key for measure in MEASURES)
+    raise InputError(f"result of {result.model!r} on {result.suite!r} has none of the metrics {known}; it has {', '.join(sorted(result.metrics)) or 'none'}")
+
+
+def by_suite(results: Iterable[Result]) -> list[list[Result]]:
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.suite, []).append(result)
+    return list(groups.values())
+
+
+def panels(results: Iterable[Result]) -> list[Panel]:
+    """The panels that hold anything, in order of first appearance; a withheld result opens one only where its suite and decoding have no other."""
+    everything = list(results)
+    published = [_panel(result) for result in everything if not result.withheld]
+    filled = {(panel.suite, panel.decoding) for panel in published}
+    empty = [Panel(result.suite, "", result.decoding) for result in everything if (result.suite, result.decoding) not in filled]
+    order = {(result.suite, result.decoding): position for position, result in reversed(list(enumerate(everything)))}
+    return sorted(dict.fromkeys([*published, *empty]), key=lambda panel: order[panel.suite, panel.decoding])
+
+
+def _panel(result: Result) -> Panel:
+    return Panel(result.suite, result.judge_id, result.decoding)
+
+
+def belongs(result: Result, panel: Panel) -> bool:
+    return not result.withheld and _panel(result) == panel
+
+
+def arm(results: Iterable[Result], panel: Panel) -> dict[int, Result]:
+    """Seed -> result of the panel, for the results of one row at one step.
+
+    Raises:
+        InputError: one seed twice, as when the results of two runs of a matrix lie in one folder.
+    """
+    seeds: dict[int, Result] = {}
+    for result in results:
+        if not belongs(result, panel):
+            continue
+        seed = int(result.run["seed"])
+        if seed in seeds:
+            raise InputError(
+                f"row {result.run['row']!r}, seed {seed}, has two final results on {panel.title}: {seeds[seed].model!r} and {result.model!r}. "
+                "Keep one of them in the results folder and build the table again."
+            )
+        seeds[seed] = result
+    return seeds
+
+
+def mean_interval(candidate: Arm, measure: Measure) -> Interval | None:
+    """Mean over questions and seeds with its 95 % interval, in the measure's unit; None where nothing is scored."""
+    values = grid(_figures(candidate, sorted(candidate), measure), _questions(candidate), measure.scale)
+    return question_seed_interval(values) if any_scored(values) else None
+
+
+def difference(candidate: Arm, baseline: Arm, measure: Measure) -> Interval | None:
+    """Candidate - baseline, paired by question and seed, over the seeds and questions of both; None where they share none."""
+    seeds = sorted(set(candidate) & set(baseline))
+    questions = sorted(set(_questions(candidate)) & set(_questions(baseline)))
+    first, second = (grid(_figures(side, seeds, measure), questions, measure.scale) for side in (candidate, baseline))
+    return paired_interval(first, second) if any_scored(first - second) else None
+
+
+def excludes_zero(interval: Interval) -> bool:
+    """Whether the interval shows a difference; without an interval nothing is shown."""
+    return interval.low is not None and interval.high is not None and (interval.low > 0.0 or interval.high < 0.0)
+
+
+def length_controlled(candidate: Arm) -> Interval | None:
+    """Mean LC over seeds, in percent, with `joint_interval`; None unless every seed has one."""
+    rows = [candidate[seed].metrics for seed in sorted(candidate)]
+    if not rows or any(row.get("lc_win_rate") is None for row in rows):
+        return None
+    return joint_interval([Interval(row["lc_win_rate"], row.get("lc_low"), row.get("lc_high"), "") for row in rows])
+
+
+def _questions(candidate: Arm) -> list[str]:
+    """Sorted, so that a resampling does not depend on the order in a file."""
+    return sorted({question for result in candidate.values() for question in result.per_question})
+
+
+def _figures(candidate: Arm, seeds: Iterable[int], measure: Measure) -> list[Mapping[str, float]]:
+    results = [candidate[seed] for seed in seeds]
+    return [result.parts.get(CONTENT.key, {}) if measure is CONTENT else result.per_question for result in results]

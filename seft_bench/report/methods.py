@@ -1,0 +1,226 @@
+"""The table of a matrix: one row a method, its seeds aggregated. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from seft_bench.errors import InputError
+from seft_bench.records import Result
+from seft_bench.report.arms import (
+    CONTENT,
+    LC,
+    Arm,
+    Measure,
+    Panel,
+    arm,
+    by_suite,
+    difference,
+    excludes_zero,
+    length_controlled,
+    mean_interval,
+    measure_of,
+    panels,
+)
+from seft_bench.report.tables import Cell, Column, Row, Table, footnote_number, interval_cell
+from seft_bench.stats.intervals import Interval
+
+_EACH_ALONE = "Each interval stands alone: nothing is corrected for the number of comparisons."
+
+
+@dataclass(frozen=True, slots=True)
+class _Matrix:
+    """The final results of a matrix: row name -> its results, in order; and all training seeds."""
+
+    rows: Mapping[str, Sequence[Result]]
+    seeds: tuple[int, ...]
+
+    def facts(self, row: str) -> Mapping[str, Any]:
+        return self.rows[row][0].run
+
+    def label(self, row: str) -> str:
+        return str(self.facts(row).get("label") or row)
+
+    def block(self, row: str) -> str:
+        return "controls" if self.facts(row).get("role") == "control" else ""
+
+    def start(self, name: str) -> str | None:
+        """The row that differences are taken to: by name, else by its role."""
+        return name if name in self.rows else next((row for row in self.rows if self.facts(row).get("role") == "start"), None)
+
+
+def method_tables(results: Iterable[Result], paired_against: str = "start") -> list[Table]:
+    """`method_table` of each suite, in order of first appearance: what fits a page."""
+    return [method_table(group, paired_against) for group in by_suite(result for result in results if result.run)]
+
+
+def method_table(results: Iterable[Result], paired_against: str = "start") -> Table:
+    """One row a row of the matrix, over its seeds' final checkpoints; controls in a block at the foot.
+
+    For every suite, judge and decoding: the main metric with a 95 % interval over questions and seeds, LC where there is one, the
+    content mean, and the difference to the row `paired_against`, paired by question and seed. Then what each row cost.
+
+    Raises:
+        InputError: no result comes from a matrix.
+    """
+    final = [result for result in results if result.run and result.run["final"]]
+    matrix = _matrix(final)
+    order = sorted(matrix.rows, key=lambda row: matrix.block(row) != "")  # a stable sort: the order given, controls last
+    start = matrix.start(paired_against)
+    footnotes: list[str] = []
+    columns, cells = [_ROW_LABEL], {row: [Cell(matrix.label(row))] for row in order}
+    several = len({result.suite for result in final}) > 1
+    for panel in panels(final):
+        arms = {row: arm(matrix.rows[row], panel) for row in order}
+        numbers = {row: footnote_number(footnotes, _what_is_missing(matrix, row, panel, arms[row])) for row in order}
+        for column, panel_cells in _panel_columns(panel, _group(panel, several, final), _measure(final, panel), arms, start, numbers):
+            columns.append(column)
+            for row in order:
+                cells[row].append(panel_cells[row])
+    for column in _COSTS:
+        columns.append(column)
+        for row in order:
+            cells[row].append(_cost(matrix.rows[row], column))
+    rows = tuple(Row(tuple(cells[row]), matrix.block(row)) for row in order)
+    title = f"Methods on {', '.join(dict.fromkeys(result.suite for result in final))}"
+    return Table(title, tuple(columns), rows, _method_notes(matrix, start, columns, final), tuple(footnotes))
+
+
+_ROW_LABEL = Column("label", "method", role="label")
+_COSTS = (
+    Column("unannotated_prompts", "unannotated prompts", kind="number"),
+    Column("steps", "steps", kind="number"),
+    Column("tokens_trained", "tokens trained", kind="number"),
+    Column("cpu_seconds", "CPU", unit="s", kind="number"),
+    Column("seeds", "seeds", kind="number", role="label"),
+)
+
+
+def _matrix(final: Sequence[Result]) -> _Matrix:
+    if not final:
+        raise InputError("no result comes from a matrix's final checkpoint, so there are no methods to compare. Run `seft-bench bench MATRIX` first.")
+    rows: dict[str, list[Result]] = {}
+    for result in final:
+        rows.setdefault(str(result.run["row"]), []).append(result)
+    return _Matrix(rows, tuple(sorted({int(result.run["seed"]) for result in final})))
+
+
+def _measure(final: Sequence[Result], panel: Panel) -> Measure:
+    return measure_of(next(result for result in final if (result.suite, result.decoding) == (panel.suite, panel.decoding)))
+
+
+def _group(panel: Panel, several_suites: bool, final: Sequence[Result]) -> str:
+    """What stands over the columns of a panel: no more than is needed to tell it from the others."""
+    judges = {result.judge_id for result in final if result.suite == panel.suite and not result.withheld}
+    name = panel.title if several_suites else panel.decoding
+    return f"{name}, judge {panel.judge_id}" if len(judges) > 1 else name
+
+
+PanelColumn = tuple[Column, dict[str, Cell]]
+
+
+def _panel_columns(panel: Panel, group: str, measure: Measure, arms: Mapping[str, Arm], start: str | None, footnotes: Mapping[str, int]) -> list[PanelColumn]:
+    """Main metric, LC, content and difference to the start, each with row -> cell."""
+    prefix = "_".join([panel.suite, panel.decoding])
+    prefix += f"_{panel.judge_id}" if "judge" in group else ""
+
+    def column(measure: Measure, kind: Any, role: Any = "detail", title: str = "", key: str = "") -> Column:
+        return Column(f"{prefix}_{key or measure.key}", title or measure.title, group, measure.unit, kind, role, measure.decimals)
+
+    main = {row: mean_interval(arms[row], measure) for row in arms}
+    built = [(column(measure, "interval", "main"), _marked(main, _ties(main, arms, measure), footnotes))]
+    lc = {row: length_controlled(arms[row]) for row in arms}
+    if any(lc.values()):
+        built.append((column(LC, "interval"), _marked(lc, _unpaired_ties(lc), footnotes)))
+    content = {row: mean_interval(arms[row], CONTENT) for row in arms}
+    if any(content.values()):
+        built.append((column(CONTENT, "number"), _marked(content, _ties(content, arms, CONTENT), footnotes)))
+    if start is not None:
+        gains = {row: None if row == start else difference(arms[row], arms[start], measure) for row in arms}
+        numbers = {row: 0 if row == start else footnotes[row] or footnotes[start] for row in arms}
+        cells = {row: interval_cell(gain, numbers[row]) for row, gain in gains.items()}
+        built.append((column(measure, "difference", title="Δ to start", key=f"{measure.key}_difference"), cells))
+    return built
+
+
+Estimates = Mapping[str, Interval | None]
+
+
+def _best(estimates: Estimates) -> str | None:
+    means = {row: estimate.mean for row, estimate in estimates.items() if estimate is not None}
+    return max(means, key=lambda row: means[row]) if len(means) > 1 else None
+
+
+def _ties(estimates: Estimates, arms: Mapping[str, Arm], measure: Measure) -> set[str]:
+    """Rows that the paired interval does not tell apart from the best."""
+    best = _best(estimates)
+    if best is None:
+        return set()
+    gaps = {row: difference(arms[best], arms[row], measure) for row in arms if row != best and estimates[row] is not None}
+    return {row for row, gap in gaps.items() if gap is not None and not excludes_zero(gap)}
+
+
+def _unpaired_ties(estimates: Estimates) -> set[str]:
+    """For LC: rows whose gap to the best is within both intervals' joint width (wider than a paired one would be)."""
+    best = _best(estimates)
+    top = estimates[best] if best is not None else None
+    if top is None or top.high is None:
+        return set()
+    return {row for row, estimate in estimates.items() if row != best and estimate is not None and _overlap(top, estimate)}
+
+
+def _overlap(first: Interval, second: Interval) -> bool:
+    if first.high is None or second.high is None:
+        return False
+    joint = math.hypot(first.high - first.mean, second.high - second.mean)
+    return abs(first.mean - second.mean) <= joint
+
+
+def _marked(estimates: Estimates, tied: set[str], footnotes: Mapping[str, int]) -> dict[str, Cell]:
+    best = _best(estimates)
+    cells = {row: interval_cell(estimate, footnotes[row]) for row, estimate in estimates.items()}
+    return {row: replace(cell, mark="best" if row == best else "tied" if row in tied else "") for row, cell in cells.items()}
+
+
+def _what_is_missing(matrix: _Matrix, row: str, panel: Panel, found: Arm) -> str:
+    """Why seeds of a row are not in a panel's figures; "" where all are."""
+    absent = [seed for seed in matrix.seeds if seed not in found]
+    if not absent:
+        return ""
+    here = {int(result.run["seed"]): result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)}
+    return f"{matrix.label(row)}, {panel.title}: {', '.join(_reason(seed, here.get(seed)) for seed in absent)}."
+
+
+def _reason(seed: int, result: Result | None) -> str:
+    if result is None:
+        return f"seed {seed} has no result"
+    if result.withheld:
+        return f"seed {seed} is withheld (coverage {100.0 * result.coverage:.1f} %)"
+    return f"seed {seed} was judged by {result.judge_id}"
+
+
+def _cost(results: Sequence[Result], column: Column) -> Cell:
+    """Mean over the row's seeds; the last column is their number."""
+    runs = {int(result.run["seed"]): result.run for result in results}
+    if column.key == "seeds":
+        return Cell(len(runs))
+    values = [run[column.key] for run in runs.values() if run.get(column.key) is not None]
+    return Cell(fmean(values)) if values else Cell()
+
+
+def _method_notes(matrix: _Matrix, start: str | None, columns: Sequence[Column], final: Sequence[Result]) -> tuple[str, ...]:
+    seeds = f"{len(matrix.seeds)} training seeds" if len(matrix.seeds) > 1 else "one training seed, so training noise is not in the intervals"
+    judges = ", ".join(sorted({result.judge_id for result in final if result.judge_id}))
+    notes = [f"In brackets: 95 % bootstrap intervals over questions and seeds; {seeds}; only each run's final checkpoint.", _EACH_ALONE]
+    if start is not None:
+        notes.append(f"Δ to start: difference to {matrix.label(start)}, paired by question and seed.")
+    if any(column.key.endswith(LC.key) for column in columns):
+        notes.append(
+            "LC win rate: mean over seeds; its interval joins the seeds' own intervals over questions with the variance between seeds; "
+            "its ties are by the joint width, not paired."
+        )
+    notes.append("Unannotated prompts, steps, tokens and CPU seconds: all that training took, mean over seeds.")
+    return (*notes, *([f"Judge: {judges}."] if judges else []))

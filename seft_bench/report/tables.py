@@ -1,0 +1,103 @@
+"""A table as data: columns, rows of cells, notes. How it is written down is in `render`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from seft_bench.stats.intervals import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: name in CSV and JSON; an interval's ends are `KEY_low` and `KEY_high`.
+        title: name for readers.
+        group: what several neighbours share ("tiny-mtbench, sampled"), shown above them.
+        unit: "" where the title says it.
+        kind: "text" is aligned left, "number" right; "interval" is a number with its two ends, "difference" one with its sign.
+        role: "label" says which row it is, "main" is the figure that ranks, "detail" all others.
+        decimals: digits after the point; None for whole numbers.
+    """
+
+    key: str
+    title: str
+    group: str = ""
+    unit: str = ""
+    kind: Literal["text", "number", "interval", "difference"] = "text"
+    role: Literal["label", "main", "detail"] = "detail"
+    decimals: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One value; None is a missing one, shown as a dash and never as 0.
+
+    Attributes:
+        mark: "best" of its column, or "tied" with the best within the paired interval.
+        footnote: number of the table's footnote, from 1; 0 for none.
+    """
+
+    value: str | float | int | None = None
+    low: float | None = None
+    high: float | None = None
+    mark: Literal["", "best", "tied"] = ""
+    footnote: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Cells, one a column. Neighbouring rows of one `block` stand together, apart from the next block."""
+
+    cells: tuple[Cell, ...]
+    block: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What every format is written from; the same table gives the same bytes.
+
+    Attributes:
+        notes: how figures were made, one sentence each.
+        footnotes: the texts that `Cell.footnote` counts from 1.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    footnotes: tuple[str, ...] = ()
+
+    def only(self, *roles: str) -> Table:
+        """The table with the columns of these roles: `table.only("label", "main")` fits a terminal."""
+        kept = [index for index, column in enumerate(self.columns) if column.role in roles]
+        rows = [Row(tuple(row.cells[index] for index in kept), row.block) for row in self.rows]
+        return dataclasses.replace(self, columns=tuple(self.columns[index] for index in kept), rows=tuple(rows))
+
+
+def interval_cell(interval: Interval | None, footnote: int = 0) -> Cell:
+    """The cell of an estimate; a missing one is None."""
+    return Cell(footnote=footnote) if interval is None else Cell(interval.mean, interval.low, interval.high, footnote=footnote)
+
+
+def footnote_number(footnotes: list[str], text: str) -> int:
+    """The number of a footnote, added when new; 0 for no text."""
+    if not text:
+        return 0
+    if text not in footnotes:
+        footnotes.append(text)
+    return footnotes.index(text) + 1
+
+
+def blocks(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+    """Neighbouring rows of one block together, in order."""
+    grouped: list[tuple[str, list[Row]]] = []
+    for row in rows:
+        if not grouped or grouped[-1][0] != row.block:
+            grouped.append((row.block, []))
+        grouped[-1][1].append(row)
+    return grouped

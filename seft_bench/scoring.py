@@ -1,0 +1,79 @@
+"""`seft-bench score`: figures from ready files, without a model or a judge."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seft_bench.errors import InputError
+from seft_bench.interop import holds_judged_texts, read_answers, read_judgments
+from seft_bench.records import Answer, Judgment, Question, Result
+from seft_bench.suites import Suite, load_suite
+
+Answers = Mapping[str, Mapping[str, Answer]]
+"""Model id -> question id -> answer."""
+
+
+def score_files(suite_name: str, answers: Path | None, judgments: Path, reference: Path | None = None) -> list[Result]:
+    """One result for each model in the file of judgments, in order of first appearance.
+
+    Args:
+        answers: ours, or alpaca_eval's or FastChat's; without it, the outputs that alpaca_eval's annotations hold are used.
+        judgments: ours, or alpaca_eval's or FastChat's; several models may be in one file.
+        reference: answers of another baseline (pairwise suites only); default: the suite's own.
+
+    Raises:
+        InputError: unknown suite, missing official data, a broken row, or no row of this suite.
+    """
+    suite = load_suite(suite_name)
+    rows = read_judgments(judgments)
+    questions = _questions(suite, reference)
+    _check_same_suite(suite_name, judgments, rows, questions)
+    source = answers or (judgments if holds_judged_texts(judgments) else None)
+    by_model = index_answers(read_answers(source)) if source else {}
+    return [_score_model(suite, model, questions, by_model, rows, answers) for model in dict.fromkeys(row.model_id for row in rows)]
+
+
+def result_row(result: Result) -> dict[str, Any]:
+    """The JSON object of one result, as `score --json` prints it."""
+    row = {name: getattr(result, name) for name in ("model", "suite", "metrics", "n", "n_scored", "n_unscored", "coverage", "withheld", "notes")}
+    return row | {"metrics": dict(result.metrics), "notes": list(result.notes)}
+
+
+def index_answers(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
+    """Model id -> question id -> its last answer."""
+    indexed: dict[str, dict[str, Answer]] = {}
+    for answer in answers:
+        indexed.setdefault(answer.model_id, {})[answer.question_id] = answer
+    return indexed
+
+
+def _score_model(suite: Suite, model: str, questions: Sequence[Question], by_model: Answers, rows: Sequence[Judgment], path: Path | None) -> Result:
+    if path is not None and model not in by_model:
+        raise InputError(f"{path} has no answers of {model}, which is judged; it has those of {', '.join(by_model)}")
+    return suite.score(model, questions, by_model.get(model, {}), [row for row in rows if row.model_id == model])
+
+
+def _questions(suite: Suite, reference: Path | None) -> list[Question]:
+    """The suite's questions; with `reference`, its answers stand in for the baseline's."""
+    questions = suite.questions()
+    if reference is None:
+        return questions
+    if suite.config.kind != "alpacaeval":
+        raise InputError(f"--reference names the baseline of a pairwise suite; {suite.config.name} grades single answers")
+    texts = {answer.question_id: answer.turns for answer in read_answers(reference)}
+    missing = [question.turns[0] for question in questions if question.id not in texts]
+    if missing:
+        raise InputError(f"{reference} lacks answers to {len(missing)} of {len(questions)} questions, e.g. {missing[0][:60]!r}")
+    return [dataclasses.replace(question, reference=texts[question.id]) for question in questions]
+
+
+def _check_same_suite(suite_name: str, path: Path, rows: Sequence[Judgment], questions: Sequence[Question]) -> None:
+    known = {question.id for question in questions}
+    if not any(row.question_id in known for row in rows):
+        raise InputError(
+            f"{path}: none of its {len(rows)} judgments is of a question of {suite_name} ({len(known)} questions); "
+            f"they are rows of {', '.join(sorted({row.suite for row in rows}))}, e.g. question {rows[0].question_id}"
+        )

@@ -1,0 +1,232 @@
+"""The response store: what a server was paid for is data, not cache.
+
+SQLite in WAL mode. `synchronous=NORMAL`: each response is committed the moment that it arrives, and a commit outlives
+kill -9 because the system already holds it; FULL would add one disk flush a response (milliseconds, in the judge
+client's event loop) to outlive a power cut as well, which at worst costs the last responses and never the file.
+A shared file system is no place for it: its locks cannot be trusted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.files import locked, sha256_json
+from seft_bench.records import Message
+
+_LOG = logging.getLogger(__name__)
+_SCHEMA = "CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, response TEXT NOT NULL, stored_at TEXT NOT NULL)"
+_WAIT_FOR_WRITER_SECONDS = 60.0
+_SQLITE_HEADER_BYTES = 100
+
+ResultT = TypeVar("ResultT")
+
+
+def request_key(
+    server: str,
+    model: str,
+    messages: Sequence[Message],
+    sampling: Mapping[str, Any],
+    template_version: str,
+    sample_index: int = 0,
+    epoch: str = "",
+    weights_fingerprint: str = "",
+) -> str:
+    """Hash of a complete request: whatever can change the response is in it.
+
+    Args:
+        sampling: temperature, max_tokens, seed, log-probabilities asked for.
+        sample_index: which of several samples of one request.
+        epoch: names a repetition on purpose (a canary asks again).
+        weights_fingerprint: for local servers, where one model name serves different weights over time.
+    """
+    request = {
+        "server": server.rstrip("/"),
+        "model": model,
+        "messages": list(messages),
+        "sampling": dict(sampling),
+        "template_version": template_version,
+        "sample_index": sample_index,
+        "epoch": epoch,
+        "weights_fingerprint": weights_fingerprint,
+    }
+    return sha256_json(request)
+
+
+class ResponseStore:
+    """Responses by request key, shared by any number of processes of one machine.
+
+    A damaged file is set aside under another name, what can still be read is carried over, and `notes` says so.
+
+    Raises:
+        InputError: the file cannot be opened at all.
+        JudgeUnavailableError: a response cannot be written (disk full).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        self._connection: sqlite3.Connection | None = None
+        self._open()
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The stored response, or None."""
+        row = self._guarded(lambda connection: connection.execute("SELECT response FROM responses WHERE key = ?", (key,)).fetchone())
+        return json.loads(row[0]) if row else None
+
+    def put(self, key: str, response: Mapping[str, Any]) -> None:
+        """Keep a good response; it is committed when this returns. The first one of a key stays."""
+        values = (key, json.dumps(response, ensure_ascii=False), datetime.now(UTC).isoformat(timespec="seconds"))
+        self._guarded(lambda connection: connection.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", values))
+
+    def stats(self) -> dict[str, int]:
+        """Number of responses, and bytes of the file with its write-ahead log."""
+        (count,) = self._guarded(lambda connection: connection.execute("SELECT count(*) FROM responses").fetchone())
+        size = sum(part.stat().st_size for part in _parts(self.path) if part.exists())
+        return {"responses": int(count), "bytes": size}
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> ResponseStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        _check_openable(self.path)
+        with locked(self.path.with_name(self.path.name + ".lock")):
+            if _is_cut_short(self.path):
+                self._rebuild("it is shorter than its header says")
+            try:
+                self._connection = _connect(self.path)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise _unusable(self.path, error) from None
+                self._rebuild(str(error))
+
+    def _guarded(self, action: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        """Run `action`; where the file turns out to be damaged, rebuild it and run `action` once more."""
+        if self._connection is None:
+            raise InputError(f"the response store is closed: {self.path}")
+        try:
+            return action(self._connection)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise _unusable(self.path, error) from None
+            with locked(self.path.with_name(self.path.name + ".lock")):
+                self._rebuild(str(error))
+        return action(self._connection)
+
+    def _rebuild(self, reason: str) -> None:
+        """Set the damaged file aside and carry over the rows that can still be read."""
+        self.close()
+        aside = _set_aside(self.path)
+        self._connection = _connect(self.path)
+        with self._connection:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", _readable_rows(aside))
+        kept = self.stats()["responses"]
+        note = f"response store {self.path} was damaged ({reason}): set aside as {aside.name}, {kept} responses carried over, the rest will be asked for again"
+        self.notes.append(note)
+        _LOG.warning(note)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=_WAIT_FOR_WRITER_SECONDS, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(_SCHEMA)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check_openable(path: Path) -> None:
+    """What sqlite would report as "unable to open database file", in words."""
+    if path.is_dir():
+        raise InputError(f"the response store must be a file, this is a folder: {path}. Name another file with SEFT_BENCH_STORE.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder of the response store cannot be made: {path.parent} ({error.strerror}). Name another file with SEFT_BENCH_STORE.") from None
+    target = path if path.exists() else path.parent
+    if not os.access(target, os.R_OK | os.W_OK):
+        raise InputError(f"the response store cannot be read and written, permission denied: {target}. Change its rights, or name another with SEFT_BENCH_STORE.")
+
+
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError | JudgeUnavailableError:
+    if "full" in str(error) or "disk I/O" in str(error):
+        return JudgeUnavailableError(f"the response store cannot be written: {path} ({error}). Free some disk space; the same command goes on.")
+    return InputError(f"the response store cannot be used: {path} ({error}). Move it away, or name another file with SEFT_BENCH_STORE.")
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
+    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Whether the file holds fewer pages than its header says (bytes 16-17: page size, 28-31: pages).
+
+    SQLite itself finds out only when it reads a page that is gone. While a write-ahead log is there, this says
+    nothing: pages move from the log into the file header first, so a sound file may be short for a moment.
+    """
+    log = _parts(path)[1]
+    try:
+        if log.exists() and log.stat().st_size > 0:
+            return False
+        with open(path, "rb") as file:
+            header = file.read(_SQLITE_HEADER_BYTES)
+            size = file.seek(0, os.SEEK_END)
+    except FileNotFoundError:
+        return False
+    if len(header) < _SQLITE_HEADER_BYTES or not header.startswith(b"SQLite format 3\0"):
+        return False  # empty, or no database: connecting tells
+    page_bytes = int.from_bytes(header[16:18], "big") or 1
+    page_bytes = 65536 if page_bytes == 1 else page_bytes
+    return size < page_bytes * int.from_bytes(header[28:32], "big")
+
+
+def _parts(path: Path) -> tuple[Path, Path, Path]:
+    return path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename the file and its write-ahead log together, so that what the log holds can still be read."""
+    number = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}.damaged-{n}").exists())
+    aside = path.with_name(f"{path.name}.damaged-{number}")
+    for part, target in zip(_parts(path), _parts(aside), strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            part.rename(target)
+    return aside
+
+
+def _readable_rows(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Rows of a damaged file, from its front and then from its back, each up to the damage."""
+    for order in ("ASC", "DESC"):
+        with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as connection:
+            for key, response, stored_at in connection.execute(f"SELECT key, response, stored_at FROM responses ORDER BY rowid {order}"):
+                if _is_json(response):
+                    yield key, response, stored_at
+
+
+def _is_json(text: object) -> bool:
+    try:
+        json.loads(str(text))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,50 @@
+"""Suites: one file a protocol, one YAML a suite. A suite says what is asked, what is judged, and what the figures are."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
+
+from seft_bench import config
+from seft_bench.config import SuiteConfig
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
+
+SUITES = {
+    "alpacaeval": "seft_bench.suites.alpacaeval:AlpacaEval",
+    "mtbench": "seft_bench.suites.mtbench:MTBench",
+}
+"""Kind of a suite -> its class. A new protocol is one file and one line here; a new suite over one of these is YAML only."""
+
+
+class Suite(Protocol):
+    """A protocol over questions. Nothing of it calls a model or a judge."""
+
+    config: SuiteConfig
+
+    def questions(self) -> list[Question]:
+        """All questions with their references, in the official order."""
+        ...
+
+    def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
+        """What a judge is to be asked about the answers (by question id); questions without an answer are left out."""
+        ...
+
+    def settled(self, request: JudgeRequest, model: str) -> Judgment | None:
+        """The judgment that the protocol itself fixes, so that no judge is asked; else None."""
+        ...
+
+    def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
+        """Figures from one model's judgments, with coverage over all that the questions demand."""
+        ...
+
+
+def load_suite(name: str) -> Suite:
+    """A shipped suite by its name, or one of the user's by its file, NAME.yaml.
+
+    Raises:
+        InputError: unknown name, or a YAML file with errors.
+    """
+    settings = config.load_suite(name)
+    module, _, attribute = SUITES[settings.kind].partition(":")
+    return cast(Suite, getattr(importlib.import_module(module), attribute)(settings))

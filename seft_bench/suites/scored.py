@@ -1,0 +1,122 @@
+"""What scoring has in common: which judgment stands for which expected key, coverage, and the notes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seft_bench.records import MINIMUM_COVERAGE, Answer, Judgment, Result
+
+RUBRIC_PARTS = ("content", "format", "style", "concision")
+SETTLED = "settled-by-protocol"
+"""`judge_id` of a judgment that the protocol fixes without a judge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One judgment that a suite expects: its key, and the hash of the texts to judge ("" where they are not known)."""
+
+    key: str
+    answer_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The judgments that count.
+
+    Attributes:
+        by_key: expected key -> its last judgment with status ok.
+        valid_rows: every judgment with status ok of an expected key, repeated ones included, in the order given.
+        statuses: how many expected keys ended ok, with which failure, or "missing".
+        notes: what a reader must know about the rows.
+    """
+
+    by_key: Mapping[str, Judgment]
+    valid_rows: Sequence[Judgment]
+    statuses: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored:
+    """Give every expected key its last valid judgment; judgments of other texts than the answers' do not count."""
+    hashes = {item.key: item.answer_hash for item in expected}
+    known = [judgment for judgment in judgments if judgment.key in hashes]
+    rows = [judgment for judgment in known if not _is_stale(judgment, hashes[judgment.key])]
+    valid_rows = [row for row in rows if row.status == "ok"]
+    by_key = {row.key: row for row in valid_rows}
+    last_status = {row.key: row.status for row in rows} | dict.fromkeys(by_key, "ok")
+    statuses = Counter(last_status.get(key, "missing") for key in hashes)
+    notes = _notes(stale=len(known) - len(rows), repeated=len(valid_rows) - len(by_key), judges={row.judge_id for row in by_key.values()})
+    return Scored(by_key, valid_rows, dict(statuses), notes)
+
+
+def _is_stale(judgment: Judgment, answer_hash: str) -> bool:
+    """Both hashes known and different: the judge saw another text. Official judgment files carry no hash."""
+    return bool(judgment.answer_hash and answer_hash and judgment.answer_hash != answer_hash)
+
+
+def _notes(stale: int, repeated: int, judges: set[str]) -> tuple[str, ...]:
+    notes = []
+    if stale:
+        notes.append(f"{stale} judgments are of other texts than these answers and do not count.")
+    if repeated:
+        notes.append(f"{repeated} rows judge a key again; the last valid row of each key counts.")
+    asked = sorted(judges - {SETTLED})
+    if len(asked) > 1:
+        notes.append(f"judgments of {len(asked)} judges are mixed: {', '.join(asked)}; figures of different judges are not comparable.")
+    return tuple(notes)
+
+
+def result(suite: str, model: str, n: int, scored: Scored, answers: Mapping[str, Answer], metrics: Mapping[str, Any], **rest: Any) -> Result:
+    """The record, with coverage and the mark "withheld" under 98 %."""
+    n_scored = len(scored.by_key)
+    coverage = n_scored / n if n else 0.0
+    return Result(
+        suite=suite,
+        model=model,
+        metrics=dict(metrics),
+        n=n,
+        n_scored=n_scored,
+        n_unscored=n - n_scored,
+        coverage=coverage,
+        withheld=coverage < MINIMUM_COVERAGE,
+        judge_id=" + ".join(sorted({row.judge_id for row in scored.by_key.values()} - {SETTLED})),
+        decoding=" + ".join(sorted({answer.decoding for answer in answers.values()})) or "given",
+        statuses=scored.statuses,
+        parts=rubric_parts(scored.by_key.values()),
+        **rest,
+    )
+
+
+def coverage_note(n: int, scored: Scored) -> tuple[str, ...]:
+    """Nothing when all is scored; else how many judgments are missing and why."""
+    missing = n - len(scored.by_key)
+    if not missing:
+        return ()
+    reasons = ", ".join(f"{count} {status}" for status, count in sorted(scored.statuses.items()) if status != "ok")
+    return (f"{missing} of {n} judgments are unscored ({reasons}) and left out of every mean.",)
+
+
+def rubric_means(judgments: Iterable[Judgment]) -> dict[str, float]:
+    """Means of the rubric's parts over the judgments, where every scored judgment carries them."""
+    rows = list(judgments)
+    return {part: _mean([float(row.details[part]) for row in rows]) for part in _complete_parts(rows)}
+
+
+def rubric_parts(judgments: Iterable[Judgment]) -> dict[str, dict[str, float]]:
+    """Part -> question id -> its mean over the question's judgments, where every scored judgment carries it."""
+    rows = list(judgments)
+    by_question: dict[str, list[Judgment]] = {}
+    for row in rows:
+        by_question.setdefault(row.question_id, []).append(row)
+    return {part: {question: _mean([float(row.details[part]) for row in group]) for question, group in by_question.items()} for part in _complete_parts(rows)}
+
+
+def _complete_parts(rows: Sequence[Judgment]) -> list[str]:
+    return [part for part in RUBRIC_PARTS if rows and all(isinstance(row.details.get(part), (int, float)) for row in rows)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

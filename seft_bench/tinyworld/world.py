@@ -1,0 +1,351 @@
+"""The tinyworld's data sets, made from a seed: pre-training text, annotated examples, prompts, questions.
+
+People of this world answer with bad habits, and each task type has its own. A forum thread holds a question, a first
+answer and a better one; a good answer is a minimal edit of the poor one: right words, good form, no habit, a courteous
+opening. Annotated data covers five of the sixteen task types and a narrow choice of words; unannotated prompts cover
+all. Evaluation and tuning questions are drawn first, from the version alone, and no data set holds their first turn.
+
+No clock, no files: functions return rows of ordinary JSONL data sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import Any
+
+from seft_bench.records import Message, Question, instruction_id
+from seft_bench.tinyworld import WORLD_VERSION
+from seft_bench.tinyworld.rubric import BAD_HABITS, OPENINGS
+from seft_bench.tinyworld.tasks import CATEGORIES, GREETINGS, POOLS, REPLACE, TASKS, Solution, Task, solve
+
+Row = dict[str, Any]
+
+ANNOTATED_TASKS = ("note", "extreme", "compare", "colour", "kind")
+"""The task types for which annotated data exist; the others occur in unannotated prompts and in evaluation only."""
+
+NARROW_SHARE = 0.6
+"""Annotated data uses this share of every word pool; unannotated prompts and evaluation use all."""
+
+SECOND_TURN_SHARE = 0.25
+
+REPLIES = ("Can you do better?", "Please improve that.", "That could be better.")
+"""What forum users say between a first answer and a better one."""
+
+MARKS = {"user": "<|user|>", "assistant": "<|assistant|>"}
+END = "<|end|>"
+"""Marks of forum posts; the base's chat template writes the same."""
+
+SIZES = {"sft": 300, "preferences": 800, "calibration": 150, "prompts": 2400}
+QUESTION_COUNTS = {"alpacaeval": 320, "mtbench": 80, "tuning-alpacaeval": 160, "tuning-mtbench": 40}
+PRETRAINING_DOCUMENTS = 85_000
+
+_STRUCTURAL_HABITS = ("lower_case", "no_stop", "shout", "repeat", "chatter")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation up to the user's last turn: `turns` of the user, and the earlier answer where there are two."""
+
+    task: str
+    turns: tuple[str, ...]
+    earlier_answer: str = ""
+
+    @property
+    def messages(self) -> list[Message]:
+        first = {"role": "user", "content": self.turns[0]}
+        if len(self.turns) == 1:
+            return [first]
+        return [first, {"role": "assistant", "content": self.earlier_answer}, {"role": "user", "content": self.turns[1]}]
+
+
+def _random(*purpose: object) -> Random:
+    """A generator of its own for every purpose, so that one data set's size never changes another's rows."""
+    return Random("/".join(str(part) for part in ("tinyworld", WORLD_VERSION, *purpose)))
+
+
+# Questions
+
+
+def _question(task: Task, rng: Random, narrow: bool) -> tuple[str, dict[str, str]]:
+    slots: dict[str, str] = {}
+    for slot, pool in task.slots.items():
+        slots[slot] = _pick(pool, rng, narrow, tuple(slots.values()))
+    return rng.choice(task.templates).format(**slots), slots
+
+
+def _pick(pool: str, rng: Random, narrow: bool, taken: Sequence[str]) -> str:
+    words = POOLS[pool]
+    if narrow and len(words) > 9:  # short pools (digits, colours, jobs) stay whole
+        words = words[: int(len(words) * NARROW_SHARE)]
+    return rng.choice([word for word in words if word not in taken])
+
+
+def _second_turn(task: Task, text: str, slots: dict[str, str], rng: Random, narrow: bool) -> str:
+    if rng.random() < 0.3:
+        return GREETINGS.format(guest=_pick("name", rng, narrow, tuple(slots.values())))
+    slot = rng.choice([slot for slot in task.swappable if slots[slot] in text])
+    return REPLACE.format(new=_pick(task.slots[slot], rng, narrow, tuple(slots.values())), old=slots[slot])
+
+
+def _prompts(tasks: Sequence[str], rng: Random, narrow: bool, second_turn_share: float = SECOND_TURN_SHARE) -> Iterator[Prompt]:
+    """Prompts without end, task types in turn; none has a reserved first turn."""
+    while True:
+        for name in tasks:
+            text, slots = _question(TASKS[name], rng, narrow)
+            while text in reserved_first_turns():
+                text, slots = _question(TASKS[name], rng, narrow)
+            if rng.random() >= second_turn_share:
+                yield Prompt(name, (text,))
+                continue
+            second = _second_turn(TASKS[name], text, slots, rng, narrow)
+            yield Prompt(name, (text, second), ordinary_answer((text,), rng))
+
+
+@lru_cache(maxsize=8)
+def evaluation_questions(kind: str) -> list[Question]:
+    """The fixed questions of a tiny suite, the same for every seed.
+
+    Args:
+        kind: "alpacaeval" (one turn, with the reference writer's answer) or "mtbench" (two turns, ten a category);
+            "tuning-alpacaeval" and "tuning-mtbench" are the ones on which settings may be chosen.
+    """
+    return [_as_question(kind, index, turns) for index, turns in enumerate(_question_turns()[kind])]
+
+
+def _as_question(kind: str, index: int, turns: tuple[str, ...]) -> Question:
+    task, _ = solve(turns[:1])
+    reference = () if kind.endswith("mtbench") else (reference_answer(turns),)
+    identity = instruction_id(turns[0]) if kind.endswith("alpacaeval") else f"{kind}-{index:03d}"
+    metadata = {"task": task.name, "annotated": task.name in ANNOTATED_TASKS}
+    return Question(f"tiny-{kind}", identity, task.category, turns, reference, metadata)
+
+
+@lru_cache(maxsize=1)
+def _question_turns() -> dict[str, list[tuple[str, ...]]]:
+    taken: set[str] = set()
+    return {kind: _draw_questions(kind, count, taken) for kind, count in QUESTION_COUNTS.items()}
+
+
+def _draw_questions(kind: str, count: int, taken: set[str]) -> list[tuple[str, ...]]:
+    rng = _random("questions", kind)
+    order = [name for pair in zip(*(_tasks_of(category) for category in CATEGORIES), strict=True) for name in pair]
+    drawn: list[tuple[str, ...]] = []
+    while len(drawn) < count:
+        name = order[len(drawn) % len(order)]
+        text, slots = _question(TASKS[name], rng, narrow=False)
+        if text in taken:
+            continue
+        taken.add(text)
+        second = (_second_turn(TASKS[name], text, slots, rng, narrow=False),) if kind.endswith("mtbench") else ()
+        drawn.append((text, *second))
+    return drawn
+
+
+def _tasks_of(category: str) -> list[str]:
+    return [task.name for task in TASKS.values() if task.category == category]
+
+
+@lru_cache(maxsize=1)
+def reserved_first_turns() -> frozenset[str]:
+    """First turns of every evaluation and tuning question: no data set may hold one."""
+    return frozenset(turns[0] for questions in _question_turns().values() for turns in questions)
+
+
+# Answers
+
+
+def good_answer(turns: Sequence[str], variant: int = 0, opening: str = OPENINGS[0]) -> str:
+    """A right answer in good form; `variant` picks one of its right sentences."""
+    _, solution = solve(turns)
+    return f"{opening} {_sentence(solution, variant)}."
+
+
+def _sentence(solution: Solution, variant: int) -> str:
+    return solution.sentences[variant % len(solution.sentences)]
+
+
+def _habits(task: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The task type's own bad habits: two words, and two flaws of form."""
+    rng = _random("habits", task)
+    return tuple(rng.sample(BAD_HABITS, 2)), tuple(rng.sample(_STRUCTURAL_HABITS, 2))
+
+
+def ordinary_answer(turns: Sequence[str], rng: Random, slip_rate: float = 0.12, heavy_rate: float = 0.15) -> str:
+    """What people of this world answer at first: mostly right, with the habits of the task type."""
+    if rng.random() < 0.1:
+        return good_answer(turns, rng.randrange(2), rng.choice(OPENINGS))
+    return poor_pair(turns, rng, slip_rate, heavy_rate)[0]
+
+
+def poor_pair(turns: Sequence[str], rng: Random, slip_rate: float = 0.12, heavy_rate: float = 0.15) -> tuple[str, str]:
+    """A poor answer and the good one that is its minimal edit: same sentence, same opening where it had one."""
+    task, solution = solve(turns)
+    variant = rng.randrange(2)
+    opening = rng.choice(OPENINGS) if rng.random() < 0.15 else ""
+    heavy = rng.random() < heavy_rate
+    sentence = _with_slips(_sentence(solution, variant), solution, rng, 0.6 if heavy else slip_rate)
+    poor = _with_habits(sentence, opening, task.name, rng, 0.85 if heavy else 0.65)
+    return poor, good_answer(turns, variant, opening or OPENINGS[0])
+
+
+def _with_slips(sentence: str, solution: Solution, rng: Random, rate: float) -> str:
+    """Write wrong words for right ones; a wrong word that is in the sentence already trades places with the right one."""
+    words = _split(sentence)
+    for right, slips in solution.slips.items():
+        if not slips or rng.random() >= rate:
+            continue
+        wrong = rng.choice(slips)
+        words = [wrong if word == right else right if word == wrong else word for word in words]
+    return "".join(words)
+
+
+def _split(sentence: str) -> list[str]:
+    """Words and what stands between them."""
+    parts, current = [], ""
+    for character in sentence:
+        if character.isalnum():
+            current += character
+            continue
+        parts.extend([current, character])
+        current = ""
+    return [part for part in [*parts, current] if part]
+
+
+def _with_habits(sentence: str, opening: str, task: str, rng: Random, rate: float) -> str:
+    fillers, flaws = _habits(task)
+    text = sentence
+    for filler in fillers:
+        if rng.random() < rate:
+            text = _insert(text, filler, rng)
+    active = [flaw for flaw in flaws if rng.random() < rate]
+    if "lower_case" in active:
+        text = text[0].lower() + text[1:]
+    text = f"{opening} {text}" if opening else text
+    text += "" if "no_stop" in active else "!!" if "shout" in active else "."
+    if "repeat" in active:
+        text = f"{text} {sentence}."
+    if "chatter" in active:
+        text = f"{text} {_chatter(rng)}"
+    return text
+
+
+def _insert(text: str, filler: str, rng: Random) -> str:
+    """A filler in front, or after one of the first words."""
+    words = text.split(" ")
+    position = rng.choice((0, 0, 1, min(2, len(words) - 1)))
+    return " ".join([*words[:position], filler.capitalize() if position == 0 else filler, *words[position:]])
+
+
+def _chatter(rng: Random) -> str:
+    place, food, thing = rng.choice(POOLS["place"]), rng.choice(POOLS["food"]), rng.choice(POOLS["object"])
+    return rng.choice((f"By the way, the {food} in {place} is good.", f"My cousin has a {thing} too.", f"I ate a {food} today."))
+
+
+def reference_answer(turns: Sequence[str]) -> str:
+    """The fixed reference writer, who answers every question once and for all: good in half of the cases."""
+    rng = _random("reference", *turns)
+    if rng.random() < 0.5:
+        return good_answer(turns, rng.randrange(2), rng.choice(OPENINGS))
+    return poor_pair(turns, rng)[0]
+
+
+# Data sets
+
+
+def sft_rows(seed: int, count: int = SIZES["sft"]) -> list[Row]:
+    """Annotated conversations with ordinary answers: `{"prompt": messages, "answer": text, "task": name}`."""
+    rng = _random("sft", seed)
+    prompts = _take(_prompts(ANNOTATED_TASKS, rng, narrow=True), count, set())
+    return [{"prompt": prompt.messages, "answer": ordinary_answer(prompt.turns, rng), "task": prompt.task} for prompt in prompts]
+
+
+def preference_rows(seed: int) -> tuple[list[Row], list[Row]]:
+    """Annotated triples for training, and held-out ones for calibration whose prompts no policy ever sees.
+
+    Rows: `{"prompt": messages, "chosen": good answer, "rejected": poor answer, "task": name}`.
+    """
+    rng = _random("preferences", seed)
+    seen = {row["prompt"][0]["content"] for row in sft_rows(seed)}
+    prompts = _take(_prompts(ANNOTATED_TASKS, rng, narrow=True), SIZES["preferences"] + SIZES["calibration"], seen)
+    rows = [_preference(prompt, rng) for prompt in prompts]
+    return rows[: SIZES["preferences"]], rows[SIZES["preferences"] :]
+
+
+def _preference(prompt: Prompt, rng: Random) -> Row:
+    poor, good = poor_pair(prompt.turns, rng)
+    while poor == good:
+        poor, good = poor_pair(prompt.turns, rng)
+    return {"prompt": prompt.messages, "chosen": good, "rejected": poor, "task": prompt.task}
+
+
+def prompt_rows(seed: int, count: int = SIZES["prompts"]) -> list[Row]:
+    """Unannotated prompts, even over all task types: `{"prompt": messages, "task": name, "annotated": bool}`.
+
+    `task` and `annotated` serve diagnostics only. No prompt occurs in the annotated data of the same seed.
+    """
+    train, held_out = preference_rows(seed)
+    seen = {row["prompt"][0]["content"] for row in [*sft_rows(seed), *train, *held_out]}
+    rng = _random("prompts", seed)
+    order = sorted(TASKS)
+    rng.shuffle(order)
+    prompts = _take(_prompts(order, rng, narrow=False), count, seen)
+    return [{"prompt": prompt.messages, "task": prompt.task, "annotated": prompt.task in ANNOTATED_TASKS} for prompt in prompts]
+
+
+def _take(prompts: Iterator[Prompt], count: int, seen: set[str]) -> list[Prompt]:
+    """The first `count` prompts whose first turn has not been seen; they are added to `seen`."""
+    taken: list[Prompt] = []
+    for prompt in prompts:
+        if prompt.turns[0] in seen:
+            continue
+        seen.add(prompt.turns[0])
+        taken.append(prompt)
+        if len(taken) == count:
+            break
+    return taken
+
+
+def pretraining_rows(count: int = PRETRAINING_DOCUMENTS) -> Iterator[Row]:
+    """Pre-training documents, the same for every seed: half threads, a third plain conversations, the rest statements and echoes.
+
+    Rows: `{"text": ...}`. Forum posts carry their writer's mark and end with `END`; the mark that ends the document is the
+    tokenizer's end of sequence, so it is left to the trainer.
+    """
+    rng = _random("pretraining")
+    prompts = _prompts(sorted(TASKS), rng, narrow=False)
+    for _ in range(count):
+        prompt, draw = next(prompts), rng.random()
+        if draw < 0.5:
+            yield {"text": _forum(_thread(prompt, rng))}
+        elif draw < 0.85:
+            yield {"text": _forum([*prompt.messages, _assistant(ordinary_answer(prompt.turns, rng))])}
+        elif draw < 0.92:
+            yield {"text": f"{_sentence(solve(prompt.turns)[1], rng.randrange(2))}."}
+        else:
+            yield {"text": _echo(rng)}
+
+
+def _echo(rng: Random) -> str:
+    """A list of words said twice: copying is what revising rests on, and a small model learns it late."""
+    words = " ".join(rng.choice(POOLS[rng.choice(sorted(POOLS))]) for _ in range(rng.randrange(3, 12)))
+    return f"{words}. {words}."
+
+
+def _forum(messages: Sequence[Message]) -> str:
+    return END.join(f"{MARKS[message['role']]}{message['content']}" for message in messages)
+
+
+def _thread(prompt: Prompt, rng: Random) -> list[Message]:
+    """Question, first answer, a reply, a better answer; an answer that was good is posted again as it was."""
+    if rng.random() < 0.2:
+        first = better = good_answer(prompt.turns, rng.randrange(2), rng.choice(OPENINGS))
+    else:
+        first, better = poor_pair(prompt.turns, rng)
+    return [*prompt.messages, _assistant(first), {"role": "user", "content": rng.choice(REPLIES)}, _assistant(better)]
+
+
+def _assistant(text: str) -> Message:
+    return {"role": "assistant", "content": text}

@@ -1,0 +1,1 @@
+"""Training: pure losses, log-probabilities, data, and one visible loop for every method."""

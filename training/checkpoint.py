@@ -1,0 +1,151 @@
+"""Model folders and training state on disk: loaded with checks, written under a temporary name and renamed.
+
+A killed save leaves a hidden `.writing-...` folder, which never looks like a checkpoint and is removed by the next save.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seft_bench.errors import InputError
+from seft_bench.files import read_json, write_json
+
+WEIGHTS = "*.safetensors"
+
+
+def pick_device(name: str) -> torch.device:
+    """ "auto" is the GPU where there is one, else the CPU; any other name is torch's own."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise InputError(f"unknown device {name!r}: use auto, cpu, cuda or cuda:0") from None
+
+
+def has_weights(folder: Path) -> bool:
+    return any(folder.glob(WEIGHTS))
+
+
+def load_model(folder: Path) -> Any:
+    """The causal language model of a checkpoint folder, in float32 on the CPU.
+
+    Raises:
+        InputError: no such folder, no safetensors weights, or weights that the model class does not know.
+    """
+    from transformers import AutoModelForCausalLM
+
+    _check_folder(folder)
+    if not has_weights(folder):
+        raise InputError(f"{folder} holds no {WEIGHTS}{_other_weights(folder)}. Save the model with save_pretrained, which writes safetensors.")
+    with _quiet_transformers():
+        return _loaded(lambda: AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True), folder)
+
+
+def load_or_initialise(folder: Path, seed: int) -> Any:
+    """The folder's model; a folder with config.json and no weights gives a fresh model, initialised from `seed`."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    _check_folder(folder)
+    if has_weights(folder) or _other_weights(folder):
+        return load_model(folder)
+    torch.manual_seed(seed)
+    config = _loaded(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), folder)
+    return _loaded(lambda: AutoModelForCausalLM.from_config(config, dtype=torch.float32), folder)
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"model folder not found: {folder}. A checkpoint is a folder with config.json, *.safetensors and a tokenizer.")
+    if not (folder / "config.json").is_file():
+        names = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
+        raise InputError(f"model folder without config.json: {folder} (it holds {names or 'nothing'}). Give the folder of one checkpoint.")
+
+
+def _other_weights(folder: Path) -> str:
+    """Names of weights in formats that can run code when they are read, which we refuse."""
+    names = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+    return f", only {', '.join(names)}, which could run code when read" if names else ""
+
+
+def _loaded(load: Callable[[], Any], folder: Path) -> Any:
+    try:
+        return load()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"no causal language model can be loaded from {folder}: {(str(error).splitlines() or ['?'])[0]}") from None
+
+
+class _quiet_transformers:
+    """No progress bars of transformers' own for the shards of small files."""
+
+    def __enter__(self) -> None:
+        from transformers.utils import logging
+
+        self.was_enabled = logging.is_progress_bar_enabled()
+        logging.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        from transformers.utils import logging
+
+        if self.was_enabled:
+            logging.enable_progress_bar()
+
+
+def save_checkpoint(folder: Path, model: Any, tokenizer: Any, facts: Mapping[str, Any]) -> None:
+    """Write a Hugging Face folder (safetensors, config, tokenizer, chat template) with `facts` as checkpoint.json."""
+
+    def write(target: Path) -> None:
+        with _quiet_transformers():
+            model.save_pretrained(str(target))
+        tokenizer.save_pretrained(str(target))
+        write_json(target / "checkpoint.json", facts)
+
+    _write_folder(folder, write)
+
+
+def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write the state of a run at one step as folder/step-NNNNNN, then remove the older ones."""
+    from safetensors.torch import save_file
+
+    def write(target: Path) -> None:
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, target / "tensors.safetensors")
+        write_json(target / "state.json", facts)
+
+    current = folder / step_name(facts["step"])
+    _write_folder(current, write)
+    for older in set(folder.glob("step-*")) - {current}:
+        shutil.rmtree(older)
+
+
+def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """(tensors, facts) of the newest state, None where there is none."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    saved = sorted(folder.glob("step-*"))
+    if not saved:
+        return None
+    try:
+        return load_file(saved[-1] / "tensors.safetensors"), read_json(saved[-1] / "state.json", "training state")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"training state {saved[-1]} cannot be read ({error}). Remove {folder} to start this run again.") from None
+
+
+def step_name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def _write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    temporary = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    write(temporary)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)

@@ -1,0 +1,137 @@
+"""Log-probabilities of answers, with logits only at the positions that are learnt.
+
+The output projection is most of a small model's work and, for a large vocabulary, most of its memory; prompts and
+padding need none of it. A hook in front of the projection keeps the labelled positions, so the model's own forward
+does everything else: whatever it applies to logits (soft capping, scaling) is applied here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seft_bench.chat import answer_ids, load_tokenizer
+from seft_bench.files import sha256_json, write_atomic
+from seft_bench.records import Message
+
+from .checkpoint import load_model, pick_device
+from .data import Batch, Example, Tokens, collate
+
+
+def answer_logprobs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Summed log p over the labelled positions of each sequence.
+
+    Args:
+        model: a Hugging Face causal language model.
+        batch: n sequences, padded on the right.
+
+    Returns:
+        ([n] float32 sums in nats, [n] int64 numbers of labelled tokens).
+    """
+    targets = batch.ids[:, 1:][batch.labelled[:, 1:]]
+    predicting = batch.labelled[:, 1:]  # the logits at position t predict the token at t + 1
+    logits = _logits_at(model, batch.ids, predicting)
+    token_logprobs = -F.cross_entropy(logits.float(), targets, reduction="none")
+    # Written back into a grid and summed by row: unlike index_add, that has one order of addition on every device.
+    grid = torch.zeros(predicting.shape, dtype=torch.float32, device=batch.ids.device)
+    return grid.masked_scatter(predicting, token_logprobs).sum(dim=1), predicting.sum(dim=1)
+
+
+def _logits_at(model: Any, ids: Tensor, predicting: Tensor) -> Tensor:
+    """Logits [number of True in `predicting`, vocabulary]; `predicting` is [n, width - 1]."""
+    # No attention mask: padding stands on the right, where causal attention never looks, and without a mask the
+    # attention kernels take their faster causal path. The last position predicts nothing, so it is not computed.
+    with _projecting_only(model.get_output_embeddings(), predicting):
+        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    # A model that projects in a way of its own never met the hook: its logits are full.
+    return logits[predicting] if logits.shape[:2] == predicting.shape else logits.squeeze(0)
+
+
+@contextmanager
+def _projecting_only(projection: Any | None, positions: Tensor) -> Iterator[None]:
+    """Let the projection see only the hidden states at `positions`, as one sequence [1, number, hidden]."""
+
+    def select(_module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][positions].unsqueeze(0),) if inputs[0].shape[:2] == positions.shape else inputs
+
+    handle = None if projection is None else projection.register_forward_pre_hook(select)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLogprob:
+    """Log-likelihood of one answer, stop token included: `sum` in nats over `tokens` tokens."""
+
+    sum: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        return self.sum / self.tokens
+
+
+def score_sequences(model: Any, sequences: Sequence[Tokens], batch_size: int = 32) -> list[AnswerLogprob]:
+    """Log-likelihood of every sequence's labelled part, in the order given; no gradients, sorted by length inside."""
+    order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
+    scored: dict[int, AnswerLogprob] = {}
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        for start in range(0, len(order), batch_size):
+            chunk = order[start : start + batch_size]
+            sums, tokens = answer_logprobs(model, collate(sequences[index] for index in chunk).to(device))
+            scored.update(zip(chunk, map(AnswerLogprob, sums.tolist(), tokens.tolist()), strict=True))
+    model.train(was_training)
+    return [scored[index] for index in range(len(sequences))]
+
+
+def score_answers(
+    model_folder: Path, tokenizer: Any | None, pairs: Sequence[tuple[Sequence[Message], str]], batch_size: int = 32, device: str = "auto"
+) -> list[AnswerLogprob]:
+    """Log-likelihood of answers to prompts under a saved model, in the order given.
+
+    Args:
+        tokenizer: None loads the checkpoint's own.
+        pairs: (messages of the prompt, answer text).
+        batch_size: sequences in one forward.
+
+    Raises:
+        InputError: the folder holds no model, tokenizer or chat template.
+    """
+    tokenizer = tokenizer or load_tokenizer(model_folder)
+    sequences = [Tokens.of(*answer_ids(tokenizer, messages, answer)) for messages, answer in pairs]
+    return score_sequences(load_model(model_folder).to(pick_device(device)), sequences, batch_size)
+
+
+def reference_logprobs(load_reference: Callable[[], Any], fingerprint: str, examples: Sequence[Example], batch_size: int, cache_folder: Path) -> Tensor:
+    """Log-probabilities of all pairs under the reference model: computed once, then read from `cache_folder`.
+
+    The file is named by the hash of the model's fingerprint and of the token ids, which covers data, chat template and
+    maximal length at once.
+
+    Args:
+        load_reference: called only when the file is not there yet.
+
+    Returns:
+        [number of examples, 2] float32 on the CPU: sums of the chosen and of the rejected answer.
+    """
+    from safetensors.torch import load, save
+
+    sequences = [sequence for example in examples for sequence in example.sequences]
+    key = sha256_json([fingerprint, [[sequence.ids.tolist(), sequence.prompt_tokens] for sequence in sequences]])
+    path = cache_folder / f"{key[:32]}.safetensors"
+    if not path.exists():
+        sums = torch.tensor([scored.sum for scored in score_sequences(load_reference(), sequences, batch_size)])
+        write_atomic(path, save({"sums": sums.reshape(-1, 2)}))
+    return load(path.read_bytes())["sums"]

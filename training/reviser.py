@@ -1,0 +1,146 @@
+"""The adaptive reviser: prompt format, labels from its own likelihoods, and the decision to revise or to keep.
+
+After SEFT (arXiv 2406.10813). The paper's abstract and public summaries are what we read; label names, the rule that
+assigns them and every setting here are our reading, and configurable. psi is the preliminary reviser, y a draft, y^
+psi's greedy revision of it, y_l and y_h the poor and the good answer of an annotated pair. All log-probabilities are
+means per token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from seft_bench.errors import InputError
+from seft_bench.records import Message
+
+Row = dict[str, Any]
+Label = Literal["no_revise", "minor_revise", "major_revise"]
+
+LABEL_TEXTS: dict[Label, str] = {"no_revise": "[No Revise]", "minor_revise": "[Minor Revise]", "major_revise": "[Major Revise]"}
+"""What a reviser with `decision: token` emits."""
+
+STATISTICS = ("keep", "mode")
+"""Statistics of a draft that decide whether it is kept; higher means that it looks better to the reviser."""
+
+
+def revision_prompt(prompt: Sequence[Message], draft: str, instruction: str) -> list[Message]:
+    """The conversation in which a reviser answers: question, draft, and the instruction to revise it."""
+    return [*prompt, {"role": "assistant", "content": draft}, {"role": "user", "content": instruction}]
+
+
+def revision_row(prompt: Sequence[Message], draft: str, revision: str, instruction: str) -> Row:
+    """A training row: loss on the revision only."""
+    return {"prompt": revision_prompt(prompt, draft, instruction), "answer": revision}
+
+
+def keep_statistic(log_p_draft: float) -> float:
+    """log psi(y | x, y): high when the reviser would write the draft again. Our keep(y) with its sign turned."""
+    return log_p_draft
+
+
+def mode_statistic(log_p_draft: float, log_p_revision: float) -> float:
+    """log psi(y | x, y) - log psi(y^ | x, y): 0 when the draft is what the reviser writes itself, negative otherwise."""
+    return log_p_draft - log_p_revision
+
+
+def delta(log_p_good: float, log_p_poor: float) -> float:
+    """log psi(y_h | x, y_l) - log psi(y_l | x, y_l): how much the reviser prefers the good answer to a copy of the poor one."""
+    return log_p_good - log_p_poor
+
+
+def label_pairs(deltas: Sequence[float], levels: int) -> list[Label]:
+    """Labels of poor answers from their deltas: keep where the reviser would copy, else minor or major at the median.
+
+    Args:
+        levels: 2 (every revision is "major_revise") or 3.
+    """
+    if levels not in (2, 3):
+        raise InputError(f"labels have 2 or 3 levels, got {levels}")
+    positive = sorted(value for value in deltas if value > 0)
+    middle = positive[len(positive) // 2] if positive else math.inf
+    return [_label(value, middle, levels) for value in deltas]
+
+
+def _label(value: float, middle: float, levels: int) -> Label:
+    if value <= 0:
+        return "no_revise"
+    return "minor_revise" if levels == 3 and value < middle else "major_revise"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A threshold on a statistic: drafts at or above it are kept.
+
+    Attributes:
+        poor, good: how many calibration drafts were of each kind.
+        poor_kept, good_kept: shares of them that the threshold keeps.
+        auc: probability that a good draft's statistic exceeds a poor one's (ties count half); None without both kinds.
+    """
+
+    threshold: float
+    poor: int
+    good: int
+    poor_kept: float | None
+    good_kept: float | None
+    auc: float | None
+
+
+def calibrate(statistics: Sequence[float], is_poor: Sequence[bool], max_poor_kept: float) -> Calibration:
+    """The lowest threshold that keeps at most `max_poor_kept` of the poor drafts. Without poor drafts, all are kept."""
+    poor = sorted((value for value, bad in zip(statistics, is_poor, strict=True) if bad), reverse=True)
+    good = [value for value, bad in zip(statistics, is_poor, strict=True) if not bad]
+    allowed = math.floor(max_poor_kept * len(poor))
+    threshold = math.nextafter(poor[allowed], math.inf) if allowed < len(poor) else -math.inf
+    return Calibration(threshold, len(poor), len(good), _share_kept(poor, threshold), _share_kept(good, threshold), auc(good, poor))
+
+
+def _share_kept(values: Sequence[float], threshold: float) -> float | None:
+    return sum(value >= threshold for value in values) / len(values) if values else None
+
+
+def auc(above: Sequence[float], below: Sequence[float]) -> float | None:
+    """Probability that a value of `above` exceeds one of `below`, ties counting half (Mann-Whitney); None if one is empty."""
+    if not above or not below:
+        return None
+    merged = sorted([(value, True) for value in above] + [(value, False) for value in below])
+    rank_sum, start = 0.0, 0
+    while start < len(merged):
+        end = start
+        while end < len(merged) and merged[end][0] == merged[start][0]:
+            end += 1
+        rank_sum += (start + end + 1) / 2 * sum(is_above for _, is_above in merged[start:end])
+        start = end
+    return (rank_sum - len(above) * (len(above) + 1) / 2) / (len(above) * len(below))
+
+
+def edit_distance(first: str, second: str) -> float:
+    """Words to insert, delete or replace to turn one text into the other, over the longer one's words (0-1)."""
+    left, right = first.split(), second.split()
+    if not left and not right:
+        return 0.0
+    previous = list(range(len(right) + 1))
+    for row, word in enumerate(left, start=1):
+        current = [row]
+        for column, other in enumerate(right, start=1):
+            current.append(min(previous[column] + 1, current[-1] + 1, previous[column - 1] + (word != other)))
+        previous = current
+    return previous[-1] / max(len(left), len(right))
+
+
+def revision_summary(rows: Sequence[Mapping[str, Any]]) -> Row:
+    """What a reviser did to drafts: keep rate, copy rate of the revised, edit distance of the revised.
+
+    Rows: `{"draft", "revision", "kept"}`. A reviser that only copies is the classic failure (aligner issue 7).
+    """
+    revised = [row for row in rows if not row["kept"]]
+    copies = [row for row in revised if row["draft"].split() == row["revision"].split()]
+    distances = [edit_distance(row["draft"], row["revision"]) for row in revised]
+    return {
+        "drafts": len(rows),
+        "keep_rate": (len(rows) - len(revised)) / len(rows) if rows else None,
+        "copy_rate": len(copies) / len(revised) if revised else None,
+        "edit_distance": sum(distances) / len(distances) if distances else None,
+    }
