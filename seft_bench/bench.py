@@ -9,17 +9,18 @@ from pathlib import Path
 from seft_bench import matrix as matrices
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
+from seft_bench.evaluation import STYLES, rendered
 from seft_bench.files import write_atomic, write_json
 from seft_bench.pipeline import read_results
 from seft_bench.records import Result
+from seft_bench.report.figures import score_curves
 
 
 @dataclass(frozen=True)
 class Benched:
-    """What a bench left behind: all results of the matrix, the table as text, and the cells that failed."""
+    """What a bench left behind: all results of the matrix, what they say, the cells that failed, the files written, the cells run."""
 
     results: Sequence[Result]
-    table: str
     findings: Sequence[str]
     failures: Sequence[matrices.Failure]
     written: Sequence[Path]
@@ -44,7 +45,7 @@ def bench(matrix: MatrixConfig, out: Path, results: Path, workers: int | None = 
 
 
 def _run(matrix: MatrixConfig, todo: Sequence[matrices.Cell], out: Path, results: Path, workers: int) -> list[matrices.Failure]:
-    failures = []
+    failures: list[matrices.Failure] = []
     if not todo:
         return failures
     with cells_shown(len(todo)) as progress:
@@ -57,39 +58,23 @@ def _run(matrix: MatrixConfig, todo: Sequence[matrices.Cell], out: Path, results
 
 
 def publish(matrix: MatrixConfig, results: Path, failures: Sequence[matrices.Failure] = (), ran: int = 0) -> Benched:
-    """Tables, findings and pictures of the results at hand. Equal results give equal bytes."""
-    from seft_bench import leaderboard
+    """Tables, findings and the picture of the results at hand. Equal results give equal bytes."""
+    from seft_bench.leaderboard import findings
 
     found = matrices.of_matrix(matrix, read_results(results))
     if not found:
-        return Benched([], "", [], failures, [], ran)
-    table = leaderboard.method_table(found)
-    findings = leaderboard.findings(found)
-    text = leaderboard.to_markdown(table)
-    written = [
-        _write(results / "leaderboard.md", _page(matrix, text, findings)),
-        _write(results / "leaderboard.csv", leaderboard.to_csv(table)),
-        _write(results / "leaderboard.html", leaderboard.to_html(table)),
-        _write(results / "leaderboard.tex", leaderboard.to_latex(table)),
-        _write(results / "leaderboard.json", leaderboard.to_json(table)),
-    ]
+        return Benched([], [], failures, [], ran)
+    said = findings(found)
+    written = [results / f"leaderboard.{suffix}" for suffix in STYLES.values()]
+    for style, path in zip(STYLES, written, strict=True):
+        write_atomic(path, rendered(found, style, by_method=True))
+    write_atomic(results / "findings.md", _findings_page(matrix, said))
     write_json(results / "matrix.json", matrix.model_dump(mode="json"))
-    return Benched(found, text, findings, failures, [*written, *_pictures(found, results)], ran)
-
-
-def _write(path: Path, text: str) -> Path:
-    write_atomic(path, text)
-    return path
-
-
-def _page(matrix: MatrixConfig, table: str, findings: Sequence[str]) -> str:
-    """The table, what it says in words, and the picture."""
-    said = "\n".join(f"- {sentence}" for sentence in findings)
-    return f"{table}\n## What the figures say\n\n{said}\n\n![Scores of {matrix.name}](curves.png)\n"
-
-
-def _pictures(found: Sequence[Result], results: Path) -> list[Path]:
-    from seft_bench.report.figures import score_curves
-
     score_curves(found, results / "curves.png")
-    return [results / "curves.png"]
+    return Benched(found, said, failures, [*written, results / "findings.md", results / "curves.png"], ran)
+
+
+def _findings_page(matrix: MatrixConfig, said: Sequence[str]) -> str:
+    """What the table says in words."""
+    lines = "\n".join(f"- {sentence}" for sentence in said)
+    return f"# What the figures of {matrix.name} say\n\n{lines}\n\n![Scores against training step and unannotated prompts](curves.png)\n"

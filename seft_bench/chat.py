@@ -30,7 +30,8 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
         ) from None
     if not tokenizer.chat_template:
         raise InputError(
-            f"the tokenizer of {folder} has no chat template, so prompts would be guessed. Add chat_template.jinja (or `chat_template` in tokenizer_config.json) to the checkpoint."
+            f"the tokenizer of {folder} has no chat template, so prompts would be guessed. "
+            "Add chat_template.jinja (or `chat_template` in tokenizer_config.json) to the checkpoint."
         )
     if tokenizer.eos_token_id is None:
         raise InputError(f"the tokenizer of {folder} has no eos_token, so answers would never end. Set `eos_token` in tokenizer_config.json.")
@@ -39,37 +40,47 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Ids of a conversation up to and with the marker that opens the assistant's answer."""
-    encoded = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False)
+    encoded = tokenizer.apply_chat_template(without_markup(tokenizer, messages), add_generation_prompt=True, tokenize=True, return_dict=False)
     return cast("list[int]", list(encoded))
+
+
+def without_markup(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+    """The messages with the tokenizer's special tokens in their texts broken up by a space: a text never opens or ends a turn."""
+    return [{**message, "content": _broken_up(message["content"], tokenizer.all_special_tokens)} for message in messages]
+
+
+def _broken_up(text: str, specials: Sequence[str]) -> str:
+    for token in specials:
+        if len(token) > 1 and token in text:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+    return text
 
 
 def answer_ids(tokenizer: Any, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
     """Ids of (prompt, answer): the answer ends with the template's stop token, which is learnt like any other.
 
-    The two are cut where the rendered prompt ends, so a token never spans the border.
+    The two are cut where the rendered prompt ends, so a token never spans the border. Markup inside an answer ("<|im_end|>"
+    typed by a model) is text: it becomes ordinary tokens and never ends the answer.
     """
-    prompt_text = render(tokenizer, messages)
-    full_text = cast(str, tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": answer}], tokenize=False))
-    if not full_text.startswith(prompt_text):
-        # Templates that rewrite history (dropped reasoning, trimmed answers): the answer alone, then the stop token.
-        answer_text = answer
-    else:
-        answer_text = full_text[len(prompt_text) :]
-    tail = list(tokenizer(answer_text, add_special_tokens=False)["input_ids"])
-    return prompt_ids(tokenizer, messages), _end_with_stop(tail, stop_ids(tokenizer))
+    text = _as_rendered(tokenizer, messages, answer)
+    ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    return prompt_ids(tokenizer, messages), [*ids, stop_ids(tokenizer)[0]]
 
 
-def _end_with_stop(ids: list[int], stops: Sequence[int]) -> list[int]:
-    """Cut what a template writes after its stop token (a line break), or add the stop token where it writes none."""
-    for position, token in enumerate(ids):
-        if token in stops:
-            return ids[: position + 1]
-    return [*ids, stops[0]]
+def _as_rendered(tokenizer: Any, messages: Sequence[Message], answer: str) -> str:
+    """The answer as the template writes it after the prompt (with its leading space, say), without the stop marker."""
+    prompt = render(tokenizer, messages)
+    conversation = [*without_markup(tokenizer, messages), {"role": "assistant", "content": answer}]
+    full = cast(str, tokenizer.apply_chat_template(conversation, tokenize=False))
+    tail = full[len(prompt) :] if full.startswith(prompt) else ""
+    start = tail.find(answer.strip())
+    # A template that rewrites history (dropped reasoning, say) does not show the answer there: then the answer alone.
+    return tail[: start + len(answer.strip())] if start >= 0 and answer.strip() else answer
 
 
 def render(tokenizer: Any, messages: Sequence[Message]) -> str:
     """The prompt as text, for people to read."""
-    return cast(str, tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False))
+    return cast(str, tokenizer.apply_chat_template(without_markup(tokenizer, messages), add_generation_prompt=True, tokenize=False))
 
 
 def stop_ids(tokenizer: Any) -> list[int]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from seft_bench import __version__
-from seft_bench.errors import EXIT_CRASH, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError
+from seft_bench.errors import EXIT_CRASH, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError, unknown_name
 
 app = typer.Typer(
     name="seft-bench",
@@ -107,7 +108,7 @@ def _bench(name: str, out: Path, results: Path, workers: int | None, seeds: list
     from seft_bench.console import note
 
     done = run_bench(_matrix(name, seeds), out, results, workers)
-    print(done.table)
+    _print_tables(done.results, by_method=True)
     for sentence in done.findings:
         print(f"- {sentence}")
     for path in done.written:
@@ -150,7 +151,9 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    models: Annotated[list[str] | None, typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, or file of answers.", show_default="every run under runs/")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, or file of answers.", show_default="every run under runs/")
+    ] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite; may be repeated.", show_default="tiny-mtbench")] = None,
     judge: Annotated[str | None, typer.Option(help="Judge's name or YAML file; default: the suite's.")] = None,
     stage: Annotated[list[str] | None, typer.Option("--stage", help="Only this step: answer, judge or score; may be repeated.", show_default="all")] = None,
@@ -174,21 +177,27 @@ def evaluate(
 
 def _show_results(scored: list[Any], as_json: bool) -> None:
     """Figures on stdout; exit status 5 when one had to be withheld."""
-    from seft_bench import leaderboard
-    from seft_bench.report.render import to_terminal
+    from seft_bench.console import note
     from seft_bench.scoring import result_row
 
     if as_json:
         print(json.dumps([result_row(result) for result in scored], indent=1))
     elif scored:
-        print(to_terminal(leaderboard.plain_tables(scored)))
-    if any(result.withheld for result in scored):
-        from seft_bench.console import note
-
-        for result in scored:
-            if result.withheld:
-                note(f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored; at least 98 % are needed. Run the same command again to judge the rest.")
+        _print_tables(scored)
+    withheld = [result for result in scored if result.withheld]
+    for result in withheld:
+        note(f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at least 98 % are needed.")
+    if withheld:
+        note("Run the same command again to judge the rest.")
         raise typer.Exit(EXIT_WITHHELD)
+
+
+def _print_tables(results: Sequence[Any], by_method: bool = False) -> None:
+    from seft_bench import leaderboard
+    from seft_bench.report.terminal import print_table
+
+    for table in leaderboard.method_tables(results) if by_method and results else leaderboard.plain_tables(results):
+        print_table(table, sys.stdout)
 
 
 @app.command()
@@ -301,15 +310,22 @@ def data_verify() -> None:
         raise InputError("\n".join(problems))
 
 
+DATA_SETS = ("sft", "preferences", "calibration", "prompts", "pretrain")
+
+
 @data_app.command("make")
 def data_make(
     out: Annotated[Path, typer.Option(help="Folder to write the data sets into.")],
     seed: Annotated[int, typer.Option(help="Seed of the data sets.")] = 0,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this data set; may be repeated.", show_default="all five")] = None,
 ) -> None:
     """Write the tinyworld's data sets as JSON Lines: sft, preferences, calibration, prompts, pretrain."""
     from seft_bench.datasets import open_data
 
-    print(open_data("tinyworld", seed, out, ["sft", "preferences", "calibration", "prompts", "pretrain"]))
+    for name in only or ():
+        if name not in DATA_SETS:
+            raise unknown_name("data set", name, DATA_SETS)
+    print(open_data("tinyworld", seed, out, only or DATA_SETS))
 
 
 def main() -> None:
@@ -318,7 +334,7 @@ def main() -> None:
 
     status: Any = EXIT_OK
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="seft-bench", standalone_mode=False)
     except SeftBenchError as error:
         note(f"error: {error}")
         status = error.exit_status

@@ -39,7 +39,7 @@ class SuiteConfig(Strict):
 
     name: str
     kind: Literal["alpacaeval", "mtbench"]
-    source: Literal["official", "tinyworld"] = Field(description="where questions and references come from")
+    source: Literal["official", "tinyworld", "tinyworld-tuning"] = Field(description="where questions and references come from")
     default_judge: str
     decodings: dict[str, DecodingConfig] = Field(min_length=1, description="name of a column -> how its answers are drawn")
     max_new_tokens: int = Field(gt=0)

@@ -149,12 +149,15 @@ def gamed_data() -> GamedData:
     return _read_gamed(official_path(GAMED))
 
 
-def tinyworld_questions(kind: str) -> list[Question]:
-    """Evaluation questions of the embedded world for one kind of suite ("alpacaeval", "mtbench"), made when asked for."""
+def tinyworld_questions(kind: str, source: str = "tinyworld") -> list[Question]:
+    """Questions of the embedded world for one kind of suite ("alpacaeval", "mtbench"), made when asked for.
+
+    Args:
+        source: "tinyworld" for evaluation; "tinyworld-tuning" for the questions on which settings may be chosen.
+    """
     from seft_bench.tinyworld.world import evaluation_questions
 
-    questions: list[Question] = evaluation_questions(kind)
-    return questions
+    return evaluation_questions(kind if source == "tinyworld" else f"tuning-{kind}")
 
 
 def _find(name: str) -> Path | None:

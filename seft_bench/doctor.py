@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +39,16 @@ def _gpus() -> list[str]:
 
 def report(found: dict[str, Any]) -> str:
     """The same for people, with what to run next."""
+    machine = found["hardware"]
     missing = [name for name, state in found["official_data"].items() if state == "missing"]
     lines = [
-        f"python {sys.version.split()[0]}, " + ", ".join(f"{name} {version}" for name, version in found["packages"].items() if name != "python"),
-        f"{found['hardware']['processor']}, {found['hardware']['cores']} cores, GPUs: {', '.join(found['hardware']['gpus']) or 'none (everything tiny runs without)'}",
-        f"free disk: {found['hardware']['free_disk_gigabytes']} GB",
-        "extras: " + ", ".join(f"{module} {'yes' if there else 'no: pip install seft-bench[' + EXTRAS[module] + ']'}" for module, there in found["extras"].items()),
-        f"official data: {len(found['official_data']) - len(missing)} of {len(found['official_data'])} files" + (f"; missing: {', '.join(missing)}" if missing else ""),
+        ", ".join(f"{name} {version}" for name, version in found["packages"].items()),
+        f"{machine['processor']}, {machine['cores']} cores, GPUs: {', '.join(machine['gpus']) or 'none (everything tiny runs without)'}",
+        f"free disk: {machine['free_disk_gigabytes']} GB",
+        "extras: "
+        + ", ".join(f"{module} {'yes' if there else 'no: pip install seft-bench[' + EXTRAS[module] + ']'}" for module, there in found["extras"].items()),
+        f"official data: {len(found['official_data']) - len(missing)} of {len(found['official_data'])} files"
+        + (f"; missing: {', '.join(missing)}" if missing else ""),
         f"keys set: {', '.join(found['keys_set']) or 'none (the rubric judge and local servers need none)'}",
     ]
     return "\n".join(lines)

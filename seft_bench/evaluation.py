@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,29 +48,50 @@ def plan(
             raise unknown_name("step", step, STEPS)
     wanted = tuple(step for step in STEPS if step in steps) or STEPS
     suites = [load_suite(name) for name in dict.fromkeys(suite_names)]
-    judges = [_open_judge(suite, judge_name, store, probe="judge" in wanted) for suite in suites]
-    for suite in suites:
-        suite.questions()  # missing official data is said here, not after an hour of sampling
+    judges = [_open_judge(suite, judge_name, store) for suite in suites]
     if server:
         subjects = [_served(model, server, server_key_env, store) for model in models]
     else:
         subjects = [subject for model in models or _all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
     if not subjects:
         raise InputError("--server needs the name of a model that it serves")
+    if "judge" in wanted:
+        _probe(subjects, suites, judges, Places(runs, runs, store))
     return Plan(subjects, suites, judges, wanted)
 
 
-def _open_judge(suite: Any, name: str | None, store: Path, probe: bool) -> Any:
+def _probe(subjects: Sequence[Subject], suites: Sequence[Any], judges: Sequence[Any], places: Places) -> None:
+    """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed."""
+    for suite, judge in zip(suites, judges, strict=True):
+        if not all(pipeline.is_judged(subject, suite, judge, places) for subject in subjects):
+            judge.check([{"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]])
+
+
+def _open_judge(suite: Any, name: str | None, store: Path) -> Any:
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
 
     config = load_judge(name or suite.config.default_judge)
     if config.kind == "rubric" and suite.config.source == "official":
-        raise InputError(f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)")
+        raise InputError(
+            f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)"
+        )
     judge = open_judge(config, store)
-    if probe:
-        judge.check([{"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]])
+    _check_data(suite, config)
     return judge
+
+
+def _check_data(suite: Any, judge: Any) -> None:
+    """Missing official data is said here, not after an hour of sampling; a missing key first, as the data alone would not help."""
+    from seft_bench.judges import missing_key
+
+    try:
+        suite.questions()
+    except InputError:
+        variable = getattr(judge, "api_key_env", None)
+        if variable and not os.environ.get(variable):
+            raise missing_key(judge.name, variable) from None
+        raise
 
 
 def _all_runs(runs: Path) -> list[str]:
@@ -127,8 +149,7 @@ def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
 def _from_hub(name: str, trust_remote_code: bool) -> Subject:
     from seft_bench.datasets import open_base
 
-    subject = checkpoint_subject(open_base(name), name, {}, trust_remote_code)
-    return subject
+    return checkpoint_subject(open_base(name), name, {}, trust_remote_code)
 
 
 def _ready_answers(path: Path) -> list[Subject]:
@@ -158,14 +179,14 @@ def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress:
     return scored
 
 
+STYLES = {"md": "md", "csv": "csv", "html": "html", "latex": "tex", "json": "json"}
+"""Format -> ending of its file."""
+
+
 def write_leaderboard(results: Path) -> None:
     """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder."""
-    for style in STYLES:
-        write_atomic(results / f"leaderboard.{_SUFFIXES[style]}", leaderboard_text(results, None, style))
-
-
-STYLES = ("md", "csv", "html", "latex", "json")
-_SUFFIXES = {"md": "md", "csv": "csv", "html": "html", "latex": "tex", "json": "json"}
+    for style, suffix in STYLES.items():
+        write_atomic(results / f"leaderboard.{suffix}", leaderboard_text(results, None, style))
 
 
 def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
@@ -174,14 +195,22 @@ def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
     Raises:
         InputError: unknown format, or no results.
     """
+    if style not in STYLES:
+        raise unknown_name("format", style, STYLES)
+    return rendered(_results_of(results, matrix_name), style, by_method=matrix_name is not None)
+
+
+def rendered(results: Sequence[Result], style: str, by_method: bool) -> str:
+    """Results as a leaderboard in one format: a table a suite for readers, one wide table for programs."""
     from seft_bench import leaderboard
     from seft_bench.report import render
 
-    if style not in STYLES:
-        raise unknown_name("format", style, STYLES)
-    found = _results_of(results, matrix_name)
-    tables = leaderboard.method_tables(found) if matrix_name else leaderboard.plain_tables(found)
-    return render.RENDERERS[style](tables)
+    one, several = (leaderboard.method_table, leaderboard.method_tables) if by_method else (leaderboard.plain_table, leaderboard.plain_tables)
+    if style in ("csv", "json"):
+        return render.RENDERERS[style](one(results))
+    if style == "html":
+        return render.html_page("Leaderboard", several(results))
+    return "\n".join(render.RENDERERS[style](table) for table in several(results))
 
 
 def _results_of(results: Path, matrix_name: str | None) -> list[Result]:

@@ -43,7 +43,7 @@ def plain_table(results: Iterable[Result]) -> Table:
         if members:
             ranked_by = _ranking_metric(members)
             rows += _ranked_rows(members, ranked_by, columns, f"{panel.title}, judge {panel.judge_id or 'unknown'}")
-            notes += [f"{panel.suite} is ranked by {ranked_by}."]
+            notes += [f"{panel.suite} is ranked by {next(column.title for column in _PLAIN_COLUMNS if column.key == ranked_by)}."]
     withheld = [result for result in everything if result.withheld]
     rows += [Row(tuple(_plain_cell(result, column) for column in columns), "withheld") for result in withheld]
     notes += ["Withheld: too few judgments are scored; the figures are shown, and must not be ranked or quoted."] if withheld else []
@@ -64,7 +64,7 @@ _PLAIN_COLUMNS = (
     Column("turn_1", "turn 1", kind="number", decimals=2),
     Column("turn_2", "turn 2", kind="number", decimals=2),
     Column("content", "content", unit="0-1", kind="number", decimals=3),
-    Column("n", "judgments", kind="number", role="label"),
+    Column("n", "scored", kind="number", role="label"),
     Column("coverage", "coverage", unit="%", kind="number", role="label", decimals=1),
     Column("judge", "judge", role="label"),
 )

@@ -106,7 +106,13 @@ def run_cell(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, progres
     scored: list[Result] = []
     for checkpoint in run.checkpoints:
         facts = pipeline.run_facts(
-            cell.row.name, cell.row.label or cell.row.name, cell.row.role, run.manifest["config"], run.manifest["cost"], checkpoint.name, checkpoint == run.checkpoints[-1]
+            cell.row.name,
+            cell.row.label or cell.row.name,
+            cell.row.role,
+            run.manifest["config"],
+            run.manifest["cost"],
+            checkpoint.name,
+            checkpoint == run.checkpoints[-1],
         )
         subject = pipeline.checkpoint_subject(checkpoint, f"{cell.name}/{checkpoint.name}", facts)
         for name in matrix.suites:

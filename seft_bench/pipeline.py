@@ -25,7 +25,7 @@ from seft_bench.datasets import open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
 from seft_bench.files import Row, append_rows, read_json, read_log, sha256_folder, write_atomic, write_json
 from seft_bench.manifest import build_manifest, now
-from seft_bench.records import Answer, Judgment, JudgeRequest, Question, Result, from_row, to_row
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
 
 Progress = Callable[[str, int, int], None]
 
@@ -115,7 +115,15 @@ def _diagnostics(record: Mapping[str, Any]) -> Row:
 
 def run_facts(row: str, label: str, role: str, config: Mapping[str, Any], cost: Mapping[str, Any], checkpoint: str, final: bool) -> Row:
     """What tables and curves say of the training behind a checkpoint, see `Result.run`."""
-    facts = {"row": row, "label": label, "role": role, "method": config["method"], "seed": config["seed"], "step": int(checkpoint.rpartition("-")[2]), "final": final}
+    facts = {
+        "row": row,
+        "label": label,
+        "role": role,
+        "method": config["method"],
+        "seed": config["seed"],
+        "step": int(checkpoint.rpartition("-")[2]),
+        "final": final,
+    }
     return facts | {key: cost[key] for key in ("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds")}
 
 
@@ -220,8 +228,8 @@ def evaluate(
     questions = suite.questions()
     generator = _Lazily(subject.open_generator)
     results = []
-    for decoding in ["given"] if subject.ready else suite.config.decodings:
-        folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}" / suite.config.name / decoding
+    for decoding in decodings(subject, suite):
+        folder = _folder(places, subject, suite, decoding)
         if "answer" in steps:
             _answer(generator, suite, questions, decoding, folder, seed, progress)
         answers = _read_answers(folder, suite, questions)
@@ -230,6 +238,27 @@ def evaluate(
         if "score" in steps:
             results.append(_score(suite, questions, answers, subject, decoding, judge, folder, places.results, seed))
     return results
+
+
+def decodings(subject: Subject, suite: Any) -> list[str]:
+    """Names of the ways in which a subject answers a suite; ready answers come as they are."""
+    return ["given"] if subject.ready else list(suite.config.decodings)
+
+
+def _folder(places: Places, subject: Subject, suite: Any, decoding: str) -> Path:
+    subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}"
+    return subject_folder / str(suite.config.name) / decoding
+
+
+def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
+    """Is every verdict at hand already, so that the judge need not even be there?"""
+    questions = suite.questions()
+    for decoding in decodings(subject, suite):
+        folder = _folder(places, subject, suite, decoding)
+        answers = _answers_at_hand(folder, questions)
+        if len(answers) < len(questions) or _unjudged(folder, judge, suite.requests(questions, answers)):
+            return False
+    return True
 
 
 class _Lazily:
@@ -268,22 +297,35 @@ def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decod
 
 
 def _read_answers(folder: Path, suite: Any, questions: Sequence[Question]) -> dict[str, Answer]:
-    rows = read_log(folder / "answers.jsonl")
-    if not rows:
+    answers = _answers_at_hand(folder, questions)
+    if not answers:
         raise InputError(f"no answers in {folder}: run `seft-bench eval MODEL --suite {suite.config.name} --stage answer` first")
+    return answers
+
+
+def _answers_at_hand(folder: Path, questions: Sequence[Question]) -> dict[str, Answer]:
     known = {question.id for question in questions}
-    return {row["question_id"]: from_row(Answer, row) for row in rows if row["question_id"] in known}
+    return {row["question_id"]: from_row(Answer, row) for row in read_log(folder / "answers.jsonl") if row["question_id"] in known}
 
 
 def _judge(judge: Any, suite: Any, questions: Sequence[Question], answers: Mapping[str, Answer], subject: Subject, folder: Path, progress: Progress) -> None:
     """Ask the judge for every verdict that is not there yet; failed ones are asked again, good ones never."""
-    path = folder / f"judgments-{slug(judge.id)}.jsonl"
-    done = {(row["key"], row["answer_hash"]) for row in read_log(path) if row["status"] == "ok"}
-    wanted = [request for request in suite.requests(questions, answers) if (request.key, request.answer_hash) not in done]
+    path = _judgments_path(folder, judge)
+    wanted = _unjudged(folder, judge, suite.requests(questions, answers))
     settled = [judgment for request in wanted if (judgment := suite.settled(request, subject.model_id))]
     append_rows(path, [to_row(judgment) for judgment in settled])
     fixed = {judgment.key for judgment in settled}
     _ask(judge, [request for request in wanted if request.key not in fixed], subject.model_id, path, f"judge {suite.config.name}", progress)
+
+
+def _judgments_path(folder: Path, judge: Any) -> Path:
+    return folder / f"judgments-{slug(judge.id)}.jsonl"
+
+
+def _unjudged(folder: Path, judge: Any, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+    """Requests without a good verdict on these very texts."""
+    done = {(row["key"], row["answer_hash"]) for row in read_log(_judgments_path(folder, judge)) if row["status"] == "ok"}
+    return [request for request in requests if (request.key, request.answer_hash) not in done]
 
 
 def _ask(judge: Any, requests: Sequence[JudgeRequest], model_id: str, path: Path, what: str, progress: Progress) -> None:
@@ -301,15 +343,25 @@ def _ask(judge: Any, requests: Sequence[JudgeRequest], model_id: str, path: Path
 
 
 def _score(
-    suite: Any, questions: Sequence[Question], answers: Mapping[str, Answer], subject: Subject, decoding: str, judge: Any, folder: Path, results: Path, seed: int
+    suite: Any,
+    questions: Sequence[Question],
+    answers: Mapping[str, Answer],
+    subject: Subject,
+    decoding: str,
+    judge: Any,
+    folder: Path,
+    results: Path,
+    seed: int,
 ) -> Result:
     """Figures from the judgments at hand, with the manifest that says how they came about."""
-    judgments = [from_row(Judgment, row) for row in read_log(folder / f"judgments-{slug(judge.id)}.jsonl")]
+    judgments = [from_row(Judgment, row) for row in read_log(_judgments_path(folder, judge))]
     scored = suite.score(subject.model_id, questions, answers, judgments)
     config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding}
     manifest = build_manifest(config, seed, now(), parents={"model": subject.fingerprint})
     notes = (*scored.notes, *judge.notes)
-    result = dataclasses.replace(scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest))
+    result: Result = dataclasses.replace(
+        scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
+    )
     write_json(result_path(results, result), to_row(result))
     return result
 

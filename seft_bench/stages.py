@@ -352,8 +352,7 @@ def _decide_and_revise(rows: Sequence[Row], inputs: Mapping[str, Path], settings
         asked = [training("reviser").revision_prompt(prompt, draft, settings["instruction"]) for prompt, draft in zip(prompts, drafts, strict=True)]
         revisions, tokens = _greedy(inputs["reviser"], asked, settings)
     return [
-        {**row, "kept": keep, "statistic": value, "revision": revision}
-        for row, keep, value, revision in zip(rows, kept, statistics, revisions, strict=True)
+        {**row, "kept": keep, "statistic": value, "revision": revision} for row, keep, value, revision in zip(rows, kept, statistics, revisions, strict=True)
     ], tokens
 
 

@@ -25,7 +25,6 @@ from seft_bench.records import Message
 _LOG = logging.getLogger(__name__)
 _SCHEMA = "CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, response TEXT NOT NULL, stored_at TEXT NOT NULL)"
 _WAIT_FOR_WRITER_SECONDS = 60.0
-_SQLITE_HEADER_BYTES = 100
 
 ResultT = TypeVar("ResultT")
 
@@ -107,8 +106,6 @@ class ResponseStore:
     def _open(self) -> None:
         _check_openable(self.path)
         with locked(self.path.with_name(self.path.name + ".lock")):
-            if _is_cut_short(self.path):
-                self._rebuild("it is shorter than its header says")
             try:
                 self._connection = _connect(self.path)
             except sqlite3.DatabaseError as error:
@@ -162,10 +159,14 @@ def _check_openable(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"the folder of the response store cannot be made: {path.parent} ({error.strerror}). Name another file with SEFT_BENCH_STORE.") from None
+        raise InputError(
+            f"the folder of the response store cannot be made: {path.parent} ({error.strerror}). Name another file with SEFT_BENCH_STORE."
+        ) from None
     target = path if path.exists() else path.parent
     if not os.access(target, os.R_OK | os.W_OK):
-        raise InputError(f"the response store cannot be read and written, permission denied: {target}. Change its rights, or name another with SEFT_BENCH_STORE.")
+        raise InputError(
+            f"the response store cannot be read and written, permission denied: {target}. Change its rights, or name another with SEFT_BENCH_STORE."
+        )
 
 
 def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError | JudgeUnavailableError:
@@ -177,28 +178,6 @@ def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError | JudgeUna
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _is_cut_short(path: Path) -> bool:
-    """Whether the file holds fewer pages than its header says (bytes 16-17: page size, 28-31: pages).
-
-    SQLite itself finds out only when it reads a page that is gone. While a write-ahead log is there, this says
-    nothing: pages move from the log into the file header first, so a sound file may be short for a moment.
-    """
-    log = _parts(path)[1]
-    try:
-        if log.exists() and log.stat().st_size > 0:
-            return False
-        with open(path, "rb") as file:
-            header = file.read(_SQLITE_HEADER_BYTES)
-            size = file.seek(0, os.SEEK_END)
-    except FileNotFoundError:
-        return False
-    if len(header) < _SQLITE_HEADER_BYTES or not header.startswith(b"SQLite format 3\0"):
-        return False  # empty, or no database: connecting tells
-    page_bytes = int.from_bytes(header[16:18], "big") or 1
-    page_bytes = 65536 if page_bytes == 1 else page_bytes
-    return size < page_bytes * int.from_bytes(header[28:32], "big")
 
 
 def _parts(path: Path) -> tuple[Path, Path, Path]:
@@ -219,6 +198,7 @@ def _readable_rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """Rows of a damaged file, from its front and then from its back, each up to the damage."""
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA writable_schema=ON")  # else sqlite refuses to open a file that was cut short
             for key, response, stored_at in connection.execute(f"SELECT key, response, stored_at FROM responses ORDER BY rowid {order}"):
                 if _is_json(response):
                     yield key, response, stored_at

@@ -30,3 +30,27 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OPENAI_API_KEY", "SEFT_BENCH_DATA_DIR", "SEFT_BENCH_STORE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+# How many tests over the shared data ran: a check that skips them silently would prove nothing.
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "shared_data: set by the fixture of that name; never by hand")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "shared_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared_data")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    counts = {outcome: _over_shared_data(terminalreporter, outcome) for outcome in ("passed", "failed", "error", "skipped")}
+    ran = counts["passed"] + counts["failed"] + counts["error"]
+    terminalreporter.write_line(f"tests over the shared data: {ran} ran, {counts['skipped']} skipped")
+
+
+def _over_shared_data(reporter: pytest.TerminalReporter, outcome: str) -> int:
+    reports = reporter.stats.get(outcome, [])
+    return len({report.nodeid for report in reports if "shared_data" in getattr(report, "keywords", {})})

@@ -72,6 +72,7 @@ def train(
         tokenizer, model = load_tokenizer(model_folder), load_or_initialise(model_folder, settings.seed)
         clock = Clock()  # started here, so that the first run of a process is not charged with importing the model's code
         examples, counts = load_examples(data_file, tokenizer, pairs=settings.loss_entry.needs_pairs, max_length=settings.max_length)
+        _check_vocabulary(model, examples, model_folder)
         reference = _reference(reference_folder or model_folder, examples, out, settings) if settings.loss_entry.needs_reference else None
         run = _Run(model, examples, reference, settings)
         _resume_or_clean(run, clock, out)
@@ -206,6 +207,13 @@ def _reference(folder: Path, examples: Sequence[Example], out: Path, settings: T
         return load_or_initialise(folder, settings.seed).to(pick_device(settings.device))
 
     return reference_logprobs(load, sha256_folder(folder), examples, settings.micro_batch_size, out / "reference")
+
+
+def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> None:
+    """A tokenizer of another model would crash in the embedding, or on a GPU corrupt the whole process."""
+    highest, rows = max(max(sequence.ids) for example in examples for sequence in example.sequences), model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise InputError(f"the tokenizer of {folder} gives the id {highest}, but its model has embeddings for {rows} ids only: they do not belong together")
 
 
 def _resume_or_clean(run: _Run, clock: Clock, out: Path) -> None:

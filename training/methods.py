@@ -114,9 +114,18 @@ class SelfLabelSettings(ChosenSettings):
     drafts: DraftSettings = DraftSettings(temperature=0.0)
 
 
-def _train(name: str, shape: str, step: TrainStep, inputs: Mapping[str, str], checkpoints: int = 1, loss: str = "sft", **settings: Any) -> Stage:
-    train = {**step.model_dump(exclude_none=True), "loss": loss, "checkpoints": checkpoints, "loss_settings": settings.pop("loss_settings", {})}
-    return Stage(name, "train", dict(inputs), {"shape": shape, "train": train, **settings})
+def _train(
+    name: str,
+    shape: str,
+    step: TrainStep,
+    inputs: Mapping[str, str],
+    checkpoints: int = 1,
+    loss: str = "sft",
+    loss_settings: Mapping[str, float] | None = None,
+    shape_settings: Mapping[str, Any] | None = None,
+) -> Stage:
+    train = {**step.model_dump(exclude_none=True), "loss": loss, "checkpoints": checkpoints, "loss_settings": dict(loss_settings or {})}
+    return Stage(name, "train", dict(inputs), {"shape": shape, "train": train, **(shape_settings or {})})
 
 
 def _start(settings: SftSettings, checkpoints: int) -> Stage:
@@ -151,9 +160,8 @@ def orpo_stages(settings: OrpoSettings, checkpoints: int) -> list[Stage]:
 
 def self_label_stages(settings: SelfLabelSettings, checkpoints: int) -> list[Stage]:
     teacher = _train("chosen", "good_answers", settings.teacher, {"model": "stage:start", "data": "data:preferences"}, checkpoints)
-    drafts = Stage(
-        "self-drafts", "sample", {"model": "stage:chosen", "prompts": "data:prompts"}, _draft_settings(settings.drafts, 1) | {"first": 0, "count": settings.prompts}
-    )
+    sampling = _draft_settings(settings.drafts, 1) | {"count": settings.prompts}
+    drafts = Stage("self-drafts", "sample", {"model": "stage:chosen", "prompts": "data:prompts"}, sampling)
     inputs = {"model": "stage:start", "data": "stage:self-drafts", "preferences": "data:preferences"}
     return [_start(settings, checkpoints), teacher, drafts, _train("self-label", "drafts_and_good_answers", settings.policy, inputs, checkpoints)]
 
@@ -173,17 +181,18 @@ def _reviser_stages(settings: SeftSettings) -> list[Stage]:
     if settings.decision == "never" and settings.evolution == "external":
         return []
     instruction = {"instruction": settings.instruction}
-    preliminary = _train("preliminary-reviser", "revisions", settings.preliminary, {"model": "base", "data": "data:preferences"}, **instruction)
+    preliminary = _train("preliminary-reviser", "revisions", settings.preliminary, {"model": "base", "data": "data:preferences"}, shape_settings=instruction)
     labels = Stage(
         "labels",
         "score",
         {"reviser": "stage:preliminary-reviser", "data": "data:preferences"},
         {"what": "labels", "levels": settings.label_levels, **instruction},
     )
-    adaptive = _train("reviser", "labelled_revisions", settings.reviser, {"model": "base", "data": "stage:labels"}, copies_share=settings.copies_share, **instruction)
+    learns = {"copies_share": settings.copies_share, **instruction}
+    adaptive = _train("reviser", "labelled_revisions", settings.reviser, {"model": "base", "data": "stage:labels"}, shape_settings=learns)
     stages = [preliminary, labels, adaptive]
     if settings.decision == "token":
-        stages.append(_train("decider", "labels", settings.decider, {"model": "stage:reviser", "data": "stage:labels"}, **instruction))
+        stages.append(_train("decider", "labels", settings.decider, {"model": "stage:reviser", "data": "stage:labels"}, shape_settings=instruction))
     return stages
 
 
@@ -274,7 +283,10 @@ METHODS: dict[str, Method] = {
     "dpo": Method(DpoSettings, dpo_stages, "direct preference optimisation (arXiv 2305.18290)", ("sft", "preferences")),
     "orpo": Method(OrpoSettings, orpo_stages, "odds-ratio preference optimisation (arXiv 2403.07691)", ("sft", "preferences")),
     "seft": Method(
-        SeftSettings, seft_stages, "self-evolution fine-tuning with an adaptive reviser (arXiv 2406.10813, our reading)", ("sft", "preferences", "calibration", "prompts")
+        SeftSettings,
+        seft_stages,
+        "self-evolution fine-tuning with an adaptive reviser (arXiv 2406.10813, our reading)",
+        ("sft", "preferences", "calibration", "prompts"),
     ),
     "self-label": Method(
         SelfLabelSettings, self_label_stages, "control: the SFT-on-good-answers model labels the unannotated prompts itself", ("sft", "preferences", "prompts")

@@ -50,9 +50,7 @@ def _labelled_revisions(data: Mapping[str, Path], settings: Settings, rng: Rando
     """The adaptive reviser: what is labelled for revision -> good answer; a share of the good answers, and poor ones labelled "no revise", -> a copy."""
     rows = read_jsonl(data["data"], "labelled pairs", ["prompt", "chosen", "rejected", "label"])
     instruction = settings["instruction"]
-    made = [
-        revision_row(row["prompt"], row["rejected"], row["rejected"] if row["label"] == "no_revise" else row["chosen"], instruction) for row in rows
-    ]
+    made = [revision_row(row["prompt"], row["rejected"], row["rejected"] if row["label"] == "no_revise" else row["chosen"], instruction) for row in rows]
     copies = rng.sample(rows, round(settings["copies_share"] * len(rows)))
     return made + [revision_row(row["prompt"], row["chosen"], row["chosen"], instruction) for row in copies]
 

@@ -142,7 +142,9 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # our own bars say what is going on
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
         loaded = AutoModelForCausalLM.from_pretrained(

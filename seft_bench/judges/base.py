@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from seft_bench.records import Judgment, JudgeRequest, Status
+from seft_bench.records import JudgeRequest, Judgment, Status
 
 OnJudgment = Callable[[Judgment], None]
 

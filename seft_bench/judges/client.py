@@ -181,7 +181,7 @@ class ChatClient:
         """What the server told, else doubling with jitter: never the same moment for all."""
         if told_seconds is not None:
             return told_seconds
-        longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1))
+        longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1))
         return longest * (0.5 + self._jitter.random() / 2)
 
     async def _attempt(self, session: Any, call: ChatCall) -> Reply:

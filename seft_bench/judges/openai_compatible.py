@@ -9,7 +9,7 @@ id differs, so that two kinds of estimate never stand under one name.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from seft_bench.judges.base import OnJudgment, judgment_of
 from seft_bench.judges.client import ChatCall, ChatClient
 from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
 from seft_bench.judges.replies import Reply
-from seft_bench.records import JudgeRequest, Message, Question
+from seft_bench.records import JudgeRequest, Question
 from seft_bench.store import ResponseStore
 
 # Official requests: fastchat/llm_judge/common.py and alpaca_eval's evaluators_configs/weighted_alpaca_eval_gpt4_turbo.
@@ -117,7 +117,7 @@ class OpenAIJudge:
             self._note_model(reply.model)
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
-        self._fingerprint_local_weights()
+        fingerprint_local_weights(self.client)
         asked: list[tuple[JudgeRequest, Prompt]] = []
         for request in requests:
             prompt = render(request, self.templates)
@@ -215,11 +215,12 @@ class OpenAIJudge:
             if note not in self.notes:
                 self.notes.append(note)
 
-    def _fingerprint_local_weights(self) -> None:
-        """Tell checkpoints apart that one keyless (local) server serves under one name, one after the other."""
-        if self.client.api_key_env is None and not self.client.weights_fingerprint:
-            entry = next((entry for entry in self.client.models() if entry.get("id") == self.client.model), {})
-            self.client.weights_fingerprint = weights_fingerprint(entry)
+
+def fingerprint_local_weights(client: ChatClient) -> None:
+    """Tell checkpoints apart that one keyless (local) server serves under one name, one after the other."""
+    if client.api_key_env is None and not client.weights_fingerprint:
+        entry = next((entry for entry in client.models() if entry.get("id") == client.model), {})
+        client.weights_fingerprint = weights_fingerprint(entry)
 
 
 def weights_fingerprint(entry: Mapping[str, Any]) -> str:

@@ -137,7 +137,9 @@ def _by_number(name: str, texts: tuple[str, ...]) -> dict[str, str]:
 
 
 def _conversation(questions: tuple[str, ...], answers: tuple[str, ...]) -> str:
-    turns = [f"### User, turn {n}\n{question}\n\n### Assistant, turn {n}\n{answer}" for n, (question, answer) in enumerate(zip(questions, answers, strict=False), 1)]
+    turns = [
+        f"### User, turn {n}\n{question}\n\n### Assistant, turn {n}\n{answer}" for n, (question, answer) in enumerate(zip(questions, answers, strict=False), 1)
+    ]
     return "\n\n".join(turns)
 
 

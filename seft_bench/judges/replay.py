@@ -10,7 +10,7 @@ from seft_bench.config import ReplayJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_file
 from seft_bench.judges.base import OnJudgment, judgment_of
-from seft_bench.records import Judgment, JudgeRequest
+from seft_bench.records import JudgeRequest, Judgment
 
 
 class ReplayJudge:

@@ -14,7 +14,8 @@ from seft_bench.records import Status
 
 # Words that servers use for "does not fit" (OpenAI, vLLM, llama.cpp, TGI, Anthropic's compatibility layer).
 _TOO_LONG = re.compile(
-    r"context_length_exceeded|maximum context length|max_model_len|maximum model length|context (window|size|length)|exceed_context_size|prompt is too long|too many tokens",
+    r"context_length_exceeded|exceed_context_size|maximum context length|maximum model length|max_model_len|"
+    r"context (window|size|length)|prompt is too long|too many tokens",
     re.IGNORECASE,
 )
 _FILTERED = re.compile(r"content_filter|content_policy_violation|content management policy", re.IGNORECASE)

@@ -9,7 +9,7 @@ from pathlib import Path
 from seft_bench.config import RubricJudgeConfig
 from seft_bench.files import sha256_json
 from seft_bench.judges.base import judgment_of
-from seft_bench.records import Judgment, JudgeRequest
+from seft_bench.records import JudgeRequest, Judgment
 
 SHARPNESS = 1.0
 """Log-odds of winning a pair per point of grade."""

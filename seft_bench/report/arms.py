@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from seft_bench.errors import InputError
 from seft_bench.records import Result
@@ -76,13 +76,14 @@ def by_suite(results: Iterable[Result]) -> list[list[Result]]:
 
 
 def panels(results: Iterable[Result]) -> list[Panel]:
-    """The panels that hold anything, in order of first appearance; a withheld result opens one only where its suite and decoding have no other."""
+    """The panels, by suite and decoding in order of first appearance. A withheld result opens one only where there is no other of its suite and decoding."""
     everything = list(results)
     published = [_panel(result) for result in everything if not result.withheld]
     filled = {(panel.suite, panel.decoding) for panel in published}
     empty = [Panel(result.suite, "", result.decoding) for result in everything if (result.suite, result.decoding) not in filled]
-    order = {(result.suite, result.decoding): position for position, result in reversed(list(enumerate(everything)))}
-    return sorted(dict.fromkeys([*published, *empty]), key=lambda panel: order[panel.suite, panel.decoding])
+    suites = list(dict.fromkeys(result.suite for result in everything))
+    decodings = sorted(dict.fromkeys(result.decoding for result in everything), key=lambda name: name == "greedy")  # after sampling, the suites' own way
+    return sorted(dict.fromkeys([*published, *empty]), key=lambda panel: (suites.index(panel.suite), decodings.index(panel.decoding)))
 
 
 def _panel(result: Result) -> Panel:
@@ -125,6 +126,11 @@ def difference(candidate: Arm, baseline: Arm, measure: Measure) -> Interval | No
     questions = sorted(set(_questions(candidate)) & set(_questions(baseline)))
     first, second = (grid(_figures(side, seeds, measure), questions, measure.scale) for side in (candidate, baseline))
     return paired_interval(first, second) if any_scored(first - second) else None
+
+
+def on_fewer_prompts(run: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
+    """Whether a run is the reference's method on a part of its unannotated prompts (the equal-steps control)."""
+    return bool(run.get("method") == reference.get("method") and 0 < (run.get("unannotated_prompts") or 0) < (reference.get("unannotated_prompts") or 0))
 
 
 def excludes_zero(interval: Interval) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from seft_bench.records import Result
-from seft_bench.report.arms import CONTENT, Arm, Measure, Panel, arm, difference, excludes_zero, mean_interval, measure_of, panels
+from seft_bench.report.arms import CONTENT, Arm, Measure, Panel, arm, difference, excludes_zero, mean_interval, measure_of, on_fewer_prompts, panels
 from seft_bench.report.render import plain_text
 from seft_bench.stats.intervals import Interval
 
 START, SEFT, ALWAYS_REWRITE = "start", "seft", "always-rewrite"
 
-Runs = Mapping[str, Mapping[str, object]]
+Runs = Mapping[str, Mapping[str, Any]]
 """Row -> the facts of one of its runs."""
 
 
@@ -49,7 +50,7 @@ def _panel_sentences(panel: Panel, arms: Mapping[str, Arm], runs: Runs) -> list[
 
 
 def _label(row: str, runs: Runs) -> str:
-    return str(runs[row].get("label") or row)
+    return f'"{runs[row].get("label") or row}"'
 
 
 def _named(row: str, runs: Runs) -> str:
@@ -69,7 +70,7 @@ def _leader(arms: Mapping[str, Arm], runs: Runs, measure: Measure) -> str:
 
 def _against_start(arms: Mapping[str, Arm], runs: Runs, start: str, measure: Measure) -> str:
     gain = difference(arms[SEFT], arms[start], measure)
-    names = f"{_label(SEFT, runs)} against the start, {_label(start, runs)}"
+    names = f"SEFT against the start ({_label(start, runs)})"
     if gain is None:
         return f"{names}: no seed in common, so no paired difference."
     verdict = "SEFT beats the start" if gain.mean > 0 else "SEFT is worse than the start"
@@ -106,9 +107,7 @@ def _against_control(arms: Mapping[str, Arm], runs: Runs, row: str, measure: Mea
 
 def _credit(row: str, runs: Runs) -> str:
     """What a control tests: SEFT itself on fewer prompts tests their number, every other one the reviser."""
-    own, seft = runs[row].get("unannotated_prompts"), runs[SEFT].get("unannotated_prompts")
-    fewer = isinstance(own, (int, float)) and isinstance(seft, (int, float)) and 0 < own < seft
-    return "the larger number of unannotated prompts" if fewer and runs[row].get("method") == runs[SEFT].get("method") else "the reviser"
+    return "the larger number of unannotated prompts" if on_fewer_prompts(runs[row], runs[SEFT]) else "the reviser"
 
 
 def _is_ahead(gap: Interval) -> bool:

@@ -76,7 +76,7 @@ def method_table(results: Iterable[Result], paired_against: str = "start") -> Ta
     for panel in panels(final):
         arms = {row: arm(matrix.rows[row], panel) for row in order}
         numbers = {row: footnote_number(footnotes, _what_is_missing(matrix, row, panel, arms[row])) for row in order}
-        for column, panel_cells in _panel_columns(panel, _group(panel, several, final), _measure(final, panel), arms, start, numbers):
+        for column, panel_cells in _panel_columns(_prefix(panel, final), _group(panel, several, final), _measure(final, panel), arms, start, numbers):
             columns.append(column)
             for row in order:
                 cells[row].append(panel_cells[row])
@@ -86,15 +86,21 @@ def method_table(results: Iterable[Result], paired_against: str = "start") -> Ta
             cells[row].append(_cost(matrix.rows[row], column))
     rows = tuple(Row(tuple(cells[row]), matrix.block(row)) for row in order)
     title = f"Methods on {', '.join(dict.fromkeys(result.suite for result in final))}"
-    return Table(title, tuple(columns), rows, _method_notes(matrix, start, columns, final), tuple(footnotes))
+    return Table(title, tuple(columns), rows, _method_notes(matrix, final), tuple(footnotes))
 
 
 _ROW_LABEL = Column("label", "method", role="label")
+_LC_NOTE = (
+    "LC win rate: mean over seeds; its interval joins the seeds' own intervals over questions with the variance between seeds; "
+    "its ties are by the joint width, not paired."
+)
+_DIFFERENCE_NOTE = "Δ to start: difference to the start's row, paired by question and seed."
+_COST_NOTE = "Unannotated prompts, steps, tokens and CPU seconds: all that training took, mean over seeds."
 _COSTS = (
-    Column("unannotated_prompts", "unannotated prompts", kind="number"),
-    Column("steps", "steps", kind="number"),
-    Column("tokens_trained", "tokens trained", kind="number"),
-    Column("cpu_seconds", "CPU", unit="s", kind="number"),
+    Column("unannotated_prompts", "unannotated prompts", kind="number", note=_COST_NOTE),
+    Column("steps", "steps", kind="number", note=_COST_NOTE),
+    Column("tokens_trained", "tokens trained", kind="number", note=_COST_NOTE),
+    Column("cpu_seconds", "CPU", unit="s", kind="number", note=_COST_NOTE),
     Column("seeds", "seeds", kind="number", role="label"),
 )
 
@@ -114,27 +120,33 @@ def _measure(final: Sequence[Result], panel: Panel) -> Measure:
 
 def _group(panel: Panel, several_suites: bool, final: Sequence[Result]) -> str:
     """What stands over the columns of a panel: no more than is needed to tell it from the others."""
-    judges = {result.judge_id for result in final if result.suite == panel.suite and not result.withheld}
     name = panel.title if several_suites else panel.decoding
-    return f"{name}, judge {panel.judge_id}" if len(judges) > 1 else name
+    return f"{name}, judge {panel.judge_id}" if _several_judges(panel, final) else name
+
+
+def _prefix(panel: Panel, final: Sequence[Result]) -> str:
+    """What the keys of a panel's columns begin with; a suite's other panels have another."""
+    return "_".join([panel.suite, panel.decoding, *([panel.judge_id] if _several_judges(panel, final) else [])])
+
+
+def _several_judges(panel: Panel, final: Sequence[Result]) -> bool:
+    return len({result.judge_id for result in final if result.suite == panel.suite and not result.withheld}) > 1
 
 
 PanelColumn = tuple[Column, dict[str, Cell]]
 
 
-def _panel_columns(panel: Panel, group: str, measure: Measure, arms: Mapping[str, Arm], start: str | None, footnotes: Mapping[str, int]) -> list[PanelColumn]:
+def _panel_columns(prefix: str, group: str, measure: Measure, arms: Mapping[str, Arm], start: str | None, footnotes: Mapping[str, int]) -> list[PanelColumn]:
     """Main metric, LC, content and difference to the start, each with row -> cell."""
-    prefix = "_".join([panel.suite, panel.decoding])
-    prefix += f"_{panel.judge_id}" if "judge" in group else ""
 
-    def column(measure: Measure, kind: Any, role: Any = "detail", title: str = "", key: str = "") -> Column:
-        return Column(f"{prefix}_{key or measure.key}", title or measure.title, group, measure.unit, kind, role, measure.decimals)
+    def column(measure: Measure, kind: Any, role: Any = "detail", title: str = "", unit: str = "", key: str = "", note: str = "") -> Column:
+        return Column(f"{prefix}_{key or measure.key}", title or measure.title, group, unit or measure.unit, kind, role, measure.decimals, note)
 
     main = {row: mean_interval(arms[row], measure) for row in arms}
     built = [(column(measure, "interval", "main"), _marked(main, _ties(main, arms, measure), footnotes))]
     lc = {row: length_controlled(arms[row]) for row in arms}
     if any(lc.values()):
-        built.append((column(LC, "interval"), _marked(lc, _unpaired_ties(lc), footnotes)))
+        built.append((column(LC, "interval", note=_LC_NOTE), _marked(lc, _unpaired_ties(lc), footnotes)))
     content = {row: mean_interval(arms[row], CONTENT) for row in arms}
     if any(content.values()):
         built.append((column(CONTENT, "number"), _marked(content, _ties(content, arms, CONTENT), footnotes)))
@@ -142,7 +154,7 @@ def _panel_columns(panel: Panel, group: str, measure: Measure, arms: Mapping[str
         gains = {row: None if row == start else difference(arms[row], arms[start], measure) for row in arms}
         numbers = {row: 0 if row == start else footnotes[row] or footnotes[start] for row in arms}
         cells = {row: interval_cell(gain, numbers[row]) for row, gain in gains.items()}
-        built.append((column(measure, "difference", title="Δ to start", key=f"{measure.key}_difference"), cells))
+        built.append((column(measure, "difference", title="Δ to start", unit="points", key=f"{measure.key}_difference", note=_DIFFERENCE_NOTE), cells))
     return built
 
 
@@ -191,15 +203,19 @@ def _what_is_missing(matrix: _Matrix, row: str, panel: Panel, found: Arm) -> str
     if not absent:
         return ""
     here = {int(result.run["seed"]): result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)}
-    return f"{matrix.label(row)}, {panel.title}: {', '.join(_reason(seed, here.get(seed)) for seed in absent)}."
+    by_reason: dict[str, list[str]] = {}
+    for seed in absent:
+        by_reason.setdefault(_reason(here.get(seed)), []).append(str(seed))
+    reasons = [f"{reason} (seed {', '.join(seeds)})" for reason, seeds in by_reason.items()]
+    return f"{matrix.label(row)}, {panel.title}: {'; '.join(reasons)}."
 
 
-def _reason(seed: int, result: Result | None) -> str:
+def _reason(result: Result | None) -> str:
     if result is None:
-        return f"seed {seed} has no result"
+        return "no result"
     if result.withheld:
-        return f"seed {seed} is withheld (coverage {100.0 * result.coverage:.1f} %)"
-    return f"seed {seed} was judged by {result.judge_id}"
+        return f"withheld, coverage {100.0 * result.coverage:.1f} %"
+    return f"judged by {result.judge_id}"
 
 
 def _cost(results: Sequence[Result], column: Column) -> Cell:
@@ -211,16 +227,8 @@ def _cost(results: Sequence[Result], column: Column) -> Cell:
     return Cell(fmean(values)) if values else Cell()
 
 
-def _method_notes(matrix: _Matrix, start: str | None, columns: Sequence[Column], final: Sequence[Result]) -> tuple[str, ...]:
+def _method_notes(matrix: _Matrix, final: Sequence[Result]) -> tuple[str, ...]:
     seeds = f"{len(matrix.seeds)} training seeds" if len(matrix.seeds) > 1 else "one training seed, so training noise is not in the intervals"
     judges = ", ".join(sorted({result.judge_id for result in final if result.judge_id}))
     notes = [f"In brackets: 95 % bootstrap intervals over questions and seeds; {seeds}; only each run's final checkpoint.", _EACH_ALONE]
-    if start is not None:
-        notes.append(f"Δ to start: difference to {matrix.label(start)}, paired by question and seed.")
-    if any(column.key.endswith(LC.key) for column in columns):
-        notes.append(
-            "LC win rate: mean over seeds; its interval joins the seeds' own intervals over questions with the variance between seeds; "
-            "its ties are by the joint width, not paired."
-        )
-    notes.append("Unannotated prompts, steps, tokens and CPU seconds: all that training took, mean over seeds.")
     return (*notes, *([f"Judge: {judges}."] if judges else []))

@@ -22,6 +22,7 @@ class Column:
         kind: "text" is aligned left, "number" right; "interval" is a number with its two ends, "difference" one with its sign.
         role: "label" says which row it is, "main" is the figure that ranks, "detail" all others.
         decimals: digits after the point; None for whole numbers.
+        note: a sentence for the notes of every table that has the column.
     """
 
     key: str
@@ -31,6 +32,7 @@ class Column:
     kind: Literal["text", "number", "interval", "difference"] = "text"
     role: Literal["label", "main", "detail"] = "detail"
     decimals: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     footnotes: tuple[str, ...] = ()
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """The columns' notes, then the table's, each once."""
+        return tuple(dict.fromkeys([*(column.note for column in self.columns if column.note), *self.notes]))
 
     def only(self, *roles: str) -> Table:
         """The table with the columns of these roles: `table.only("label", "main")` fits a terminal."""

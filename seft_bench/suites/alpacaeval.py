@@ -32,7 +32,7 @@ class AlpacaEval:
         self.config = config
 
     def questions(self) -> list[Question]:
-        everything = self._official_questions() if self._official else data.tinyworld_questions("alpacaeval")
+        everything = self._official_questions() if self._official else data.tinyworld_questions("alpacaeval", self.config.source)
         return everything[: self.config.max_questions]
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:

@@ -27,7 +27,7 @@ class MTBench:
         self.config = config
 
     def questions(self) -> list[Question]:
-        everything = self._official_questions() if self.config.source == "official" else data.tinyworld_questions("mtbench")
+        everything = self._official_questions() if self.config.source == "official" else data.tinyworld_questions("mtbench", self.config.source)
         return everything[: self.config.max_questions]
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:

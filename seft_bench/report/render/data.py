@@ -16,8 +16,8 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["block", *[_csv_text(key) for column in table.columns for key in _keys(column)]])
     for row in table.rows:
-        values = [value for cell, column in zip(row.cells, table.columns, strict=True) for value in _values(cell, column)]
-        writer.writerow([_csv_text(row.block), *[_csv_text(value) if isinstance(value, str) else value for value in values]])
+        cells = [row.block, *_row_values(row, table).values()]
+        writer.writerow([_csv_text(value) if isinstance(value, str) else value for value in cells])
     return buffer.getvalue()
 
 
@@ -25,17 +25,24 @@ def to_json(table: Table) -> str:
     """Title, columns, rows (column key -> figure; ends and mark beside it), notes."""
     columns = [{"key": column.key, "title": column.title, "group": column.group, "unit": column.unit} for column in table.columns]
     rows = [_json_row(row, table) for row in table.rows]
-    content = {"title": plain_text(table.title), "columns": columns, "rows": rows, "notes": [plain_text(note) for note in table.notes]}
+    content = {"title": plain_text(table.title), "columns": columns, "rows": rows, "notes": [plain_text(note) for note in table.all_notes]}
     return json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
 def _json_row(row: Row, table: Table) -> dict[str, object]:
-    content: dict[str, object] = {"block": plain_text(row.block)}
+    content: dict[str, object] = {"block": plain_text(row.block), **_row_values(row, table)}
     for cell, column in zip(row.cells, table.columns, strict=True):
-        content |= dict(zip(_keys(column), _values(cell, column), strict=True))
         content |= {f"{column.key}_mark": cell.mark} if cell.mark else {}
         content |= {f"{column.key}_note": plain_text(table.footnotes[cell.footnote - 1])} if cell.footnote else {}
     return content
+
+
+def _row_values(row: Row, table: Table) -> dict[str, str | float | int | None]:
+    """Key -> value of all columns."""
+    values: dict[str, str | float | int | None] = {}
+    for cell, column in zip(row.cells, table.columns, strict=True):
+        values |= zip(_keys(column), _values(cell, column), strict=True)
+    return values
 
 
 def _keys(column: Column) -> list[str]:

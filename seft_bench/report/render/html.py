@@ -43,9 +43,9 @@ def _html_table(table: Table) -> str:
     titles = "".join(f'<th scope="col"{_html_class(column)}>{_html_text(title(column))}</th>' for column in table.columns)
     head = (f"<tr>{groups}</tr>\n" if any(column.group for column in table.columns) else "") + f"<tr>{titles}</tr>"
     bodies = "\n".join(_html_block(name, rows, table.columns) for name, rows in blocks(table.rows))
-    listed = "".join(f"<li><small>{_html_text(note)}</small></li>\n" for note in notes(table))
+    remarks = "".join(f"<li><small>{_html_text(note)}</small></li>\n" for note in notes(table))
     return (
-        f"<table>\n<caption>{_html_text(table.title)}</caption>\n<thead>\n{head}\n</thead>\n{bodies}\n</table>\n" + (f"<ul>\n{listed}</ul>" if listed else "")
+        f"<table>\n<caption>{_html_text(table.title)}</caption>\n<thead>\n{head}\n</thead>\n{bodies}\n</table>\n" + (f"<ul>\n{remarks}</ul>" if remarks else "")
     ).rstrip()
 
 

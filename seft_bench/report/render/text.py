@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from seft_bench.report.tables import Cell, Column, Table
 
 MISSING = "–"  # noqa: RUF001 - an en dash, as tables have it
-BEST_AND_TIED = "Bold: best of its column; ≈: not told apart from the best by the 95 % interval of the difference."
+MARKS = {"best": "Bold: best of its column.", "tied": "≈: not told apart from the best by the 95 % interval of the difference."}
 
 
 def plain_text(text: str) -> str:
@@ -26,16 +27,18 @@ def figure_text(cell: Cell, column: Column) -> str:
         return plain_text(cell.value)
     if not given(cell.value):
         return MISSING
-    assert cell.value is not None
     text = _number(cell.value, column)
     if column.kind in ("interval", "difference") and given(cell.low) and given(cell.high):
-        assert cell.low is not None
-        assert cell.high is not None
         text += f" [{_number(cell.low, column)}, {_number(cell.high, column)}]"
     return text
 
 
-def given(value: float | None) -> bool:
+def mark_text(cell: Cell) -> str:
+    """What follows a figure: the sign of a tie, the number of its footnote."""
+    return (" ≈" if cell.mark == "tied" else "") + (f" ({cell.footnote})" if cell.footnote else "")
+
+
+def given(value: float | None) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 
@@ -52,10 +55,11 @@ def title(column: Column) -> str:
 
 def notes(table: Table) -> list[str]:
     """Footnotes with their numbers, the key to the marks where there are any, and the notes."""
-    marked = any(cell.mark for row in table.rows for cell in row.cells)
+    marks = {cell.mark for row in table.rows for cell in row.cells}
+    key = [text for mark, text in MARKS.items() if mark in marks]
     used = {cell.footnote for row in table.rows for cell in row.cells}
     footnotes = [f"({number}) {text}" for number, text in enumerate(table.footnotes, start=1) if number in used]
-    return [plain_text(note) for note in (*footnotes, *([BEST_AND_TIED] if marked else []), *table.notes)]
+    return [plain_text(note) for note in (*footnotes, *key, *table.all_notes)]
 
 
 def column_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:

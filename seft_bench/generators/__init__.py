@@ -1,0 +1,45 @@
+"""Generators: where answers come from. A new kind is one file with a class that has `Generator`'s methods, and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from seft_bench.records import Answer, Question
+
+if TYPE_CHECKING:
+    from seft_bench.config import DecodingConfig
+
+GENERATORS = {
+    "transformers": "seft_bench.generators.transformers:TransformersGenerator",
+    "openai": "seft_bench.generators.openai_compatible:OpenAICompatibleGenerator",
+    "ready": "seft_bench.generators.ready:ReadyGenerator",
+}
+
+
+class Generator(Protocol):
+    """Anything that answers questions.
+
+    Attributes:
+        model_id: name of the model in records and tables.
+    """
+
+    model_id: str
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        decoding: DecodingConfig,
+        decoding_name: str,
+        max_new_tokens: int,
+        seed: int,
+        on_answer: Callable[[Answer], None],
+    ) -> None:
+        """Answer every turn of every question, handing over each answer when its last turn is done.
+
+        Args:
+            seed: of the run; each question and turn draws from a stream of its own.
+
+        Raises:
+            InputError, JudgeUnavailableError: some questions could not be answered; what was answered was handed over.
+        """

@@ -1,0 +1,143 @@
+"""Answers from any OpenAI-compatible server, with the judges' client: retries, adaptive concurrency, response store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seft_bench.errors import JudgeUnavailableError
+from seft_bench.files import sha256_json
+from seft_bench.judges.client import ChatCall, ChatClient
+from seft_bench.judges.openai_compatible import fingerprint_local_weights
+from seft_bench.judges.replies import Reply
+from seft_bench.records import Answer, Message, Question
+from seft_bench.store import ResponseStore
+
+if TYPE_CHECKING:
+    from seft_bench.config import DecodingConfig
+
+
+class OpenAICompatibleGenerator:
+    """A model behind a chat-completions server.
+
+    Args:
+        api_key_env: NAME of the variable with the key, None for servers without one.
+        store_path: answers are kept there the moment that they arrive; None keeps nothing.
+        client: replaces the one that the other arguments would make.
+    """
+
+    def __init__(self, model: str, base_url: str, *, api_key_env: str | None = None, store_path: Path | None = None, client: ChatClient | None = None) -> None:
+        self.model_id = model
+        self.client = client or ChatClient(base_url, model, api_key_env, ResponseStore(store_path) if store_path else None)
+        self.notes: list[str] = []
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        decoding: DecodingConfig,
+        decoding_name: str,
+        max_new_tokens: int,
+        seed: int,
+        on_answer: Callable[[Answer], None],
+    ) -> None:
+        """Turn by turn over all questions: a second turn needs the first one's answer.
+
+        A turn that the server refuses, or that outgrows its context, is answered with "" and that finish reason; the
+        remaining turns of that question are too.
+
+        Raises:
+            JudgeUnavailableError: some questions could not be asked; the same command asks for those only.
+        """
+        fingerprint_local_weights(self.client)
+        chats = [_Chat(question) for question in questions]
+        for turn in range(max((len(question.turns) for question in questions), default=0)):
+            asked = [chat for chat in chats if turn < len(chat.question.turns) and not chat.failed]
+            for chat in asked:
+                chat.ask()
+            calls = [ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding, max_new_tokens, seed)) for chat in asked]
+            self.client.run(calls, self._taker(asked, decoding_name, _decoding_hash(decoding, max_new_tokens, seed), on_answer))
+        _report_failures([chat for chat in chats if chat.failed])
+
+    def _taker(self, asked: Sequence[_Chat], decoding_name: str, decoding_hash: str, on_answer: Callable[[Answer], None]) -> Callable[[int, Reply], None]:
+        def take(index: int, reply: Reply) -> None:
+            chat = asked[index]
+            chat.take(reply)
+            self._note_model(reply.model)
+            if chat.complete:
+                on_answer(chat.as_answer(self.model_id, decoding_name, decoding_hash))
+
+        return take
+
+    def _note_model(self, returned: str) -> None:
+        note = f"asked for model {self.model_id}, the server returned {returned}"
+        if returned not in ("", self.model_id) and note not in self.notes:
+            self.notes.append(note)
+
+
+class _Chat:
+    """One question's conversation under way."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.messages: list[Message] = []
+        self.replies: list[Reply] = []
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.replies) and self.replies[-1].status == "api_error"
+
+    @property
+    def complete(self) -> bool:
+        return len(self.replies) == len(self.question.turns) and not self.failed
+
+    def ask(self) -> None:
+        if self.replies:
+            self.messages.append({"role": "assistant", "content": _text(self.replies[-1])})
+        self.messages.append({"role": "user", "content": self.question.turns[len(self.replies)]})
+
+    def take(self, reply: Reply) -> None:
+        self.replies.append(reply)
+
+    def as_answer(self, model_id: str, decoding_name: str, decoding_hash: str) -> Answer:
+        return Answer(
+            suite=self.question.suite,
+            question_id=self.question.id,
+            model_id=model_id,
+            turns=tuple(_text(reply) for reply in self.replies),
+            messages=tuple(self.messages),
+            finish_reasons=tuple(reply.finish_reason if reply.status == "ok" else reply.status for reply in self.replies),
+            prompt_tokens=tuple(reply.prompt_tokens or 0 for reply in self.replies),
+            completion_tokens=tuple(reply.completion_tokens or 0 for reply in self.replies),
+            decoding=decoding_name,
+            decoding_hash=decoding_hash,
+        )
+
+
+def _text(reply: Reply) -> str:
+    """The model's words; none where the server refused or the conversation did not fit."""
+    return reply.text if reply.status == "ok" else ""
+
+
+def _sampling(question: Question, turn: int, decoding: DecodingConfig, max_new_tokens: int, seed: int) -> dict[str, Any]:
+    temperature = decoding.by_category.get(question.category, decoding.temperature)
+    return {"temperature": temperature, "top_p": decoding.top_p, "max_tokens": max_new_tokens, "seed": question_seed(seed, question, turn)}
+
+
+def question_seed(seed: int, question: Question, turn: int) -> int:
+    """A seed of its own for each question and turn: in [0, 2^31), which every server takes."""
+    digest = hashlib.sha256(f"{seed}/{question.suite}/{question.id}/{turn}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def _decoding_hash(decoding: DecodingConfig, max_new_tokens: int, seed: int) -> str:
+    return sha256_json([decoding.model_dump(), max_new_tokens, seed])[:16]
+
+
+def _report_failures(failed: Sequence[_Chat]) -> None:
+    if failed:
+        reason = failed[0].replies[-1].text
+        raise JudgeUnavailableError(
+            f"{len(failed)} questions have no answer; the first one, {failed[0].question.id}: {reason}. The same command asks for them only."
+        )

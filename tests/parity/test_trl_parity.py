@@ -1,0 +1,180 @@
+"""Our data path and losses against TRL's own trainers: the same rows, the same model, one batch, to 1e-5.
+
+TRL tokenises the rows itself, so equal losses also mean equal masks, one BOS and a learnt stop token.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("trl", reason="needs the extra `trl`")
+
+from seft_bench.chat import load_tokenizer
+from tests.tiny_model import make_tiny_model
+from training import loop
+from training.checkpoint import load_model
+from training.data import Example, load_examples
+from training.logprobs import reference_logprobs
+from training.loop import TrainSettings
+
+pytestmark = pytest.mark.peers
+
+ROWS = [
+    {
+        "prompt": [{"role": "user", "content": f"What is {number} plus two{' please' * (number % 3)}?"}],
+        "chosen": f"It is {number + 2}, and the fox" + " jumps" * (number % 4),
+        "rejected": "The lazy dog" + " sleeps" * (number % 5),
+    }
+    for number in range(6)
+]
+SAME = {"report_to": "none", "bf16": False, "use_cpu": True, "gradient_checkpointing": False, "disable_tqdm": True, "max_length": 512}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("reference"), seed=5)
+
+
+def conversational(row: dict[str, Any], *answers: str) -> dict[str, Any]:
+    """A row as TRL reads it: answers are lists of messages, too."""
+    return {"prompt": row["prompt"], **{name: [{"role": "assistant", "content": row[name]}] for name in answers}}
+
+
+def ours(tmp_path: Path, model: Path, loss: str, rows: Sequence[dict[str, Any]], reference: Path | None = None, **loss_settings: float) -> Any:
+    """(loss and metrics, gradients by name) of one global batch, in micro-batches of 4 and 2."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = TrainSettings(
+        loss=loss, learning_rate=1e-3, max_steps=1, global_batch_size=len(rows), micro_batch_size=4, loss_settings=loss_settings, device="cpu"
+    )
+    examples, _ = load_examples(path, load_tokenizer(model), pairs=settings.loss_entry.needs_pairs, max_length=512)
+    sums = None if reference is None else reference_logprobs(lambda: load_model(reference), "reference", examples, 4, tmp_path / "cache")
+    run = loop._Run(load_model(model), examples, sums, settings)
+    measured = run._forward_backward(range(len(rows)))
+    return {name: value.item() for name, value in measured.items()}, gradients(run.model), examples
+
+
+def gradients(model: Any) -> dict[str, torch.Tensor]:
+    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+
+def trl_batch(trainer: Any) -> dict[str, torch.Tensor]:
+    """All rows as one batch, collated by TRL."""
+    return trainer.data_collator([trainer.train_dataset[index] for index in range(len(trainer.train_dataset))])
+
+
+def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_sft(model: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    rows = [{"prompt": row["prompt"], "answer": row["chosen"]} for row in ROWS]
+    measured, our_gradients, examples = ours(tmp_path, model, "sft", rows)
+    data = Dataset.from_list([{"prompt": row["prompt"], "completion": [{"role": "assistant", "content": row["answer"]}]} for row in rows])
+    config = SFTConfig(output_dir=str(tmp_path / "trl"), **SAME)
+    trainer = SFTTrainer(model=load_model(model), args=config, train_dataset=data, processing_class=load_tokenizer(model))
+    batch = trl_batch(trainer)
+    assert [row[: len(example.chosen.ids)].tolist() for row, example in zip(batch["input_ids"], examples, strict=True)] == [
+        list(example.chosen.ids) for example in examples
+    ]
+    assert int((batch["labels"][:, 1:] != -100).sum()) == sum(example.chosen.labelled for example in examples)
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    assert measured["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert_same_gradients(our_gradients, gradients(trainer.model))
+
+
+def test_dpo(model: Path, reference: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    measured, our_gradients, _ = ours(tmp_path, model, "dpo", ROWS, reference, beta=0.05)
+    data = Dataset.from_list([conversational(row, "chosen", "rejected") for row in ROWS])
+    config = DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.05, **SAME)
+    trainer = DPOTrainer(model=load_model(model), ref_model=load_model(reference), args=config, train_dataset=data, processing_class=load_tokenizer(model))
+    loss = trainer.compute_loss(trainer.model, trl_batch(trainer))
+    loss.backward()
+    # TRL files its metrics by the model's mode, and a loaded model is in evaluation mode.
+    logged = {name: values[-1] for name, values in trainer._metrics["eval"].items()}
+    assert measured["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert abs(measured["loss"] - math.log(2)) > 0.01  # policy and reference differ, so the parity is not that of ln 2
+    assert measured["reward_margin"] == pytest.approx(logged["rewards/margins"], abs=1e-5)
+    assert measured["chosen_reward"] == pytest.approx(logged["rewards/chosen"], abs=1e-5)
+    assert measured["reward_accuracy"] == pytest.approx(logged["rewards/accuracies"])
+    assert_same_gradients(our_gradients, gradients(trainer.model))
+
+
+def orpo_trainer(model: Path, tmp_path: Path, rows: Sequence[dict[str, Any]]) -> Any:
+    from datasets import Dataset
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+    data = Dataset.from_list([conversational(row, "chosen", "rejected") for row in rows])
+    config = ORPOConfig(output_dir=str(tmp_path / "trl"), beta=0.3, remove_unused_columns=False, **SAME)
+    return ORPOTrainer(model=load_model(model), args=config, train_dataset=data, processing_class=load_tokenizer(model))
+
+
+def nll_of_answers(trainer: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The NLL term over the answers' tokens, from the model's own loss over TRL's labels."""
+    return trainer.model(input_ids=batch["chosen_input_ids"], attention_mask=batch["chosen_attention_mask"], labels=batch["chosen_labels"]).loss
+
+
+def test_orpo(model: Path, tmp_path: Path) -> None:
+    """The odds-ratio term is TRL's own. Its NLL also counts the prompt, ours the answer, so that term is made from TRL's labels."""
+    measured, our_gradients, examples = ours(tmp_path, model, "orpo", ROWS, beta=0.3)
+    trainer = orpo_trainer(model, tmp_path, ROWS)
+    batch = trl_batch(trainer)
+    assert int((batch["chosen_labels"][:, 1:] != -100).sum()) == sum(example.chosen.labelled for example in examples)
+    chosen, rejected, *_, nll_with_prompt = trainer.concatenated_forward(trainer.model, batch)
+    odds_terms, _, _, _, log_odds_ratio = trainer.odds_ratio_loss(chosen, rejected)
+    nll = nll_of_answers(trainer, batch)
+    loss = nll - odds_terms.mean()
+    loss.backward()
+    assert measured["loss"] == pytest.approx(loss.item(), abs=1e-5)
+    assert measured["nll"] == pytest.approx(nll.item(), abs=1e-5)
+    assert measured["log_odds_ratio"] == pytest.approx(log_odds_ratio.item(), abs=1e-5)
+    assert abs(nll_with_prompt.item() - nll.item()) > 0.01  # the difference in definition is real, and said in orpo_loss
+    assert_same_gradients(our_gradients, gradients(trainer.model))
+
+
+def test_orpo_equals_the_whole_loss_of_trl_where_the_prompt_has_one_token(model: Path, tmp_path: Path) -> None:
+    """With the prompt cut to one token, which nothing predicts, TRL's NLL over prompt and answer is ours."""
+    trainer = orpo_trainer(model, tmp_path, ROWS)
+    _, _, examples = ours(tmp_path, model, "orpo", ROWS)
+    bare = [
+        Example(*(sequence._replace(ids=sequence.ids[sequence.prompt_tokens - 1 :], prompt_tokens=1) for sequence in example.sequences)) for example in examples
+    ]
+    settings = TrainSettings(loss="orpo", learning_rate=1e-3, max_steps=1, global_batch_size=6, micro_batch_size=4, loss_settings={"beta": 0.3}, device="cpu")
+    run = loop._Run(load_model(model), bare, None, settings)
+    measured = run._forward_backward(range(6))
+    loss, _ = trainer.get_batch_loss_metrics(trainer.model, trl_batch_of(trainer, bare))
+    assert measured["loss"].item() == pytest.approx(loss.item(), abs=1e-5)
+
+
+def trl_batch_of(trainer: Any, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Our token ids as ORPOTrainer's collator takes them."""
+    features = []
+    for example in examples:
+        feature: dict[str, Any] = {}
+        for side, sequence in zip(("chosen", "rejected"), example.sequences, strict=True):
+            ids = list(sequence.ids)
+            labels = [-100] * sequence.prompt_tokens + ids[sequence.prompt_tokens :]
+            feature |= {f"{side}_input_ids": ids, f"{side}_attention_mask": [1] * len(ids), f"{side}_labels": labels}
+        features.append(feature)
+    return trainer.data_collator(features)

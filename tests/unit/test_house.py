@@ -1,0 +1,250 @@
+"""The house rules that no single module can hold: who may import whom, what is loaded when, and that everything shipped loads."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from seft_bench import config, recipes
+from seft_bench.judges import JUDGES, open_judge
+from seft_bench.report.render import RENDERERS
+from seft_bench.suites import SUITES
+from seft_bench.suites import load_suite as open_suite
+from training.losses import LOSSES
+from training.methods import METHODS, build_stages
+from training.shapes import SHAPES
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGES = ("seft_bench", "training")
+
+ALLOWED = {
+    "seft_bench.errors": (),
+    "seft_bench.records": (),
+    "seft_bench.config": ("seft_bench.errors",),
+    "seft_bench.files": ("seft_bench.errors",),
+    "seft_bench.chat": ("seft_bench.errors", "seft_bench.records"),
+    "seft_bench.judges.parse": (),
+    "seft_bench.tinyworld.tasks": (),
+    "seft_bench.tinyworld.rubric": ("seft_bench.tinyworld",),
+    "seft_bench.stats": ("seft_bench.stats", "seft_bench.records", "seft_bench.errors"),
+    "seft_bench.leaderboard": ("seft_bench.report", "seft_bench.stats", "seft_bench.records", "seft_bench.errors"),
+    "seft_bench.generators": (
+        *("seft_bench.generators", "seft_bench.chat", "seft_bench.config", "seft_bench.errors", "seft_bench.files", "seft_bench.interop", "seft_bench.records"),
+        *("seft_bench.store", "seft_bench.judges.client", "seft_bench.judges.openai_compatible", "seft_bench.judges.replies"),
+    ),
+    "training": ("training", "seft_bench.records", "seft_bench.config", "seft_bench.errors", "seft_bench.files", "seft_bench.chat", "seft_bench.contamination"),
+}  # fmt: skip
+"""Module or package -> all that it may import of this project; what is not named here is free but for the rules below."""
+
+ONLY_IMPORTED_BY = {
+    "training": ("seft_bench.stages",),
+    "seft_bench.tinyworld.rubric": ("seft_bench.judges.rubric", "seft_bench.suites", "seft_bench.tinyworld"),
+    "seft_bench.tinyworld.world": ("seft_bench.data", "seft_bench.datasets", "seft_bench.tinyworld"),
+    "seft_bench.tinyworld.blank": ("seft_bench.datasets", "seft_bench.tinyworld"),
+    "seft_bench.tinyworld.tasks": ("seft_bench.tinyworld",),
+}
+"""Module or package -> the only ones of `seft_bench` that may import it: training and generators know nothing of the tinyworld."""
+
+PURE = ("seft_bench.stats", "seft_bench.leaderboard", "seft_bench.judges.parse", "seft_bench.tinyworld.rubric", "seft_bench.contamination", "training.losses")
+IMPURE_MODULES = set("os pathlib time datetime socket subprocess shutil tempfile requests aiohttp http urllib sqlite3 random".split())
+
+HEAVY = set("torch transformers tokenizers huggingface_hub accelerate peft trl datasets openai aiohttp pandas matplotlib vllm ray".split())
+NUMERIC = {"numpy", "scipy"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement's target; `at_module_level` is False inside functions."""
+
+    target: str
+    at_module_level: bool
+
+
+def module_files() -> dict[str, Path]:
+    """Module name -> file, of everything under the two packages."""
+    files = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
+    return {".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+
+
+MODULES = module_files()
+
+
+def is_in(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def imports_of(name: str) -> list[Import]:
+    tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
+    package = name if MODULES[name].name == "__init__.py" else name.rpartition(".")[0]
+    return list(_imports(tree.body, package, at_module_level=True))
+
+
+def _imports(body: list[ast.stmt], package: str, at_module_level: bool) -> Iterator[Import]:
+    for node in body:
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, at_module_level) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (Import(target, at_module_level) for target in _targets(node, package))
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            yield from _imports(node.body, package, at_module_level=False)
+        else:
+            inside_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            children = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)]
+            for child in children:
+                below = [child] if isinstance(child, ast.stmt) else child.body
+                yield from _imports(below, package, at_module_level and not inside_function)
+
+
+def _targets(node: ast.ImportFrom, package: str) -> list[str]:
+    """`from x import y` names the module x.y where there is one, else x."""
+    parents = package.split(".")
+    base = ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])]) if node.level else str(node.module)
+    return [f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names]
+
+
+def own_imports(name: str) -> list[str]:
+    return [item.target for item in imports_of(name) if any(is_in(item.target, package) for package in PACKAGES)]
+
+
+def test_the_reader_of_imports_sees_what_python_sees() -> None:
+    found = {(item.target, item.at_module_level) for item in imports_of("seft_bench.matrix")}
+    assert ("seft_bench.config", True) in found
+    assert ("seft_bench.pipeline", False) in found
+    assert ("seft_bench.pipeline", True) not in found
+    assert "training.losses" in own_imports("training.settings")  # relative imports are resolved
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_imports_stay_within_what_is_allowed(name: str) -> None:
+    for package, allowed in ALLOWED.items():
+        if is_in(name, package):
+            wrong = [target for target in own_imports(name) if not any(is_in(target, other) for other in allowed)]
+            assert not wrong, f"{name} imports {wrong}; allowed are {allowed}"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if is_in(name, "seft_bench")))
+def test_what_only_some_may_import(name: str) -> None:
+    for target, importers in ONLY_IMPORTED_BY.items():
+        if any(is_in(name, importer) for importer in importers):
+            continue
+        wrong = [found for found in own_imports(name) if is_in(found, target)]
+        assert not wrong, f"{name} imports {wrong}; only {importers} may"
+
+
+def test_only_stages_reaches_training() -> None:
+    """By name too: training is imported through importlib, which no import statement shows."""
+    texts = {name: path.read_text(encoding="utf-8") for name, path in MODULES.items() if is_in(name, "seft_bench")}
+    assert [name for name, text in texts.items() if "import_module" in text and "_training" in text] == ["seft_bench.stages"]
+
+
+def test_training_imports_its_own_modules_relatively() -> None:
+    """The wheel ships it as seft_bench._training, where `import training` would find nothing."""
+    for name, path in MODULES.items():
+        if is_in(name, "training"):
+            nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
+            absolute = [ast.unparse(node) for node in nodes if getattr(node, "level", 0) == 0 and "training" in ast.unparse(node).split()[1].split(".")]
+            assert not absolute, f"{name}: {absolute}"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if any(is_in(name, package) for package in PURE)))
+def test_pure_modules_touch_no_file_network_or_clock(name: str) -> None:
+    assert not {item.target.partition(".")[0] for item in imports_of(name)} & IMPURE_MODULES
+    calls = [node for node in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if ast.unparse(call.func) in ("open", "print", "input")]
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if is_in(name, "seft_bench")))
+def test_nothing_heavy_at_module_level(name: str) -> None:
+    forbidden = HEAVY if is_in(name, "seft_bench.stats") else HEAVY | NUMERIC
+    wrong = sorted({item.target for item in imports_of(name) if item.at_module_level and item.target.partition(".")[0] in forbidden})
+    assert not wrong, f"{name} imports {wrong} at module level"
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_every_module_imports(name: str) -> None:
+    assert importlib.import_module(name).__name__ == name
+
+
+def loaded_after(statement: str) -> set[str]:
+    """Top-level packages in memory after a statement, in a process of its own."""
+    code = f"import sys, json; {statement}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    return set(json.loads(subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout))
+
+
+@pytest.mark.parametrize("module", ["cli", "config", "records", "evaluation", "bench", "pipeline", "scoring", "judges", "suites", "leaderboard"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    assert not loaded_after(f"import seft_bench.{module}") & HEAVY
+
+
+def test_the_command_line_loads_no_arrays_either() -> None:
+    assert not loaded_after("import seft_bench.cli") & NUMERIC
+
+
+# What ships
+
+
+@pytest.mark.parametrize("name", sorted(config.shipped("suites")))
+def test_every_suite_loads(name: str) -> None:
+    suite = open_suite(name)
+    assert suite.config.name == name
+    assert config.load_judge(suite.config.default_judge)
+
+
+@pytest.mark.parametrize("name", sorted(config.shipped("judges")))
+def test_every_judge_loads(name: str) -> None:
+    judge = config.load_judge(name)
+    assert judge.name == name
+    if getattr(judge, "retired_on", None) is None:
+        assert open_judge(judge).id.startswith(f"{name}-")
+
+
+@pytest.mark.parametrize("name", sorted(config.shipped("matrices")))
+def test_every_matrix_loads_and_its_rows_build(name: str) -> None:
+    matrix = config.load_matrix(name)
+    assert len({row.name for row in matrix.rows}) == len(matrix.rows)
+    for row in matrix.rows:
+        assert build_stages(row.method, row.settings, matrix.checkpoints)[-1].kind == "train"
+    for suite in matrix.suites:
+        config.load_judge(matrix.judge or config.load_suite(suite).default_judge)
+
+
+@pytest.mark.parametrize("name", sorted(recipes.shipped_recipes()))
+def test_every_recipe_loads_and_builds(name: str) -> None:
+    recipe = recipes.load_recipe(name)
+    assert recipe.name == name
+    assert build_stages(recipe.method, recipe.settings, 2)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_method_builds_stages_that_fit_together(name: str) -> None:
+    """Inputs come from the base, from data that the method declares, or from an earlier stage; losses and shapes exist."""
+    method, earlier = METHODS[name], set[str]()
+    for stage in method.stages(method.settings(), 2):
+        assert stage.name not in earlier
+        for source in stage.inputs.values():
+            kind, _, what = source.partition(":")
+            assert source == "base" or (kind == "data" and what in method.data) or (kind == "stage" and what in earlier), source
+        if stage.kind == "train":
+            assert stage.settings["shape"] in SHAPES
+            assert stage.settings["train"]["loss"] in LOSSES
+        earlier.add(stage.name)
+
+
+@pytest.mark.parametrize(("registry", "entry"), [(SUITES, name) for name in SUITES] + [(JUDGES, name) for name in JUDGES], ids=lambda value: str(value)[:20])
+def test_registry_strings_resolve(registry: dict[str, str], entry: str) -> None:
+    module, _, name = registry[entry].partition(":")
+    assert isinstance(getattr(importlib.import_module(module), name), type)
+
+
+def test_every_kind_of_config_has_its_class() -> None:
+    assert {suite.kind for suite in map(config.load_suite, config.shipped("suites"))} <= set(SUITES)
+    assert {judge.kind for judge in map(config.load_judge, config.shipped("judges"))} <= set(JUDGES)
+    assert {"md", "csv", "latex", "html", "json"} <= set(RENDERERS)

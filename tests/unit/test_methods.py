@@ -1,0 +1,96 @@
+"""Methods as lists of stages: what each reads, in which order, and how settings are laid over defaults."""
+
+from __future__ import annotations
+
+import pytest
+
+from seft_bench.errors import InputError
+from seft_bench.records import Stage
+from training.methods import METHODS, build_stages, merge_settings
+
+
+def stages(method: str, **settings: object) -> dict[str, Stage]:
+    return {stage.name: stage for stage in build_stages(method, settings, checkpoints=2)}
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_every_stage_reads_only_earlier_stages_and_declared_data(name: str) -> None:
+    seen: set[str] = set()
+    for stage in build_stages(name, {}, checkpoints=1):
+        for source in stage.inputs.values():
+            kind, _, what = source.partition(":")
+            assert kind == "base" or (kind == "stage" and what in seen) or (kind == "data" and what in METHODS[name].data), (stage.name, source)
+        seen.add(stage.name)
+
+
+def test_every_method_ends_by_training_the_policy_that_is_evaluated() -> None:
+    for name in METHODS:
+        last = build_stages(name, {}, checkpoints=2)[-1]
+        assert last.kind == "train"
+        assert last.settings["train"]["checkpoints"] == 2
+
+
+def test_seft_trains_its_policy_on_no_annotated_data() -> None:
+    found = stages("seft")
+    assert found["policy-1"].inputs == {"model": "stage:start", "data": "stage:revised-1"}
+    assert found["drafts-1"].inputs["prompts"] == "data:prompts"
+
+
+def test_calibration_uses_prompts_that_no_policy_is_trained_on() -> None:
+    for method in METHODS:
+        for stage in build_stages(method, {}, checkpoints=1):
+            if stage.kind == "train":
+                assert "data:calibration" not in stage.inputs.values()
+    assert stages("seft")["calibration-drafts-1"].inputs["prompts"] == "data:calibration"
+
+
+def test_always_rewrite_differs_from_seft_in_the_decision_alone() -> None:
+    seft, ablation = stages("seft"), stages("seft", decision="always")
+    assert ablation["reviser"] == seft["reviser"]
+    assert ablation["drafts-1"] == seft["drafts-1"]
+    assert set(seft) - set(ablation) == {"calibration-drafts-1", "calibration-1"}
+
+
+def test_own_drafts_need_no_reviser() -> None:
+    assert set(stages("seft", decision="never")) == {"start", "drafts-1", "revised-1", "policy-1"}
+
+
+def test_the_token_decision_is_a_second_stage_in_a_copy_of_the_reviser() -> None:
+    found = stages("seft", decision="token")
+    assert found["decider"].inputs["model"] == "stage:reviser"
+    assert found["revised-1"].inputs["decider"] == "stage:decider"
+
+
+def test_rounds_share_the_steps_and_split_the_prompts() -> None:
+    found = stages("seft", rounds=3)
+    assert sum(found[f"policy-{number}"].settings["train"]["max_steps"] for number in (1, 2, 3)) == 150
+    assert [(found[f"drafts-{number}"].settings["part"], found[f"drafts-{number}"].settings["parts"]) for number in (1, 2, 3)] == [(0, 3), (1, 3), (2, 3)]
+    assert found["calibration-3"].inputs["data"] == "stage:calibration-drafts-3"
+    assert found["policy-3"].inputs["model"] == "stage:policy-2"
+
+
+def test_internal_evolution_comes_before_external() -> None:
+    found = stages("seft", evolution="internal_then_external", rounds=2)
+    assert found["revised-1"].settings["evolution"] == "internal"
+    assert found["drafts-1"].settings["samples"] > 1
+    assert found["revised-2"].settings["evolution"] == "external"
+
+
+def test_settings_that_are_given_keep_the_other_defaults() -> None:
+    assert stages("sft", start={"learning_rate": 2e-4})["start"].settings["train"]["epochs"] == 3
+
+
+def test_steps_that_are_given_take_the_default_epochs_away() -> None:
+    assert merge_settings({"epochs": 3, "learning_rate": 1}, {"max_steps": 7}) == {"learning_rate": 1, "max_steps": 7}
+
+
+def test_wrong_settings_are_all_named_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        build_stages("seft", {"rounds": 0, "decison": "likelihood"}, 1)
+    assert "rounds" in str(caught.value)
+    assert "decison: unknown key; allowed are" in str(caught.value)
+
+
+def test_an_unknown_method_names_the_known_ones() -> None:
+    with pytest.raises(InputError, match="known are dpo, orpo"):
+        build_stages("ppo", {}, 1)

@@ -1,0 +1,86 @@
+"""The reviser's arithmetic, worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from seft_bench.errors import InputError
+from training.reviser import (
+    auc,
+    calibrate,
+    delta,
+    edit_distance,
+    label_pairs,
+    mode_statistic,
+    revision_prompt,
+    revision_summary,
+)
+
+
+def test_revision_prompt_shows_question_draft_and_instruction_in_this_order() -> None:
+    prompt = [{"role": "user", "content": "q"}]
+    assert revision_prompt(prompt, "draft", "revise") == [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "draft"},
+        {"role": "user", "content": "revise"},
+    ]
+    assert prompt == [{"role": "user", "content": "q"}]
+
+
+def test_mode_is_zero_for_what_the_reviser_writes_itself_and_negative_for_the_rest() -> None:
+    assert mode_statistic(-0.2, -0.2) == 0
+    assert mode_statistic(-1.5, -0.2) == pytest.approx(-1.3)
+
+
+def test_labels_keep_what_the_reviser_would_copy_and_split_the_rest_at_the_median() -> None:
+    deltas = [delta(-0.1, -0.05), delta(-0.1, -0.4), delta(-0.1, -1.1), delta(-0.1, -2.1)]  # -0.05, 0.3, 1.0, 2.0
+    assert label_pairs(deltas, 3) == ["no_revise", "minor_revise", "major_revise", "major_revise"]
+    assert label_pairs(deltas, 2) == ["no_revise", "major_revise", "major_revise", "major_revise"]
+    assert label_pairs([-1.0], 3) == ["no_revise"]
+    with pytest.raises(InputError, match="2 or 3 levels"):
+        label_pairs(deltas, 4)
+
+
+def test_the_threshold_keeps_at_most_the_allowed_share_of_poor_drafts() -> None:
+    poor = [-10.0, -9.0, -8.0, -7.0, -6.0, -5.0, -4.0, -3.0, -2.0, -1.0]
+    good = [-1.5, -0.5, 0.0]
+    found = calibrate(poor + good, [True] * 10 + [False] * 3, max_poor_kept=0.1)
+    assert -2.0 < found.threshold <= -1.5
+    assert found.poor_kept == pytest.approx(0.1)
+    assert found.good_kept == 1.0
+    # Pairs (good, poor) with good above: -1.5 beats 9 of 10, the two others all: (9 + 10 + 10) / 30.
+    assert found.auc == pytest.approx(29 / 30)
+
+
+def test_ties_at_the_threshold_never_let_more_poor_drafts_through() -> None:
+    found = calibrate([-1.0] * 10, [True] * 10, max_poor_kept=0.1)
+    assert found.poor_kept == 0.0
+
+
+def test_without_poor_drafts_everything_is_kept_and_nothing_is_claimed() -> None:
+    found = calibrate([-1.0, -2.0], [False, False], max_poor_kept=0.1)
+    assert (found.threshold, found.good_kept, found.poor_kept, found.auc) == (-math.inf, 1.0, None, None)
+
+
+def test_auc_counts_ties_as_half() -> None:
+    assert auc([1.0, 2.0], [1.0]) == pytest.approx((0.5 + 1.0) / 2)
+    assert auc([1.0], []) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [("a b c", "a b c", 0.0), ("a b c", "a x c", 1 / 3), ("a b", "a b c d", 0.5), ("", "", 0.0), ("", "a", 1.0), ("a  b", "a b", 0.0)],
+)
+def test_edit_distance_counts_words(first: str, second: str, expected: float) -> None:
+    assert edit_distance(first, second) == pytest.approx(expected)
+
+
+def test_summary_counts_copies_among_the_revised_only() -> None:
+    rows = [
+        {"draft": "a b", "revision": "", "kept": True},
+        {"draft": "a b", "revision": "a  b", "kept": False},
+        {"draft": "a b", "revision": "a c", "kept": False},
+    ]
+    assert revision_summary(rows) == {"drafts": 3, "keep_rate": pytest.approx(1 / 3), "copy_rate": 0.5, "edit_distance": pytest.approx(0.25)}

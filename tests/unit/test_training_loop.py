@@ -1,0 +1,370 @@
+"""The loop: what it writes, that batches may be split, that it learns, and that a killed run goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from seft_bench.chat import load_tokenizer
+from seft_bench.errors import InputError
+from tests.conftest import REPOSITORY
+from tests.tiny_model import make_tiny_model
+from training import checkpoint, loop
+from training.checkpoint import load_model
+from training.loop import TrainSettings, TrainSummary, train
+from training.settings import checkpoint_steps, learning_rate_at, total_steps
+
+EXAMPLES = 26
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Rows of unequal length: questions about numbers, a short good answer and a long bad one."""
+    folder = tmp_path_factory.mktemp("data")
+    prompts = [[{"role": "user", "content": f"What is {number} plus two{' please' * (number % 5)}?"}] for number in range(EXAMPLES)]
+    pairs = [{"prompt": prompt, "chosen": f"It is {n + 2}.", "rejected": "The lazy dog" + " jumps" * (n % 7)} for n, prompt in enumerate(prompts)]
+    files = {"pairs": pairs, "sft": [{"prompt": row["prompt"], "answer": row["chosen"]} for row in pairs]}
+    for name, rows in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    by_loss = {"sft": "sft", "dpo": "pairs", "orpo": "pairs"}
+    return {loss: folder / f"{name}.jsonl" for loss, name in by_loss.items()}
+
+
+def settings(loss: str = "sft", **changes: Any) -> TrainSettings:
+    return replace(TrainSettings(loss=loss, learning_rate=3e-3, epochs=2, global_batch_size=8, micro_batch_size=8, device="cpu"), **changes)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+
+
+def weights(out: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
+
+
+def assert_same_run(out: Path, expected: Path) -> None:
+    """The logged curve is equal byte for byte, and every checkpoint bit for bit."""
+    assert (out / "train.jsonl").read_bytes() == (expected / "train.jsonl").read_bytes()
+    names = sorted(path.name for path in (expected / "checkpoints").iterdir())
+    assert sorted(path.name for path in (out / "checkpoints").iterdir() if not path.name.startswith(".")) == names
+    for name in names:
+        assert (out / "checkpoints" / name / "model.safetensors").read_bytes() == (expected / "checkpoints" / name / "model.safetensors").read_bytes()
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing in the loop may catch it."""
+
+
+def kill_after(step: int) -> loop.Progress:
+    def progress(done: int, _steps: int, _loss: float) -> None:
+        if done == step:
+            raise Killed
+
+    return progress
+
+
+# --- what a run writes
+
+
+def test_a_run_leaves_checkpoints_a_curve_and_a_summary(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    summary = train(model, data["sft"], tmp_path / "run", settings(checkpoints=2), progress=lambda done, steps, _loss: reported.append((done, steps)))
+    assert reported == [(step, 8) for step in range(1, 9)]  # 26 examples in batches of 8: 4 steps an epoch
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.name != ".lock") == ["checkpoints", "run.json", "summary.json", "train.jsonl"]
+    assert [path.name for path in summary.checkpoints] == ["step-000004", "step-000008"]
+    assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, 9))
+    assert set(rows(tmp_path / "run")[0]) == {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens"}
+    assert (summary.steps, summary.epochs, summary.data.rows, summary.data.used) == (8, 2.0, EXAMPLES, EXAMPLES)
+    assert summary.tokens == 2 * summary.data.tokens == rows(tmp_path / "run")[-1]["tokens"]
+    assert summary.labelled_tokens == 2 * summary.data.labelled_tokens
+    assert summary.final_loss == rows(tmp_path / "run")[-1]["loss"]
+    assert summary.cpu_seconds > 0
+    assert summary.peak_rss_megabytes > 50  # importing torch alone takes more
+
+
+def test_a_checkpoint_is_a_complete_model_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    summary = train(model, data["sft"], tmp_path / "run", settings())
+    folder = summary.checkpoints[-1]
+    assert load_tokenizer(folder).chat_template == load_tokenizer(model).chat_template
+    assert load_model(folder).config.vocab_size == load_model(model).config.vocab_size
+    facts = json.loads((folder / "checkpoint.json").read_text())
+    run = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts == {"step": 8, "steps": 8, "tokens": summary.tokens, "loss": summary.final_loss, "settings_hash": run["hash"]}
+    assert not list(tmp_path.rglob("*.bin")) + list(tmp_path.rglob("*.pt"))
+
+
+def test_a_finished_run_is_returned_without_any_work(model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = train(model, data["sft"], tmp_path / "run", settings())
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != ".lock"}
+    monkeypatch.setattr(loop, "load_or_initialise", lambda *_: pytest.fail("a finished run loaded its model"))
+    assert train(model, data["sft"], tmp_path / "run", settings()) == summary
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_folder_without_weights_starts_from_an_initialisation_by_the_seed(data: dict[str, Path], tmp_path: Path) -> None:
+    bare = make_tiny_model(tmp_path / "bare", with_weights=False)
+    texts = tmp_path / "text.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"The lazy dog number {number} jumps."}) + "\n" for number in range(12)))
+    outs = {name: tmp_path / name for name in ("first", "again", "other")}
+    for name, seed in (("first", 1), ("again", 1), ("other", 2)):
+        train(bare, texts, outs[name], settings(seed=seed, max_steps=1, epochs=None))
+    first, again, other = (weights(out, 1)["model.norm.weight"] for out in outs.values())
+    assert torch.equal(first, again)
+    embeddings = [weights(out, 1)["model.embed_tokens.weight"] for out in outs.values()]
+    assert torch.equal(embeddings[0], embeddings[1])
+    assert not torch.equal(embeddings[0], embeddings[2])
+    assert other.shape == first.shape
+
+
+# --- one loss, however the batch is cut
+
+
+@pytest.mark.parametrize("loss", ["sft", "dpo", "orpo"])
+def test_batch_8_by_1_equals_batch_2_by_4(loss: str, model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    """Loss, gradient norm and metrics of every step, over several updates, are the same to float32's rounding."""
+    # Against a reference of its own: where policy and reference are equal, the sign of a margin is rounding noise.
+    reference = make_tiny_model(tmp_path / "reference", seed=5)
+    for micro_batch_size in (8, 2, 3):
+        plan = settings(loss, micro_batch_size=micro_batch_size, learning_rate=1e-3)
+        train(model, data[loss], tmp_path / str(micro_batch_size), plan, reference_folder=reference)
+    whole = rows(tmp_path / "8")
+    assert len(whole) == 8
+    for parts in (rows(tmp_path / "2"), rows(tmp_path / "3")):
+        for one, other in zip(whole, parts, strict=True):
+            assert other == pytest.approx(one, rel=2e-4, abs=2e-5)
+
+
+def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(model: Path, data: dict[str, Path]) -> None:
+    """SFT's gradient of one global batch, split unevenly, against transformers' own loss over all labelled tokens."""
+    from training.data import collate, load_examples
+
+    examples, _ = load_examples(data["sft"], load_tokenizer(model), pairs=False, max_length=512)
+    run = loop._Run(load_model(model), examples, None, settings(global_batch_size=EXAMPLES, micro_batch_size=7))
+    run._forward_backward(range(EXAMPLES))
+    plain, batch = load_model(model), collate(example.chosen for example in examples)
+    plain(input_ids=batch.ids, labels=batch.ids.masked_fill(~batch.labelled, -100)).loss.backward()
+    for ours, theirs in zip(run.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+# --- it learns
+
+
+def test_sft_lowers_the_loss_and_teaches_when_to_stop(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    summary = train(model, data["sft"], tmp_path / "run", settings(epochs=20, learning_rate=1e-2))
+    curve = [row["loss"] for row in rows(tmp_path / "run")]
+    assert curve[-1] < 0.3 * curve[0]
+    tokenizer, trained = load_tokenizer(model), load_model(summary.checkpoints[-1])
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What is 5 plus two?"}], add_generation_prompt=True, return_tensors="pt", return_dict=False
+    )
+    answer = trained.generate(ids, max_new_tokens=20, do_sample=False)[0, ids.shape[1] :].tolist()
+    assert answer[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(answer[:-1]).startswith("It is")
+
+
+@pytest.mark.parametrize("loss", ["dpo", "orpo"])
+def test_preference_losses_learn_to_prefer_the_chosen_answer(loss: str, model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    train(model, data[loss], tmp_path / "run", settings(loss, epochs=6, learning_rate=1e-3))
+    assert rows(tmp_path / "run")[-1]["reward_accuracy"] > 0.9
+    if loss == "dpo":
+        first = rows(tmp_path / "run")[0]
+        assert first["loss"] == pytest.approx(0.693147, abs=1e-4)  # the policy still equals its reference: ln 2
+        assert first["reward_margin"] == pytest.approx(0, abs=1e-4)
+
+
+def test_dpo_measures_rewards_against_the_reference_it_is_given(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    other = make_tiny_model(tmp_path / "other", seed=5)
+    train(model, data["dpo"], tmp_path / "run", settings("dpo"), reference_folder=other)
+    assert abs(rows(tmp_path / "run")[0]["reward_margin"]) > 0.01
+
+
+def test_a_small_gradient_limit_scales_the_update_not_the_logged_norm(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    """Adam divides the scale out, so the first step is nearly the same; the logged norm is the one before the cut."""
+    train(model, data["sft"], tmp_path / "loose", settings(max_grad_norm=1e9, max_steps=1, epochs=None))
+    train(model, data["sft"], tmp_path / "tight", settings(max_grad_norm=1e-6, max_steps=1, epochs=None))
+    assert rows(tmp_path / "tight")[0]["grad_norm"] == rows(tmp_path / "loose")[0]["grad_norm"] > 1
+    start = load_file(model / "model.safetensors")
+    moved = {name: (weights(tmp_path / name, 1)["model.norm.weight"] - start["model.norm.weight"]).abs().max().item() for name in ("loose", "tight")}
+    assert moved["tight"] < moved["loose"]  # Adam's epsilon (1e-8) shows against gradients of 1e-7
+
+
+# --- kill and resume
+
+
+@pytest.mark.parametrize(("loss", "killed_after"), [("sft", 1), ("sft", 5), ("dpo", 5), ("orpo", 8)])
+def test_a_killed_run_goes_on_bit_for_bit(loss: str, killed_after: int, model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    plan = settings(loss, checkpoints=2)
+    train(model, data[loss], tmp_path / "whole", plan, save_state_every_steps=3)
+    with pytest.raises(Killed):
+        train(model, data[loss], tmp_path / "killed", plan, save_state_every_steps=3, progress=kill_after(killed_after))
+    steps: list[int] = []
+    resumed = train(model, data[loss], tmp_path / "killed", plan, save_state_every_steps=3, progress=lambda done, *_: steps.append(done))
+    assert steps == list(range({1: 0, 5: 4, 8: 8}[killed_after] + 1, 9))  # goes on after the newest state, repeats nothing before it
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    assert resumed.tokens == json.loads((tmp_path / "whole" / "summary.json").read_text())["tokens"]
+    assert not (tmp_path / "killed" / "state").exists()
+
+
+def test_a_run_with_dropout_goes_on_bit_for_bit_too(data: dict[str, Path], tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.3}))
+    train(model, data["sft"], tmp_path / "whole", settings(), save_state_every_steps=3)
+    with pytest.raises(Killed):
+        train(model, data["sft"], tmp_path / "killed", settings(), save_state_every_steps=3, progress=kill_after(4))
+    train(model, data["sft"], tmp_path / "killed", settings(), save_state_every_steps=3)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_a_save_that_is_cut_off_never_looks_like_a_checkpoint(model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kill comes when the weights of the checkpoint at step 4 are written and the rest is not."""
+    plan = settings(checkpoints=2)
+    train(model, data["sft"], tmp_path / "whole", plan)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "write_json", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            train(model, data["sft"], tmp_path / "killed", plan)
+    assert list((tmp_path / "killed" / "checkpoints").glob("step-*")) == []
+    assert list((tmp_path / "killed" / "checkpoints").glob(".writing-*/model.safetensors"))
+    train(model, data["sft"], tmp_path / "killed", plan)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from training.loop import TrainSettings, train
+model, data, out = map(Path, sys.argv[1:])
+plan = TrainSettings(loss="dpo", learning_rate=3e-3, epochs=8, global_batch_size=8, micro_batch_size=8, device="cpu", checkpoints=3)
+train(model, data, out, plan, save_state_every_steps=2, progress=lambda *_: time.sleep(0.03))
+"""
+
+
+def test_a_process_killed_by_the_system_goes_on_bit_for_bit(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    out, plan = tmp_path / "killed", settings("dpo", epochs=8, checkpoints=3)
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(model), str(data["dpo"]), str(out)], cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
+    while process.poll() is None and not ((out / "train.jsonl").exists() and len((out / "train.jsonl").read_text().splitlines()) >= 13):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not (out / "summary.json").exists()
+    train(model, data["dpo"], tmp_path / "whole", plan)
+    train(model, data["dpo"], out, plan)
+    assert_same_run(out, tmp_path / "whole")
+
+
+def test_another_run_is_not_mixed_into_a_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train(model, data["orpo"], tmp_path / "run", settings("orpo"), save_state_every_steps=2, progress=kill_after(3))
+    with pytest.raises(InputError, match=r"holds a run with another learning_rate, seed\. Give the new run another folder, or remove"):
+        train(model, data["orpo"], tmp_path / "run", settings("orpo", learning_rate=1e-4, seed=1))
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(data["orpo"].read_text() + json.dumps({"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"}) + "\n")
+    with pytest.raises(InputError, match="holds a run with another data"):
+        train(model, changed, tmp_path / "run", settings("orpo"))
+    train(model, data["orpo"], tmp_path / "run", settings("orpo"))  # the first run is intact and goes on
+    with pytest.raises(InputError, match="another seed"):
+        train(model, data["orpo"], tmp_path / "run", settings("orpo", seed=1))
+
+
+# --- wrong input, and arithmetic of steps
+
+
+def test_a_diverging_run_says_so(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"training diverged at step .* Lower learning_rate"):
+        train(model, data["sft"], tmp_path / "run", settings(learning_rate=1e38, epochs=5))
+
+
+def test_a_tokenizer_of_another_model_is_refused(data: dict[str, Path], tmp_path: Path) -> None:
+    model = make_tiny_model(tmp_path / "model", vocab_size=262)
+    make_tiny_model(tmp_path / "larger", vocab_size=320)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (model / name).write_text((tmp_path / "larger" / name).read_text())
+    with pytest.raises(InputError, match="embeddings for 262 ids only"):
+        train(model, data["sft"], tmp_path / "run", settings())
+
+
+def test_missing_inputs_are_named(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="training data not found"):
+        train(model, tmp_path / "absent.jsonl", tmp_path / "run", settings())
+    with pytest.raises(InputError, match="tokenizer"):
+        train(tmp_path / "absent", data["sft"], tmp_path / "run", settings())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_steps": 3}, "exactly one of epochs and max_steps"),
+        ({"epochs": None}, "exactly one of epochs and max_steps"),
+        ({"epochs": 0}, "epochs and max_steps must be greater than 0"),
+        ({"learning_rate": 0.0, "checkpoints": 0}, "learning_rate must be greater than 0, got 0.0; checkpoints must be greater than 0"),
+        ({"schedule": "linear"}, "unknown schedule 'linear': known are constant, cosine"),
+        ({"dtype": "float16"}, "unknown dtype 'float16'"),
+        ({"warmup_ratio": 1.5}, "warmup_ratio must lie between 0 and 1"),
+        ({"loss_settings": {"beta": 1}}, "unknown setting of the loss 'sft'"),
+    ],
+)
+def test_wrong_settings_are_refused_when_they_are_made(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        settings(**changes)
+
+
+def test_steps_and_checkpoints() -> None:
+    assert total_steps(settings(epochs=2), 26) == 8
+    assert total_steps(settings(epochs=0.5), 26) == 2
+    assert total_steps(settings(epochs=0.01), 26) == 1
+    assert total_steps(settings(epochs=None, max_steps=150), 26) == 150
+    assert checkpoint_steps(150, 2) == [75, 150]
+    assert checkpoint_steps(2, 4) == [1, 2]
+    assert checkpoint_steps(7, 3) == [2, 5, 7]
+
+
+def test_the_learning_rate_rises_over_the_warmup_and_falls_as_a_cosine() -> None:
+    """20 steps, warmup 2: half, full, then 0.5 (1 + cos(pi k / 18)) for k = 0..17; at k = 9 that is one half."""
+    plan = settings(learning_rate=1.0)
+    curve = [learning_rate_at(plan, step, 20) for step in range(1, 21)]
+    assert curve[:3] == [0.5, 1.0, 1.0]
+    assert curve[11] == pytest.approx(0.5)
+    assert curve[19] == pytest.approx(0.0075961, abs=1e-6)  # 0.5 (1 + cos(17 pi / 18))
+    assert curve[2:] == sorted(curve[2:], reverse=True)
+    assert [learning_rate_at(replace(plan, schedule="constant"), step, 20) for step in (1, 2, 11, 20)] == [0.5, 1.0, 1.0, 1.0]
+    assert learning_rate_at(replace(plan, warmup_ratio=0.0), 1, 20) == 1.0
+
+
+def test_a_summary_survives_moving_the_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    summary = train(model, data["sft"], tmp_path / "run", settings())
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    found = loop.load_summary(moved)
+    assert isinstance(found, TrainSummary)
+    assert found.checkpoints == (moved / "checkpoints" / "step-000008",)
+    assert replace(found, checkpoints=summary.checkpoints) == summary
