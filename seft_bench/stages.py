@@ -310,12 +310,7 @@ def _label_statistics(decider: Path, asked: Sequence[Any]) -> list[float]:
 def _run_revise(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Workshop) -> Row:
     """Decide on every draft, revise the ones that are not kept, and save what the policy shall learn as `answer`."""
     rows = read_jsonl(inputs["data"], "drafts", ["prompt", "draft", "samples"])
-    if stage.settings["evolution"] == "internal":
-        rows = _best_samples(rows, inputs["reviser"], stage.settings["instruction"])
-        outcome: list[Row] = [{**row, "kept": True, "revision": "", "statistic": None} for row in rows]
-        tokens = 0
-    else:
-        outcome, tokens = _decide_and_revise(rows, inputs, stage.settings)
+    outcome, tokens = _DECIDERS.get(stage.settings["decision"], _decide_and_revise)(rows, inputs, stage.settings)
     for row in outcome:
         row["answer"] = row["draft"] if row["kept"] else row["revision"]
     write_jsonl(folder / OUTPUTS["revise"], outcome)
@@ -325,35 +320,44 @@ def _run_revise(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Wo
     return {"diagnostics": diagnostics, "tokens_generated": tokens}
 
 
-def _best_samples(rows: Sequence[Row], reviser_model: Path, instruction: str) -> list[Row]:
+Decided = tuple[list[Row], int]
+"""Rows with kept, statistic and revision (what replaces the draft where it is not kept), and the tokens generated for it."""
+
+
+def _best_samples(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
     """Internal evolution: of the policy's own samples the one that the reviser would rather keep."""
     reviser = training("reviser")
     flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
-    scores = iter(_mean_logprobs(reviser_model, [reviser.revision_prompt(prompt, text, instruction) for prompt, text in flat], [text for _, text in flat]))
-    best = []
-    for row in rows:
-        ranked = [(next(scores), text) for text in row["samples"]]
-        best.append({**row, "draft": max(ranked)[1]})
-    return best
+    asked = [reviser.revision_prompt(prompt, text, settings["instruction"]) for prompt, text in flat]
+    scores = iter(_mean_logprobs(inputs["reviser"], asked, [text for _, text in flat]))
+    best = [max((next(scores), text) for text in row["samples"]) for row in rows]
+    return [{**row, "kept": text == row["draft"], "statistic": None, "revision": text} for row, (_, text) in zip(rows, best, strict=True)], 0
 
 
-def _decide_and_revise(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> tuple[list[Row], int]:
-    """External evolution: rows with kept, statistic and revision (empty where the draft is kept without one)."""
-    prompts, drafts = [row["prompt"] for row in rows], [row["draft"] for row in rows]
-    if settings["decision"] == "never":
-        return [{**row, "kept": True, "statistic": None, "revision": ""} for row in rows], 0
-    statistics: Sequence[float | None] = [None] * len(rows)
-    revisions, tokens, kept = None, 0, [False] * len(rows)
-    if settings["decision"] != "always":
-        statistics, revisions, tokens = _draft_statistics(prompts, drafts, inputs, settings)
-        threshold = read_json(inputs["calibration"].parent / "stage.json")["calibration"]["threshold"]
-        kept = [value is not None and value >= threshold for value in statistics]
+def _keep_all(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
+    """The policy's own drafts, unrevised."""
+    return [{**row, "kept": True, "statistic": None, "revision": ""} for row in rows], 0
+
+
+def _revise_all(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
+    """Always rewrite."""
+    reviser = training("reviser")
+    revisions, tokens = _greedy(inputs["reviser"], [reviser.revision_prompt(row["prompt"], row["draft"], settings["instruction"]) for row in rows], settings)
+    return [{**row, "kept": False, "statistic": None, "revision": text} for row, text in zip(rows, revisions, strict=True)], tokens
+
+
+def _decide_and_revise(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
+    """External evolution: keep the drafts whose statistic reaches this round's threshold, revise the others."""
+    statistics, revisions, tokens = _draft_statistics([row["prompt"] for row in rows], [row["draft"] for row in rows], inputs, settings)
     if revisions is None:
-        asked = [training("reviser").revision_prompt(prompt, draft, settings["instruction"]) for prompt, draft in zip(prompts, drafts, strict=True)]
-        revisions, tokens = _greedy(inputs["reviser"], asked, settings)
-    return [
-        {**row, "kept": keep, "statistic": value, "revision": revision} for row, keep, value, revision in zip(rows, kept, statistics, revisions, strict=True)
-    ], tokens
+        revised, tokens = _revise_all(rows, inputs, settings)
+        revisions = [row["revision"] for row in revised]
+    threshold = read_json(inputs["calibration"].parent / "stage.json")["calibration"]["threshold"]
+    decided = zip(rows, statistics, revisions, strict=True)
+    return [{**row, "kept": value >= threshold, "statistic": value, "revision": revision} for row, value, revision in decided], tokens
+
+
+_DECIDERS = {"best_sample": _best_samples, "never": _keep_all, "always": _revise_all}
 
 
 _RUNNERS: dict[str, Callable[[Stage, Mapping[str, Path], Path, Workshop], Row]] = {

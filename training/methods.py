@@ -55,22 +55,22 @@ class SftSettings(Strict):
 class ChosenSettings(SftSettings):
     """SFT on the good answers of the preference data, from the start."""
 
-    policy: TrainStep = TrainStep(learning_rate=1e-3, max_steps=150)
+    policy: TrainStep = TrainStep(learning_rate=5e-4, max_steps=150)
 
 
 class DpoSettings(SftSettings):
     """DPO on preference pairs, from the start, which is also the reference."""
 
-    policy: TrainStep = TrainStep(learning_rate=1e-4, max_steps=150)
-    beta: float = Field(default=0.1, gt=0)
+    policy: TrainStep = TrainStep(learning_rate=4e-4, max_steps=150)
+    beta: float = Field(default=0.3, gt=0)
 
 
 class OrpoSettings(SftSettings):
-    """ORPO on preference pairs, from the start or, as in the paper, from the base model."""
+    """ORPO on preference pairs, from the base model, as in the paper, or from the start."""
 
-    policy: TrainStep = TrainStep(learning_rate=3e-4, max_steps=150)
+    policy: TrainStep = TrainStep(learning_rate=6e-4, max_steps=150)
     beta: float = Field(default=0.5, gt=0, description="weight of the odds-ratio term, lambda in the paper")
-    init: Literal["start", "base"] = "start"
+    init: Literal["start", "base"] = "base"
 
 
 class DraftSettings(Strict):
@@ -86,30 +86,32 @@ class SeftSettings(SftSettings):
     """SEFT: train a reviser, let it improve the policy's answers to unannotated prompts, learn the result; round after round."""
 
     instruction: str = Field(default=INSTRUCTION, min_length=1)
-    preliminary: TrainStep = TrainStep(learning_rate=1e-3, epochs=2)
+    preliminary: TrainStep = TrainStep(learning_rate=5e-4, epochs=1)
     label_levels: Literal[2, 3] = 3
-    reviser: TrainStep = TrainStep(learning_rate=1e-3, epochs=2)
-    copies_share: float = Field(default=0.3, ge=0, le=1, description="share of good answers that the reviser learns to leave alone, by copying them")
+    reviser: TrainStep = TrainStep(learning_rate=5e-4, epochs=1)
+    copies_share: float = Field(default=0.6, ge=0, le=1, description="share of good answers that the reviser learns to leave alone, by copying them")
     decision: Literal["likelihood", "token", "always", "never"] = Field(
         default="likelihood", description="who decides to revise: a threshold, an emitted label, nobody (always rewrite), nobody (never: own drafts)"
     )
     statistic: Literal["keep", "mode"] = "mode"
     max_poor_kept: float = Field(default=0.1, ge=0, le=1, description="share of poor calibration drafts that the threshold may keep")
     decider: TrainStep = TrainStep(learning_rate=1e-3, epochs=3)
-    rounds: int = Field(default=1, gt=0)
+    rounds: int = Field(default=2, gt=0)
     evolution: Literal["external", "internal", "internal_then_external"] = Field(
-        default="external", description="learn revised drafts, or the best of the policy's own samples by keep score, or first the one, then the other"
+        default="internal_then_external",
+        description="learn revised drafts, or the best of the policy's own samples by keep score, or first the one, then the other",
     )
-    internal_samples: int = Field(default=4, gt=1)
+    internal_samples: int = Field(default=8, gt=1)
     prompts: int | None = Field(default=None, gt=0, description="unannotated prompts to use in all rounds together; null: all")
     drafts: DraftSettings = DraftSettings()
-    policy: TrainStep = TrainStep(learning_rate=1e-3, max_steps=150)
+    policy: TrainStep = TrainStep(learning_rate=5e-4, max_steps=150)
 
 
 class SelfLabelSettings(ChosenSettings):
     """Control: the SFT-on-good-answers model answers the unannotated prompts greedily; the policy learns those and the good answers."""
 
-    teacher: TrainStep = TrainStep(learning_rate=1e-3, max_steps=150)
+    policy: TrainStep = TrainStep(learning_rate=1e-3, max_steps=150)
+    teacher: TrainStep = TrainStep(learning_rate=2.5e-4, max_steps=150)
     prompts: int | None = Field(default=None, gt=0)
     drafts: DraftSettings = DraftSettings(temperature=0.0)
 
@@ -178,7 +180,7 @@ def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
 
 def _reviser_stages(settings: SeftSettings) -> list[Stage]:
     """The preliminary reviser labels the annotated pairs; the adaptive one learns to revise the poor and to copy the good."""
-    if settings.decision == "never" and settings.evolution == "external":
+    if settings.decision == "never":
         return []
     instruction = {"instruction": settings.instruction}
     preliminary = _train("preliminary-reviser", "revisions", settings.preliminary, {"model": "base", "data": "data:preferences"}, shape_settings=instruction)
@@ -197,7 +199,9 @@ def _reviser_stages(settings: SeftSettings) -> list[Stage]:
 
 
 def _evolutions(settings: SeftSettings) -> list[str]:
-    """What each round learns; internal evolution comes first."""
+    """What each round learns; internal evolution comes first. Own drafts (decision: never) are learnt as they are."""
+    if settings.decision == "never":
+        return ["external"] * settings.rounds
     if settings.evolution == "internal_then_external":
         return ["internal", *["external"] * max(1, settings.rounds - 1)]
     return [settings.evolution] * settings.rounds
@@ -212,10 +216,12 @@ def _round(settings: SeftSettings, number: int, evolution: str, policy: str, che
         {"model": policy, "prompts": "data:prompts"},
         _draft_settings(settings.drafts, samples) | {"part": number - 1, "parts": rounds, "count": settings.prompts},
     )
-    revised = Stage(f"revised-{number}", "revise", _revise_inputs(settings, number), _revise_settings(settings, evolution))
+    decision = "best_sample" if evolution == "internal" else settings.decision
+    revised = Stage(f"revised-{number}", "revise", _revise_inputs(settings, number, decision), _revise_settings(settings, decision))
     step = settings.policy.model_copy(update={"max_steps": _part_of_steps(settings, number, rounds)})
     train = _train(f"policy-{number}", "drafts", step, {"model": policy, "data": f"stage:revised-{number}"}, checkpoints)
-    return [drafts, *_calibration(settings, number, policy), revised, train]
+    calibration = _calibration(settings, number, policy) if decision in ("likelihood", "token") else []
+    return [drafts, *calibration, revised, train]
 
 
 def _part_of_steps(settings: SeftSettings, number: int, rounds: int) -> int | None:
@@ -226,8 +232,6 @@ def _part_of_steps(settings: SeftSettings, number: int, rounds: int) -> int | No
 
 def _calibration(settings: SeftSettings, number: int, policy: str) -> list[Stage]:
     """Each round anew, on annotated prompts that no policy was trained on, with drafts drawn as at use."""
-    if settings.decision not in ("likelihood", "token"):
-        return []
     drafts = Stage(f"calibration-drafts-{number}", "sample", {"model": policy, "prompts": "data:calibration"}, _draft_settings(settings.drafts, 1))
     what = {"what": "calibration", "statistic": settings.statistic, "max_poor_kept": settings.max_poor_kept, "decision": settings.decision}
     inputs = {**_deciders(settings), "data": f"stage:calibration-drafts-{number}"}
@@ -238,23 +242,18 @@ def _deciders(settings: SeftSettings) -> dict[str, str]:
     return {"reviser": "stage:reviser", **({"decider": "stage:decider"} if settings.decision == "token" else {})}
 
 
-def _revise_inputs(settings: SeftSettings, number: int) -> dict[str, str]:
+def _revise_inputs(settings: SeftSettings, number: int, decision: str) -> dict[str, str]:
     inputs = {"data": f"stage:drafts-{number}"}
-    if settings.decision != "never" or settings.evolution != "external":
+    if decision != "never":
         inputs |= _deciders(settings)
-    if settings.decision in ("likelihood", "token"):
+    if decision in ("likelihood", "token"):
         inputs["calibration"] = f"stage:calibration-{number}"
     return inputs
 
 
-def _revise_settings(settings: SeftSettings, evolution: str) -> dict[str, Any]:
-    return {
-        "decision": settings.decision,
-        "statistic": settings.statistic,
-        "evolution": evolution,
-        "instruction": settings.instruction,
-        **_greedy(settings),
-    }
+def _revise_settings(settings: SeftSettings, decision: str) -> dict[str, Any]:
+    """`decision`: "best_sample" (internal evolution), or who decides in external evolution."""
+    return {"decision": decision, "statistic": settings.statistic, "instruction": settings.instruction, **_greedy(settings)}
 
 
 def _greedy(settings: SeftSettings) -> dict[str, Any]:

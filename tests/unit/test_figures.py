@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from leaderboard_data import ROWS, matrix, result
 
 from seft_bench.errors import InputError
 from seft_bench.report import figures
 from seft_bench.report.figures import score_curves
+from tests.unit.leaderboard_data import ROWS, matrix, result
 
 LEVELS = dict.fromkeys(ROWS, 6.5) | {"start": 5.2}
 

@@ -74,7 +74,9 @@ def test_greedy_equals_transformers_own_generate(generator: TransformersGenerato
 
     for conversation in conversations(4):
         ids = torch.tensor([prompt_ids(generator.tokenizer, conversation)])
-        expected = generator.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=10, eos_token_id=generator.stops, pad_token_id=0)
+        expected = generator.model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=10, eos_token_id=generator.stops, pad_token_id=0
+        )
         text = generator.tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True).strip()
         assert generator.complete([conversation], [Sampling("x", 0.0)], 10, seed=0)[0].text == text
 
@@ -90,10 +92,14 @@ def test_an_answer_that_hits_the_limit_says_so(generator: TransformersGenerator)
 def test_a_stop_token_ends_the_answer_and_is_not_in_its_text(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     first = generator.complete(conversations(1), [Sampling("x", 0.0)], 6, seed=0)[0]
     ids = generator.tokenizer(first.text, add_special_tokens=False)["input_ids"]
-    free = generator._generate([generator.tokenizer.apply_chat_template(conversations(1)[0], add_generation_prompt=True, return_dict=False)], [Sampling("x", 0.0)], 6, 0)[0]
+    free = generator._generate(
+        [generator.tokenizer.apply_chat_template(conversations(1)[0], add_generation_prompt=True, return_dict=False)], [Sampling("x", 0.0)], 6, 0
+    )[0]
     assert ids or free
     monkeypatch.setattr(generator, "stops", [free[2]])
-    cut = generator._generate([generator.tokenizer.apply_chat_template(conversations(1)[0], add_generation_prompt=True, return_dict=False)], [Sampling("x", 0.0)], 6, 0)[0]
+    cut = generator._generate(
+        [generator.tokenizer.apply_chat_template(conversations(1)[0], add_generation_prompt=True, return_dict=False)], [Sampling("x", 0.0)], 6, 0
+    )[0]
     assert cut == free[: free.index(free[2]) + 1]
     assert generator._completion(1, cut).finish_reason == "stop"
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from leaderboard_data import matrix, result
-
 from seft_bench.leaderboard import findings
 from seft_bench.records import Result
+from tests.unit.leaderboard_data import matrix, result
 
 N = 40
 

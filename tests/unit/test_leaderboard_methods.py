@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from leaderboard_data import matrix, result
 
 from seft_bench.errors import InputError
 from seft_bench.leaderboard import method_table, method_tables
@@ -14,6 +13,7 @@ from seft_bench.report.render import RENDERERS, to_latex, to_markdown
 from seft_bench.report.tables import Cell, Table
 from seft_bench.stats.intervals import Interval
 from seft_bench.stats.seeds import joint_interval
+from tests.unit.leaderboard_data import matrix, result
 
 LEVELS = {"start": 5.2, "dpo": 6.7, "self-label": 7.2, "seft": 7.1}
 

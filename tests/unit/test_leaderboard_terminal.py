@@ -6,11 +6,11 @@ import dataclasses
 import io
 
 import pytest
-from leaderboard_data import result
 
 from seft_bench.leaderboard import method_table
 from seft_bench.report.tables import Table
 from seft_bench.report.terminal import NARROWED, print_table
+from tests.unit.leaderboard_data import result
 
 
 class Terminal(io.StringIO):

@@ -33,6 +33,7 @@ def test_every_method_ends_by_training_the_policy_that_is_evaluated() -> None:
 def test_seft_trains_its_policy_on_no_annotated_data() -> None:
     found = stages("seft")
     assert found["policy-1"].inputs == {"model": "stage:start", "data": "stage:revised-1"}
+    assert found["policy-2"].inputs == {"model": "stage:policy-1", "data": "stage:revised-2"}
     assert found["drafts-1"].inputs["prompts"] == "data:prompts"
 
 
@@ -41,28 +42,28 @@ def test_calibration_uses_prompts_that_no_policy_is_trained_on() -> None:
         for stage in build_stages(method, {}, checkpoints=1):
             if stage.kind == "train":
                 assert "data:calibration" not in stage.inputs.values()
-    assert stages("seft")["calibration-drafts-1"].inputs["prompts"] == "data:calibration"
+    assert stages("seft")["calibration-drafts-2"].inputs["prompts"] == "data:calibration"
 
 
 def test_always_rewrite_differs_from_seft_in_the_decision_alone() -> None:
     seft, ablation = stages("seft"), stages("seft", decision="always")
     assert ablation["reviser"] == seft["reviser"]
     assert ablation["drafts-1"] == seft["drafts-1"]
-    assert set(seft) - set(ablation) == {"calibration-drafts-1", "calibration-1"}
+    assert set(seft) - set(ablation) == {"calibration-drafts-2", "calibration-2"}
 
 
 def test_own_drafts_need_no_reviser() -> None:
-    assert set(stages("seft", decision="never")) == {"start", "drafts-1", "revised-1", "policy-1"}
+    assert set(stages("seft", decision="never", rounds=1)) == {"start", "drafts-1", "revised-1", "policy-1"}
 
 
 def test_the_token_decision_is_a_second_stage_in_a_copy_of_the_reviser() -> None:
     found = stages("seft", decision="token")
     assert found["decider"].inputs["model"] == "stage:reviser"
-    assert found["revised-1"].inputs["decider"] == "stage:decider"
+    assert found["revised-2"].inputs["decider"] == "stage:decider"
 
 
 def test_rounds_share_the_steps_and_split_the_prompts() -> None:
-    found = stages("seft", rounds=3)
+    found = stages("seft", rounds=3, evolution="external")
     assert sum(found[f"policy-{number}"].settings["train"]["max_steps"] for number in (1, 2, 3)) == 150
     assert [(found[f"drafts-{number}"].settings["part"], found[f"drafts-{number}"].settings["parts"]) for number in (1, 2, 3)] == [(0, 3), (1, 3), (2, 3)]
     assert found["calibration-3"].inputs["data"] == "stage:calibration-drafts-3"
@@ -71,9 +72,11 @@ def test_rounds_share_the_steps_and_split_the_prompts() -> None:
 
 def test_internal_evolution_comes_before_external() -> None:
     found = stages("seft", evolution="internal_then_external", rounds=2)
-    assert found["revised-1"].settings["evolution"] == "internal"
+    assert found["revised-1"].settings["decision"] == "best_sample"
     assert found["drafts-1"].settings["samples"] > 1
-    assert found["revised-2"].settings["evolution"] == "external"
+    assert "calibration-1" not in found
+    assert found["revised-2"].settings["decision"] == "likelihood"
+    assert found["drafts-2"].settings["samples"] == 1
 
 
 def test_settings_that_are_given_keep_the_other_defaults() -> None:

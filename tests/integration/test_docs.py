@@ -1,0 +1,171 @@
+"""The docs cannot rot: commands parse, links lead somewhere, examples are accepted, and docs/cli.md is what the commands say."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from seft_bench import config
+from seft_bench.cli import app
+from tests.integration.cli import REPOSITORY, seft_bench
+from tests.tiny_model import make_tiny_model
+from training.methods import METHODS, build_stages
+
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "results").glob("*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+INLINE_COMMAND = re.compile(r"`seft-bench ([a-z]+(?: [a-z]+)?)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for found, body in BLOCK.findall(page.read_text(encoding="utf-8")) if found == language]
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command line) of every console block."""
+    lines = [(page.name, line) for page in PAGES for block in blocks(page, "console") for line in block.splitlines()]
+    return [(page, line.removeprefix("$ ")) for page, line in lines if line.startswith("$ ")]
+
+
+def parse(arguments: list[str]) -> Any:
+    """The command that the arguments name, with its options checked, not run.
+
+    Raises:
+        Exception: click's own, for an unknown command or option, or a missing argument.
+    """
+    command, context = typer.main.get_command(app), None
+    while below := getattr(command, "commands", None):
+        assert arguments, "a command is missing"
+        assert arguments[0] in below, f"no command {arguments[0]!r}; there are {', '.join(below)}"
+        command, arguments = below[arguments[0]], arguments[1:]
+    return command.make_context("docs", list(arguments), parent=context)
+
+
+def test_the_parser_refuses_what_the_program_refuses() -> None:
+    assert parse(["train", "method=sft"]).params["recipe"] == "method=sft"
+    for wrong in (["train", "--no-such-option"], ["score", "--suite", "mtbench"], ["demo", "--seeds", "none"]):
+        with pytest.raises(Exception, match=r"[Nn]o such option|Missing|valid integer"):
+            parse(wrong)
+    with pytest.raises(AssertionError, match="no command"):
+        parse(["frobnicate"])
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_in_console_blocks_parse(page: str, line: str) -> None:
+    program, *arguments = shlex.split(line)
+    if program == "seft-bench":
+        parse(arguments)
+    elif program == "make":
+        assert re.search(rf"^{arguments[0]}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    else:
+        assert program in ("export", "pip"), f"{page}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_text_exist(page: Path) -> None:
+    root = typer.main.get_command(app).commands
+    for name in INLINE_COMMAND.findall(page.read_text(encoding="utf-8")):
+        first, *rest = name.split()
+        assert first in root, f"{page.name}: seft-bench {name}"
+        below = getattr(root[first], "commands", None)
+        assert not rest or below is None or rest[0] in below, f"{page.name}: seft-bench {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_links_lead_somewhere(page: Path) -> None:
+    targets = [link.partition("#")[0] for link in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in link]
+    missing = [target for target in targets if target and not (page.parent / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_anchors_name_headings(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        path, separator, anchor = link.partition("#")
+        if separator and "://" not in link:
+            text = ((page.parent / path) if path else page).read_text(encoding="utf-8")
+            headings = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+            assert anchor in headings
+
+
+def test_the_page_of_commands_is_fresh() -> None:
+    spec = importlib.util.spec_from_file_location("make_cli", REPOSITORY / "docs" / "make_cli.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run `make docs`"
+
+
+def test_every_file_of_the_map_exists_and_every_module_is_on_it() -> None:
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("## Where everything is") : text.index("## What this does not claim")]
+    for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
+        names = re.findall(r"`([^`]+)`", row)
+        folder = Path(names[0]).parent
+        for name in names:
+            assert (REPOSITORY / name).exists() or (REPOSITORY / folder / name).exists() or name == "runs/", name
+    modules = {path.name for path in (REPOSITORY / "seft_bench").glob("*.py")} | {path.name for path in (REPOSITORY / "training").glob("*.py")}
+    assert not {name for name in modules - {"__init__.py"} if f"{name}`" not in table}
+
+
+# Examples
+
+
+CONFIGS = {"judge": config._JUDGE, "suite": config.SuiteConfig, "recipe": config.RecipeConfig, "matrix": config.MatrixConfig}
+
+
+def yaml_blocks() -> list[tuple[str, str]]:
+    return [(page.name, block) for page in PAGES for block in blocks(page, "yaml")]
+
+
+@pytest.mark.parametrize(("page", "block"), yaml_blocks())
+def test_yaml_examples_are_accepted(page: str, block: str) -> None:
+    values = yaml.safe_load(block)
+    kind = "matrix" if "rows" in values else "recipe" if "method" in values else "suite" if "decodings" in values else "judge"
+    loaded = config.validate(values, CONFIGS[kind], page)
+    for row in [loaded] if kind == "recipe" else loaded.rows if kind == "matrix" else []:
+        assert build_stages(row.method, row.settings, 2)
+
+
+def documented_data() -> dict[str, list[dict[str, Any]]]:
+    """Data set -> the rows that docs/data.md shows for it."""
+    text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    sections = re.findall(r"^## (\w+)\.jsonl\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
+    return {name: [json.loads(line) for _, body in BLOCK.findall(section) for line in body.splitlines()] for name, section in sections}
+
+
+def test_every_data_set_that_a_method_reads_is_documented() -> None:
+    assert set(documented_data()) == {name for method in METHODS.values() for name in method.data}
+    text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    for name, readers in re.findall(r"^\| `(\w+)\.jsonl` \| .*? \| (.*) \|$", text, re.MULTILINE):
+        named = set(re.findall(r"`([\w-]+)`", readers))
+        reading = {method for method, entry in METHODS.items() if name in entry.data}
+        assert named == (set(METHODS) - reading if readers.startswith("all but") else reading)
+
+
+@pytest.mark.parametrize("method", ["seft", "self-label", "orpo", "pretrain"])
+def test_the_documented_rows_train(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of docs/data.md as a user's own folder, under a model of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    for name, rows in documented_data().items():
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    make_tiny_model(tmp_path / "model", with_weights=method != "pretrain")
+    steps = [
+        f"settings.{name}.max_steps=1"
+        for name in METHODS[method].settings.model_fields
+        if name in ("train", "start", "policy", "preliminary", "reviser", "teacher")
+    ]
+    sampling = ["settings.drafts.max_new_tokens=4"] if "drafts" in METHODS[method].settings.model_fields else []
+    seen = seft_bench("train", f"method={method}", "base=./model", "data=data", f"name={method}", *steps, *sampling)
+    assert seen.status == 0, seen.err
+    assert len(seen.out.split()) >= 1

@@ -1,0 +1,235 @@
+"""Train, answer, judge, score on the tinyworld with few steps: files, resuming, and what is never done twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seft_bench import pipeline
+from seft_bench.config import RecipeConfig, RubricJudgeConfig
+from seft_bench.errors import InputError
+from seft_bench.files import read_jsonl, read_log
+from seft_bench.judges import open_judge
+from seft_bench.suites import load_suite
+from tests.conftest import REPOSITORY
+
+FEW_STEPS: dict[str, Any] = {"max_steps": 4}
+SEFT: dict[str, Any] = {
+    "start": FEW_STEPS,
+    "preliminary": FEW_STEPS,
+    "reviser": FEW_STEPS,
+    "policy": FEW_STEPS,
+    "prompts": 24,
+    "drafts": {"max_new_tokens": 12},
+    "evolution": "external",
+    "rounds": 1,
+}
+
+
+def recipe(method: str = "seft", name: str = "run", **settings: Any) -> RecipeConfig:
+    return RecipeConfig(name=name, method=method, base="tinyworld", seed=0, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def seft_run(tmp_path_factory: pytest.TempPathFactory) -> pipeline.TrainedRun:
+    return pipeline.train(recipe(**SEFT), tmp_path_factory.mktemp("seft") / "run", diagnostics_judge="rubric")
+
+
+def test_a_run_leaves_checkpoints_a_log_a_recipe_and_a_manifest(seft_run: pipeline.TrainedRun) -> None:
+    assert [folder.name for folder in seft_run.checkpoints] == ["step-000002", "step-000004"]
+    for folder in seft_run.checkpoints:
+        assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {path.name for path in folder.iterdir()}
+    assert len(read_jsonl(seft_run.folder / "train.jsonl")) == 4
+    assert "method: seft" in (seft_run.folder / "recipe.yaml").read_text()
+    assert seft_run.manifest["cost"]["unannotated_prompts"] == 24
+    assert seft_run.manifest["cost"]["policy_steps"] == 4
+    assert seft_run.manifest["cost"]["tokens_generated"] > 0
+    assert str(seft_run.folder) not in json.dumps(seft_run.manifest["config"])
+
+
+def test_diagnostics_say_what_the_reviser_did(seft_run: pipeline.TrainedRun) -> None:
+    found = json.loads((seft_run.folder / "diagnostics.json").read_text())
+    assert sum(found["labels"]["label_counts"].values()) == 800
+    revised = found["revised-1"]["diagnostics"]
+    assert revised["drafts"] == 24
+    grades = revised["grades"]
+    assert grades["all"]["drafts"] == grades["annotated"]["drafts"] + grades["unannotated"]["drafts"] == 24
+    assert grades["all"]["gain"] == pytest.approx(grades["all"]["after"] - grades["all"]["before"], abs=2e-4)
+
+
+def test_the_policy_learns_the_kept_drafts_as_they_are_and_the_others_revised(seft_run: pipeline.TrainedRun) -> None:
+    stages = {path.name.rpartition("-")[0]: path for path in (seft_run.folder / "stages").iterdir() if not path.name.startswith(".")}
+    revised = read_jsonl(stages["revised-1"] / "revised.jsonl")
+    for row in revised:
+        assert row["answer"] == (row["draft"] if row["kept"] else row["revision"])
+    learnt = read_jsonl(stages["policy-1"] / "training_rows.jsonl")
+    assert learnt == [{"prompt": row["prompt"], "answer": row["answer"]} for row in revised if row["answer"].strip()]
+
+
+def test_a_finished_run_is_returned_at_once(seft_run: pipeline.TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline.stage_runner, "run_stages", lambda *_: pytest.fail("trained again"))
+    assert pipeline.train(recipe(**SEFT), seft_run.folder).checkpoints == seft_run.checkpoints
+
+
+def test_another_recipe_in_the_same_folder_is_refused(seft_run: pipeline.TrainedRun) -> None:
+    with pytest.raises(InputError, match="another recipe"):
+        pipeline.train(recipe(**{**SEFT, "prompts": 20}), seft_run.folder)
+
+
+def test_methods_share_equal_stages(seft_run: pipeline.TrainedRun, tmp_path: Path) -> None:
+    shared = seft_run.folder / "stages"
+    before = {path.name: (path / "stage.json").stat().st_mtime_ns for path in shared.glob("*/") if (path / "stage.json").exists()}
+    pipeline.train(recipe(**{**SEFT, "decision": "always"}), tmp_path / "always", stages_folder=shared)
+    after = {path.name: (path / "stage.json").stat().st_mtime_ns for path in shared.glob("*/") if (path / "stage.json").exists()}
+    assert {name: after[name] for name in before} == before
+    assert sorted(name.rpartition("-")[0] for name in set(after) - set(before)) == ["policy-1", "revised-1"]
+
+
+@pytest.mark.parametrize("method", ["sft", "sft-chosen", "dpo", "orpo", "self-label"])
+def test_every_method_trains(method: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"start": FEW_STEPS, "policy": FEW_STEPS}
+    settings |= {"teacher": FEW_STEPS, "prompts": 8, "drafts": {"max_new_tokens": 8}} if method == "self-label" else {}
+    settings = {"start": FEW_STEPS} if method == "sft" else settings
+    run = pipeline.train(recipe(method, **settings), tmp_path / "run", checkpoints=1)
+    assert len(run.checkpoints) == 1
+    assert run.manifest["cost"]["policy_steps"] == 4
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"decision": "token", "decider": FEW_STEPS}, {"decision": "never"}, {"statistic": "keep"}, {"evolution": "internal_then_external", "rounds": 2}],
+    ids=["token", "never", "keep", "internal_then_external"],
+)
+def test_variants_of_seft_train(seft_run: pipeline.TrainedRun, settings: dict[str, Any], tmp_path: Path) -> None:
+    run = pipeline.train(recipe(**{**SEFT, **settings}), tmp_path / "run", stages_folder=seft_run.folder / "stages", checkpoints=1)
+    assert run.checkpoints[0].is_dir()
+
+
+def test_fresh_deletes_a_run_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"thesis\.tex"):
+        pipeline.forget_run(tmp_path / "run")
+    assert (tmp_path / "run" / "thesis.tex").exists()
+
+
+# Evaluation
+
+
+@pytest.fixture
+def evaluate(seft_run: pipeline.TrainedRun, tmp_path: Path) -> Callable[..., list[Any]]:
+    suite = load_suite("tiny-mtbench")
+    suite.config = suite.config.model_copy(update={"max_questions": 6, "max_new_tokens": 8})
+    judge = open_judge(RubricJudgeConfig(name="rubric", kind="rubric"))
+    places = pipeline.Places(tmp_path / "work", tmp_path / "results", tmp_path / "store.sqlite")
+    subject = pipeline.checkpoint_subject(seft_run.checkpoints[-1], "run/step-000004", {"row": "seft"})
+
+    def run(subject: pipeline.Subject = subject, **options: Any) -> list[Any]:
+        return pipeline.evaluate(subject, suite, options.pop("judge", judge), places, **options)
+
+    return run
+
+
+def test_an_evaluation_gives_one_result_a_decoding_and_saves_everything(evaluate: Callable[..., list[Any]], tmp_path: Path) -> None:
+    results = evaluate()
+    assert [result.decoding for result in results] == ["sampled", "greedy"]
+    assert all(result.n == result.n_scored == 12 and result.coverage == 1 for result in results)
+    assert results[0].manifest["config"]["suite"]["name"] == "tiny-mtbench"
+    assert [dataclasses.asdict(result)["metrics"] for result in pipeline.read_results(tmp_path / "results")] == [
+        result.metrics for result in sorted(results, key=lambda result: result.decoding)
+    ]
+
+
+def test_running_again_asks_neither_model_nor_judge(evaluate: Callable[..., list[Any]]) -> None:
+    first = evaluate()
+
+    class Never:
+        id = open_judge(RubricJudgeConfig(name="rubric", kind="rubric")).id
+        notes: tuple[str, ...] = ()
+
+        def judge(self, *_: Any) -> None:
+            pytest.fail("judged again")
+
+    again = evaluate(judge=Never())
+    assert [result.metrics for result in again] == [result.metrics for result in first]
+
+
+def test_steps_can_be_run_one_by_one(evaluate: Callable[..., list[Any]], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--stage answer"):
+        evaluate(steps=("judge",))
+    assert evaluate(steps=("answer",)) == []
+    assert not list((tmp_path / "work").glob("**/judgments-*.jsonl"))
+    assert evaluate(steps=("judge",)) == []
+    assert len(evaluate(steps=("score",))) == 2
+
+
+def test_a_lost_answer_is_made_again_and_only_it_is_judged(evaluate: Callable[..., list[Any]], tmp_path: Path) -> None:
+    first = evaluate()
+    path = next((tmp_path / "work").glob("**/greedy/answers.jsonl"))
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:2]) + lines[2][:20])  # killed while the third line was being written
+    judgments = next(path.parent.glob("judgments-*.jsonl"))
+    before = len(read_log(judgments))
+    again = evaluate()
+    assert [result.metrics for result in again] == [result.metrics for result in first]
+    assert len(read_log(judgments)) == before  # the same answers came back, so no verdict was asked for again
+
+
+def test_other_weights_under_the_same_name_never_share_answers(evaluate: Callable[..., list[Any]], seft_run: pipeline.TrainedRun) -> None:
+    evaluate()
+    other = pipeline.checkpoint_subject(seft_run.checkpoints[0], "run/step-000004")
+    assert other.fingerprint != pipeline.checkpoint_subject(seft_run.checkpoints[1], "run/step-000004").fingerprint
+    asked: list[str] = []
+
+    def load() -> Any:
+        asked.append("loaded")
+        return pipeline.checkpoint_subject(seft_run.checkpoints[0], "x").open_generator()
+
+    evaluate(subject=dataclasses.replace(other, open_generator=load))
+    assert asked == ["loaded"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "..", "", "x" * 500, "\x1b[31mred", "模型"])
+def test_a_models_name_never_leaves_its_folder(name: str) -> None:
+    found = pipeline.slug(name)
+    assert found
+    assert "/" not in found
+    assert found not in (".", "..")
+    assert len(found) <= 120
+    assert "\x1b" not in found
+
+
+# Kill and go on
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    settings = "settings.start.max_steps=60"
+    command = [sys.executable, "-m", "seft_bench.cli", "train", "method=sft", "name=run", settings, "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _wait_for(lambda: any(len(read_log(path)) > 20 for path in (tmp_path / "killed").glob("stages/*/train.jsonl")), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+    subprocess.run([*command, str(tmp_path / "killed")], check=True, env=environment, capture_output=True)
+    for name in ("train.jsonl", "checkpoints/step-000060/model.safetensors"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def _wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes], timeout_seconds: float = 120) -> None:
+    end = time.monotonic() + timeout_seconds
+    while not ready():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,0 +1,131 @@
+"""YAML to strict configs: everything wrong with a file at once, overrides, and secrets by name only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from seft_bench import config
+from seft_bench.config import MatrixConfig, OpenAIJudgeConfig, RecipeConfig, load_judge, load_suite, load_yaml, validate
+from seft_bench.errors import InputError
+from seft_bench.recipes import load_recipe
+
+RECIPE = "name: mine\nmethod: sft\nbase: tinyworld\n"
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def wrong(path: Path, *overrides: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_yaml(path, RecipeConfig, overrides)
+    return str(caught.value)
+
+
+def test_defaults_fill_what_is_not_said(recipe: Path) -> None:
+    loaded = load_yaml(recipe, RecipeConfig)
+    assert (loaded.name, loaded.data, loaded.seed, loaded.settings) == ("mine", "tinyworld", 0, {})
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [("seed=3", "seed", 3), ("base=org/name", "base", "org/name"), ("settings={a: 1}", "settings", {"a": 1}), ("description=a=b", "description", "a=b")],
+)
+def test_overrides_are_read_as_yaml(recipe: Path, override: str, key: str, value: object) -> None:
+    assert getattr(load_yaml(recipe, RecipeConfig, [override]), key) == value
+
+
+def test_overrides_reach_any_depth_and_the_last_one_counts(recipe: Path) -> None:
+    loaded = load_yaml(recipe, RecipeConfig, ["settings.policy.learning_rate=1e-3", "settings.policy.epochs=2", "settings.policy.epochs=3"])
+    assert loaded.settings == {"policy": {"learning_rate": "1e-3", "epochs": 3}}  # YAML 1.1 reads 1e-3 as text; the method's settings make a number of it
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "'seed' is not of the form key=value"),
+        ("=3", "is not of the form key=value"),
+        ("name.first=a", "'name' holds a value, not keys"),
+        ("seed={", "not valid YAML"),
+        ("seed=soon", "seed: Input should be a valid integer"),
+    ],
+)
+def test_wrong_overrides(recipe: Path, override: str, message: str) -> None:
+    assert message in wrong(recipe, override)
+
+
+def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("name: 'a/b'\nmethod: sft\nseed: x\ncolour: red\n")
+    lines = wrong(path).splitlines()
+    assert lines[0] == f"{path}: 4 errors"
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["name", "base", "seed", "colour"]
+    assert "base: is missing" in lines[2]
+    assert lines[4].endswith("unknown key; allowed are base, data, description, method, name, seed, settings")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "mapping of keys to values is expected, this is NoneType"),
+        ("- a\n", "this is list"),
+        ("a: [\n", "not valid YAML"),
+        ("a: !!python/object:os.x\n", "not valid YAML"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    assert message in wrong(path)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    assert "No such file" in wrong(tmp_path / "gone.yaml")
+    assert "directory" in wrong(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
+    assert "not UTF-8" in wrong(tmp_path / "latin.yaml")
+
+
+def test_configs_are_frozen() -> None:
+    loaded = load_suite("tiny-mtbench")
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("variable", ["sk-0123456789", "MY KEY", "1KEY", ""])
+def test_a_key_in_place_of_its_variables_name_is_refused(variable: str) -> None:
+    with pytest.raises(InputError, match="api_key_env"):
+        validate({"name": "j", "kind": "openai", "model": "m", "api_key_env": variable}, OpenAIJudgeConfig, "j.yaml")
+
+
+def test_own_files_and_shipped_names(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nkind: replay\npath: judgments.jsonl\n")
+    assert load_judge(str(path)).name == "mine"
+    with pytest.raises(InputError, match=r"unknown judge 'mine': known are .*rubric.*NAME.yaml"):
+        load_judge("mine")
+    path.write_text("name: mine\nkind: oracle\n")
+    with pytest.raises(InputError, match="does not match any of the expected tags"):
+        load_judge(str(path))
+
+
+@pytest.mark.parametrize("name", ["../up", "a b", "", ".hidden", "a/b"])
+def test_names_that_become_folders_stay_inside(name: str) -> None:
+    with pytest.raises(InputError, match="name"):
+        validate({"name": name, "base": "tinyworld", "seeds": [0], "suites": ["s"], "rows": [{"name": "a", "method": "sft"}]}, MatrixConfig, "m.yaml")
+
+
+def test_a_recipe_may_be_overrides_alone() -> None:
+    assert load_recipe("seed=4", ["name=other"]).model_dump(include={"name", "seed", "method"}) == {"name": "other", "seed": 4, "method": "seft"}
+    with pytest.raises(InputError, match="unknown recipe 'tiny': known are tiny-base, tiny-seft"):
+        load_recipe("tiny")
+
+
+def test_shipped_configs_are_found_by_their_stems() -> None:
+    assert {"alpacaeval", "mtbench", "tiny-alpacaeval", "tiny-mtbench"} <= config.shipped("suites").keys()
+    assert config.shipped("suites")["mtbench"].parent == config.config_folder() / "suites"
