@@ -9,11 +9,14 @@ from pathlib import Path
 from seft_bench import matrix as matrices
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
+from seft_bench.diagnostics import GOOD_GRADE
 from seft_bench.evaluation import STYLES, rendered
-from seft_bench.files import write_atomic, write_json
+from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
 from seft_bench.pipeline import read_results
 from seft_bench.records import Result
 from seft_bench.report.figures import score_curves
+from seft_bench.report.render import RENDERERS
+from seft_bench.report.revisions import Revisions, revision_findings, revision_table
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,42 @@ def publish(matrix: MatrixConfig, results: Path, failures: Sequence[matrices.Fai
     found = matrices.of_matrix(matrix, read_results(results))
     if not found:
         return Benched([], [], failures, [], ran)
-    said = findings(found)
+    revisions = _read_revisions(matrix, results)
+    said = [*findings(found), *revision_findings(revisions, GOOD_GRADE)]
     written = [results / f"leaderboard.{suffix}" for suffix in STYLES.values()]
     for style, path in zip(STYLES, written, strict=True):
         write_atomic(path, rendered(found, style, by_method=True))
+    if revisions:
+        written += _write_revisions(revisions, results)
     write_atomic(results / "findings.md", _findings_page(matrix, said))
     write_json(results / "matrix.json", matrix.model_dump(mode="json"))
     score_curves(found, results / "curves.png")
     return Benched(found, said, failures, [*written, results / "findings.md", results / "curves.png"], ran)
+
+
+def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:
+    """What each row's revise stages did, over the matrix's seeds; only rows of which every seed is there."""
+    folders = {cell.name: results / "diagnostics" / cell.name for cell in matrices.cells(matrix)}
+    found = []
+    for row in matrix.rows:
+        own = [folders[cell.name] for cell in matrices.cells(matrix) if cell.row == row]
+        names = sorted({path.stem for folder in own for path in folder.glob("revised-*.jsonl")})
+        found += [_revisions_of(row.name, row.label or row.name, name, own) for name in names if all((folder / f"{name}.jsonl").exists() for folder in own)]
+    return found
+
+
+def _revisions_of(row: str, label: str, stage: str, folders: Sequence[Path]) -> Revisions:
+    graded = [read_jsonl(folder / f"{stage}.jsonl", "graded revisions", allow_empty=True) for folder in folders]
+    summaries = [read_json(folder / "diagnostics.json", "diagnostics")[stage]["diagnostics"] for folder in folders]
+    return Revisions(row, label, stage, graded, [{**summary, **summary["grades"]["all"]} for summary in summaries])
+
+
+def _write_revisions(revisions: Sequence[Revisions], results: Path) -> list[Path]:
+    table = revision_table(revisions, GOOD_GRADE)
+    paths = [results / f"revisions.{STYLES[style]}" for style in ("md", "csv")]
+    for style, path in zip(("md", "csv"), paths, strict=True):
+        write_atomic(path, RENDERERS[style](table))
+    return paths
 
 
 def _findings_page(matrix: MatrixConfig, said: Sequence[str]) -> str:

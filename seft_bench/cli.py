@@ -133,6 +133,8 @@ def train(
     """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so."""
     from seft_bench import pipeline
     from seft_bench.console import note, steps_shown
+    from seft_bench.diagnostics import describe
+    from seft_bench.files import read_json
     from seft_bench.recipes import load_recipe
 
     chosen = load_recipe(recipe, overrides or [])
@@ -144,6 +146,8 @@ def train(
         run = pipeline.train(chosen, folder, checkpoints=checkpoints, diagnostics_judge=judge, progress=progress)
     for checkpoint in run.checkpoints:
         print(checkpoint)
+    for line in describe(read_json(run.folder / "diagnostics.json")):
+        note(line)
     cost = run.manifest["cost"]
     note(f"{chosen.name}: {cost['policy_steps']} policy steps, {cost['tokens_trained']} tokens trained, {cost['cpu_seconds']:.0f} CPU seconds")
     note(f"evaluate it: seft-bench eval {folder} --suite tiny-mtbench --suite tiny-alpacaeval")

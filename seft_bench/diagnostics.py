@@ -98,3 +98,41 @@ def _part_gains(before: Sequence[Judgment], after: Sequence[Judgment]) -> Row:
     """Mean gain of each part that the judge reports."""
     both = [(old.details, new.details) for old, new in zip(before, after, strict=True) if old.status == new.status == "ok"]
     return {part: _mean([new[part] - old[part] for old, new in both]) for part in PARTS if both and all(part in old and part in new for old, new in both)}
+
+
+def describe(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A run's diagnostics for people, a line a stage.
+
+    Args:
+        diagnostics: stage -> what it said of itself, as in a run's diagnostics.json.
+    """
+    lines = []
+    for stage, said in diagnostics.items():
+        if "label_counts" in said:
+            lines.append(f"{stage}: " + ", ".join(f"{count} {label}" for label, count in said["label_counts"].items()))
+        if "calibration" in said:
+            lines.append(
+                f"{stage}: keeps {_percent(said['calibration']['poor_kept'])} of the poor and {_percent(said['calibration']['good_kept'])} of the good drafts"
+            )
+        if "diagnostics" in said:
+            lines.append(f"{stage}: {_revision_line(said['diagnostics'])}")
+    return lines
+
+
+def _revision_line(said: Mapping[str, Any]) -> str:
+    line = f"{said['drafts']} drafts, {_percent(said['keep_rate'])} kept, {_percent(said['copy_rate'])} of the revised are copies"
+    line += f", edit distance {_figure(said['edit_distance'])}"
+    if "grades" not in said:
+        return line
+    parts = [f"{name} {_figure(grades['gain'], '+')}" for name, grades in said["grades"].items() if grades["drafts"]]
+    everything = said["grades"]["all"]
+    harm = f"{_percent(everything['harmed_share'])} of {everything['good_drafts']} good drafts harmed"
+    return f"{line}; gain by {said['judge']}: {', '.join(parts)}; {harm}"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.0f} %"
+
+
+def _figure(value: float | None, sign: str = "") -> str:
+    return "-" if value is None else f"{value:{sign}.2f}"

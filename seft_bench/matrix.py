@@ -117,8 +117,20 @@ def run_cell(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, progres
         subject = pipeline.checkpoint_subject(checkpoint, f"{cell.name}/{checkpoint.name}", facts)
         for name in matrix.suites:
             scored += _evaluate(matrix, name, subject, places, cell.seed, progress)
+    _publish_diagnostics(run, out / "stages", results / "diagnostics" / cell.name)
     write_json(_done_path(out, cell), {"identity": _identity(matrix, cell), "results": [result.model for result in scored]})
     return scored
+
+
+def _publish_diagnostics(run: Any, stages: Path, target: Path) -> None:
+    """What a run says of its reviser, beside the results: the summary, and the grades of every draft."""
+    from seft_bench.files import write_atomic
+
+    write_atomic(target / "diagnostics.json", (run.folder / "diagnostics.json").read_text(encoding="utf-8"))
+    for name in run.manifest["stages"]:
+        grades = stages / name / "revision_grades.jsonl"
+        if grades.exists():
+            write_atomic(target / f"{name.rpartition('-')[0]}.jsonl", grades.read_text(encoding="utf-8"))
 
 
 def _evaluate(matrix: MatrixConfig, suite_name: str, subject: Any, places: Any, seed: int, progress: Callable[[str, int, int], None]) -> list[Result]:

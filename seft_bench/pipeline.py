@@ -12,6 +12,7 @@ resumes by key, and adds nothing when all is there.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -362,18 +363,32 @@ def _score(
     result: Result = dataclasses.replace(
         scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
     )
-    write_json(result_path(results, result), to_row(result))
+    save_result(results, result)
     return result
 
 
-def result_path(results: Path, result: Result) -> Path:
-    """results/<suite>/<model>@<decoding>@<judge>/result.json"""
-    return results / slug(result.suite) / f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}" / "result.json"
+def result_folder(results: Path, result: Result) -> Path:
+    """results/<suite>/<model>@<decoding>@<judge>/"""
+    return results / slug(result.suite) / f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+
+
+def save_result(results: Path, result: Result) -> None:
+    """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json."""
+    folder = result_folder(results, result)
+    rows = to_row(result)
+    questions = {key: rows.pop(key) for key in ("per_question", "parts")}
+    write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
+    write_json(folder / "result.json", rows)
 
 
 def read_results(folder: Path) -> list[Result]:
-    """All results below a folder, in the order of their paths."""
-    return [from_row(Result, read_json(path, "result")) for path in sorted(folder.glob("*/*/result.json"))]
+    """All results below a folder, in the order of their paths; without questions.json a result has no intervals over seeds."""
+    return [_read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
+
+
+def _read_result(path: Path) -> Result:
+    questions = path.with_name("questions.json")
+    return from_row(Result, read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}))
 
 
 def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Subject:

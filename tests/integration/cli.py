@@ -48,5 +48,8 @@ def overrides(settings: Sequence[str]) -> list[str]:
     return [f"settings.{setting}" for setting in settings]
 
 
-QUICK = overrides(["start.max_steps=3", "preliminary.max_steps=2", "reviser.max_steps=2", "policy.max_steps=2", "prompts=8", "drafts.max_new_tokens=8"])
+QUICK = overrides(
+    ["evolution=external", "rounds=1", "prompts=8", "drafts.max_new_tokens=8", "start.max_steps=3"]
+    + ["preliminary.max_steps=2", "reviser.max_steps=2", "policy.max_steps=2"]
+)
 """SEFT in seconds: every stage runs, none learns much."""

@@ -162,12 +162,12 @@ def test_from_training_to_the_leaderboard(desk: Path) -> None:
 
 
 def test_another_recipe_never_overwrites_a_run(desk: Path) -> None:
-    good(seft_bench("train", "method=sft", *QUICK[:1], "--out", "run"))
-    seen = seft_bench("train", "method=sft", "seed=1", *QUICK[:1], "--out", "run")
+    good(seft_bench("train", "method=sft", "settings.start.max_steps=2", "--out", "run"))
+    seen = seft_bench("train", "method=sft", "seed=1", "settings.start.max_steps=2", "--out", "run")
     assert seen.status == 2
     assert "another recipe" in seen.err
     assert "--fresh" in seen.err
-    assert good(seft_bench("train", "method=sft", "seed=1", *QUICK[:1], "--out", "run", "--fresh")).out
+    assert good(seft_bench("train", "method=sft", "seed=1", "settings.start.max_steps=2", "--out", "run", "--fresh")).out
     assert yaml.safe_load(Path("run/recipe.yaml").read_text())["seed"] == 1
 
 
@@ -179,7 +179,7 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_own_checkpoint_and_own_judge(desk: Path, model: Path, judge_server: ChatServer) -> None:
-    """16 grades of [[7]] from a real server; the second time only the probe is sent, though all judgments are asked for anew."""
+    """16 grades of [[7]] from a real server; the second time nothing is sent; with all judgments deleted, the response store answers."""
     arguments = ["eval", str(model), "--suite", small_suite(desk, "tiny-mtbench", 8), "--judge", small_judge(desk, judge_server.url), "--json"]
     [row] = json.loads(good(seft_bench(*arguments)).out)
     assert (row["model"], row["n_scored"], row["metrics"]["score"], row["metrics"]["turn_2"]) == ("tiny", 16, 7.0, 7.0)
@@ -190,13 +190,13 @@ def test_own_checkpoint_and_own_judge(desk: Path, model: Path, judge_server: Cha
 
     [again] = json.loads(good(seft_bench(*arguments)).out)
     assert again == row
-    assert judge_server.bodies[1 + len(asked) :] == [probe]
+    assert judge_server.bodies[1 + len(asked) :] == []
 
     for path in (desk / "runs" / "evaluations").rglob("judgments-*.jsonl"):
         path.unlink()
     [from_store] = json.loads(good(seft_bench(*arguments)).out)
     assert from_store["metrics"] == row["metrics"]
-    assert judge_server.bodies[1 + len(asked) :] == [probe, probe]  # the response store answered
+    assert judge_server.bodies[1 + len(asked) :] == [probe]
 
 
 def test_steps_can_be_run_one_by_one(desk: Path, model: Path, judge_server: ChatServer) -> None:

@@ -72,8 +72,8 @@ def test_a_template_may_write_after_its_stop_token(tokenizer: Any) -> None:
     """ChatML ends a turn with the marker and a line break; only the marker is learnt."""
     loud = make_tiny_tokenizer()
     loud.chat_template = (
-        "{% for message in messages %}<|{{ message['role'] }}|>\\n{{ message['content'] }}<|end|>\\n{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|>\\n{% endif %}"
+        "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
     )
     prompt, answer = chat.answer_ids(loud, FISH, "Carp.")
     assert spell(loud, prompt).endswith("<|assistant|>\n")
