@@ -12,11 +12,11 @@ from seft_bench.console import cells_shown, note
 from seft_bench.diagnostics import GOOD_GRADE
 from seft_bench.evaluation import STYLES, rendered
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
-from seft_bench.pipeline import read_results
 from seft_bench.records import Result
 from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
+from seft_bench.results import read_results
 
 
 @dataclass(frozen=True)

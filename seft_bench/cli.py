@@ -136,11 +136,12 @@ def train(
     from seft_bench.diagnostics import describe
     from seft_bench.files import read_json
     from seft_bench.recipes import load_recipe
+    from seft_bench.runs import forget_run
 
     chosen = load_recipe(recipe, overrides or [])
     folder = out or RUNS / chosen.name
     if fresh:
-        pipeline.forget_run(folder)
+        forget_run(folder)
     judge = "rubric" if chosen.data == "tinyworld" and chosen.method != "pretrain" else None
     with steps_shown() as progress:
         run = pipeline.train(chosen, folder, checkpoints=checkpoints, diagnostics_judge=judge, progress=progress)

@@ -13,6 +13,8 @@ from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import read_json, sha256_file, write_atomic
 from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
 from seft_bench.records import Result
+from seft_bench.results import read_results
+from seft_bench.runs import run_facts
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
 def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
     manifest = read_json(run / "manifest.json", "manifest of a run")
     config, cost = manifest["config"], manifest["cost"]
-    return pipeline.run_facts(config["name"], config["name"], "method", config, cost, checkpoint.name, checkpoint.name == manifest["checkpoints"][-1])
+    return run_facts(config["name"], config["name"], "method", config, cost, checkpoint.name, checkpoint.name == manifest["checkpoints"][-1])
 
 
 def _from_hub(name: str, trust_remote_code: bool) -> Subject:
@@ -214,7 +216,7 @@ def rendered(results: Sequence[Result], style: str, by_method: bool) -> str:
 
 
 def _results_of(results: Path, matrix_name: str | None) -> list[Result]:
-    found = pipeline.read_results(results)
+    found = read_results(results)
     if matrix_name:
         from seft_bench.config import load_matrix
         from seft_bench.matrix import of_matrix

@@ -93,6 +93,7 @@ def _identity(matrix: MatrixConfig, cell: Cell) -> str:
 def run_cell(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, progress: Callable[[str, int, int], None]) -> list[Result]:
     """Train one cell and evaluate every checkpoint of it on every suite."""
     from seft_bench import pipeline
+    from seft_bench.runs import run_facts
 
     run = pipeline.train(
         recipe_of(matrix, cell),
@@ -105,7 +106,7 @@ def run_cell(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, progres
     places = pipeline.Places(out, results, out / "store.sqlite")
     scored: list[Result] = []
     for checkpoint in run.checkpoints:
-        facts = pipeline.run_facts(
+        facts = run_facts(
             cell.row.name,
             cell.row.label or cell.row.name,
             cell.row.role,

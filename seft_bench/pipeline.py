@@ -12,9 +12,6 @@ resumes by key, and adds nothing when all is there.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +21,11 @@ from seft_bench import stages as stage_runner
 from seft_bench.config import RecipeConfig
 from seft_bench.datasets import open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
-from seft_bench.files import Row, append_rows, read_json, read_log, sha256_folder, write_atomic, write_json
+from seft_bench.files import append_rows, read_log, sha256_folder
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
+from seft_bench.results import save_result, slug
+from seft_bench.runs import TrainedRun, finished_run, publish_run
 
 Progress = Callable[[str, int, int], None]
 
@@ -36,15 +35,6 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 # Train
-
-
-@dataclass(frozen=True)
-class TrainedRun:
-    """A finished run: its folder, its checkpoints in the order of their steps, and its manifest."""
-
-    folder: Path
-    checkpoints: tuple[Path, ...]
-    manifest: Mapping[str, Any]
 
 
 def train(
@@ -67,110 +57,19 @@ def train(
     """
     method = stage_runner.training("methods").find_method(recipe.method)
     plan = stage_runner.training("methods").build_stages(recipe.method, recipe.settings, checkpoints)
-    if finished := _finished_run(recipe, out):
+    if finished := finished_run(recipe, out):
         return finished
     started_at = now()
     shared = stages_folder or out / "stages"
     base, data = _base_of(recipe, shared.parent / "data"), open_data(recipe.data, recipe.seed, shared.parent / "data", method.data)
     shop = stage_runner.Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
-    runs = stage_runner.run_stages(plan, shop)
-    return _publish_run(recipe, out, runs, started_at, {"base": sha256_folder(base)})
+    stages = stage_runner.run_stages(plan, shop)
+    return publish_run(recipe, out, stages, checkpoints, started_at, {"base": sha256_folder(base)})
 
 
 def _base_of(recipe: RecipeConfig, folder: Path) -> Path:
     """The base's folder; pre-training starts from a blank one, made on the spot."""
     return open_blank_base(recipe.base, folder) if recipe.method == "pretrain" else open_base(recipe.base)
-
-
-def _finished_run(recipe: RecipeConfig, out: Path) -> TrainedRun | None:
-    path = out / "manifest.json"
-    if not path.exists():
-        return None
-    manifest = read_json(path, "manifest of a run")
-    if manifest["config"] != recipe.model_dump(mode="json"):
-        raise InputError(f"{out} holds a run of another recipe. Give another --out, or --fresh to start again there. Its recipe: {out / 'recipe.yaml'}")
-    return TrainedRun(out, tuple(out / "checkpoints" / name for name in manifest["checkpoints"]), manifest)
-
-
-def _publish_run(recipe: RecipeConfig, out: Path, runs: Sequence[Any], started_at: str, parents: Mapping[str, str]) -> TrainedRun:
-    """The run's folder: the last stage's checkpoints and log, the resolved recipe, and last of all the manifest that marks it finished."""
-    import yaml
-
-    last = runs[-1]
-    names = [str(name) for name in last.record["checkpoints"]]
-    for name in names:
-        _link_folder(last.folder / "checkpoints" / name, out / "checkpoints" / name)
-    write_atomic(out / "train.jsonl", (last.folder / "train.jsonl").read_text(encoding="utf-8"))
-    write_atomic(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    write_json(out / "diagnostics.json", {run.stage.name: _diagnostics(run.record) for run in runs if _diagnostics(run.record)})
-    manifest = to_row(build_manifest(recipe.model_dump(mode="json"), recipe.seed, started_at, parents=parents))
-    manifest |= {"checkpoints": names, "stages": [run.folder.name for run in runs], "cost": run_cost(runs)}
-    write_json(out / "manifest.json", manifest)
-    return TrainedRun(out, tuple(out / "checkpoints" / name for name in names), manifest)
-
-
-def _diagnostics(record: Mapping[str, Any]) -> Row:
-    """What a stage says of itself: label counts, calibration, keep rate, gain and harm."""
-    return {key: record[key] for key in ("label_counts", "calibration", "diagnostics", "cut_off_share") if key in record}
-
-
-def run_facts(row: str, label: str, role: str, config: Mapping[str, Any], cost: Mapping[str, Any], checkpoint: str, final: bool) -> Row:
-    """What tables and curves say of the training behind a checkpoint, see `Result.run`."""
-    facts = {
-        "row": row,
-        "label": label,
-        "role": role,
-        "method": config["method"],
-        "seed": config["seed"],
-        "step": int(checkpoint.rpartition("-")[2]),
-        "final": final,
-    }
-    return facts | {key: cost[key] for key in ("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds")}
-
-
-def forget_run(folder: Path) -> None:
-    """Delete a run's folder, if it is one: --fresh must never delete anything else.
-
-    Raises:
-        InputError: the folder holds something else.
-    """
-    if not folder.exists():
-        return
-    ours = {"manifest.json", "recipe.yaml", "checkpoints", "stages", "data", "train.jsonl", "diagnostics.json"}
-    foreign = sorted(child.name for child in folder.iterdir() if child.name not in ours and not child.name.startswith("."))
-    if foreign:
-        raise InputError(f"--fresh would delete {folder}, which holds more than a run: {', '.join(foreign[:8])}. Delete it yourself, or give another --out.")
-    shutil.rmtree(folder)
-
-
-def run_cost(runs: Sequence[Any]) -> Row:
-    """What a run costs on its own, shared stages included: steps, tokens, unannotated prompts, CPU seconds."""
-    records = [run.record for run in runs]
-    return {
-        "steps": sum(record.get("steps", 0) for record in records),
-        "policy_steps": records[-1].get("steps", 0),
-        "tokens_trained": sum(record.get("tokens_trained", 0) for record in records),
-        "tokens_generated": sum(record.get("tokens_generated", 0) for record in records),
-        "unannotated_prompts": sum(record.get("unannotated_prompts", 0) for record in records),
-        "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 2),
-    }
-
-
-def _link_folder(source: Path, target: Path) -> None:
-    """Hard links where the file system has them: a checkpoint is never copied for nothing. Complete, or not there."""
-    if target.exists():
-        return
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial, copy_function=_link_or_copy)
-    partial.replace(target)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 # Evaluate
@@ -274,12 +173,6 @@ class _Lazily:
         return self._loaded
 
 
-def slug(name: str) -> str:
-    """A name as one path component: nothing that leaves the folder, nothing that a shell trips over."""
-    kept = "".join(character if character.isalnum() or character in "._-" else "-" for character in name).strip(".-")
-    return kept[:120] or "model"
-
-
 def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decoding: str, folder: Path, seed: int, progress: Progress) -> None:
     """Answer the questions that have no answer yet, each saved as it comes."""
     done = {row["question_id"] for row in read_log(folder / "answers.jsonl")}
@@ -365,30 +258,6 @@ def _score(
     )
     save_result(results, result)
     return result
-
-
-def result_folder(results: Path, result: Result) -> Path:
-    """results/<suite>/<model>@<decoding>@<judge>/"""
-    return results / slug(result.suite) / f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
-
-
-def save_result(results: Path, result: Result) -> None:
-    """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json."""
-    folder = result_folder(results, result)
-    rows = to_row(result)
-    questions = {key: rows.pop(key) for key in ("per_question", "parts")}
-    write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
-    write_json(folder / "result.json", rows)
-
-
-def read_results(folder: Path) -> list[Result]:
-    """All results below a folder, in the order of their paths; without questions.json a result has no intervals over seeds."""
-    return [_read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
-
-
-def _read_result(path: Path) -> Result:
-    questions = path.with_name("questions.json")
-    return from_row(Result, read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}))
 
 
 def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Subject:

@@ -48,8 +48,6 @@ def overrides(settings: Sequence[str]) -> list[str]:
     return [f"settings.{setting}" for setting in settings]
 
 
-QUICK = overrides(
-    ["evolution=external", "rounds=1", "prompts=8", "drafts.max_new_tokens=8", "start.max_steps=3"]
-    + ["preliminary.max_steps=2", "reviser.max_steps=2", "policy.max_steps=2"]
-)
+STEPS = [f"{stage}.max_steps=2" for stage in ("start", "preliminary", "reviser", "policy")]
+QUICK = overrides(["evolution=external", "rounds=1", "prompts=8", "drafts.max_new_tokens=8", *STEPS])
 """SEFT in seconds: every stage runs, none learns much."""

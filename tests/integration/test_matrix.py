@@ -52,7 +52,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_checkpoint_is_evaluated_at_every_decoding(finished: Path) -> None:
-    from seft_bench.pipeline import read_results
+    from seft_bench.results import read_results
 
     results = read_results(finished / "results")
     assert {(result.run["row"], result.run["step"], result.decoding) for result in results} == {

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from seft_bench import pipeline
+from seft_bench import pipeline, results, runs
 from seft_bench.config import RecipeConfig, RubricJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_log
@@ -41,11 +41,11 @@ def recipe(method: str = "seft", name: str = "run", **settings: Any) -> RecipeCo
 
 
 @pytest.fixture(scope="module")
-def seft_run(tmp_path_factory: pytest.TempPathFactory) -> pipeline.TrainedRun:
+def seft_run(tmp_path_factory: pytest.TempPathFactory) -> runs.TrainedRun:
     return pipeline.train(recipe(**SEFT), tmp_path_factory.mktemp("seft") / "run", diagnostics_judge="rubric")
 
 
-def test_a_run_leaves_checkpoints_a_log_a_recipe_and_a_manifest(seft_run: pipeline.TrainedRun) -> None:
+def test_a_run_leaves_checkpoints_a_log_a_recipe_and_a_manifest(seft_run: runs.TrainedRun) -> None:
     assert [folder.name for folder in seft_run.checkpoints] == ["step-000002", "step-000004"]
     for folder in seft_run.checkpoints:
         assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {path.name for path in folder.iterdir()}
@@ -57,7 +57,7 @@ def test_a_run_leaves_checkpoints_a_log_a_recipe_and_a_manifest(seft_run: pipeli
     assert str(seft_run.folder) not in json.dumps(seft_run.manifest["config"])
 
 
-def test_diagnostics_say_what_the_reviser_did(seft_run: pipeline.TrainedRun) -> None:
+def test_diagnostics_say_what_the_reviser_did(seft_run: runs.TrainedRun) -> None:
     found = json.loads((seft_run.folder / "diagnostics.json").read_text())
     assert sum(found["labels"]["label_counts"].values()) == 800
     revised = found["revised-1"]["diagnostics"]
@@ -67,7 +67,7 @@ def test_diagnostics_say_what_the_reviser_did(seft_run: pipeline.TrainedRun) -> 
     assert grades["all"]["gain"] == pytest.approx(grades["all"]["after"] - grades["all"]["before"], abs=2e-4)
 
 
-def test_the_policy_learns_the_kept_drafts_as_they_are_and_the_others_revised(seft_run: pipeline.TrainedRun) -> None:
+def test_the_policy_learns_the_kept_drafts_as_they_are_and_the_others_revised(seft_run: runs.TrainedRun) -> None:
     stages = {path.name.rpartition("-")[0]: path for path in (seft_run.folder / "stages").iterdir() if not path.name.startswith(".")}
     revised = read_jsonl(stages["revised-1"] / "revised.jsonl")
     for row in revised:
@@ -76,17 +76,17 @@ def test_the_policy_learns_the_kept_drafts_as_they_are_and_the_others_revised(se
     assert learnt == [{"prompt": row["prompt"], "answer": row["answer"]} for row in revised if row["answer"].strip()]
 
 
-def test_a_finished_run_is_returned_at_once(seft_run: pipeline.TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_returned_at_once(seft_run: runs.TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.stage_runner, "run_stages", lambda *_: pytest.fail("trained again"))
     assert pipeline.train(recipe(**SEFT), seft_run.folder).checkpoints == seft_run.checkpoints
 
 
-def test_another_recipe_in_the_same_folder_is_refused(seft_run: pipeline.TrainedRun) -> None:
+def test_another_recipe_in_the_same_folder_is_refused(seft_run: runs.TrainedRun) -> None:
     with pytest.raises(InputError, match="another recipe"):
         pipeline.train(recipe(**{**SEFT, "prompts": 20}), seft_run.folder)
 
 
-def test_methods_share_equal_stages(seft_run: pipeline.TrainedRun, tmp_path: Path) -> None:
+def test_methods_share_equal_stages(seft_run: runs.TrainedRun, tmp_path: Path) -> None:
     shared = seft_run.folder / "stages"
     before = {path.name: (path / "stage.json").stat().st_mtime_ns for path in shared.glob("*/") if (path / "stage.json").exists()}
     pipeline.train(recipe(**{**SEFT, "decision": "always"}), tmp_path / "always", stages_folder=shared)
@@ -110,7 +110,7 @@ def test_every_method_trains(method: str, tmp_path: Path) -> None:
     [{"decision": "token", "decider": FEW_STEPS}, {"decision": "never"}, {"statistic": "keep"}, {"evolution": "internal_then_external", "rounds": 2}],
     ids=["token", "never", "keep", "internal_then_external"],
 )
-def test_variants_of_seft_train(seft_run: pipeline.TrainedRun, settings: dict[str, Any], tmp_path: Path) -> None:
+def test_variants_of_seft_train(seft_run: runs.TrainedRun, settings: dict[str, Any], tmp_path: Path) -> None:
     run = pipeline.train(recipe(**{**SEFT, **settings}), tmp_path / "run", stages_folder=seft_run.folder / "stages", checkpoints=1)
     assert run.checkpoints[0].is_dir()
 
@@ -119,7 +119,7 @@ def test_fresh_deletes_a_run_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
     with pytest.raises(InputError, match=r"thesis\.tex"):
-        pipeline.forget_run(tmp_path / "run")
+        runs.forget_run(tmp_path / "run")
     assert (tmp_path / "run" / "thesis.tex").exists()
 
 
@@ -127,7 +127,7 @@ def test_fresh_deletes_a_run_and_nothing_else(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def evaluate(seft_run: pipeline.TrainedRun, tmp_path: Path) -> Callable[..., list[Any]]:
+def evaluate(seft_run: runs.TrainedRun, tmp_path: Path) -> Callable[..., list[Any]]:
     suite = load_suite("tiny-mtbench")
     suite.config = suite.config.model_copy(update={"max_questions": 6, "max_new_tokens": 8})
     judge = open_judge(RubricJudgeConfig(name="rubric", kind="rubric"))
@@ -141,12 +141,12 @@ def evaluate(seft_run: pipeline.TrainedRun, tmp_path: Path) -> Callable[..., lis
 
 
 def test_an_evaluation_gives_one_result_a_decoding_and_saves_everything(evaluate: Callable[..., list[Any]], tmp_path: Path) -> None:
-    results = evaluate()
-    assert [result.decoding for result in results] == ["sampled", "greedy"]
-    assert all(result.n == result.n_scored == 12 and result.coverage == 1 for result in results)
-    assert results[0].manifest["config"]["suite"]["name"] == "tiny-mtbench"
-    assert [dataclasses.asdict(result)["metrics"] for result in pipeline.read_results(tmp_path / "results")] == [
-        result.metrics for result in sorted(results, key=lambda result: result.decoding)
+    found = evaluate()
+    assert [result.decoding for result in found] == ["sampled", "greedy"]
+    assert all(result.n == result.n_scored == 12 and result.coverage == 1 for result in found)
+    assert found[0].manifest["config"]["suite"]["name"] == "tiny-mtbench"
+    assert [dataclasses.asdict(result)["metrics"] for result in results.read_results(tmp_path / "results")] == [
+        result.metrics for result in sorted(found, key=lambda result: result.decoding)
     ]
 
 
@@ -185,7 +185,7 @@ def test_a_lost_answer_is_made_again_and_only_it_is_judged(evaluate: Callable[..
     assert len(read_log(judgments)) == before  # the same answers came back, so no verdict was asked for again
 
 
-def test_other_weights_under_the_same_name_never_share_answers(evaluate: Callable[..., list[Any]], seft_run: pipeline.TrainedRun) -> None:
+def test_other_weights_under_the_same_name_never_share_answers(evaluate: Callable[..., list[Any]], seft_run: runs.TrainedRun) -> None:
     evaluate()
     other = pipeline.checkpoint_subject(seft_run.checkpoints[0], "run/step-000004")
     assert other.fingerprint != pipeline.checkpoint_subject(seft_run.checkpoints[1], "run/step-000004").fingerprint
@@ -201,7 +201,7 @@ def test_other_weights_under_the_same_name_never_share_answers(evaluate: Callabl
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "a/b", "..", "", "x" * 500, "\x1b[31mred", "模型"])
 def test_a_models_name_never_leaves_its_folder(name: str) -> None:
-    found = pipeline.slug(name)
+    found = results.slug(name)
     assert found
     assert "/" not in found
     assert found not in (".", "..")

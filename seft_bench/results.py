@@ -1,0 +1,39 @@
+"""Results as files: results/<suite>/<model>@<decoding>@<judge>/result.json, and the figures of every question beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from seft_bench.files import read_json, write_atomic, write_json
+from seft_bench.records import Result, from_row, to_row
+
+
+def slug(name: str) -> str:
+    """A name as one path component: nothing that leaves the folder, nothing that a shell trips over."""
+    kept = "".join(character if character.isalnum() or character in "._-" else "-" for character in name).strip(".-")
+    return kept[:120] or "model"
+
+
+def result_folder(results: Path, result: Result) -> Path:
+    """results/<suite>/<model>@<decoding>@<judge>/"""
+    return results / slug(result.suite) / f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+
+
+def save_result(results: Path, result: Result) -> None:
+    """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json."""
+    folder = result_folder(results, result)
+    rows = to_row(result)
+    questions = {key: rows.pop(key) for key in ("per_question", "parts")}
+    write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
+    write_json(folder / "result.json", rows)
+
+
+def read_results(folder: Path) -> list[Result]:
+    """All results below a folder, in the order of their paths; without questions.json a result has no intervals over seeds."""
+    return [_read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
+
+
+def _read_result(path: Path) -> Result:
+    questions = path.with_name("questions.json")
+    return from_row(Result, read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}))

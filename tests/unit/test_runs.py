@@ -1,0 +1,49 @@
+"""Which checkpoints a run publishes, and what it says to have cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seft_bench.records import Stage
+from seft_bench.runs import policy_chain, run_cost, spread_checkpoints
+from seft_bench.stages import StageRun
+
+
+def trained(name: str, model: str, steps: int, *saved: int, **record: Any) -> StageRun:
+    facts = {"steps": steps, "checkpoints": [f"step-{step:06d}" for step in saved], "cpu_seconds": 1.25, **record}
+    return StageRun(Stage(name, "train", {"model": model}, {}), Path(name), facts)
+
+
+START = trained("start", "base", 57, 28, 57, tokens_trained=10)
+REVISER = trained("reviser", "base", 50, 50)
+DRAFTS = StageRun(
+    Stage("drafts-1", "sample", {"model": "stage:start"}, {}), Path("drafts-1"), {"unannotated_prompts": 1200, "tokens_generated": 7, "cpu_seconds": 2.0}
+)
+FIRST = trained("policy-1", "stage:start", 75, 38, 75)
+SECOND = trained("policy-2", "stage:policy-1", 75, 38, 75, tokens_trained=5)
+
+
+def test_the_chain_holds_the_policys_rounds_without_the_start() -> None:
+    assert [run.stage.name for run in policy_chain([START, REVISER, DRAFTS, FIRST, SECOND])] == ["policy-1", "policy-2"]
+    assert [run.stage.name for run in policy_chain([START])] == ["start"]
+
+
+def test_checkpoints_are_spread_over_all_rounds_and_counted_through() -> None:
+    chain = [FIRST, SECOND]
+    assert [step for step, _ in spread_checkpoints(chain, 2)] == [75, 150]
+    assert spread_checkpoints(chain, 2)[1][1] == Path("policy-2/checkpoints/step-000075")
+    assert [step for step, _ in spread_checkpoints(chain, 1)] == [150]
+    assert [step for step, _ in spread_checkpoints(chain, 4)] == [38, 75, 113, 150]
+
+
+def test_the_cost_counts_shared_stages_and_all_rounds() -> None:
+    cost = run_cost([START, REVISER, DRAFTS, FIRST, SECOND])
+    assert cost == {
+        "steps": 57 + 50 + 75 + 75,
+        "tokens_trained": 15,
+        "tokens_generated": 7,
+        "unannotated_prompts": 1200,
+        "policy_steps": 150,
+        "cpu_seconds": 4 * 1.25 + 2.0,
+    }
