@@ -19,7 +19,11 @@ GOOD_GRADE = 9.0
 PARTS = ("content", "format", "style", "concision")
 
 
-def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: Path) -> Row:
+Auc = Callable[[Sequence[float], Sequence[float]], float | None]
+"""Probability that a value of the first exceeds one of the second."""
+
+
+def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: Path, auc: Auc) -> Row:
     """Grade every draft and what became of it, save both, and sum up.
 
     Args:
@@ -38,7 +42,7 @@ def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: 
         "annotated": lambda row: row["annotated"] is True,
         "unannotated": lambda row: row["annotated"] is False,
     }
-    summary: Row = {name: gain_and_harm([row for row in graded if belongs(row)]) for name, belongs in groups.items()}
+    summary: Row = {name: gain_and_harm([row for row in graded if belongs(row)], auc) for name, belongs in groups.items()}
     return {"graded": len(graded), "judge": judge_name, "good_grade": GOOD_GRADE, "grades": summary, "parts": _part_gains(drafts, answers)}
 
 
@@ -60,7 +64,7 @@ def _request(index: int, prompt: Sequence[Message], answer: str) -> JudgeRequest
     return JudgeRequest("grade", question, len(turns), (*earlier, answer))
 
 
-def gain_and_harm(rows: Sequence[Mapping[str, Any]]) -> Row:
+def gain_and_harm(rows: Sequence[Mapping[str, Any]], auc: Auc) -> Row:
     """Mean gain over all drafts; over good drafts the share that got worse and their mean loss, each with its count.
 
     `decision_auc` is the probability that a good draft's statistic exceeds another's; None where no statistic decided.
@@ -76,7 +80,7 @@ def gain_and_harm(rows: Sequence[Mapping[str, Any]]) -> Row:
         "harmed_share": _mean([float(loss > 0) for loss in losses]),
         "harm": _mean(losses),
         "kept_good_share": _mean([float(row["kept"]) for row in good]),
-        "decision_auc": _auc(rows),
+        "decision_auc": _decision_auc(rows, auc),
     }
 
 
@@ -84,13 +88,9 @@ def _mean(values: Sequence[float]) -> float | None:
     return round(fmean(values), 4) if values else None
 
 
-def _auc(rows: Sequence[Mapping[str, Any]]) -> float | None:
-    from seft_bench.stages import training
-
+def _decision_auc(rows: Sequence[Mapping[str, Any]], auc: Auc) -> float | None:
     decided = [row for row in rows if row["statistic"] is not None]
-    good = [row["statistic"] for row in decided if row["before"] >= GOOD_GRADE]
-    other = [row["statistic"] for row in decided if row["before"] < GOOD_GRADE]
-    value: float | None = training("reviser").auc(good, other)
+    value = auc([row["statistic"] for row in decided if row["before"] >= GOOD_GRADE], [row["statistic"] for row in decided if row["before"] < GOOD_GRADE])
     return None if value is None else round(value, 4)
 
 

@@ -3,7 +3,7 @@
 Every arrow reads files that a person can open and writes files that a person can open; each can be run again alone,
 resumes by key, and adds nothing when all is there.
 
-    recipe ──train──▶ runs/<name>/checkpoints/      (stages.py runs the method's stages)
+    recipe ──train──▶ runs/<name>/checkpoints/      (stages/ runs the method's stages)
     suite + checkpoint ──answer──▶ answers.jsonl    (generators/)
     judge + answers ──judge──▶ judgments.jsonl      (judges/)
     judgments ──score──▶ result.json                (suites/, stats/)
