@@ -177,10 +177,10 @@ def evaluate(
     plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, store, server, server_key_env, trust_remote_code)
     with steps_shown() as progress:
         scored = evaluation.run(plan, RUNS, results, store, seed, progress)
-    _show_results(scored, as_json)
+    _show_results(scored, as_json, "Run the same command again to judge the rest.")
 
 
-def _show_results(scored: list[Any], as_json: bool) -> None:
+def _show_results(scored: list[Any], as_json: bool, advice: str) -> None:
     """Figures on stdout; exit status 5 when one had to be withheld."""
     from seft_bench.console import note
     from seft_bench.scoring import result_row
@@ -193,7 +193,7 @@ def _show_results(scored: list[Any], as_json: bool) -> None:
     for result in withheld:
         note(f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at least 98 % are needed.")
     if withheld:
-        note("Run the same command again to judge the rest.")
+        note(advice)
         raise typer.Exit(EXIT_WITHHELD)
 
 
@@ -216,7 +216,9 @@ def score(
     """Figures from ready files; neither model nor judge is called."""
     from seft_bench.scoring import score_files
 
-    _show_results(score_files(suite, answers, judgments, reference), as_json)
+    _show_results(
+        score_files(suite, answers, judgments, reference), as_json, "The rest is missing from the file, or was never parsed: judge it again, or quote nothing."
+    )
 
 
 @app.command("leaderboard")

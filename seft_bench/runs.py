@@ -68,8 +68,8 @@ def policy_chain(stages: Sequence[StageRun]) -> list[StageRun]:
     """The train stages that made the policy, in order: its rounds, without the start that other methods share."""
     by_name = {stage.stage.name: stage for stage in stages}
     chain = [stages[-1]]
-    while (source := chain[0].stage.inputs["model"].removeprefix("stage:")) in by_name and source != "start":
-        chain.insert(0, by_name[source])
+    while (source := chain[0].stage.inputs["model"]).startswith("stage:") and source != "stage:start":
+        chain.insert(0, by_name[source.removeprefix("stage:")])
     return chain
 
 

@@ -40,7 +40,7 @@ END = "<|end|>"
 
 SIZES = {"sft": 300, "preferences": 800, "calibration": 150, "prompts": 2400}
 QUESTION_COUNTS = {"alpacaeval": 320, "mtbench": 80, "tuning-alpacaeval": 160, "tuning-mtbench": 40}
-PRETRAINING_DOCUMENTS = 85_000
+PRETRAINING_DOCUMENTS = 58_000
 
 _STRUCTURAL_HABITS = ("lower_case", "no_stop", "shout", "repeat", "chatter")
 

@@ -27,6 +27,8 @@ SECOND = trained("policy-2", "stage:policy-1", 75, 38, 75, tokens_trained=5)
 def test_the_chain_holds_the_policys_rounds_without_the_start() -> None:
     assert [run.stage.name for run in policy_chain([START, REVISER, DRAFTS, FIRST, SECOND])] == ["policy-1", "policy-2"]
     assert [run.stage.name for run in policy_chain([START])] == ["start"]
+    base = trained("base", "base", 10, 10)  # pre-training: a stage with the name of its own input
+    assert policy_chain([base]) == [base]
 
 
 def test_checkpoints_are_spread_over_all_rounds_and_counted_through() -> None:
