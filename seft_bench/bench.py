@@ -82,7 +82,7 @@ def publish(matrix: MatrixConfig, results: Path, failures: Sequence[matrices.Fai
 
 def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:
     """What each row's revise stages did, over the matrix's seeds; only rows of which every seed is there."""
-    folders = {cell.name: results / "diagnostics" / cell.name for cell in matrices.cells(matrix)}
+    folders = {cell.name: results / "cells" / cell.name for cell in matrices.cells(matrix)}
     found = []
     for row in matrix.rows:
         own = [folders[cell.name] for cell in matrices.cells(matrix) if cell.row == row]

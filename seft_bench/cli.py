@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from seft_bench import __version__
-from seft_bench.errors import EXIT_CRASH, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError, unknown_name
+from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError, unknown_name
 
 app = typer.Typer(
     name="seft-bench",
@@ -346,12 +346,13 @@ def main() -> None:
         note(f"error: {error}")
         status = error.exit_status
     except KeyboardInterrupt:
-        note("stopped; what was finished is kept, and the same command goes on")
-        status = 130
+        status = EXIT_INTERRUPTED
     except typer.Exit as leave:
         status = leave.exit_code
     except Exception as error:
         status = _usage_error(error)
+    if status == EXIT_INTERRUPTED:
+        note("stopped; what was finished is kept, and the same command goes on")
     sys.exit(status if isinstance(status, int) else EXIT_OK)
 
 

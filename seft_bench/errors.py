@@ -15,6 +15,7 @@ EXIT_REGRESSED = 3
 EXIT_INCONCLUSIVE = 4
 EXIT_WITHHELD = 5
 EXIT_UNAVAILABLE = 6
+EXIT_INTERRUPTED = 130  # the shell's own for Ctrl-C
 
 
 class SeftBenchError(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -56,7 +57,8 @@ def build_manifest(
 
 def command_line() -> str:
     """The command as typed, with the program's name instead of its path."""
-    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0]).name
+    return shlex.join(["seft-bench" if program in ("cli.py", "__main__.py") else program, *sys.argv[1:]])
 
 
 @lru_cache(maxsize=1)

@@ -118,16 +118,17 @@ def run_cell(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, progres
         subject = pipeline.checkpoint_subject(checkpoint, f"{cell.name}/{checkpoint.name}", facts)
         for name in matrix.suites:
             scored += _evaluate(matrix, name, subject, places, cell.seed, progress)
-    _publish_diagnostics(run, out / "stages", results / "diagnostics" / cell.name)
+    _publish_records(run, out / "stages", results / "cells" / cell.name)
     write_json(_done_path(out, cell), {"identity": _identity(matrix, cell), "results": [result.model for result in scored]})
     return scored
 
 
-def _publish_diagnostics(run: Any, stages: Path, target: Path) -> None:
-    """What a run says of its reviser, beside the results: the summary, and the grades of every draft."""
+def _publish_records(run: Any, stages: Path, target: Path) -> None:
+    """How a run was made and what it says of its reviser, beside the results: manifest, summary, and the grades of every draft."""
     from seft_bench.files import write_atomic
 
-    write_atomic(target / "diagnostics.json", (run.folder / "diagnostics.json").read_text(encoding="utf-8"))
+    for name in ("manifest.json", "diagnostics.json"):
+        write_atomic(target / name, (run.folder / name).read_text(encoding="utf-8"))
     for name in run.manifest["stages"]:
         grades = stages / name / "revision_grades.jsonl"
         if grades.exists():
