@@ -41,7 +41,7 @@ def bench(matrix: MatrixConfig, out: Path, results: Path, workers: int | None = 
     """
     matrices.check(matrix)
     plan = matrices.cells(matrix)
-    todo = [cell for cell in plan if not matrices.is_finished(matrix, cell, out)]
+    todo = [cell for cell in plan if not matrices.is_finished(matrix, cell, out, results)]
     note(f"{matrix.name}: {len(plan)} cells, {len(plan) - len(todo)} finished already, {len(todo)} to run in {out}")
     failures = _run(matrix, todo, out, results, workers or matrix.workers)
     return publish(matrix, results, failures, ran=len(todo) - len(failures))

@@ -73,7 +73,7 @@ def bench(
     chosen = _seeds(seeds)
     folder = out or RUNS / Path(matrix).stem
     if dry_run:
-        _show_plan(matrix, folder, chosen)
+        _show_plan(matrix, folder, results or folder / "results", chosen)
         return
     _bench(matrix, folder, results or folder / "results", workers, chosen)
 
@@ -94,13 +94,13 @@ def _matrix(name: str, seeds: list[int] | None) -> Any:
     return loaded.model_copy(update={"seeds": seeds}) if seeds else loaded
 
 
-def _show_plan(name: str, out: Path, seeds: list[int] | None) -> None:
+def _show_plan(name: str, out: Path, results: Path, seeds: list[int] | None) -> None:
     from seft_bench import matrix as matrices
 
     matrix = _matrix(name, seeds)
     matrices.check(matrix)
     for cell in matrices.cells(matrix):
-        print(f"{cell.name}\t{cell.row.method}\t{'finished' if matrices.is_finished(matrix, cell, out) else 'to run'}")
+        print(f"{cell.name}\t{cell.row.method}\t{'finished' if matrices.is_finished(matrix, cell, out, results) else 'to run'}")
 
 
 def _bench(name: str, out: Path, results: Path, workers: int | None, seeds: list[int] | None) -> None:

@@ -73,12 +73,15 @@ def check(matrix: MatrixConfig) -> None:
         load_judge(matrix.diagnostics_judge)
 
 
-def is_finished(matrix: MatrixConfig, cell: Cell, out: Path) -> bool:
-    """Was this very cell, with these settings and suites, trained and evaluated already?"""
+def is_finished(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> bool:
+    """Was this very cell, with these settings and suites, trained and evaluated already, and are its results in `results`?"""
     from seft_bench.files import read_json
 
     path = _done_path(out, cell)
-    return path.exists() and read_json(path, "record of a cell").get("identity") == _identity(matrix, cell)
+    if not path.exists():
+        return False
+    record = read_json(path, "record of a cell")
+    return record.get("identity") == _identity(matrix, cell) and all((results / name / "questions.json").exists() for name in record["results"])
 
 
 def _done_path(out: Path, cell: Cell) -> Path:
@@ -93,6 +96,7 @@ def _identity(matrix: MatrixConfig, cell: Cell) -> str:
 def run_cell(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, progress: Callable[[str, int, int], None]) -> list[Result]:
     """Train one cell and evaluate every checkpoint of it on every suite."""
     from seft_bench import pipeline
+    from seft_bench.results import result_folder
     from seft_bench.runs import run_facts
 
     run = pipeline.train(
@@ -119,7 +123,8 @@ def run_cell(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, progres
         for name in matrix.suites:
             scored += _evaluate(matrix, name, subject, places, cell.seed, progress)
     _publish_records(run, out / "stages", results / "cells" / cell.name)
-    write_json(_done_path(out, cell), {"identity": _identity(matrix, cell), "results": [result.model for result in scored]})
+    names = [str(result_folder(results, result).relative_to(results)) for result in scored]
+    write_json(_done_path(out, cell), {"identity": _identity(matrix, cell), "results": names})
     return scored
 
 

@@ -73,13 +73,21 @@ def test_running_again_does_nothing_and_writes_the_same_bytes(finished: Path) ->
     assert {path: path.read_bytes() for path in (finished / "results").rglob("*") if path.is_file()} == before
 
 
+def test_another_results_folder_is_filled_from_what_is_there(finished: Path, tmp_path: Path) -> None:
+    stages = {path: path.stat().st_mtime_ns for path in finished.glob("stages/*/stage.json")}
+    done = bench(matrix_of(), finished, tmp_path)
+    assert done.ran == 2
+    assert {path: path.stat().st_mtime_ns for path in finished.glob("stages/*/stage.json")} == stages
+    assert (tmp_path / "leaderboard.csv").read_bytes() == (finished / "results" / "leaderboard.csv").read_bytes()
+
+
 def test_stages_are_shared_between_rows(finished: Path) -> None:
     assert len(list((finished / "stages").glob("start-*"))) == 1
 
 
 def test_changed_settings_run_the_cell_anew_and_say_so(finished: Path) -> None:
     changed = matrix_of(rows=[{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 6}}}])
-    assert not matrices.is_finished(changed, matrices.cells(changed)[0], finished)
+    assert not matrices.is_finished(changed, matrices.cells(changed)[0], finished, finished / "results")
 
 
 def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path) -> None:
