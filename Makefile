@@ -14,7 +14,7 @@ help:
 	@echo "make test      the default tests"
 	@echo "make test-all  all tests, also the slow ones and those against alpaca-eval, FastChat and TRL (installs them into $(VENV_ALL))"
 	@echo "make lint      ruff and mypy"
-	@echo "make docs      docs/cli.md from the commands' --help"
+	@echo "make docs      docs/cli.md and the README's leaderboard, from the code and the results"
 	@echo "make clean     deletes $(VENV), $(VENV_ALL) and caches; runs/ and results/ stay"
 
 demo: $(VENV)/.installed
@@ -34,6 +34,7 @@ lint: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/make_cli.py
+	$(BIN)/python docs/make_readme.py
 
 clean:
 	rm -rf $(VENV) $(VENV_ALL) dist build .pytest_cache .mypy_cache .ruff_cache

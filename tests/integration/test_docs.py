@@ -96,13 +96,25 @@ def test_anchors_name_headings(page: Path) -> None:
             assert anchor in headings
 
 
-def test_the_page_of_commands_is_fresh() -> None:
-    spec = importlib.util.spec_from_file_location("make_cli", REPOSITORY / "docs" / "make_cli.py")
+def script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_of_commands_is_fresh() -> None:
+    module = script("make_cli")
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run `make docs`"
+
+
+def test_the_readmes_leaderboard_is_the_one_in_results() -> None:
+    module = script("make_readme")
+    assert module.README.read_text(encoding="utf-8") == module.page(), "run `make docs`"
+    assert "SEFT against the start" in module.excerpt()
+    assert " leads with " in module.excerpt()
 
 
 def test_every_file_of_the_map_exists_and_every_module_is_on_it() -> None:
