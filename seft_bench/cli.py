@@ -15,7 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from seft_bench import __version__
-from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError, unknown_name
+from seft_bench.catalog import data_app, judges_app, methods_app, suites_app
+from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError
 
 app = typer.Typer(
     name="seft-bench",
@@ -24,10 +25,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # keys may live in locals; ours are shown by main()
     add_completion=False,
 )
-judges_app = typer.Typer(help="Judges that ship, and what they are.", no_args_is_help=True)
-suites_app = typer.Typer(help="Suites that ship, and what they ask.", no_args_is_help=True)
-methods_app = typer.Typer(help="Methods, their stages and settings.", no_args_is_help=True)
-data_app = typer.Typer(help="Data of the official suites, and the tinyworld's data sets.", no_args_is_help=True)
 app.add_typer(judges_app, name="judges")
 app.add_typer(suites_app, name="suites")
 app.add_typer(methods_app, name="methods")
@@ -240,99 +237,6 @@ def doctor(as_json: JsonOption = False) -> None:
 
     found = examine()
     print(json.dumps(found, indent=1) if as_json else report(found))
-
-
-@judges_app.command("list")
-def judges_list() -> None:
-    """Names of the shipped judges, one a line, with what they are."""
-    from seft_bench.config import load_judge, shipped
-
-    for name in shipped("judges"):
-        print(f"{name}\t{load_judge(name).description}")
-
-
-@judges_app.command("show")
-def judges_show(name: str) -> None:
-    """A judge's settings as JSON."""
-    from seft_bench.config import load_judge
-
-    print(load_judge(name).model_dump_json(indent=1))
-
-
-@suites_app.command("list")
-def suites_list() -> None:
-    """Names of the shipped suites, one a line, with what they ask."""
-    from seft_bench.config import load_suite, shipped
-
-    for name in shipped("suites"):
-        print(f"{name}\t{load_suite(name).description}")
-
-
-@suites_app.command("show")
-def suites_show(name: str) -> None:
-    """A suite's settings as JSON."""
-    from seft_bench.config import load_suite
-
-    print(load_suite(name).model_dump_json(indent=1))
-
-
-@methods_app.command("list")
-def methods_list() -> None:
-    """Names of the methods, one a line, with what they do."""
-    from seft_bench.stages import training
-
-    for name, method in training("methods").METHODS.items():
-        print(f"{name}\t{method.summary}")
-
-
-@methods_app.command("show")
-def methods_show(name: str) -> None:
-    """A method's stages and default settings as JSON."""
-    from seft_bench.stages import training
-
-    methods = training("methods")
-    method = methods.find_method(name)
-    stages = [{"name": stage.name, "kind": stage.kind, "inputs": dict(stage.inputs)} for stage in methods.build_stages(name, {}, 1)]
-    print(json.dumps({"method": name, "summary": method.summary, "data": method.data, "stages": stages, "settings": method.settings().model_dump()}, indent=1))
-
-
-@data_app.command("list")
-def data_list() -> None:
-    """Files of the official suites: state, name and where each lies."""
-    from seft_bench.data import data_status
-
-    for row in data_status():
-        print(f"{row.state}\t{row.name}\t{row.path or row.origin}")
-
-
-@data_app.command("verify")
-def data_verify() -> None:
-    """Check the official files against their pinned contents; exit status 2 when one is missing or differs."""
-    from seft_bench.data import data_status
-
-    rows = data_status()
-    for row in rows:
-        print(f"{row.state}\t{row.name}\t{row.sha256 or '-'}")
-    if problems := [row.message for row in rows if row.state != "ok"]:
-        raise InputError("\n".join(problems))
-
-
-DATA_SETS = ("sft", "preferences", "calibration", "prompts", "pretrain")
-
-
-@data_app.command("make")
-def data_make(
-    out: Annotated[Path, typer.Option(help="Folder to write the data sets into.")],
-    seed: Annotated[int, typer.Option(help="Seed of the data sets.")] = 0,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Only this data set; may be repeated.", show_default="all five")] = None,
-) -> None:
-    """Write the tinyworld's data sets as JSON Lines: sft, preferences, calibration, prompts, pretrain."""
-    from seft_bench.datasets import open_data
-
-    for name in only or ():
-        if name not in DATA_SETS:
-            raise unknown_name("data set", name, DATA_SETS)
-    print(open_data("tinyworld", seed, out, only or DATA_SETS))
 
 
 def main() -> None:

@@ -1,0 +1,112 @@
+"""Commands that only show: judges, suites, methods and data, and the tinyworld's data sets as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seft_bench.errors import InputError, unknown_name
+
+judges_app = typer.Typer(help="Judges that ship, and what they are.", no_args_is_help=True)
+suites_app = typer.Typer(help="Suites that ship, and what they ask.", no_args_is_help=True)
+methods_app = typer.Typer(help="Methods, their stages and settings.", no_args_is_help=True)
+data_app = typer.Typer(help="Data of the official suites, and the tinyworld's data sets.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _print_rows(rows: Sequence[Mapping[str, str]], as_json: bool) -> None:
+    """A line a row with tabs between its values, or all rows as JSON."""
+    print(json.dumps(rows, indent=1) if as_json else "\n".join("\t".join(row.values()) for row in rows))
+
+
+@judges_app.command("list")
+def judges_list(as_json: JsonOption = False) -> None:
+    """Names of the shipped judges, one a line, with what they are."""
+    from seft_bench.config import load_judge, shipped
+
+    _print_rows([{"name": name, "description": load_judge(name).description} for name in shipped("judges")], as_json)
+
+
+@judges_app.command("show")
+def judges_show(name: str) -> None:
+    """A judge's settings as JSON."""
+    from seft_bench.config import load_judge
+
+    print(load_judge(name).model_dump_json(indent=1))
+
+
+@suites_app.command("list")
+def suites_list(as_json: JsonOption = False) -> None:
+    """Names of the shipped suites, one a line, with what they ask."""
+    from seft_bench.config import load_suite, shipped
+
+    _print_rows([{"name": name, "description": load_suite(name).description} for name in shipped("suites")], as_json)
+
+
+@suites_app.command("show")
+def suites_show(name: str) -> None:
+    """A suite's settings as JSON."""
+    from seft_bench.config import load_suite
+
+    print(load_suite(name).model_dump_json(indent=1))
+
+
+@methods_app.command("list")
+def methods_list(as_json: JsonOption = False) -> None:
+    """Names of the methods, one a line, with what they do."""
+    from seft_bench.stages import training
+
+    _print_rows([{"name": name, "summary": method.summary} for name, method in training("methods").METHODS.items()], as_json)
+
+
+@methods_app.command("show")
+def methods_show(name: str) -> None:
+    """A method's stages and default settings as JSON."""
+    from seft_bench.stages import training
+
+    methods = training("methods")
+    method = methods.find_method(name)
+    stages = [{"name": stage.name, "kind": stage.kind, "inputs": dict(stage.inputs)} for stage in methods.build_stages(name, {}, 1)]
+    print(json.dumps({"method": name, "summary": method.summary, "data": method.data, "stages": stages, "settings": method.settings().model_dump()}, indent=1))
+
+
+@data_app.command("list")
+def data_list(as_json: JsonOption = False) -> None:
+    """Files of the official suites: state, name and where each lies."""
+    from seft_bench.data import data_status
+
+    _print_rows([{"state": row.state, "name": row.name, "path": row.path or row.origin} for row in data_status()], as_json)
+
+
+@data_app.command("verify")
+def data_verify(as_json: JsonOption = False) -> None:
+    """Check the official files against their pinned contents; exit status 2 when one is missing or differs."""
+    from seft_bench.data import data_status
+
+    rows = data_status()
+    _print_rows([{"state": row.state, "name": row.name, "sha256": row.sha256 or "-"} for row in rows], as_json)
+    if problems := [row.message for row in rows if row.state != "ok"]:
+        raise InputError("\n".join(problems))
+
+
+DATA_SETS = ("sft", "preferences", "calibration", "prompts", "pretrain")
+
+
+@data_app.command("make")
+def data_make(
+    out: Annotated[Path, typer.Option(help="Folder to write the data sets into.")],
+    seed: Annotated[int, typer.Option(help="Seed of the data sets.")] = 0,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Only this data set; may be repeated.", show_default="all five")] = None,
+) -> None:
+    """Write the tinyworld's data sets as JSON Lines: sft, preferences, calibration, prompts, pretrain."""
+    from seft_bench.datasets import open_data
+
+    for name in only or ():
+        if name not in DATA_SETS:
+            raise unknown_name("data set", name, DATA_SETS)
+    print(open_data("tinyworld", seed, out, only or DATA_SETS))
