@@ -55,14 +55,14 @@ class SftSettings(Strict):
 class ChosenSettings(SftSettings):
     """SFT on the good answers of the preference data, from the start."""
 
-    policy: TrainStep = TrainStep(learning_rate=5e-4, max_steps=150)
+    policy: TrainStep = TrainStep(learning_rate=1e-3, max_steps=150)
 
 
 class DpoSettings(SftSettings):
     """DPO on preference pairs, from the start, which is also the reference."""
 
-    policy: TrainStep = TrainStep(learning_rate=4e-4, max_steps=150)
-    beta: float = Field(default=0.3, gt=0)
+    policy: TrainStep = TrainStep(learning_rate=2e-4, max_steps=150)
+    beta: float = Field(default=0.1, gt=0)
 
 
 class OrpoSettings(SftSettings):
@@ -104,7 +104,7 @@ class SeftSettings(SftSettings):
     internal_samples: int = Field(default=8, gt=1)
     prompts: int | None = Field(default=None, gt=0, description="unannotated prompts to use in all rounds together; null: all")
     drafts: DraftSettings = DraftSettings()
-    policy: TrainStep = TrainStep(learning_rate=5e-4, max_steps=150)
+    policy: TrainStep = TrainStep(learning_rate=3e-4, max_steps=150)
 
 
 class SelfLabelSettings(ChosenSettings):
