@@ -26,7 +26,11 @@ FINISHED_SHARE_TO_COMPACT = 0.5
 
 @dataclass(frozen=True)
 class Completion:
-    """One generated text. `finish_reason` is "stop" or "length"; token counts include the stop token."""
+    """One generated text; token counts include the stop token.
+
+    `finish_reason` is "stop", "length" (cut at the limit or at the end of the model's context), or "over_length" (the prompt
+    alone fills the context, so there is no answer).
+    """
 
     text: str
     finish_reason: str
@@ -52,6 +56,7 @@ class TransformersGenerator:
         self.tokenizer = load_tokenizer(model, trust_remote_code)
         self.model = load_causal_lm(model, device, trust_remote_code)
         self.stops = stop_ids(self.tokenizer)
+        self.context_tokens: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
 
     def answer(
         self,
@@ -101,8 +106,8 @@ class TransformersGenerator:
     def complete(self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[Completion]:
         """Continue every conversation with one assistant's message, in the order given."""
         prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
-        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
-        done: dict[int, Completion] = {}
+        done = {index: Completion("", "over_length", len(ids), 0) for index, ids in enumerate(prompts) if len(ids) >= self.context_tokens}
+        order = sorted((index for index in range(len(prompts)) if index not in done), key=lambda index: len(prompts[index]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             generated = self._generate([prompts[index] for index in batch], [samplings[index] for index in batch], max_new_tokens, seed)
@@ -120,7 +125,7 @@ class TransformersGenerator:
         import torch
 
         with torch.inference_mode():
-            return _decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed)
+            return _decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed, self.context_tokens)
 
 
 def _open_turn(conversation: list[Message], done: Sequence[Completion], turn: str) -> None:
@@ -155,7 +160,9 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
     return loaded.to(place).eval()
 
 
-def _decode(model: Any, prompts: Sequence[list[int]], samplings: Sequence[Sampling], stops: Sequence[int], max_new_tokens: int, seed: int) -> list[list[int]]:
+def _decode(
+    model: Any, prompts: Sequence[list[int]], samplings: Sequence[Sampling], stops: Sequence[int], max_new_tokens: int, seed: int, context_tokens: int
+) -> list[list[int]]:
     """The decoding loop: prefill the left-padded prompts, then one token a step for the rows that are not finished."""
     import torch
     from transformers import DynamicCache
@@ -177,10 +184,10 @@ def _decode(model: Any, prompts: Sequence[list[int]], samplings: Sequence[Sampli
         for row, token, over in zip(rows.tolist(), tokens.tolist(), finished.tolist(), strict=True):
             if not over:
                 generated[row].append(token)
-        finished = finished | torch.isin(tokens, stop_tokens)
+        positions = positions[:, -1:] + 1
+        finished = finished | torch.isin(tokens, stop_tokens) | (positions[:, 0] + 1 >= context_tokens)
         if bool(finished.all()):
             break
-        positions = positions[:, -1:] + 1
         if finished.float().mean() > FINISHED_SHARE_TO_COMPACT:
             keep = (~finished).nonzero().squeeze(1)
             cache.batch_select_indices(keep)

@@ -139,6 +139,17 @@ def test_markup_in_a_question_is_text(generator: TransformersGenerator) -> None:
         assert hostile.count(token) == plain.count(token)
 
 
+def test_the_models_context_is_never_left(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = conversations(2)
+    (length,) = {completion.prompt_tokens for completion in generator.complete(asked[:1], [Sampling("x", 0.0)], 1, seed=0)}
+    monkeypatch.setattr(generator, "context_tokens", length + 3)
+    monkeypatch.setattr(generator, "stops", [-1])
+    short, long = generator.complete(asked, [Sampling("x", 0.0), Sampling("y", 0.0)], 50, seed=0)
+    assert (short.finish_reason, short.completion_tokens) == ("length", 3)
+    assert long.prompt_tokens >= length + 3
+    assert (long.finish_reason, long.text, long.completion_tokens) == ("over_length", "", 0)
+
+
 def test_a_folder_without_weights_is_the_users_error(tmp_path: Path) -> None:
     from seft_bench.errors import InputError
 
