@@ -160,7 +160,7 @@ def _step_panel(axes: Any, panel: Panel, results: Sequence[Result], series: Sequ
         axes.plot([0.0], [start[1].mean], color="black", marker="o", markersize=7, clip_on=False)
         _bars(axes, [(0.0, start[1])], "black")
     axes.set(
-        xlabel="training step of the last stage",
+        xlabel="training step of the policy",
         xlim=(-0.06 * last, 1.12 * last),
         xticks=sorted({0.0, *(step for points in curves.values() for step, _ in points)}),
     )

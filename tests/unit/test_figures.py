@@ -50,7 +50,7 @@ def test_a_line_goes_from_the_start_through_every_checkpoint() -> None:
     ]
     axes = drawn(results).axes[0]  # type: ignore[attr-defined]
     assert axes.get_title(loc="left") == "tiny-mtbench, sampled"
-    assert axes.get_xlabel() == "training step of the last stage"
+    assert axes.get_xlabel() == "training step of the policy"
     assert axes.get_ylabel() == "score (1-10)"
     assert ([0.0, 75.0, 150.0], [5.0, 6.0, 7.0]) in [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()]
 
