@@ -17,7 +17,8 @@ COLUMNS = {
     "tiny-mtbench_sampled_score": ("MT score, T 0.7", 2),
     "tiny-mtbench_greedy_score": ("MT score, greedy", 2),
 }
-QUOTED = (" leads with ", "SEFT against the start", "in content alone", 'against the control "self-label"', "harm to good drafts")
+FIRST = (" leads with ", "harm to good drafts")
+QUOTED = (*FIRST, "SEFT against the start", "in content alone", 'against the control "self-label"')
 """Of the computed findings those that a reader of the first page must not miss, also where SEFT does not lead."""
 
 
@@ -38,7 +39,10 @@ def excerpt() -> str:
         "[what revising did](results/tinyworld/revisions.md), [all findings](results/tinyworld/findings.md), "
         "[settings that were tried](results/tinyworld-tuning/leaderboard.md). What the figures say, computed from them:"
     )
-    return "\n".join([introduction, "", *lines, "", more, "", *said])
+    first = [line for line in said if any(words in line for words in FIRST)]
+    rest = [line for line in said if line not in first]
+    folded = ["<details><summary>SEFT against the start, in content alone, and against its control</summary>", "", *rest, "", "</details>"]
+    return "\n".join([introduction, "", *lines, "", more, "", *first, "", *folded])
 
 
 def _cells(row: Mapping[str, str]) -> list[str]:
