@@ -65,8 +65,11 @@ def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:
     }
 
 
-def open_base(name: str) -> Path:
+def open_base(name: str, what: str = "base") -> Path:
     """The folder of a base model: the tinyworld's shipped one, a folder, or a hub id (fetched once, safetensors only).
+
+    Args:
+        what: what messages call it.
 
     Raises:
         InputError: nothing is there under that name.
@@ -76,8 +79,8 @@ def open_base(name: str) -> Path:
     if (Path(name) / "config.json").is_file():
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
-        raise InputError(f"base {name!r} is no checkpoint: it has no config.json. A base is 'tinyworld', a checkpoint folder, or a hub id (owner/name).")
-    return _from_hub(name)
+        raise InputError(f"{what} {name!r} is no checkpoint: it has no config.json. It is 'tinyworld', a checkpoint folder, or a hub id (owner/name).")
+    return _from_hub(name, what)
 
 
 def open_blank_base(name: str, folder: Path) -> Path:
@@ -92,7 +95,7 @@ def open_blank_base(name: str, folder: Path) -> Path:
         return target if (target / "config.json").exists() else write_blank_model(target)
 
 
-def _from_hub(name: str) -> Path:
+def _from_hub(name: str, what: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -100,4 +103,4 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(f"base {name!r} is no folder here, and it cannot be fetched from the hub: {first}") from None
+        raise InputError(f"{what} {name!r} is no folder here, and it cannot be fetched from the hub: {first}") from None

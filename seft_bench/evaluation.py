@@ -151,7 +151,7 @@ def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
 def _from_hub(name: str, trust_remote_code: bool) -> Subject:
     from seft_bench.datasets import open_base
 
-    return checkpoint_subject(open_base(name), name, {}, trust_remote_code)
+    return checkpoint_subject(open_base(name, "model"), name, {}, trust_remote_code)
 
 
 def _ready_answers(path: Path) -> list[Subject]:
