@@ -1,0 +1,154 @@
+"""The benchmarks load, say what they lack, and read real material rightly. Nothing is timed here: figures come from running them."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts put the repository on the path and set variables; neither may outlive a test."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_help_is_the_method(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(name)
+    assert module.__doc__
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        module.main()
+    assert stopped.value.code == 0
+    assert module.__doc__.splitlines()[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_each_script_is_explained(name: str) -> None:
+    assert f"`{name}.py`" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+
+
+def test_lc_names_the_missing_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        load("lc").main(["--data", str(tmp_path)])
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert "8 of 8 files are missing" in message
+    assert str(tmp_path / "data" / "alpaca_eval" / "annotations" / "NullModel.jsonl.gz") in message
+    assert "--data or SEFT_BENCH_SHARED" in message
+
+
+def test_lc_fits_the_leaderboards_model(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FuseChat-Gemma-2-9B-Instruct: 70.18 on the official leaderboard, from 805 annotations."""
+    import json
+
+    from seft_bench.stats.length_control import length_controlled
+
+    module = load("lc")
+    folder = module.material(shared_data.parent)
+    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(folder / "official"))
+    rows = module.annotations(folder, "FuseChat-Gemma-2-9B-Instruct")
+    official = json.loads((folder / "alpaca_eval" / "expected.json").read_text())["FuseChat-Gemma-2-9B-Instruct"]["official_leaderboard"]
+    assert len(rows) == module.QUESTIONS
+    assert length_controlled(module.comparisons(rows)).win_rate == pytest.approx(official["length_controlled_winrate"], abs=0.15)
+
+
+def test_the_fastest_call_counts_and_the_first_does_not() -> None:
+    """One call to warm up and three that are timed, of each, in turn."""
+    calls: list[str] = []
+    times = load("lc").fastest({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    assert calls == ["a", "b"] * 4
+    assert times.keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("arguments", [["--in-flight", "0"], ["--in-flight", "32", "5000"], ["--repeats", "0"]])
+def test_judge_throughput_bounds_its_requests(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        load("judge_throughput").main(arguments)
+    assert stopped.value.code == 2
+    assert "from 1 to 1024 and --repeats at least 1" in capsys.readouterr().err
+
+
+def test_judge_throughput_takes_whole_rounds_of_the_steady_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10 in flight, one answer every 20 ms by the clock: 50 a second, whatever the ramp-up and the end took."""
+    module = load("judge_throughput")
+    gaps = [1.0] * 30 + [0.02] * 200 + [5.0] * 10
+    assert module.total(10) == len(gaps)
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += gaps.pop(0)
+        return now
+
+    monkeypatch.setattr(module.time, "perf_counter", clock)
+    try:
+        found = module.measure(lambda answered: [answered() for _ in range(240)] and None, 10)
+    finally:
+        monkeypatch.undo()
+    assert found["per_second"] == 50.0
+
+
+def test_judge_throughput_asks_nothing_twice() -> None:
+    requests = load("judge_throughput").judge_requests(300)
+    assert len({request.question.turns[0] for request in requests}) == len({request.candidate for request in requests}) == 300
+
+
+def test_judge_throughput_serves_a_grade_that_the_judge_reads() -> None:
+    """The real server process, one round of three requests: each comes back whole, and the process is gone afterwards."""
+    import aiohttp
+
+    from seft_bench.judges.parse import parse_rating
+    from seft_bench.judges.replies import read_completion
+
+    module = load("judge_throughput")
+
+    async def ask(url: str) -> list[float | None]:
+        async with aiohttp.ClientSession() as session:
+
+            async def one() -> float | None:
+                async with session.post(f"{url}/chat/completions", json={"model": "judge"}) as response:
+                    return parse_rating(read_completion(await response.json()).text)
+
+            return await asyncio.gather(*[one() for _ in range(3)])
+
+    with module.server() as url:
+        assert url.startswith("http://127.0.0.1:")
+        assert asyncio.run(ask(url)) == [7.0, 7.0, 7.0]
+
+    async def listening() -> bool:
+        async with aiohttp.ClientSession() as session:
+            try:
+                await session.get(f"{url}/models")
+            except aiohttp.ClientConnectorError:
+                return False
+            return True
+
+    assert not asyncio.run(listening())
+
+
+def test_absent_peers_are_skipped_with_what_would_install_them(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("judge_throughput")
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    module.print_peers("http://127.0.0.1:1/v1", 32)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["alpaca_eval", "FastChat"]
+    assert all("skipped" in line and "seft-bench[official]" in line for line in lines)
