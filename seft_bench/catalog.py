@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from seft_bench.errors import InputError, unknown_name
+from seft_bench.console import note, plain
+from seft_bench.errors import EXIT_WITHHELD, InputError, unknown_name
 
 judges_app = typer.Typer(help="Judges that ship, and what they are.", no_args_is_help=True)
 suites_app = typer.Typer(help="Suites that ship, and what they ask.", no_args_is_help=True)
@@ -38,6 +39,26 @@ def judges_show(name: str) -> None:
     from seft_bench.config import load_judge
 
     print(load_judge(name).model_dump_json(indent=1))
+
+
+@judges_app.command("agreement")
+def judges_agreement(
+    votes: Annotated[Path, typer.Option(help="Human votes: JSON Lines (.gz too) of judge, model_a, model_b, question_id, turn, winner.")],
+    judge_votes: Annotated[Path, typer.Option(help="The judge's verdicts: rows of the same kind, or FastChat's pairwise judgments.")],
+    judge: Annotated[str | None, typer.Option(help="Name of the judge, where the file holds several.")] = None,
+    raters: Annotated[str, typer.Option(help="Humans whose name begins so; '' takes all.")] = "expert",
+    turn: Annotated[int | None, typer.Option(help="Only this turn.", show_default="each turn")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How often a judge prefers what humans prefer, with and without ties, beside how often humans agree with each other."""
+    from seft_bench.agreement import measure_agreement, notes_of, report_row, report_table
+
+    report = measure_agreement(votes, judge_votes, judge=judge, raters=raters, turn=turn)
+    print(json.dumps(report_row(report), indent=1) if as_json else plain(report_table(report)))
+    for line in notes_of(report):
+        note(line)
+    if report.withheld:
+        raise typer.Exit(EXIT_WITHHELD)
 
 
 @suites_app.command("list")
@@ -91,6 +112,23 @@ def data_verify(as_json: JsonOption = False) -> None:
     rows = data_status()
     _print_rows([{"state": row.state, "name": row.name, "sha256": row.sha256 or "-"} for row in rows], as_json)
     if problems := [row.message for row in rows if row.state != "ok"]:
+        raise InputError("\n".join(problems))
+
+
+@data_app.command("fetch")
+def data_fetch(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Official files, or folders of them.", show_default="all")] = None,
+    base_url: Annotated[str | None, typer.Option(envvar="SEFT_BENCH_DATA_URL", help="A mirror with the files under these names.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Download the official files that are missing, each checked before it is kept; exit status 2 when one could not be had."""
+    from seft_bench.console import steps_shown
+    from seft_bench.fetch import fetch
+
+    with steps_shown() as progress:
+        rows = fetch(names or (), base_url, progress)
+    _print_rows([{"state": row.state, "name": row.name, "path": row.path or "-"} for row in rows], as_json)
+    if problems := [row.message for row in rows if row.state == "failed"]:
         raise InputError("\n".join(problems))
 
 

@@ -115,7 +115,7 @@ def file_status(name: str) -> FileStatus:
         return FileStatus(name, "missing", "", "", official.origin, _missing_message(name))
     digest = sha256_file(path)
     try:
-        message = _difference(name, path, digest)
+        message = difference(name, path, digest)
     except InputError as error:
         return FileStatus(name, "broken", str(path), digest, official.origin, str(error))
     return FileStatus(name, "differs" if message else "ok", str(path), digest, official.origin, message)
@@ -167,7 +167,7 @@ def _find(name: str) -> Path | None:
 def _missing_message(name: str) -> str:
     looked = "; ".join(f"{folder} ({_contents(folder)})" for folder in data_folders())
     return (
-        f"official file missing: {name}. Looked in {looked}. Set SEFT_BENCH_DATA_DIR to a folder that holds {name}; "
+        f"official file missing: {name}. Looked in {looked}. Run `seft-bench data fetch`, or set SEFT_BENCH_DATA_DIR to a folder that holds {name}; "
         f"its public origin is the {OFFICIAL_FILES[name].origin}. The suites that start with tiny- need no data."
     )
 
@@ -179,8 +179,12 @@ def _contents(folder: Path) -> str:
     return f"has {', '.join(there)}" if there else "has none of the official files"
 
 
-def _difference(name: str, path: Path, digest: str) -> str:
-    """What sets a file apart from the published one, "" if nothing does."""
+def difference(name: str, path: Path, digest: str) -> str:
+    """What sets the file at `path` apart from the published one of that name, "" if nothing does.
+
+    Raises:
+        InputError: a table that cannot be read as that file.
+    """
     pinned = OFFICIAL_FILES[name].sha256
     if pinned is not None:
         return "" if digest == pinned else f"{name} is not the published file (sha256 {digest[:16]}..., published {pinned[:16]}...)"
