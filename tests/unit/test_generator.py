@@ -81,27 +81,27 @@ def test_greedy_equals_transformers_own_generate(generator: TransformersGenerato
         assert generator.complete([conversation], [Sampling("x", 0.0)], 10, seed=0)[0].text == text
 
 
-def test_an_answer_that_hits_the_limit_says_so(generator: TransformersGenerator) -> None:
-    found = generator.complete(conversations(3), [Sampling("x", 0.0)] * 3, 2, seed=0)
-    for completion in found:
-        assert completion.completion_tokens <= 2
-        assert completion.finish_reason == ("stop" if completion.completion_tokens < 2 else completion.finish_reason)
-    assert any(completion.finish_reason == "length" for completion in found)
+def test_an_answer_that_hits_the_limit_says_so(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "stops", [-1])  # no token ends the answer
+    for completion in generator.complete(conversations(3), [Sampling("x", 0.0)] * 3, 2, seed=0):
+        assert (completion.finish_reason, completion.completion_tokens) == ("length", 2)
 
 
 def test_a_stop_token_ends_the_answer_and_is_not_in_its_text(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = generator.complete(conversations(1), [Sampling("x", 0.0)], 6, seed=0)[0]
-    ids = generator.tokenizer(first.text, add_special_tokens=False)["input_ids"]
-    free = generator._generate(
-        [generator.tokenizer.apply_chat_template(conversations(1)[0], add_generation_prompt=True, return_dict=False)], [Sampling("x", 0.0)], 6, 0
-    )[0]
-    assert ids or free
+    from seft_bench.chat import prompt_ids
+
+    def generate() -> list[int]:
+        return generator._generate([prompt_ids(generator.tokenizer, conversations(1)[0])], [Sampling("x", 0.0)], 6, 0)[0]
+
+    monkeypatch.setattr(generator, "stops", [-1])
+    free = generate()
+    assert len(free) == 6
     monkeypatch.setattr(generator, "stops", [free[2]])
-    cut = generator._generate(
-        [generator.tokenizer.apply_chat_template(conversations(1)[0], add_generation_prompt=True, return_dict=False)], [Sampling("x", 0.0)], 6, 0
-    )[0]
+    cut = generate()
     assert cut == free[: free.index(free[2]) + 1]
-    assert generator._completion(1, cut).finish_reason == "stop"
+    completion = generator._completion(1, cut)
+    assert completion.finish_reason == "stop"
+    assert completion.text == generator.tokenizer.decode(cut[:-1], skip_special_tokens=True).strip()
 
 
 def answers(generator: TransformersGenerator, questions: list[Question], **decoding: Any) -> list[Answer]:
