@@ -18,7 +18,7 @@ from typing import Any
 from seft_bench.config import MatrixConfig, MatrixRow, RecipeConfig
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import sha256_json, write_json
-from seft_bench.records import Result, from_row, to_row
+from seft_bench.records import Result, to_row
 
 Event = dict[str, Any]
 """{"cell", "event": "progress" | "done" | "failed", ...}"""
@@ -231,8 +231,3 @@ def _outcome(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, events:
     except Exception:
         return {"cell": cell.name, "event": "failed", "message": traceback.format_exc()}
     return {"cell": cell.name, "event": "done", "results": [to_row(result) for result in scored]}
-
-
-def results_of(event: Event) -> list[Result]:
-    """The results that a "done" event carries."""
-    return [from_row(Result, row) for row in event["results"]]

@@ -22,6 +22,7 @@ from seft_bench.config import RecipeConfig
 from seft_bench.datasets import open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_log, sha256_folder
+from seft_bench.generators import decoding_hash
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import save_result, slug
@@ -174,8 +175,11 @@ class _Lazily:
 
 
 def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decoding: str, folder: Path, seed: int, progress: Progress) -> None:
-    """Answer the questions that have no answer yet, each saved as it comes."""
-    done = {row["question_id"] for row in read_log(folder / "answers.jsonl")}
+    """Answer the questions that have no answer yet, drawn with these settings and this seed; each is saved as it comes."""
+    config = suite.config.decodings.get(decoding)
+    wanted = decoding_hash(config, suite.config.max_new_tokens, seed) if config else ""
+    at_hand = _answers_at_hand(folder, questions).values()
+    done = {answer.question_id for answer in at_hand if not config or answer.decoding_hash == wanted}
     missing = [question for question in questions if question.id not in done]
     if not missing:
         return
@@ -187,7 +191,7 @@ def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decod
         count += 1
         progress(f"answer {suite.config.name} ({decoding})", count, len(questions))
 
-    generator().answer(missing, suite.config.decodings.get(decoding), decoding, suite.config.max_new_tokens, seed, save)
+    generator().answer(missing, config, decoding, suite.config.max_new_tokens, seed, save)
 
 
 def _read_answers(folder: Path, suite: Any, questions: Sequence[Question]) -> dict[str, Answer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from seft_bench.files import sha256_json
 from seft_bench.records import Answer, Question
 
 if TYPE_CHECKING:
@@ -43,3 +44,8 @@ class Generator(Protocol):
         Raises:
             InputError, JudgeUnavailableError: some questions could not be answered; what was answered was handed over.
         """
+
+
+def decoding_hash(decoding: DecodingConfig, max_new_tokens: int, seed: int) -> str:
+    """What tells answers drawn in one way from those drawn in another: settings, limit and seed."""
+    return sha256_json([decoding.model_dump(), max_new_tokens, seed])[:16]

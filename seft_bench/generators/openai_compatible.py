@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.errors import JudgeUnavailableError
-from seft_bench.files import sha256_json
+from seft_bench.generators import decoding_hash as hash_of
 from seft_bench.judges.client import ChatCall, ChatClient
 from seft_bench.judges.openai_compatible import fingerprint_local_weights
 from seft_bench.judges.replies import Reply
@@ -57,7 +57,7 @@ class OpenAICompatibleGenerator:
             for chat in asked:
                 chat.ask()
             calls = [ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding, max_new_tokens, seed)) for chat in asked]
-            self.client.run(calls, self._taker(asked, decoding_name, _decoding_hash(decoding, max_new_tokens, seed), on_answer))
+            self.client.run(calls, self._taker(asked, decoding_name, hash_of(decoding, max_new_tokens, seed), on_answer))
         _report_failures([chat for chat in chats if chat.failed])
 
     def _taker(self, asked: Sequence[_Chat], decoding_name: str, decoding_hash: str, on_answer: Callable[[Answer], None]) -> Callable[[int, Reply], None]:
@@ -129,10 +129,6 @@ def question_seed(seed: int, question: Question, turn: int) -> int:
     """A seed of its own for each question and turn: in [0, 2^31), which every server takes."""
     digest = hashlib.sha256(f"{seed}/{question.suite}/{question.id}/{turn}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
-
-
-def _decoding_hash(decoding: DecodingConfig, max_new_tokens: int, seed: int) -> str:
-    return sha256_json([decoding.model_dump(), max_new_tokens, seed])[:16]
 
 
 def _report_failures(failed: Sequence[_Chat]) -> None:

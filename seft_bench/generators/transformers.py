@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.errors import InputError
+from seft_bench.generators import decoding_hash as hash_of
 from seft_bench.records import Answer, Message, Question
 
 if TYPE_CHECKING:
@@ -68,9 +69,7 @@ class TransformersGenerator:
         on_answer: Callable[[Answer], None],
     ) -> None:
         """Answer every turn of every question; `on_answer` gets each one when its last turn is done."""
-        from seft_bench.files import sha256_json
-
-        decoding_hash = sha256_json([decoding.model_dump(), max_new_tokens, seed])[:16]
+        decoding_hash = hash_of(decoding, max_new_tokens, seed)
         for start in range(0, len(questions), self.batch_size * 4):
             for answer in self._answer_chunk(questions[start : start + self.batch_size * 4], decoding, decoding_name, max_new_tokens, seed, decoding_hash):
                 on_answer(answer)

@@ -185,6 +185,13 @@ def test_a_lost_answer_is_made_again_and_only_it_is_judged(evaluate: Callable[..
     assert len(read_log(judgments)) == before  # the same answers came back, so no verdict was asked for again
 
 
+def test_another_seed_draws_its_own_answers(evaluate: Callable[..., list[Any]]) -> None:
+    first, other, again = evaluate(seed=0), evaluate(seed=1), evaluate(seed=0)
+    assert first[0].per_question != other[0].per_question  # sampled
+    assert first[1].per_question == other[1].per_question  # greedy
+    assert first[0].per_question == again[0].per_question
+
+
 def test_other_weights_under_the_same_name_never_share_answers(evaluate: Callable[..., list[Any]], seft_run: runs.TrainedRun) -> None:
     evaluate()
     other = pipeline.checkpoint_subject(seft_run.checkpoints[0], "run/step-000004")
