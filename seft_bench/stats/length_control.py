@@ -101,15 +101,27 @@ def length_controlled(data: Comparisons, c: float = DECLARED_C) -> LengthControl
     """
     if data.wins.size < 2:
         raise ValueError("a length-controlled win rate needs at least two comparisons")
-    if _is_against_itself(data):
+    if is_against_itself(data):
         return LengthControlled(50.0, 50.0, 50.0, 0.0, (0.0, 0.0, 0.0))
     weights = fit(data, c)
-    value = 100.0 * float(_sigmoid(data.difficulty * weights[1] + weights[2]).mean())
-    influence = 100.0 * _influence(data, weights)
+    value, influence = _level(data, weights), 100.0 * _influence(data, weights)
     n = data.wins.size
     error = float(np.sqrt(np.sum(influence**2) * n / (n - 1)))
     margin = t_quantile(n - 1) * error
     return LengthControlled(value, max(0.0, value - margin), min(100.0, value + margin), error, (float(weights[0]), float(weights[1]), float(weights[2])))
+
+
+def influence_of_questions(data: Comparisons, c: float = DECLARED_C) -> tuple[float, Floats]:
+    """LC in percent, and the first-order effect of each question's weight on it: shape (n,), summing to 0."""
+    if is_against_itself(data):
+        return 50.0, np.zeros(data.wins.size)
+    weights = fit(data, c)
+    return _level(data, weights), 100.0 * _influence(data, weights)
+
+
+def _level(data: Comparisons, weights: Floats) -> float:
+    """The mean prediction with the length term set to 0, in percent."""
+    return 100.0 * float(_sigmoid(data.difficulty * weights[1] + weights[2]).mean())
 
 
 def fit(data: Comparisons, c: float = DECLARED_C) -> Floats:
@@ -132,7 +144,7 @@ def refitted(data: Comparisons, resamples: int = 2000, seed: int = 0, c: float =
     return np.concatenate(values)
 
 
-def _is_against_itself(data: Comparisons) -> bool:
+def is_against_itself(data: Comparisons) -> bool:
     """The baseline's own answers: equal lengths, all draws. The gamed rows alone must not move it from 50."""
     return not data.length_difference.any() and bool((data.wins == 0.5).all())
 
