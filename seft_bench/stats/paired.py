@@ -169,11 +169,14 @@ def needed_questions(difference: Difference, margin: float, alpha: float = ALPHA
     return math.ceil((minimal_effect(deviation, alpha, power) / margin) ** 2) if deviation else None
 
 
-def checked(differences: Sequence[tuple[str, Difference, float]], alpha: float = ALPHA, *, interim: bool = False) -> list[Check]:
+def checked(
+    differences: Sequence[tuple[str, Difference, float]], alpha: float = ALPHA, *, regression_alpha: float | None = None, interim: bool = False
+) -> list[Check]:
     """Test every primary metric, given as (name, difference, margin); Holm over all of them for a regression.
 
     Args:
-        alpha: one-sided level; a look of a sequential check has its own, see `sequential.levels_for`. interim: not the last look.
+        alpha: one-sided level of passing and, after Holm, of regressing. regression_alpha: of each metric by itself, instead of Holm; a
+            sequential check has such levels for every look (`sequential.levels_for`). interim: not the last look.
     """
     p_values = [difference.p_regressed(interim) for _, difference, _ in differences]
     return [
@@ -184,7 +187,7 @@ def checked(differences: Sequence[tuple[str, Difference, float]], alpha: float =
             p_regressed=p_value,
             p_holm=adjusted,
             passes=difference.p_worse_than(margin, interim) < alpha,
-            regressed=adjusted < alpha,
+            regressed=adjusted < alpha if regression_alpha is None else p_value < regression_alpha,
             minimal_effect=minimal_effect(difference.standard_error),
             needed_n=needed_questions(difference, margin),
         )

@@ -8,6 +8,7 @@ of the test that looks once.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -27,7 +28,7 @@ _REACH = 8.0  # standard deviations that the grid covers below 0; what lies beyo
 
 def spent(fraction: float, alpha: float, rho: float = RHO) -> float:
     """Error that may be spent until this fraction of the data is seen."""
-    return alpha * min(max(fraction, 0.0), 1.0) ** rho
+    return alpha * math.pow(min(max(fraction, 0.0), 1.0), rho)
 
 
 def look_sizes(questions: int) -> tuple[int, ...]:
@@ -51,11 +52,11 @@ def nominal_levels(fractions: tuple[float, ...], alpha: float, rho: float = RHO)
     Raises:
         ValueError: fractions that do not increase within (0, 1].
     """
-    if not fractions or any(b <= a for a, b in zip((0.0, *fractions), fractions, strict=False)) or fractions[-1] > 1.0:
+    if not fractions or any(b <= a for a, b in itertools.pairwise((0.0, *fractions))) or fractions[-1] > 1.0:
         raise ValueError(f"fractions of the data must increase within (0, 1], these are {fractions}")
     levels = [spent(fractions[0], alpha, rho)]
     points, density = _first_density(fractions[0], levels[0])
-    for before, now in zip(fractions, fractions[1:], strict=False):
+    for before, now in itertools.pairwise(fractions):
         increment = spent(now, alpha, rho) - spent(before, alpha, rho)
         boundary = _boundary(points, density, now - before, increment)
         levels.append(float(ndtr(-boundary / math.sqrt(now))))

@@ -45,6 +45,10 @@ def load_suite(name: str) -> Suite:
     Raises:
         InputError: unknown name, or a YAML file with errors.
     """
-    settings = config.load_suite(name)
+    return open_suite(config.load_suite(name))
+
+
+def open_suite(settings: SuiteConfig) -> Suite:
+    """The suite of a config."""
     module, _, attribute = SUITES[settings.kind].partition(":")
     return cast(Suite, getattr(importlib.import_module(module), attribute)(settings))
