@@ -163,17 +163,28 @@ def evaluate(
     server_key_env: Annotated[str | None, typer.Option(help="NAME of the variable with the server's key.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampled answers.")] = 0,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked and what that costs; send nothing.")] = False,
+    budget: Annotated[float | None, typer.Option(min=0, help="The most that this command may spend, in US dollars.", show_default="no limit")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much it may cost.")] = False,
     as_json: JsonOption = False,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model. Dangerous.")] = False,
 ) -> None:
     """Answer, judge and score: every checkpoint, on every suite asked for. Finished work is never paid for twice."""
-    from seft_bench import evaluation
+    from seft_bench import estimate, evaluation, spending
     from seft_bench.console import steps_shown
+    from seft_bench.pipeline import Places
 
     store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
-    plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, store, server, server_key_env, trust_remote_code)
+    kept = None if dry_run and not store.exists() else store  # a dry run makes no file
+    plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, kept, server, server_key_env, trust_remote_code)
+    places = Places(RUNS, results, store)
+    if dry_run:
+        found = estimate.estimate(plan, places, seed)
+        print(json.dumps(estimate.as_row(found), indent=1) if as_json else estimate.as_text(found))
+        return
+    spending.agree(plan, places, seed, budget, yes)
     with steps_shown() as progress:
-        scored = evaluation.run(plan, RUNS, results, store, seed, progress)
+        scored = spending.run(plan, places, seed, budget, progress)
     _show_results(scored, as_json, "Run the same command again to judge the rest.")
 
 

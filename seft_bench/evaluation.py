@@ -33,12 +33,12 @@ def plan(
     judge_name: str | None,
     steps: Sequence[str],
     runs: Path,
-    store: Path,
+    store: Path | None,
     server: str | None = None,
     server_key_env: str | None = None,
     trust_remote_code: bool = False,
 ) -> Plan:
-    """Check names, data, judges and models before any model is loaded or any judge is paid.
+    """Check names, data, judges and models before any model is loaded or any judge is asked (`probe` does that).
 
     Raises:
         InputError: the first thing that is wrong.
@@ -57,19 +57,21 @@ def plan(
         subjects = [subject for model in models or _all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
     if not subjects:
         raise InputError("--server needs the name of a model that it serves")
-    if "judge" in wanted:
-        _probe(subjects, suites, judges, Places(runs, runs, store))
     return Plan(subjects, suites, judges, wanted)
 
 
-def _probe(subjects: Sequence[Subject], suites: Sequence[Any], judges: Sequence[Any], places: Places) -> None:
-    """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed."""
-    for suite, judge in zip(suites, judges, strict=True):
-        if not all(pipeline.is_judged(subject, suite, judge, places) for subject in subjects):
+def probe(plan: Plan, places: Places) -> None:
+    """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed.
+
+    Raises:
+        InputError, JudgeUnavailableError: see `Judge.check`.
+    """
+    for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
+        if not all(pipeline.is_judged(subject, suite, judge, places) for subject in plan.subjects):
             judge.check([{"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]])
 
 
-def _open_judge(suite: Any, name: str | None, store: Path) -> Any:
+def _open_judge(suite: Any, name: str | None, store: Path | None) -> Any:
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
 
@@ -162,11 +164,11 @@ def _ready_answers(path: Path) -> list[Subject]:
     return [Subject(model, digest, lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
 
 
-def _served(model: str, server: str, key_env: str | None, store: Path) -> Subject:
+def _served(model: str, server: str, key_env: str | None, store: Path | None) -> Subject:
     from seft_bench.files import sha256_json
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 
-    return Subject(model, sha256_json([server, model]), lambda: OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store))
+    return Subject(model, sha256_json([server, model]), lambda: OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store), server=server)
 
 
 def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:

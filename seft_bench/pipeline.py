@@ -84,6 +84,7 @@ class Subject:
         model_id: its name in tables. fingerprint: hash of the weights, or of the answers' file.
         open_generator: loads it; called only when answers are missing.
         run: the training run behind it, see `Result.run`.
+        server: base URL of the server behind which it answers; "" where no server does.
     """
 
     model_id: str
@@ -91,6 +92,7 @@ class Subject:
     open_generator: Callable[[], Any]
     run: Mapping[str, Any] = field(default_factory=dict)
     ready: bool = False
+    server: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,20 @@ def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
         if len(answers) < len(questions) or _unjudged(folder, judge, suite.requests(questions, answers)):
             return False
     return True
+
+
+def answered(subject: Subject, suite: Any, decoding: str, places: Places, seed: int) -> dict[str, Answer]:
+    """Answers at hand that this command would not draw anew, by question id."""
+    questions = suite.questions()
+    config = suite.config.decodings.get(decoding)
+    wanted = decoding_hash(config, suite.config.max_new_tokens, seed) if config else ""
+    at_hand = _answers_at_hand(_folder(places, subject, suite, decoding), questions)
+    return {key: answer for key, answer in at_hand.items() if not config or answer.decoding_hash == wanted}
+
+
+def unjudged(subject: Subject, suite: Any, judge: Any, decoding: str, places: Places, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+    """Those of the requests that have no good verdict yet."""
+    return _unjudged(_folder(places, subject, suite, decoding), judge, requests)
 
 
 class _Lazily:

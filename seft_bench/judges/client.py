@@ -14,6 +14,7 @@ server can do wrong becomes a `Reply` with a status, or an exception that stops 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.judges.budget import Meter
 from seft_bench.judges.concurrency import AdaptiveLimit
 from seft_bench.judges.replies import Reply, classify_error, read_completion, retry_after_seconds
 from seft_bench.records import Message
@@ -54,11 +56,11 @@ class ChatCall:
 
 
 class _Retry(Exception):
-    """This attempt failed in a way that another may not."""
+    """This attempt failed in a way that another may not; `may_be_paid`: the server may have done its work all the same."""
 
-    def __init__(self, reason: str, wait_seconds: float | None = None, unreachable: bool = False) -> None:
+    def __init__(self, reason: str, wait_seconds: float | None = None, unreachable: bool = False, may_be_paid: bool = False) -> None:
         super().__init__(reason)
-        self.wait_seconds, self.unreachable = wait_seconds, unreachable
+        self.wait_seconds, self.unreachable, self.may_be_paid = wait_seconds, unreachable, may_be_paid
 
 
 class ChatClient:
@@ -72,6 +74,8 @@ class ChatClient:
         on_missing_key: makes the error for a missing key, so that the caller can name what would work instead.
         sleep, clock: replaced in tests.
     """
+
+    meter: Meter | None = None  # counts what is paid, and stops at a budget
 
     def __init__(
         self,
@@ -157,7 +161,8 @@ class ChatClient:
             if attempt:
                 await self._sleep(self._backoff_seconds(attempt, failure.wait_seconds))
             try:
-                reply = await self._attempt(session, call)
+                attempt_once = functools.partial(self._attempt, session, call)
+                reply = await (self.meter.count(call.messages, call.sampling, attempt_once) if self.meter else attempt_once())
             except _Retry as error:
                 failure = error
                 continue
@@ -197,9 +202,9 @@ class ChatClient:
         except aiohttp.InvalidURL:
             raise InputError(f"not an address of a server: {self.base_url!r} (base_url of the judge's YAML)") from None
         except TimeoutError:
-            raise _Retry(f"no reply within {self.timeout_seconds:g} seconds") from None
+            raise _Retry(f"no reply within {self.timeout_seconds:g} seconds", may_be_paid=True) from None
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise _Retry(f"the connection broke ({type(error).__name__})") from None
+            raise _Retry(f"the connection broke ({type(error).__name__})", may_be_paid=True) from None
         finally:
             self.limit.leave()
         latency_seconds = self._clock() - entered_at
@@ -222,7 +227,7 @@ class ChatClient:
         try:
             reply = read_completion(json.loads(text), latency_seconds)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _Retry(f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}") from None
+            raise _Retry(f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}", may_be_paid=True) from None
         self.limit.succeeded()
         return reply
 

@@ -21,6 +21,7 @@ from seft_bench.judges.base import OnJudgment, judgment_of
 from seft_bench.judges.client import ChatCall, ChatClient
 from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
 from seft_bench.judges.replies import Reply
+from seft_bench.prices import UNKNOWN_PRICE, Price, judge_price
 from seft_bench.records import JudgeRequest, Question
 from seft_bench.store import ResponseStore
 
@@ -55,10 +56,10 @@ class OpenAIJudge:
         max_tokens: int | None = None,
         logprobs: bool = True,
         context_tokens: int | None = None,
-        usd_per_million_tokens: tuple[float | None, float | None] = (None, None),
+        price: Price = UNKNOWN_PRICE,
     ) -> None:
         self.client, self.templates, self.logprobs, self.context_tokens = client, templates, logprobs, context_tokens
-        self.usd_per_million_tokens = usd_per_million_tokens
+        self.price = price
         self._overrides = {key: value for key, value in (("temperature", temperature), ("max_tokens", max_tokens)) if value is not None}
         self._name = name
         self.notes: list[str] = []
@@ -97,7 +98,7 @@ class OpenAIJudge:
             max_tokens=config.max_tokens,
             logprobs=config.logprobs,
             context_tokens=config.context_tokens,
-            usd_per_million_tokens=(config.input_usd_per_million_tokens, config.output_usd_per_million_tokens),
+            price=judge_price(config),
         )
 
     def check(self, kinds: Collection[str]) -> None:
@@ -133,6 +134,11 @@ class OpenAIJudge:
             on_judgment(judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, **self._verdict(request, prompt, reply)))
 
         self.client.run(calls, on_reply)
+
+    def calls(self, request: JudgeRequest) -> list[ChatCall]:
+        """What would be sent for a verdict on `request`; [] where none need be. Nothing is sent."""
+        prompt = render(request, self.templates)
+        return [] if self._without_asking(request, prompt) is not None else [self._call(request, prompt)]
 
     def _call(self, request: JudgeRequest, prompt: Prompt) -> ChatCall:
         reply_kind = prompt.template.reply
@@ -204,10 +210,9 @@ class OpenAIJudge:
         """What this reply cost now; None where prices or token counts are unknown."""
         if reply.stored:
             return 0.0
-        input_price, output_price = self.usd_per_million_tokens
-        if input_price is None or output_price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
+        if reply.prompt_tokens is None or reply.completion_tokens is None:
             return None
-        return (reply.prompt_tokens * input_price + reply.completion_tokens * output_price) / 1e6
+        return self.price.usd(reply.prompt_tokens, reply.completion_tokens)
 
     def _note_model(self, returned: str) -> None:
         if returned and returned != self.client.model:
