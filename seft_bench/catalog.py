@@ -27,18 +27,32 @@ def _print_rows(rows: Sequence[Mapping[str, str]], as_json: bool) -> None:
 
 @judges_app.command("list")
 def judges_list(as_json: JsonOption = False) -> None:
-    """Names of the shipped judges, one a line, with what they are."""
-    from seft_bench.config import load_judge, shipped
+    """The shipped judges, one a line: name, kind, model, whether it can be used here, and what it is."""
+    from seft_bench.config import shipped
+    from seft_bench.examine import judge_row
 
-    _print_rows([{"name": name, "description": load_judge(name).description} for name in shipped("judges")], as_json)
+    _print_rows([judge_row(name) for name in shipped("judges")], as_json)
 
 
 @judges_app.command("show")
 def judges_show(name: str) -> None:
-    """A judge's settings as JSON."""
-    from seft_bench.config import load_judge
+    """A judge's settings as JSON, with the price that holds, its day and its source."""
+    from seft_bench.examine import judge_settings
 
-    print(load_judge(name).model_dump_json(indent=1))
+    print(json.dumps(judge_settings(name), indent=1))
+
+
+@judges_app.command("probe")
+def judges_probe(
+    name: Annotated[str, typer.Argument(help="Judge's name or YAML file.")],
+    kind: Annotated[str | None, typer.Option(help="grade or preference.", show_default="both")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a judge's server the least it can: do key, model and log-probabilities work? Exit status 2 or 6 where they do not."""
+    from seft_bench.examine import probe_judge, probe_text
+
+    rows = probe_judge(name, kind)
+    print(json.dumps(rows, indent=1) if as_json else plain("\n".join(map(probe_text, rows))))
 
 
 @judges_app.command("agreement")

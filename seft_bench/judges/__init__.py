@@ -22,7 +22,7 @@ JUDGES = {
     "openai": "seft_bench.judges.openai_compatible:OpenAIJudge",
 }
 
-__all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "usable_judges"]
+__all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "state_of", "usable_judges"]
 
 
 def open_judge(config: JudgeConfig, store_path: Path | None = None) -> Judge:
@@ -41,6 +41,19 @@ def open_judge(config: JudgeConfig, store_path: Path | None = None) -> Judge:
     module, _, name = JUDGES[config.kind].partition(":")
     kind = getattr(import_module(module), name)
     return cast(Judge, kind.from_config(config, store_path))
+
+
+def state_of(config: JudgeConfig) -> str:
+    """Whether a judge can be used here and now, as far as one can tell without asking its server."""
+    if isinstance(config, OpenAIJudgeConfig):
+        if _is_retired(config):
+            return f"retired since {config.retired_on}"
+        if config.api_key_env and not os.environ.get(config.api_key_env):
+            return f"key missing: {config.api_key_env}"
+        return f"ready until {config.retired_on}" if config.retired_on else "ready"
+    if config.kind == "replay" and not Path(config.path).exists():
+        return f"file missing: {config.path}"
+    return "ready"
 
 
 def usable_judges() -> list[str]:

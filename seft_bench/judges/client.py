@@ -99,6 +99,7 @@ class ChatClient:
         self._on_missing_key, self._sleep, self._clock = on_missing_key, sleep, clock
         self._jitter = random.Random()  # spreads retries over time; no result depends on it
         self._failures_in_a_row = 0
+        self.probes: list[Reply] = []
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         """Send all calls; `on_reply(index, reply)` is called as each arrives, in any order.
@@ -120,6 +121,7 @@ class ChatClient:
             self.run([call], lambda _, reply: replies.append(reply))
         finally:
             self.store = store
+        self.probes += replies
         return replies[0]
 
     def models(self) -> list[dict[str, Any]]:

@@ -102,7 +102,14 @@ def test_every_shipped_price_says_its_day_and_source() -> None:
 def test_a_judges_own_price_goes_before_the_users_table_and_that_before_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = prices.price_of("https://api.openai.com/v1", "gpt-4-0613")
     assert (ours.input_usd_per_million_tokens, ours.output_usd_per_million_tokens) == (30, 60)
-    row = {"model": "gpt-4-0613", "server": "api.openai.com", "input_usd_per_million_tokens": 1, "output_usd_per_million_tokens": 2, "as_of": None, "source": "me"}
+    row = {
+        "model": "gpt-4-0613",
+        "server": "api.openai.com",
+        "input_usd_per_million_tokens": 1,
+        "output_usd_per_million_tokens": 2,
+        "as_of": None,
+        "source": "me",
+    }
     write(tmp_path / "own.yaml", {"prices": [row]})
     monkeypatch.setenv("SEFT_BENCH_PRICES", str(tmp_path / "own.yaml"))
     assert prices.price_of("https://api.openai.com/v1", "gpt-4-0613").usd(1e6, 1e6) == 3
@@ -291,10 +298,79 @@ def test_a_budget_over_an_unknown_price_is_refused(desk: Path, server: ChatServe
 
 def test_answers_over_a_server_count_too(desk: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     host = server.url.removeprefix("http://").removesuffix("/v1")
-    row = {"model": "policy", "server": host, "input_usd_per_million_tokens": INPUT_USD, "output_usd_per_million_tokens": OUTPUT_USD, "as_of": None, "source": "me"}
+    row = {
+        "model": "policy",
+        "server": host,
+        "input_usd_per_million_tokens": INPUT_USD,
+        "output_usd_per_million_tokens": OUTPUT_USD,
+        "as_of": None,
+        "source": "me",
+    }
     write(desk / "prices.yaml", {"prices": [row]})
     monkeypatch.setenv("SEFT_BENCH_PRICES", str(desk / "prices.yaml"))
     seen = seft_bench("eval", "policy", "--server", server.url, "--suite", "suite.yaml", "--judge", "priced.yaml", "--budget", "2")
     assert seen.status == 6, seen.err
     assert 0 < len(server.bodies) * PAID_USD <= 2
     assert "answers and" in seen.err
+
+
+# The judge itself
+
+
+def test_a_probe_says_what_works(desk: Path, server: ChatServer) -> None:
+    rows = json.loads(good(seft_bench("judges", "probe", "priced.yaml", "--json")).out)
+    assert [row["kind"] for row in rows] == ["grade", "preference"]
+    assert [row["log_probabilities"] for row in rows] == [None, 2]
+    assert {row["returned_model"] for row in rows} == {"judge"}
+    assert rows[0]["price_usd"] == pytest.approx(PAID_USD)
+    assert rows[0]["latency_seconds"] >= 0
+    assert len(server.bodies) == 2
+    text = good(seft_bench("judges", "probe", "priced.yaml", "--kind", "preference")).out
+    assert "works; key accepted (JUDGE_KEY), model judge, 2 log-probabilities" in text
+    assert len(server.bodies) == 3
+
+
+def test_a_probe_names_another_model_than_asked_for(desk: Path, server: ChatServer) -> None:
+    server.otherwise = body_of(completion(model="judge-mini"))
+    assert "model judge-mini, asked for judge" in good(seft_bench("judges", "probe", "priced.yaml", "--kind", "grade")).out
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "exit_status", "word"),
+    [
+        (status(401), "grade", 2, "JUDGE_KEY"),
+        (status(404, "no such model"), "grade", 2, "does not serve the model"),
+        (body_of(completion("m")), "preference", 2, "log-probabilities"),
+        (status(429, "insufficient_quota"), "grade", 6, "quota"),
+    ],
+)
+def test_a_probe_that_fails(desk: Path, server: ChatServer, fault: Any, kind: str, exit_status: int, word: str) -> None:
+    server.otherwise = fault
+    seen = seft_bench("judges", "probe", "priced.yaml", "--kind", kind)
+    assert (seen.status, seen.out) == (exit_status, "")
+    assert word in seen.err
+
+
+def test_a_probe_of_what_needs_no_server_or_is_gone(desk: Path) -> None:
+    assert "no server is asked" in good(seft_bench("judges", "probe", "rubric", "--kind", "grade")).out
+    assert "2026-10-23" in bad(seft_bench("judges", "probe", "mtbench-gpt4")).err
+    assert "grade, preference" in bad(seft_bench("judges", "probe", "rubric", "--kind", "nonsense")).err
+
+
+def test_the_list_and_show_say_state_and_price() -> None:
+    rows = {row["name"]: row for row in json.loads(good(seft_bench("judges", "list", "--json")).out)}
+    assert rows["mtbench-gpt4"]["state"] == "retired since 2026-10-23"
+    assert (rows["rubric"]["kind"], rows["rubric"]["state"]) == ("rubric", "ready")
+    shown = json.loads(good(seft_bench("judges", "show", "mtbench-gpt4")).out)["price_that_holds"]
+    assert (shown["input_usd_per_million_tokens"], shown["as_of"]) == (30, "2026-11-21")
+    assert shown["source"].startswith("https://developers.openai.com/")
+
+
+def good(seen: Seen) -> Seen:
+    assert seen.status == 0, seen.err
+    return seen
+
+
+def bad(seen: Seen) -> Seen:
+    assert seen.status == 2, seen.err
+    return seen
