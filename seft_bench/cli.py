@@ -5,6 +5,7 @@ Nothing heavy is imported at module level, so `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -16,7 +17,7 @@ import typer
 
 from seft_bench import __version__
 from seft_bench.catalog import data_app, judges_app, methods_app, suites_app
-from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError
+from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WITHHELD, InputError, SeftBenchError
 
 app = typer.Typer(
     name="seft-bench",
@@ -264,11 +265,23 @@ def main() -> None:
         status = EXIT_INTERRUPTED
     except typer.Exit as leave:
         status = leave.exit_code
+    except OSError as error:
+        status = _disk_full(error)
     except Exception as error:
         status = _usage_error(error)
     if status == EXIT_INTERRUPTED:
         note("stopped; what was finished is kept, and the same command goes on")
     sys.exit(status if isinstance(status, int) else EXIT_OK)
+
+
+def _disk_full(error: OSError) -> int:
+    """No room is nobody's defect; every other failure of a file is ours and keeps its traceback."""
+    from seft_bench.console import note
+
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise error
+    note(f"error: no room to write {error.filename or 'a file'} ({error.strerror}). What was written is kept; free some disk space, the same command goes on.")
+    return EXIT_UNAVAILABLE
 
 
 def _usage_error(error: Exception) -> int:
