@@ -326,7 +326,7 @@ def print_row(label: str, loop: str, found: Mapping[str, float], in_flight: int)
     print(f"{label:12}{loop:12}{rate:>10.1f}{share:>14.1%}{found['cpu_milliseconds']:>14.2f}{found['kilobytes']:>12.1f}")
 
 
-def print_peers(url: str, in_flight: int, fastchat_python: str) -> None:
+def print_peers(url: str, in_flight: int, fastchat_python: str = sys.executable) -> None:
     for module, name in PEERS.items():
         python = fastchat_python if module == "fastchat" else sys.executable
         if python == sys.executable and importlib.util.find_spec(module) is None:
