@@ -161,6 +161,7 @@ def evaluate(
     stage: Annotated[list[str] | None, typer.Option("--stage", help="Only this step: answer, judge or score; may be repeated.", show_default="all")] = None,
     server: Annotated[str | None, typer.Option(help="OpenAI-compatible server that serves MODEL, as in http://127.0.0.1:8000/v1.")] = None,
     server_key_env: Annotated[str | None, typer.Option(help="NAME of the variable with the server's key.")] = None,
+    engine: Annotated[str, typer.Option(help="What answers for checkpoints: transformers, vllm (a server of ours) or vllm-in-process.")] = "transformers",
     seed: Annotated[int, typer.Option(help="Seed of the sampled answers.")] = 0,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
     as_json: JsonOption = False,
@@ -171,7 +172,7 @@ def evaluate(
     from seft_bench.console import steps_shown
 
     store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
-    plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, store, server, server_key_env, trust_remote_code)
+    plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, store, server, server_key_env, trust_remote_code, engine)
     with steps_shown() as progress:
         scored = evaluation.run(plan, RUNS, results, store, seed, progress)
     _show_results(scored, as_json, "Run the same command again to judge the rest.")

@@ -90,7 +90,22 @@ class OpenAIJudgeConfig(Strict):
     description: str = ""
 
 
-JudgeConfig = RubricJudgeConfig | ReplayJudgeConfig | OpenAIJudgeConfig
+class VLLMJudgeConfig(Strict):
+    """A model in a vLLM server that is started when the first judgment is asked for, and stopped after the last."""
+
+    name: str
+    kind: Literal["vllm"]
+    model: str = Field(description="checkpoint folder, or a hub id that was fetched before")
+    templates: Literal["official", "seft-bench"] = Field(default="seft-bench", description="the official tools' prompts, or our own")
+    temperature: float | None = Field(default=None, ge=0, description="of grades; null: the protocol's own")
+    max_tokens: int | None = Field(default=None, gt=0, description="of grades; null: the protocol's own")
+    server_arguments: list[str] = Field(default_factory=list, description="added to the server's command line, as in --max-model-len, 8192")
+    start_seconds: float = Field(default=1800.0, gt=0, description="how long a start may take")
+    max_in_flight: int = Field(default=256, gt=0)
+    description: str = ""
+
+
+JudgeConfig = RubricJudgeConfig | ReplayJudgeConfig | OpenAIJudgeConfig | VLLMJudgeConfig
 _JUDGE: TypeAdapter[JudgeConfig] = TypeAdapter(Annotated[JudgeConfig, Field(discriminator="kind")])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seft_bench import pipeline
+from seft_bench import engines, pipeline
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import read_json, sha256_file, write_atomic
 from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
@@ -19,12 +19,13 @@ from seft_bench.runs import run_facts
 
 @dataclass(frozen=True)
 class Plan:
-    """What one command evaluates: every subject on every suite, with the judge of each suite."""
+    """What one command evaluates: every subject on every suite, with the judge of each suite; `engine` answers for checkpoints."""
 
     subjects: Sequence[Subject]
     suites: Sequence[Any]
     judges: Sequence[Any]
     steps: Sequence[str]
+    engine: engines.Engine | None = None
 
 
 def plan(
@@ -37,6 +38,7 @@ def plan(
     server: str | None = None,
     server_key_env: str | None = None,
     trust_remote_code: bool = False,
+    engine_name: str = "transformers",
 ) -> Plan:
     """Check names, data, judges and models before any model is loaded or any judge is paid.
 
@@ -50,16 +52,19 @@ def plan(
             raise unknown_name("step", step, STEPS)
     wanted = tuple(step for step in STEPS if step in steps) or STEPS
     suites = [load_suite(name) for name in dict.fromkeys(suite_names)]
-    judges = [_open_judge(suite, judge_name, store) for suite in suites]
+    opened: dict[str, Any] = {}
+    judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
+    engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
     if server:
         subjects = [_served(model, server, server_key_env, store) for model in models]
     else:
         subjects = [subject for model in models or _all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
     if not subjects:
         raise InputError("--server needs the name of a model that it serves")
+    subjects = [engine.answers_for(subject) for subject in subjects] if engine else subjects
     if "judge" in wanted:
         _probe(subjects, suites, judges, Places(runs, runs, store))
-    return Plan(subjects, suites, judges, wanted)
+    return Plan(subjects, suites, judges, wanted, engine)
 
 
 def _probe(subjects: Sequence[Subject], suites: Sequence[Any], judges: Sequence[Any], places: Places) -> None:
@@ -69,7 +74,8 @@ def _probe(subjects: Sequence[Subject], suites: Sequence[Any], judges: Sequence[
             judge.check([{"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]])
 
 
-def _open_judge(suite: Any, name: str | None, store: Path) -> Any:
+def _open_judge(suite: Any, name: str | None, store: Path, opened: dict[str, Any]) -> Any:
+    """The judge of a suite; one that runs a server of its own is shared by all suites (`opened`)."""
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
 
@@ -78,7 +84,9 @@ def _open_judge(suite: Any, name: str | None, store: Path) -> Any:
         raise InputError(
             f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)"
         )
-    judge = open_judge(config, store)
+    judge = opened.get(config.name) or open_judge(config, store)
+    if config.kind == "vllm":
+        opened[config.name] = judge
     _check_data(suite, config)
     return judge
 
@@ -173,9 +181,9 @@ def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress:
     """Evaluate everything of a plan and rebuild the leaderboard."""
     places = Places(runs, results, store)
     scored: list[Result] = []
-    for subject in plan.subjects:
-        for suite, judge in zip(plan.suites, plan.judges, strict=True):
-            scored += pipeline.evaluate(subject, suite, judge, places, steps=plan.steps, seed=seed, progress=progress)
+    with engines.closed_at_the_end(plan.engine, plan.judges):
+        for subject, suite, judge, steps in engines.in_turn(plan.subjects, plan.suites, plan.judges, plan.steps, plan.engine):
+            scored += pipeline.evaluate(subject, suite, judge, places, steps=steps, seed=seed, progress=progress)
     if scored:
         write_leaderboard(results)
     return scored

@@ -84,6 +84,7 @@ class Subject:
         model_id: its name in tables. fingerprint: hash of the weights, or of the answers' file.
         open_generator: loads it; called only when answers are missing.
         run: the training run behind it, see `Result.run`.
+        folder: its checkpoint, where it is one. engine: what answers for it, if not our own generator ("vllm 0.32.0").
     """
 
     model_id: str
@@ -91,6 +92,8 @@ class Subject:
     open_generator: Callable[[], Any]
     run: Mapping[str, Any] = field(default_factory=dict)
     ready: bool = False
+    folder: Path | None = None
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,8 @@ def decodings(subject: Subject, suite: Any) -> list[str]:
 
 
 def _folder(places: Places, subject: Subject, suite: Any, decoding: str) -> Path:
-    subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}"
+    engine = f"-{slug(subject.engine)}" if subject.engine else ""  # answers of two engines are never mixed
+    subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}{engine}"
     return subject_folder / str(suite.config.name) / decoding
 
 
@@ -254,7 +258,7 @@ def _score(
     """Figures from the judgments at hand, with the manifest that says how they came about."""
     judgments = [from_row(Judgment, row) for row in read_log(_judgments_path(folder, judge))]
     scored = suite.score(subject.model_id, questions, answers, judgments)
-    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding}
+    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding} | ({"engine": subject.engine} if subject.engine else {})
     manifest = build_manifest(config, seed, now(), parents={"model": subject.fingerprint})
     notes = (*scored.notes, *judge.notes)
     result: Result = dataclasses.replace(
@@ -272,4 +276,4 @@ def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | Non
 
         return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
 
-    return Subject(model_id, sha256_folder(folder), load, run or {})
+    return Subject(model_id, sha256_folder(folder), load, run or {}, folder=folder)

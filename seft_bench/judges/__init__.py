@@ -20,6 +20,7 @@ JUDGES = {
     "rubric": "seft_bench.judges.rubric:RubricJudge",
     "replay": "seft_bench.judges.replay:ReplayJudge",
     "openai": "seft_bench.judges.openai_compatible:OpenAIJudge",
+    "vllm": "seft_bench.judges.vllm:VLLMJudge",
 }
 
 __all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "usable_judges"]

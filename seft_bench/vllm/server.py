@@ -15,7 +15,7 @@ from typing import Any
 from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.files import sha256_file, sha256_folder, sha256_json
 from seft_bench.vllm.environment import CPU_ARGUMENTS, VLLMEnvironment
-from seft_bench.vllm.process import BackgroundProcess
+from seft_bench.vllm.process import GRACE_SECONDS, BackgroundProcess
 
 SERVED_NAME = "seft-bench"
 START_SECONDS = 1800.0
@@ -42,6 +42,7 @@ class VLLMServer:
             user of this machine can then call, so a judge's server goes without.
         served_name: what requests call the model; one name for all checkpoints.
         arguments: further ones of the command line ("--max-model-len", "4096").
+        grace_seconds: from SIGTERM to SIGKILL.
 
     Attributes:
         folder: whose weights are loaded; None before the first `serve`, and after one that failed.
@@ -58,9 +59,11 @@ class VLLMServer:
         trust_remote_code: bool = False,
         arguments: Sequence[str] = (),
         start_seconds: float = START_SECONDS,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
         self.environment, self.log_folder, self.reloadable, self.served_name = environment, log_folder, reloadable, served_name
-        self.trust_remote_code, self.arguments, self.start_seconds = trust_remote_code, tuple(arguments), start_seconds
+        self.trust_remote_code, self.arguments = trust_remote_code, tuple(arguments)
+        self.start_seconds, self.grace_seconds = start_seconds, grace_seconds
         self.folder: Path | None = None
         self.context_tokens = 0
         self._shape, self._fingerprint, self._port = "", "", 0
@@ -168,7 +171,7 @@ class VLLMServer:
         self._port = _free_port()
         log = self.log_folder / f"vllm-{time.strftime('%Y%m%dT%H%M%S')}-{self._port}.log"
         variables = self.environment.variables() | ({"VLLM_SERVER_DEV_MODE": "1"} if self.reloadable else {})
-        self._process = BackgroundProcess(self._command(folder), variables, log)
+        self._process = BackgroundProcess(self._command(folder), variables, log, grace_seconds=self.grace_seconds)
         try:
             self._wait_until_ready(folder)
         except BaseException:  # Ctrl-C too: half a server is of no use
