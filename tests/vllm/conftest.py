@@ -39,6 +39,12 @@ def tied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
+def judge_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whose context holds a judge's prompt."""
+    return make_tiny_model(tmp_path_factory.mktemp("judge") / "judge", seed=4, hidden_size=HIDDEN_SIZE, tied=False, context_tokens=4096)
+
+
+@pytest.fixture(scope="session")
 def answers_of() -> AnswersOf:
     def answer(generator: Any, questions: list[Question] = QUESTIONS, temperature: float = 0.0, tokens: int = 32, seed: int = 0) -> dict[str, Answer]:
         found: dict[str, Answer] = {}

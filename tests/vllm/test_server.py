@@ -128,7 +128,7 @@ def test_a_folder_that_vllm_cannot_run_shows_the_end_of_its_log(new_server: Call
     assert not server.is_running
 
 
-def test_a_preference_is_the_models_own_probability(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_preference_is_the_models_own_probability(judge_model: Path, tmp_path: Path) -> None:
     """Computed a second time from transformers' logits; the choice's two log-probabilities sum to 1."""
     questions = [QUESTIONS[index] for index in range(4)]
     requests = [
@@ -136,7 +136,7 @@ def test_a_preference_is_the_models_own_probability(checkpoints: tuple[Path, Pat
         for index, question in enumerate(questions)
     ]
     judge = VLLMJudge(
-        "local", str(checkpoints[0]), store_path=tmp_path / "store.sqlite", log_folder=tmp_path / "logs", server_arguments=["--max-model-len", "512"]
+        "local", str(judge_model), store_path=tmp_path / "store.sqlite", log_folder=tmp_path / "logs", server_arguments=["--max-model-len", "4000"]
     )
     found: list[Judgment] = []
     try:
@@ -144,12 +144,13 @@ def test_a_preference_is_the_models_own_probability(checkpoints: tuple[Path, Pat
         judge.judge(requests, "model", found.append)
     finally:
         judge.close()
+    assert len({judgment.preference for judgment in found}) == len(requests)
     by_key = {judgment.key: judgment for judgment in found}
     assert [judgment.status for judgment in found] == ["ok"] * len(requests)
     for request in requests:
         judgment = by_key[request.key]
         assert sum(math.exp(judgment.details["top_logprobs"][choice]) for choice in ("m", "M")) == pytest.approx(1.0, abs=1e-5)
-        assert judgment.preference == pytest.approx(own_preference(checkpoints[0], request), abs=1e-3)
+        assert judgment.preference == pytest.approx(own_preference(judge_model, request), abs=1e-3)
 
 
 def own_preference(folder: Path, request: JudgeRequest) -> float:
