@@ -28,7 +28,7 @@ test: $(VENV)/.installed-dev
 
 # -o addopts= takes back the default's choice of markers.
 test-all: $(VENV_ALL)/.installed
-	$(VENV_ALL)/bin/python -m pytest -o addopts= -q -ra --strict-markers $(PYTEST_ARGS)
+	$(VENV_ALL)/bin/python -m pytest -o addopts= -q -ra --strict-markers -m 'not vllm' $(PYTEST_ARGS)
 
 # The server's tests run where users run the package, and talk to the other environment's python; the in-process engine's run in that one.
 test-vllm: $(VENV)/.installed-dev $(VENV_VLLM)/.installed

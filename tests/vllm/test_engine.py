@@ -14,7 +14,6 @@ from seft_bench.records import Answer
 from tests.vllm.conftest import QUESTIONS, AnswersOf
 
 pytestmark = pytest.mark.vllm
-pytest.importorskip("vllm", reason="this environment has no vLLM: make test-vllm")
 
 
 @pytest.fixture(scope="module")
