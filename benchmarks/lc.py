@@ -128,7 +128,7 @@ def comparisons(rows: list[dict[str, Any]]) -> Any:
         wins=win_probabilities([row["preference"] for row in rows]),
         length_difference=np.array([row["len_1"] - row["len_2"] for row in rows], dtype=np.float64),
         difficulty=np.array([difficulties[row["index"]] for row in rows]),
-        gamed=GamedRows(length, difficulty, float(preference @ length), float(preference @ difficulty)),
+        gamed=GamedRows(length, difficulty, preference),
     )
 
 

@@ -186,4 +186,4 @@ def _gamed_rows() -> GamedRows:
 
     rows = data.gamed_data()
     length, difficulty, preference = np.tanh(rows.std_length_difference), np.array(rows.difficulty), np.array(rows.preference)
-    return GamedRows(length, difficulty, float(preference @ length), float(preference @ difficulty))
+    return GamedRows(length, difficulty, preference)
