@@ -77,6 +77,23 @@ def suites_show(name: str) -> None:
     print(load_suite(name).model_dump_json(indent=1))
 
 
+@suites_app.command("difficulty")
+def suites_difficulty(
+    suite: Annotated[str, typer.Argument(help="A suite of kind alpacaeval, most often your own YAML file.")],
+    judgments: Annotated[list[Path], typer.Option("--judgments", help="Judgments of several models, in one file or more: ours, or alpaca_eval's.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write; the suite's YAML names it as `difficulty`.")],
+    answers: Annotated[list[Path] | None, typer.Option("--answers", help="The judged answers, where the judgments do not hold them.")] = None,
+) -> None:
+    """Fit the difficulty of each instruction jointly to the judgments of two models or more, for the length control."""
+    from seft_bench.difficulty import fit_difficulty_file
+
+    fitted = fit_difficulty_file(suite, answers or [], judgments, out)
+    print(out)
+    note(f"{fitted.questions} difficulties from {fitted.judgments} judgments of {len(fitted.models)} models: {', '.join(fitted.models)}")
+    if fitted.unjudged:
+        note(f"{fitted.unjudged} questions have no judgment; their difficulty is 0, the mean")
+
+
 @methods_app.command("list")
 def methods_list(as_json: JsonOption = False) -> None:
     """Names of the methods, one a line, with what they do."""

@@ -33,6 +33,8 @@ app.add_typer(data_app, name="data")
 RUNS, RESULTS = Path("runs"), Path("results")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LcC = Annotated[str | None, typer.Option("--lc-c", help="C of the length control: a positive number, or cross-validated.", show_default="the suite's")]
+LcInterval = Annotated[str | None, typer.Option("--lc-interval", help="Interval of the length control: sandwich or bootstrap.", show_default="the suite's")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -163,6 +165,8 @@ def evaluate(
     server_key_env: Annotated[str | None, typer.Option(help="NAME of the variable with the server's key.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampled answers.")] = 0,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
+    lc_c: LcC = None,
+    lc_interval: LcInterval = None,
     as_json: JsonOption = False,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model. Dangerous.")] = False,
 ) -> None:
@@ -171,7 +175,8 @@ def evaluate(
     from seft_bench.console import steps_shown
 
     store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
-    plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, store, server, server_key_env, trust_remote_code)
+    length_control = {"lc_c": lc_c, "lc_interval": lc_interval}
+    plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, store, server, server_key_env, trust_remote_code, length_control)
     with steps_shown() as progress:
         scored = evaluation.run(plan, RUNS, results, store, seed, progress)
     _show_results(scored, as_json, "Run the same command again to judge the rest.")
@@ -208,13 +213,17 @@ def score(
     judgments: Annotated[Path, typer.Option(help="Judgments: ours, alpaca_eval's annotations.json, or FastChat's gpt-4_single JSONL.")],
     answers: Annotated[Path | None, typer.Option(help="Answers: ours, alpaca_eval's model_outputs.json, or FastChat's model_answer JSONL.")] = None,
     reference: Annotated[Path | None, typer.Option(help="Answers of another baseline.")] = None,
+    lc_c: LcC = None,
+    lc_interval: LcInterval = None,
     as_json: JsonOption = False,
 ) -> None:
     """Figures from ready files; neither model nor judge is called."""
     from seft_bench.scoring import score_files
 
     _show_results(
-        score_files(suite, answers, judgments, reference), as_json, "The rest is missing from the file, or was never parsed: judge it again, or quote nothing."
+        score_files(suite, answers, judgments, reference, {"lc_c": lc_c, "lc_interval": lc_interval}),
+        as_json,
+        "The rest is missing from the file, or was never parsed: judge it again, or quote nothing.",
     )
 
 

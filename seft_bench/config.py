@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, TypeAdapter, ValidationError, model_validator
 
 from seft_bench.errors import InputError, unknown_name
 
@@ -34,17 +34,55 @@ class DecodingConfig(Strict):
     by_category: dict[str, float] = Field(default_factory=dict, description="temperature of a category, instead of `temperature`")
 
 
+def _read_c(value: Any) -> Any:
+    """C of the length control: a positive number, or the word for choosing it."""
+    if value == "cross-validated":
+        return value
+    try:
+        number = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ValueError("a positive number or cross-validated is expected")
+    return number
+
+
 class SuiteConfig(Strict):
     """One evaluation suite: a protocol over questions, answers of a reference model, and a default judge."""
 
     name: str
     kind: Literal["alpacaeval", "mtbench"]
-    source: Literal["official", "tinyworld", "tinyworld-tuning"] = Field(description="where questions and references come from")
+    source: Literal["official", "tinyworld", "tinyworld-tuning", "files"] = Field(description="where questions and references come from")
+    questions: str | None = Field(default=None, description="source files: JSON or JSON Lines of your own questions, beside the suite's YAML")
+    baseline: str | None = Field(default=None, description="source files, kind alpacaeval: answers to compare with; null: the questions' own `output`")
+    difficulty: str = Field(default="none", description="source files, kind alpacaeval: none (no length control), zero, or a file of difficulties")
+    lc_c: Annotated[float | Literal["cross-validated"], BeforeValidator(_read_c)] = Field(
+        default=21.544346900318832, description="kind alpacaeval: C of the length control, or cross-validated"
+    )
+    lc_interval: Literal["sandwich", "bootstrap"] = Field(default="sandwich", description="kind alpacaeval: how the interval of the length control is made")
     default_judge: str
     decodings: dict[str, DecodingConfig] = Field(min_length=1, description="name of a column -> how its answers are drawn")
     max_new_tokens: int = Field(gt=0)
     max_questions: int | None = Field(default=None, gt=0, description="use the first ones only")
     description: str
+
+    _folder: Path = PrivateAttr(default_factory=Path)  # of the YAML file: its paths are relative to it, and no result holds a path of the machine
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> SuiteConfig:
+        """A key that this kind or source would not read is an error."""
+        pairwise, own = ("baseline", "difficulty", "lc_c", "lc_interval"), ("questions", "baseline", "difficulty")
+        if wrong := [name for name in pairwise if name in self.model_fields_set and self.kind != "alpacaeval"]:
+            raise ValueError(f"{', '.join(wrong)}: for kind alpacaeval only, this suite's kind is {self.kind}")
+        if wrong := [name for name in own if name in self.model_fields_set and self.source != "files"]:
+            raise ValueError(f"{', '.join(wrong)}: for source files only, this suite's source is {self.source}")
+        if self.source == "files" and self.questions is None:
+            raise ValueError("questions: is missing; with source files it names the file of questions")
+        return self
+
+    def path(self, name: str) -> Path:
+        """A file that the suite's YAML names."""
+        return self._folder / name
 
 
 class RubricJudgeConfig(Strict):
@@ -143,8 +181,10 @@ def shipped(kind: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted((config_folder() / kind).glob("*.yaml"))}
 
 
-def load_suite(name: str) -> SuiteConfig:
-    suite: SuiteConfig = load_yaml(_find("suite", "suites", name), SuiteConfig)
+def load_suite(name: str, overrides: Iterable[str] = ()) -> SuiteConfig:
+    path = _find("suite", "suites", name)
+    suite: SuiteConfig = load_yaml(path, SuiteConfig, overrides)
+    suite._folder = path.parent
     return suite
 
 
@@ -223,9 +263,11 @@ def validate(values: Mapping[str, Any], model: type[ConfigT] | TypeAdapter[Any],
 
 def _describe(item: Any, model: Any) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "(top)"
+    if item["type"] == "value_error" and not item["loc"]:
+        return f"  {item['msg'].removeprefix('Value error, ')}"
     if item["type"] == "extra_forbidden":
         allowed = sorted(getattr(model, "model_fields", {})) if len(item["loc"]) == 1 else []
         return f"  {key}: unknown key" + (f"; allowed are {', '.join(allowed)}" if allowed else "")
     if item["type"] == "missing":
         return f"  {key}: is missing"
-    return f"  {key}: {item['msg']} (got {item['input']!r})"
+    return f"  {key}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"

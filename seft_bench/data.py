@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.files import read_text, sha256_file
+from seft_bench.files import read_once, read_text, sha256_file
 from seft_bench.records import Question
 
 BASELINE = "alpaca_eval/alpaca_eval_gpt4_baseline.json"
@@ -113,7 +113,7 @@ def file_status(name: str) -> FileStatus:
     official, path = OFFICIAL_FILES[name], _find(name)
     if path is None:
         return FileStatus(name, "missing", "", "", official.origin, _missing_message(name))
-    digest = sha256_file(path)
+    digest = _digest(path)
     try:
         message = difference(name, path, digest)
     except InputError as error:
@@ -191,6 +191,9 @@ def difference(name: str, path: Path, digest: str) -> str:
     return _CONTENT_CHECKS[name](path, digest)
 
 
+_digest = read_once(sha256_file)
+
+
 def _difficulty_difference(path: Path, digest: str) -> str:
     values = _read_difficulties(path)
     by_position = math.fsum(position * value for position, value in enumerate(values))
@@ -210,6 +213,7 @@ def _gamed_difference(path: Path, digest: str) -> str:
 _CONTENT_CHECKS: dict[str, Callable[[Path, str], str]] = {DIFFICULTY: _difficulty_difference, GAMED: _gamed_difference}
 
 
+@read_once
 def _read_difficulties(path: Path) -> tuple[float, ...]:
     rows = _read_csv(path, ("index", "instruction_difficulty"), _DIFFICULTY_ROWS)
     by_index = {int(_number(row, "index", path, line)): _number(row, "instruction_difficulty", path, line) for line, row in enumerate(rows, start=2)}
@@ -218,6 +222,7 @@ def _read_difficulties(path: Path) -> tuple[float, ...]:
     return tuple(by_index[index] for index in range(_DIFFICULTY_ROWS))
 
 
+@read_once
 def _read_gamed(path: Path) -> GamedData:
     columns = ("std_delta_len", "instruction_difficulty", "preference")
     rows = _read_csv(path, columns, _GAMED_ROWS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,19 +37,20 @@ def plan(
     server: str | None = None,
     server_key_env: str | None = None,
     trust_remote_code: bool = False,
+    length_control: Mapping[str, str | None] | None = None,
 ) -> Plan:
     """Check names, data, judges and models before any model is loaded or any judge is paid.
 
     Raises:
         InputError: the first thing that is wrong.
     """
-    from seft_bench.suites import load_suite
+    from seft_bench.suites import load_suites
 
     for step in steps:
         if step not in STEPS:
             raise unknown_name("step", step, STEPS)
     wanted = tuple(step for step in STEPS if step in steps) or STEPS
-    suites = [load_suite(name) for name in dict.fromkeys(suite_names)]
+    suites = load_suites(suite_names, length_control or {})
     judges = [_open_judge(suite, judge_name, store) for suite in suites]
     if server:
         subjects = [_served(model, server, server_key_env, store) for model in models]
@@ -74,7 +75,7 @@ def _open_judge(suite: Any, name: str | None, store: Path) -> Any:
     from seft_bench.judges import open_judge
 
     config = load_judge(name or suite.config.default_judge)
-    if config.kind == "rubric" and suite.config.source == "official":
+    if config.kind == "rubric" and suite.config.source in ("official", "files"):
         raise InputError(
             f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)"
         )

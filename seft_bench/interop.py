@@ -58,6 +58,15 @@ def holds_judged_texts(path: Path) -> bool:
     return _format(_rows(path, "judgments")[0][1]) == "alpaca_eval annotations"
 
 
+def read_rows(path: Path, what: str) -> list[tuple[str, Row]]:
+    """(place, row) of a JSON array or of JSON Lines, gzipped or not; `what` names the file in messages.
+
+    Raises:
+        InputError: missing file, no rows, or something that is no JSON object, with its line or index.
+    """
+    return _rows(path, what)
+
+
 def _read(path: Path, what: str, readers: Mapping[Format, Callable[[Row], RecordT]]) -> list[RecordT]:
     rows = _rows(path, what)
     where, first = rows[0]

@@ -27,6 +27,7 @@ from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import save_result, slug
 from seft_bench.runs import TrainedRun, finished_run, publish_run
+from seft_bench.suites.own import folder_suffix
 
 Progress = Callable[[str, int, int], None]
 
@@ -148,7 +149,7 @@ def decodings(subject: Subject, suite: Any) -> list[str]:
 
 def _folder(places: Places, subject: Subject, suite: Any, decoding: str) -> Path:
     subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}"
-    return subject_folder / str(suite.config.name) / decoding
+    return subject_folder / f"{suite.config.name}{folder_suffix(suite.config)}" / decoding
 
 
 def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:

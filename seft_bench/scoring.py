@@ -10,24 +10,27 @@ from typing import Any
 from seft_bench.errors import InputError
 from seft_bench.interop import holds_judged_texts, read_answers, read_judgments
 from seft_bench.records import Answer, Judgment, Question, Result
-from seft_bench.suites import Suite, load_suite
+from seft_bench.suites import Suite, load_suites
 
 Answers = Mapping[str, Mapping[str, Answer]]
 """Model id -> question id -> answer."""
 
 
-def score_files(suite_name: str, answers: Path | None, judgments: Path, reference: Path | None = None) -> list[Result]:
+def score_files(
+    suite_name: str, answers: Path | None, judgments: Path, reference: Path | None = None, length_control: Mapping[str, str | None] | None = None
+) -> list[Result]:
     """One result for each model in the file of judgments, in order of first appearance.
 
     Args:
         answers: ours, or alpaca_eval's or FastChat's; without it, the outputs that alpaca_eval's annotations hold are used.
         judgments: ours, or alpaca_eval's or FastChat's; several models may be in one file.
         reference: answers of another baseline (pairwise suites only); default: the suite's own.
+        length_control: "lc_c" and "lc_interval" instead of the suite's; None leaves them.
 
     Raises:
         InputError: unknown suite, missing official data, a broken row, or no row of this suite.
     """
-    suite = load_suite(suite_name)
+    [suite] = load_suites([suite_name], length_control or {})
     rows = read_judgments(judgments)
     questions = _questions(suite, reference)
     _check_same_suite(suite_name, judgments, rows, questions)

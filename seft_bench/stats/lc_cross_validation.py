@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from seft_bench.stats.lc_regression import GAMED_WEIGHT, Comparisons, Floats, Problems, length_feature, log_losses, solve
 
@@ -27,7 +28,7 @@ class ChosenC:
     losses: tuple[float, ...]
 
 
-def cross_validated_c(data: Comparisons, positions: Floats, gamed_positions: Floats) -> ChosenC:
+def cross_validated_c(data: Comparisons, positions: NDArray[np.int_], gamed_positions: NDArray[np.int_]) -> ChosenC:
     """Choose C; the same rows always give the same C.
 
     Args:
@@ -50,7 +51,7 @@ def cross_validated_c(data: Comparisons, positions: Floats, gamed_positions: Flo
     return ChosenC(GRID[int(np.argmin(losses))], tuple(losses))
 
 
-def _held_out_losses(data: Comparisons, length: Floats, weights: Floats, held_out: Floats, gamed_held_out: Floats) -> Floats:
+def _held_out_losses(data: Comparisons, length: Floats, weights: Floats, held_out: NDArray[np.bool_], gamed_held_out: NDArray[np.bool_]) -> Floats:
     """Weighted log-loss a held-out row, shape (folds,)."""
     gamed = data.gamed
     own = log_losses(data.wins, weights[:, :1] * length + weights[:, 1:2] * data.difficulty + weights[:, 2:])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
 from seft_bench import config
 from seft_bench.config import SuiteConfig
+from seft_bench.errors import InputError
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
 
 SUITES = {
@@ -39,12 +40,30 @@ class Suite(Protocol):
         ...
 
 
-def load_suite(name: str) -> Suite:
+def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) -> list[Suite]:
+    """Suites by their names, each once; settings of the length control ("lc_c", "lc_interval") that are not None go to those of kind alpacaeval.
+
+    Raises:
+        InputError: as `load_suite`, or such settings where no suite has use for them.
+    """
+    overrides = [f"{key}={value}" for key, value in length_control.items() if value is not None]
+    suites = [load_suite(name) for name in dict.fromkeys(names)]
+    if overrides and not any(suite.config.kind == "alpacaeval" for suite in suites):
+        flags = " and ".join(f"--{override.partition('=')[0].replace('_', '-')}" for override in overrides)
+        raise InputError(f"{flags}: only suites of kind alpacaeval have a length control; asked for: {', '.join(suite.config.name for suite in suites)}")
+    names = list(dict.fromkeys(names))
+    return [load_suite(name, overrides) if overrides and suite.config.kind == "alpacaeval" else suite for name, suite in zip(names, suites, strict=True)]
+
+
+def load_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
     """A shipped suite by its name, or one of the user's by its file, NAME.yaml.
+
+    Args:
+        overrides: "key=value", as in YAML, instead of what the file says.
 
     Raises:
         InputError: unknown name, or a YAML file with errors.
     """
-    settings = config.load_suite(name)
+    settings = config.load_suite(name, overrides)
     module, _, attribute = SUITES[settings.kind].partition(":")
     return cast(Suite, getattr(importlib.import_module(module), attribute)(settings))

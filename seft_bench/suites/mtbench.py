@@ -11,6 +11,7 @@ from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
 from seft_bench.files import Row, read_jsonl
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
+from seft_bench.suites import own
 from seft_bench.suites import scored as common
 
 if TYPE_CHECKING:
@@ -21,14 +22,13 @@ _FIGURES = ("score", "turn_1", "turn_2", "se", "low", "high", "by_category", "sc
 
 
 class MTBench:
-    """The protocol over the official questions or the tinyworld's."""
+    """The protocol over the official questions, the tinyworld's, or the user's own."""
 
     def __init__(self, config: SuiteConfig) -> None:
         self.config = config
 
     def questions(self) -> list[Question]:
-        everything = self._official_questions() if self.config.source == "official" else data.tinyworld_questions("mtbench", self.config.source)
-        return everything[: self.config.max_questions]
+        return self._all_questions()[: self.config.max_questions]
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
         """One grade for every answered turn; turn 2 is judged with turn 1 before it."""
@@ -54,6 +54,11 @@ class MTBench:
         notes = (*rows.notes, *common.coverage_note(len(expected), rows), *self._notes(bool(grades)))
         return common.result(self.config.name, model, len(expected), rows, answers, metrics, notes=notes, per_question=_per_question(grades))
 
+    def _all_questions(self) -> list[Question]:
+        if self.config.source == "files":
+            return own.conversations(self.config)
+        return self._official_questions() if self.config.source == "official" else data.tinyworld_questions("mtbench", self.config.source)
+
     def _official_questions(self) -> list[Question]:
         path = data.official_path(data.QUESTIONS)
         references = _official_references(data.official_path(data.REFERENCE_ANSWERS))
@@ -69,6 +74,8 @@ class MTBench:
         from seft_bench.stats.mtbench import CLUSTERED
 
         notes = [f"low and high: 95 % {CLUSTERED}; se is clustered likewise."]
+        if self.config.source == "files":
+            notes.append(own.files_note(self.config))
         return notes + (data.data_warnings(_DATA_FILES) if self.config.source == "official" else [])
 
 

@@ -15,7 +15,9 @@ from seft_bench.scoring import result_row, score_files
 from seft_bench.stats.alpacaeval import win_rate
 from seft_bench.stats.length_control import Comparisons, length_controlled, refitted
 from seft_bench.suites import load_suite
-from seft_bench.suites.alpacaeval import AlpacaEval, candidate_first
+from seft_bench.suites.alpacaeval import candidate_first
+from seft_bench.suites.length import Judged
+from seft_bench.suites.length import comparisons as rows_of
 
 MODELS = ("NullModel", "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise", "gemma-2b-it", "FuseChat-Gemma-2-9B-Instruct", "phi-2")
 COMPLETE = tuple(model for model in MODELS if model != "phi-2")
@@ -56,15 +58,19 @@ def rebuild(shared_data: Path, model: str, folder: Path) -> tuple[Path, Path]:
     return folder / "model_outputs.json", folder / "annotations.json"
 
 
-def comparisons(shared_data: Path, model: str) -> Comparisons:
-    """Arrays of one model as the suite makes them, for fits at another C."""
-    suite = load_suite("alpacaeval")
-    assert isinstance(suite, AlpacaEval)
-    questions = suite.questions()
+def judged(shared_data: Path, model: str) -> Judged:
+    """One model's real annotations as the suite hands them to the length control."""
+    questions = load_suite("alpacaeval").questions()
     outputs = {row["index"]: row["output"] for row in compact(shared_data, "outputs", model)}
     preferences = {questions[row["index"]].id: row["preference"] for row in compact(shared_data, "annotations", model)}
     answers = {questions[index].id: Answer("alpacaeval", questions[index].id, model, (text,)) for index, text in outputs.items()}
-    return suite._comparisons([question for question in questions if question.id in preferences], answers, preferences)
+    difficulty = dict(zip((question.id for question in questions), data.instruction_difficulties(), strict=True))
+    return Judged(questions, [question for question in questions if question.id in preferences], answers, preferences, difficulty, gamed=True)
+
+
+def comparisons(shared_data: Path, model: str) -> Comparisons:
+    """Arrays of one model as the suite makes them, for fits at another C."""
+    return rows_of(judged(shared_data, model))
 
 
 def test_official_files_pass_verification() -> None:
