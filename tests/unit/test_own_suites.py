@@ -153,7 +153,7 @@ def test_difficulties_fitted_to_own_questions_are_used(tmp_path: Path) -> None:
 
 def test_difficulties_of_other_instructions_are_refused_before_anything_runs(tmp_path: Path) -> None:
     suite = pairwise(tmp_path, "difficulty: difficulty.json\n")
-    save(tmp_path / "difficulty.json", {"difficulties": {text: 0.5 for text in [*INSTRUCTIONS[:18], "Other?"]}})
+    save(tmp_path / "difficulty.json", {"difficulties": dict.fromkeys([*INSTRUCTIONS[:18], "Other?"], 0.5)})
     message = refused(suite)
     assert "18 of the 20 questions of mine and of 1 other instructions" in message
     assert repr(INSTRUCTIONS[18]) in message
@@ -161,7 +161,12 @@ def test_difficulties_of_other_instructions_are_refused_before_anything_runs(tmp
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("d.csv", "index,instruction_difficulty\n0,0\n"), ("d.json", "[1, 2]"), ("d.json", '{"difficulties": {"A?": "hard"}}'), ("d.json", '{"difficulties": {}}')],
+    [
+        ("d.csv", "index,instruction_difficulty\n0,0\n"),
+        ("d.json", "[1, 2]"),
+        ("d.json", '{"difficulties": {"A?": "hard"}}'),
+        ("d.json", '{"difficulties": {}}'),
+    ],
 )
 def test_other_files_are_no_difficulties(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
