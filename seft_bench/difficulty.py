@@ -9,7 +9,7 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_file, write_json
-from seft_bench.interop import holds_judged_texts, read_answers, read_judgments
+from seft_bench.interop import read_answers, read_judged_texts
 from seft_bench.records import Answer, Judgment, Question
 from seft_bench.scoring import index_answers
 from seft_bench.suites import load_suite
@@ -42,8 +42,10 @@ def fit_difficulty_file(suite_name: str, answers: Sequence[Path], judgments: Seq
     """
     suite = _open(suite_name)
     questions = suite.questions()
-    rows = [row for path in judgments for row in read_judgments(path)]
-    texts = index_answers(answer for path in [*answers, *filter(holds_judged_texts, judgments)] for answer in read_answers(path))
+    read = [read_judged_texts(path) for path in judgments]
+    rows = [row for found, _ in read for row in found]
+    judged_texts = [answer for _, found in read for answer in found]
+    texts = index_answers([*judged_texts, *(answer for path in answers for answer in read_answers(path))])
     preferences = {model: _preferences(model, suite, questions, texts, rows) for model in dict.fromkeys(row.model_id for row in rows)}
     judged = {model: by_question for model, by_question in preferences.items() if len(by_question) > 1}
     if len(judged) < 2:

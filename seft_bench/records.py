@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 Message = dict[str, str]
@@ -227,6 +228,7 @@ def from_row(kind: type[RecordT], row: Mapping[str, Any]) -> RecordT:
     return kind(**values)
 
 
+@lru_cache(maxsize=4096)  # every file of a question set asks for the same ones
 def instruction_id(instruction: str) -> str:
     """Key of a question by its text: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(instruction.encode()).hexdigest()[:16]
@@ -234,9 +236,5 @@ def instruction_id(instruction: str) -> str:
 
 def text_hash(*texts: str) -> str:
     """Hash of several texts, in order, unambiguous about where one ends."""
-    digest = hashlib.sha256()
-    for text in texts:
-        data = text.encode()
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()[:16]
+    parts = [text.encode() for text in texts]
+    return hashlib.sha256(b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part))).hexdigest()[:16]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.interop import holds_judged_texts, read_answers, read_judgments
+from seft_bench.interop import read_answers, read_judged_texts
 from seft_bench.records import Answer, Judgment, Question, Result
 from seft_bench.suites import Suite, load_suites
 
@@ -31,11 +31,10 @@ def score_files(
         InputError: unknown suite, missing official data, a broken row, or no row of this suite.
     """
     [suite] = load_suites([suite_name], length_control or {})
-    rows = read_judgments(judgments)
+    rows, judged_texts = read_judged_texts(judgments)
     questions = _questions(suite, reference)
     _check_same_suite(suite_name, judgments, rows, questions)
-    source = answers or (judgments if holds_judged_texts(judgments) else None)
-    by_model = index_answers(read_answers(source)) if source else {}
+    by_model = index_answers(read_answers(answers) if answers else judged_texts)
     return [_score_model(suite, model, questions, by_model, rows, answers) for model in dict.fromkeys(row.model_id for row in rows)]
 
 

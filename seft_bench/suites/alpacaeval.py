@@ -119,7 +119,8 @@ class AlpacaEval:
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
         """Difficulty by question id; None: no length control. The official file is in the order of the baseline's file."""
         if self._official:
-            return dict(zip((question.id for question in self._all_questions()), data.instruction_difficulties(), strict=True))
+            ids = (instruction_id(str(row["instruction"])) for row in _read_pairs(data.official_path(data.BASELINE)))
+            return dict(zip(ids, data.instruction_difficulties(), strict=True))
         return own.difficulties(self.config, questions) if self.config.source == "files" else dict.fromkeys((question.id for question in questions), 0.0)
 
     def _notes(self, metrics: Mapping[str, Any], about_length: Sequence[str]) -> list[str]:
@@ -136,11 +137,11 @@ def preferences_of(rows: common.Scored) -> dict[str, float]:
 
 
 @read_once
-def _read_pairs(path: Path) -> list[dict[str, Any]]:
+def _read_pairs(path: Path) -> tuple[dict[str, Any], ...]:
     rows = read_json(path, "AlpacaEval's baseline")
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"instruction", "output"} <= row.keys() for row in rows):
         raise InputError(f"{path}: a list of objects with instruction and output is expected")
-    return rows
+    return tuple(rows)
 
 
 def _question(suite: str, row: Mapping[str, Any]) -> Question:
