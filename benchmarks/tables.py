@@ -4,12 +4,14 @@
 
 Each model is resampled from the real ones of the shared material: on every one of the 805 questions it has the answer and the judgment of one of
 them, drawn at random, so texts, lengths and preferences are real. Its file is alpaca_eval's `annotations.json`, as that tool writes it but for the
-judge's raw reply (about 3 MB a file). Writing these files is not timed. Timed, in one process and one thread, in four parts:
+judge's raw reply (3 MB a file). Writing these files is not timed. Timed, in one process and one thread, in three parts:
 
-    read     parse every file, make answers and judgments of its rows, and check them
-    figures  win rate, discrete win rate, length-controlled win rate with its interval and standard errors, coverage
-    results  one `result.json` and `questions.json` a model, each replaced atomically
+    figures  parse and check every file; win rate, discrete win rate, length-controlled win rate with its interval and standard errors, coverage
+    results  one `result.json` and `questions.json` a model, each replaced atomically and synced to the disk
     tables   read these back, and write leaderboard.{md,csv,html,tex,json}
+
+Seconds are by the clock; "CPU s" is what the process itself used of them, which other programs on the machine and a slow disk do not change. "json.loads" is
+the time of parsing the same files and doing nothing with them, in the same run: no table from these files can be faster.
 """
 
 from __future__ import annotations
@@ -50,12 +52,13 @@ def main(arguments: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as work:
             files = write_models(folder, Path(work) / "models", options.models)
             seconds = measure(files, Path(work) / "results", {"lc_c": options.lc_c, "lc_interval": options.lc_interval})
+            floor = parsing_alone(files)
             megabytes = sum(path.stat().st_size for path in files) / 1e6
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    print("".join(f"{title:>14}" for title in ("models", "MB", *(f"{part} s" for part in seconds))))
-    print(f"{options.models:>14}{megabytes:>14.0f}" + "".join(f"{value:>14.2f}" for value in seconds.values()))
+    print("".join(f"{title:>14}" for title in ("models", "MB", *(f"{part} s" for part in seconds), "json.loads s")))
+    print(f"{options.models:>14}{megabytes:>14.0f}" + "".join(f"{value:>14.2f}" for value in (*seconds.values(), floor)))
 
 
 def lc() -> ModuleType:
@@ -114,12 +117,13 @@ def _row(model: str, position: int, question: Any, drawn: tuple[str, float]) -> 
 
 
 def measure(files: list[Path], results: Path, length_control: dict[str, str | None]) -> dict[str, float]:
-    """Seconds of each part, and of all."""
-    from seft_bench import scoring
+    """Seconds of each part, of all, and of the processor."""
     from seft_bench.evaluation import STYLES, write_leaderboard
     from seft_bench.results import save_result
+    from seft_bench.scoring import score_files
 
-    seconds = dict.fromkeys(("read", "figures", "results", "tables"), 0.0)
+    seconds = dict.fromkeys(("figures", "results", "tables"), 0.0)
+    used = time.process_time()
 
     def timed(part: str, work: Callable[[], Any]) -> Any:
         start = time.perf_counter()
@@ -128,13 +132,19 @@ def measure(files: list[Path], results: Path, length_control: dict[str, str | No
         return done
 
     for path in files:
-        read = timed("read", lambda path=path: scoring.read_files(path, None))
-        [result] = timed("figures", lambda read=read: scoring.score_rows(SUITE, *read, length_control=length_control))
+        [result] = timed("figures", lambda path=path: score_files(SUITE, None, path, length_control=length_control))
         timed("results", lambda result=result: save_result(results, result))
     timed("tables", lambda: write_leaderboard(results))
     missing = [suffix for suffix in STYLES.values() if not (results / f"leaderboard.{suffix}").is_file()]
     assert not missing, missing
-    return seconds | {"all": sum(seconds.values())}
+    return seconds | {"all": sum(seconds.values()), "CPU": time.process_time() - used}
+
+
+def parsing_alone(files: list[Path]) -> float:
+    start = time.perf_counter()
+    for path in files:
+        json.loads(path.read_bytes())
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,6 +180,7 @@ def _contents(folder: Path) -> str:
     return f"has {', '.join(there)}" if there else "has none of the official files"
 
 
+@lru_cache(maxsize=32)
 def difference(name: str, path: Path, digest: str) -> str:
     """What sets the file at `path` apart from the published one of that name, "" if nothing does.
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from seft_bench.errors import InputError
 from seft_bench.files import read_text
-from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id
+from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id, preference_key, text_hash
 from seft_bench.suites.alpacaeval import candidate_first
 
 Row = Mapping[str, Any]
@@ -168,8 +168,8 @@ def _answer_of_fastchat(row: Row) -> Answer:
 
 
 def _check_texts(texts: tuple[Any, ...]) -> None:
-    wrong = [text for text in texts if not isinstance(text, str)]
-    if wrong or not texts:
+    if not texts or not all(isinstance(text, str) for text in texts):
+        wrong = [text for text in texts if not isinstance(text, str)]
         raise ValueError(f"texts are expected, this is {type(wrong[0]).__name__}" if wrong else "there is no text")
 
 
@@ -190,20 +190,19 @@ def _judgment_of_annotation(row: Row) -> Judgment:
     preference = None if value is None or value == -1 else value or 1.5
     if preference is not None and not 1 <= preference <= 2:
         raise ValueError(f"preference {row['preference']!r} is not in [1, 2]")
-    question = Question("alpacaeval", instruction_id(row["instruction"]), "", (row["instruction"],))
-    request = JudgeRequest("preference", question, 1, (row["output_2"],), (row["output_1"],), candidate_first(row["instruction"]))
+    question_id, first = instruction_id(row["instruction"]), candidate_first(row["instruction"])
     return Judgment(
         suite="alpacaeval",
-        question_id=question.id,
+        question_id=question_id,
         model_id=str(row.get("generator_2", "unnamed")),
         turn=1,
-        key=request.key,
-        answer_hash=request.answer_hash,
+        key=preference_key(question_id, 1, first),
+        answer_hash=text_hash(row["output_2"], row["output_1"]),
         judge_id=str(row.get("annotator", "")),
         requested_model="",
         returned_model="",
         prompt_hash="",
-        order="candidate_first" if request.candidate_first else "candidate_second",
+        order="candidate_first" if first else "candidate_second",
         status="parse_error" if preference is None else "ok",
         preference=preference,
         raw=_completion_text(row.get("raw_completion")),

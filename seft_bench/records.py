@@ -69,6 +69,11 @@ class Answer:
     decoding_hash: str = ""
 
 
+def preference_key(question_id: str, turn: int, candidate_first: bool) -> str:
+    """Key of a comparison within one model's judgments."""
+    return f"{question_id}/{turn}/preference/{'candidate-first' if candidate_first else 'candidate-second'}"
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
     """What a judge is asked; it never says which model or method wrote an answer.
@@ -91,8 +96,7 @@ class JudgeRequest:
     @property
     def key(self) -> str:
         """Key within one model's judgments."""
-        order = "candidate-first" if self.candidate_first else "candidate-second"
-        return f"{self.question.id}/{self.turn}/{self.kind}" + (f"/{order}" if self.kind == "preference" else "")
+        return f"{self.question.id}/{self.turn}/grade" if self.kind == "grade" else preference_key(self.question.id, self.turn, self.candidate_first)
 
     @property
     def answer_hash(self) -> str:
@@ -236,5 +240,8 @@ def instruction_id(instruction: str) -> str:
 
 def text_hash(*texts: str) -> str:
     """Hash of several texts, in order, unambiguous about where one ends."""
-    parts = [text.encode() for text in texts]
-    return hashlib.sha256(b"".join(piece for part in parts for piece in (len(part).to_bytes(8, "big"), part))).hexdigest()[:16]
+    pieces: list[bytes] = []
+    for text in texts:
+        data = text.encode()
+        pieces += (len(data).to_bytes(8, "big"), data)
+    return hashlib.sha256(b"".join(pieces)).hexdigest()[:16]

@@ -12,12 +12,16 @@ from seft_bench import data
 from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id, preference_key
 from seft_bench.suites import length, own
 from seft_bench.suites import scored as common
 
 _DATA_FILES = (data.BASELINE, data.DIFFICULTY, data.GAMED)
 _FIGURES = ("win_rate", "win_rate_se", "discrete_win_rate", *length.FIGURES, "avg_length")
+
+
+Pairs = tuple[tuple[str, str, str], ...]
+"""(instruction, baseline's answer, data set) of each row."""
 
 
 @lru_cache(maxsize=4096)  # seeding the generator is most of the time of scoring, and a table of models asks for the same again and again
@@ -96,7 +100,7 @@ class AlpacaEval:
         if self.config.source == "files":
             return own.pairwise_questions(self.config)
         if self._official:
-            return [_question(self.config.name, row) for row in _read_pairs(data.official_path(data.BASELINE))]
+            return list(_official_questions(_read_pairs(data.official_path(data.BASELINE)), self.config.name))
         return data.tinyworld_questions("alpacaeval", self.config.source)
 
     def _draws(self, model: str, requests: Sequence[JudgeRequest], judgments: Sequence[Judgment]) -> list[Judgment]:
@@ -119,7 +123,7 @@ class AlpacaEval:
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
         """Difficulty by question id; None: no length control. The official file is in the order of the baseline's file."""
         if self._official:
-            ids = (instruction_id(str(row["instruction"])) for row in _read_pairs(data.official_path(data.BASELINE)))
+            ids = (instruction_id(instruction) for instruction, _, _ in _read_pairs(data.official_path(data.BASELINE)))
             return dict(zip(ids, data.instruction_difficulties(), strict=True))
         return own.difficulties(self.config, questions) if self.config.source == "files" else dict.fromkeys((question.id for question in questions), 0.0)
 
@@ -137,17 +141,16 @@ def preferences_of(rows: common.Scored) -> dict[str, float]:
 
 
 @read_once
-def _read_pairs(path: Path) -> tuple[dict[str, Any], ...]:
+def _read_pairs(path: Path) -> Pairs:
     rows = read_json(path, "AlpacaEval's baseline")
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"instruction", "output"} <= row.keys() for row in rows):
         raise InputError(f"{path}: a list of objects with instruction and output is expected")
-    return tuple(rows)
+    return tuple((str(row["instruction"]), str(row["output"]), str(row.get("dataset", ""))) for row in rows)
 
 
-def _question(suite: str, row: Mapping[str, Any]) -> Question:
-    instruction = str(row["instruction"])
-    metadata = {"dataset": str(row.get("dataset", ""))}
-    return Question(suite, instruction_id(instruction), "", (instruction,), (str(row["output"]),), metadata)
+@lru_cache(maxsize=4)
+def _official_questions(pairs: Pairs, suite: str) -> tuple[Question, ...]:
+    return tuple(Question(suite, instruction_id(instruction), "", (instruction,), (output,), {"dataset": dataset}) for instruction, output, dataset in pairs)
 
 
 def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
@@ -155,8 +158,14 @@ def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
 
 
 def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[common.Expected]:
-    hashes = {request.question.id: request.answer_hash for request in requests}
-    return [common.Expected(_request(question, ()).key, hashes.get(question.id, "")) for question in questions]
+    asked = {request.question.id: request for request in requests}
+    return [_expected_one(question, asked.get(question.id)) for question in questions]
+
+
+def _expected_one(question: Question, request: JudgeRequest | None) -> common.Expected:
+    if request:
+        return common.Expected(request.key, request.answer_hash)
+    return common.Expected(preference_key(question.id, 1, candidate_first(question.turns[0])), "")
 
 
 def _plain_figures(preferences: Mapping[str, float]) -> dict[str, Any]:
