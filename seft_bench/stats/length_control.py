@@ -36,7 +36,7 @@ DECLARED_C = 21.544346900318832
 """The grid value of the official tool (logspace(-4, 4, 10)) that most published models were fitted with."""
 
 RESAMPLES, BOOTSTRAP_SEED = 2000, 0
-_BATCH_SIZE = 100  # refits at a time: larger batches fall out of the processor's cache
+_BATCH_SIZE = 50  # refits at a time: larger batches fall out of the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
