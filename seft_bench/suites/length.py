@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 FIGURES = ("lc_win_rate", "lc_se", "lc_low", "lc_high", "lc_standard_error_official", "lc_c")
 TOO_FEW = "no length-controlled win rate: it needs the texts of all judged answers, and at least two (ten, of every fifth, to choose C)."
-_TENTHS = 10
+_FEWEST_TO_CHOOSE_C = 10
+_ONE_SIDED = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def _fitted(config: SuiteConfig, judged: Judged, rows: Comparisons) -> LengthCon
     if c == "cross-validated":
         if is_against_itself(rows):
             c = 1.0  # nothing is fitted
-        elif len(judged.scored) < _TENTHS or len({position % 5 for position in judged.positions}) < 5:
+        elif len(judged.scored) < _FEWEST_TO_CHOOSE_C or len({position % 5 for position in judged.positions}) < 5:
             return None
         else:
             c = _chosen_c(judged, rows)
@@ -113,7 +114,7 @@ def _notes(config: SuiteConfig, judged: Judged, rows: Comparisons, found: Length
         return ["length control: equal texts, all draws: 50 by definition, nothing is fitted."]
     notes = [_interval_note(config), _c_note(config, judged, found.c)]
     if not judged.gamed:
-        return [*notes, _own_note(config)]
+        return [*notes, _own_note(config), *_one_sided_note(rows)]
     return notes + _position_notes(judged, rows, found)
 
 
@@ -141,6 +142,18 @@ def _own_note(config: SuiteConfig) -> str:
     if config.source == "files" and config.difficulty != "zero":
         return "length control with difficulties fitted to these questions and without gamed rows (own questions)."
     return "length control without difficulties and gamed rows (own questions): difficulty set to 0, features length and constant."
+
+
+def _one_sided_note(rows: Comparisons) -> list[str]:
+    """Without gamed rows nothing but the model's own rows says what length does."""
+    shorter, longer = float((rows.length_difference > 0).mean()), float((rows.length_difference < 0).mean())
+    share, word = max((shorter, "shorter"), (longer, "longer"))
+    if share < _ONE_SIDED:
+        return []
+    return [
+        f"{100 * share:.0f} % of the answers are {word} than the baseline's: LC at equal length is an extrapolation here, "
+        "and depends on the difficulties more than its interval says."
+    ]
 
 
 def _position_notes(judged: Judged, rows: Comparisons, found: LengthControlled) -> list[str]:

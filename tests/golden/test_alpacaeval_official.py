@@ -148,7 +148,7 @@ def test_official_standard_error(shared_data: Path, model: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_cross_validation_chooses_the_official_c_or_one_that_changes_nothing(shared_data: Path, model: str) -> None:
-    """Five times the official C. gemma-2b-it's held-out loss is flat: 166.8 officially, 21.5 here, LC 0.003 apart."""
+    """Five times the official C. gemma-2b-it's held-out loss is flat: 166.8 officially, 21.5 here, LC 0.008 apart."""
     row, one = expected(shared_data, model), judged(shared_data, model)
     rows, positions = rows_of(one), np.array(one.positions)
     chosen = cross_validated_c(rows, positions, np.arange(1610) % 805).c

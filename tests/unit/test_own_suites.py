@@ -133,7 +133,16 @@ def test_zero_difficulties_are_said(tmp_path: Path) -> None:
     [result] = score_files(pairwise(tmp_path, "difficulty: zero\n"), None, annotations(tmp_path))
     assert result.metrics["lc_low"] < result.metrics["lc_win_rate"] < result.metrics["lc_high"]
     assert any("difficulty set to 0" in note for note in result.notes)
-    assert not any("row position" in note or "df_gamed" in note for note in result.notes)
+    assert not any("row position" in note or "df_gamed" in note or "extrapolation" in note for note in result.notes)
+
+
+def test_answers_that_are_nearly_all_shorter_are_an_extrapolation(tmp_path: Path) -> None:
+    rows = [{"instruction": text, "output": "b" * (50 + index)} for index, text in enumerate(INSTRUCTIONS)]
+    suite = pairwise(tmp_path, "difficulty: zero\n", rows)
+    judged = json.loads(annotations(tmp_path).read_text())
+    save(tmp_path / "m.json", [row | {"output_1": question["output"]} for row, question in zip(judged, rows, strict=True)])
+    [result] = score_files(suite, None, tmp_path / "m.json")
+    assert any("100 % of the answers are shorter than the baseline's" in note for note in result.notes)
 
 
 def test_difficulties_fitted_to_own_questions_are_used(tmp_path: Path) -> None:
