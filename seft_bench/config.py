@@ -72,9 +72,10 @@ class SuiteConfig(Strict):
     def _fields_fit(self) -> SuiteConfig:
         """A key that this kind or source would not read is an error."""
         pairwise, own = ("baseline", "difficulty", "lc_c", "lc_interval"), ("questions", "baseline", "difficulty")
-        if wrong := [name for name in pairwise if name in self.model_fields_set and self.kind != "alpacaeval"]:
+        changed = {name for name in {*pairwise, *own} if getattr(self, name) != type(self).model_fields[name].default}
+        if wrong := [name for name in pairwise if name in changed and self.kind != "alpacaeval"]:
             raise ValueError(f"{', '.join(wrong)}: for kind alpacaeval only, this suite's kind is {self.kind}")
-        if wrong := [name for name in own if name in self.model_fields_set and self.source != "files"]:
+        if wrong := [name for name in own if name in changed and self.source != "files"]:
             raise ValueError(f"{', '.join(wrong)}: for source files only, this suite's source is {self.source}")
         if self.source == "files" and self.questions is None:
             raise ValueError("questions: is missing; with source files it names the file of questions")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from seft_bench.pipeline import Places, Subject, _folder
 from seft_bench.records import instruction_id
 from seft_bench.scoring import score_files
 from seft_bench.suites import load_suite
+from tests.faults.chat_server import serving
 from tests.integration.cli import seft_bench
 
 INSTRUCTIONS = [f"Question number {index}?" for index in range(20)]
@@ -253,6 +255,56 @@ def test_the_tinyworlds_rubric_does_not_judge_own_questions(tmp_path: Path) -> N
     seen = seft_bench("eval", str(tmp_path / "answers.json"), "--suite", pairwise(tmp_path))
     assert seen.status == 2
     assert "grades the tinyworld only" in seen.err
+
+
+@pytest.mark.parametrize("name", ["mtbench", "alpacaeval", "tiny-mtbench"])
+def test_what_suites_show_prints_is_a_suite(tmp_path: Path, name: str) -> None:
+    (tmp_path / "copy.yaml").write_text(seft_bench("suites", "show", name).out)
+    assert load_suite(str(tmp_path / "copy.yaml")).config.model_dump() == load_suite(name).config.model_dump()
+
+
+@pytest.fixture
+def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A judge behind a real server that grades 7, or prefers the first token named m."""
+    monkeypatch.chdir(tmp_path)
+    with serving() as server:
+        (tmp_path / "judge.yaml").write_text(
+            f"name: small\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: seft-bench\nmax_attempts: 1\n"
+        )
+        yield "judge.yaml"
+
+
+def test_evaluation_of_own_pairs(tmp_path: Path, judge: str) -> None:
+    """One answer is the baseline's own text: a draw, and nobody is asked. Both judgments files then fit the difficulties."""
+    for model in ("one", "two"):
+        rows = [{"instruction": text, "output": "b" * 5 if index == 0 else model * index, "generator": model} for index, text in enumerate(INSTRUCTIONS)]
+        save(tmp_path / f"{model}.json", rows)
+        seen = seft_bench("eval", f"{model}.json", "--suite", pairwise(tmp_path), "--judge", judge, "--json")
+        assert seen.status == 0, seen.err
+        [row] = json.loads(seen.out)
+        assert (row["suite"], row["n"], row["n_scored"], row["metrics"]["lc_win_rate"]) == ("mine", 20, 20, None)
+    judged = [str(path) for path in sorted((tmp_path / "runs").rglob("judgments-*.jsonl"))]
+    answers = [str(path.parent / "answers.jsonl") for path in map(Path, judged)]
+    assert len(judged) == 2
+    flags = [flag for pair in zip(judged, answers, strict=True) for flag in ("--judgments", pair[0], "--answers", pair[1])]
+    assert seft_bench("suites", "difficulty", "mine.yaml", *flags, "--out", "difficulty.json").status == 0
+    pairwise(tmp_path, "difficulty: difficulty.json\n")
+    seen = seft_bench("eval", "one.json", "--suite", "mine.yaml", "--judge", judge, "--lc-c", "cross-validated", "--lc-interval", "bootstrap", "--json")
+    [row] = json.loads(seen.out)
+    assert row["metrics"]["lc_low"] <= row["metrics"]["lc_win_rate"] <= row["metrics"]["lc_high"]
+    assert any("percentile interval" in note for note in row["notes"])
+    kept = json.loads(next((tmp_path / "results").rglob("one*/result.json")).read_text())
+    assert str(tmp_path) not in json.dumps(kept["manifest"]["config"])
+
+
+def test_evaluation_of_own_conversations(tmp_path: Path, judge: str) -> None:
+    suite = conversations(tmp_path, [{"id": 1, "turns": ["1+1?", "2+2?"], "category": "math", "reference": ["2", "4"]}, {"id": 2, "turns": ["Hi?"]}])
+    rows = [{"question_id": name, "model_id": "m", "choices": [{"index": 0, "turns": turns}]} for name, turns in ((1, ["2", "4"]), (2, ["Hello."]))]
+    save(tmp_path / "answers.jsonl", rows)
+    seen = seft_bench("eval", "answers.jsonl", "--suite", suite, "--judge", judge, "--json")
+    assert seen.status == 0, seen.err
+    [row] = json.loads(seen.out)
+    assert (row["suite"], row["n"], row["metrics"]["score"], row["metrics"]["by_category"]) == ("talks", 3, 7.0, {"math": 7.0})
 
 
 def test_flags_without_a_pairwise_suite(tmp_path: Path) -> None:
