@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from seft_bench.errors import InputError
 from seft_bench.files import read_text
-from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id
+from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id, text_hash
 from seft_bench.suites.alpacaeval import candidate_first
 
 Row = Mapping[str, Any]
@@ -208,6 +208,7 @@ def _judgment_of_fastchat(row: Row) -> Judgment:
         status=status,
         score=score if status == "ok" else None,
         raw=str(row["judgment"]),
+        details={"user_prompt_hash": text_hash(str(row["user_prompt"]))} if "user_prompt" in row else {},
     )
 
 

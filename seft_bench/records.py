@@ -74,10 +74,11 @@ class JudgeRequest:
 
     Attributes:
         kind: "grade" (one answer, 1-10) or "preference" (two answers, in [1, 2]; 2: the candidate wins).
-        turn: the turn to judge, from 1; a preference judges the whole answer and has turn 1.
+        turn: the turn to judge, from 1; turn 2 is judged with turn 1 before it.
         candidate: the answer texts to judge, one a turn up to `turn`.
         baseline: the answer texts to compare with (preferences only).
         candidate_first: order in which a preference judge is shown the two.
+        repeat: 0, or which repetition on purpose this is: the judge is asked anew, and no stored response of another repeat serves it.
     """
 
     kind: Literal["grade", "preference"]
@@ -86,12 +87,13 @@ class JudgeRequest:
     candidate: tuple[str, ...]
     baseline: tuple[str, ...] = ()
     candidate_first: bool = False
+    repeat: int = 0
 
     @property
     def key(self) -> str:
         """Key within one model's judgments."""
-        order = "candidate-first" if self.candidate_first else "candidate-second"
-        return f"{self.question.id}/{self.turn}/{self.kind}" + (f"/{order}" if self.kind == "preference" else "")
+        order = ("/candidate-first" if self.candidate_first else "/candidate-second") if self.kind == "preference" else ""
+        return f"{self.question.id}/{self.turn}/{self.kind}{order}" + (f"/repeat-{self.repeat}" if self.repeat else "")
 
     @property
     def answer_hash(self) -> str:

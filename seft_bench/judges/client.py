@@ -45,12 +45,14 @@ class ChatCall:
         sampling: what goes into the body beside model and messages (temperature, max_tokens, seed, logprobs).
         template_version: of the prompt; "" for plain generation.
         is_good: whether a response is worth keeping; what cannot be parsed is asked for again on the next run.
+        repeat: above 0 for a repetition on purpose, which has a place of its own in the store.
     """
 
     messages: tuple[Message, ...]
     sampling: Mapping[str, Any]
     template_version: str = ""
     is_good: Callable[[Reply], bool] = field(default=lambda reply: True, compare=False)
+    repeat: int = 0
 
 
 class _Retry(Exception):
@@ -123,7 +125,8 @@ class ChatClient:
         return asyncio.run(self._models())
 
     def key_of(self, call: ChatCall) -> str:
-        return request_key(self.base_url, self.model, call.messages, call.sampling, call.template_version, weights_fingerprint=self.weights_fingerprint)
+        epoch = f"repeat-{call.repeat}" if call.repeat else ""
+        return request_key(self.base_url, self.model, call.messages, call.sampling, call.template_version, 0, epoch, self.weights_fingerprint)
 
     async def _run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         same: dict[str, list[int]] = {}

@@ -8,6 +8,7 @@ id differs, so that two kinds of estimate never stand under one name.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -141,6 +142,7 @@ class OpenAIJudge:
             self._sampling(reply_kind),
             prompt.template.version,
             is_good=lambda reply: bool(self._read(reply_kind, request.candidate_first, reply)),
+            repeat=request.repeat,
         )
 
     def _sampling(self, reply_kind: ReplyKind) -> dict[str, Any]:
@@ -239,4 +241,5 @@ def weights_fingerprint(entry: Mapping[str, Any]) -> str:
 def _probe_request(kind: str) -> JudgeRequest:
     if kind == "grade":
         return JudgeRequest("grade", _PROBE, 1, ("Blue.",))
-    return JudgeRequest("preference", _PROBE, 1, ("Blue.",), ("Green.",))
+    question = _PROBE if kind == "preference" else dataclasses.replace(_PROBE, turns=(*_PROBE.turns, "And at dusk?"))
+    return JudgeRequest("preference", question, 1, ("Blue.",), ("Green.",))

@@ -89,7 +89,7 @@ def test_the_command_shows_the_known_per_cent(votes: Path, gpt4: Path) -> None:
 
 def test_the_table_of_one_turn(votes: Path, gpt4: Path) -> None:
     seen = seft_bench("judges", "agreement", "--votes", str(votes), "--judge-votes", str(gpt4), "--turn", "1")
-    header, with_ties, without = [line.split("\t") for line in seen.out.splitlines()]
+    header, with_ties, without, *_ = [line.split("\t") for line in seen.out.splitlines()]
     assert header == ["turn", "ties", "gpt4_pair and humans", "humans among themselves", "difference"]
     assert with_ties[:2] == ["1", "with"]
     assert (with_ties[2].split()[0], with_ties[2].split()[-1], with_ties[3].split()[-1]) == ("0.660", "886/1343", "454/721")
