@@ -17,7 +17,7 @@ from seft_bench.files import read_log
 from seft_bench.suites import load_suite
 from seft_bench.votes import answers_in_votes
 from tests.faults.chat_server import ChatServer, Handler, completion, serving, status, token_completion
-from tests.integration.cli import Seen, seft_bench
+from tests.integration.cli import REPOSITORY, Seen, seft_bench
 
 MODELS = ("ant-7b", "bee-7b", "cat-7b", "dog-7b")
 SHOWN = re.compile(r"===== answer of (m|M) starts =====\n(.*?)\n===== answer of \1 ends =====", re.DOTALL)
@@ -94,11 +94,11 @@ def report(seen: Seen) -> dict[str, Any]:
     return dict(json.loads(seen.out))
 
 
-def compared(world: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str, int, int]]:
-    """(text, other text, turn, ...) of every comparison, the models in order of their names."""
+def compared(world: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str, int]]:
+    """(text, other text, turn) of every comparison, the models in order of their names."""
     texts = {(row["model_id"], row["question_id"]): row["choices"][0]["turns"] for row in world["answers"]}
     keys = {(vote["question_id"], vote["turn"], *sorted((vote["model_a"], vote["model_b"]))) for vote in world["votes"]}
-    return [(texts[one, question][turn - 1], texts[other, question][turn - 1], turn, 0) for question, turn, one, other in sorted(keys)]
+    return [(texts[one, question][turn - 1], texts[other, question][turn - 1], turn) for question, turn, one, other in sorted(keys)]
 
 
 def test_a_fair_judge_is_not_called_biased(folder: Path, world: dict[str, list[dict[str, Any]]]) -> None:
@@ -116,7 +116,7 @@ def test_a_judge_that_likes_the_first_is_found_and_its_bias_measured(folder: Pat
     """It changes its mind exactly where the two are within 2 of each other, always towards the answer shown first."""
     with serving(otherwise=judging(likes_first)) as server:
         found = report(ask(server, "--json"))
-    near = [abs(fair(one, other)) <= 2 for one, other, *_ in compared(world)]
+    near = [abs(fair(one, other)) <= 2 for one, other, _ in compared(world)]
     position = found["position"]
     assert (position["n_first"], position["n_second"]) == (sum(near), 0)
     assert position["bias"]["mean"] == pytest.approx(sum(near) / len(near))
@@ -130,7 +130,7 @@ def test_a_judge_that_likes_the_longer_is_found_beside_the_humans(folder: Path, 
     with serving(otherwise=judging(likes_long)) as server:
         found = report(ask(server, "--turn", "1", "--json"))
         text = ask(server, "--turn", "1").out
-    pairs = [(one, other) for one, other, turn, _ in compared(world) if turn == 1 and len(one) != len(other)]
+    pairs = [(one, other) for one, other, turn in compared(world) if turn == 1 and len(one) != len(other)]
     longer = [(likes_long(one, other) > 0) == (len(one) > len(other)) for one, other in pairs]
     assert found["length"]["all"]["judge"]["mean"] == pytest.approx(sum(longer) / len(longer))
     assert found["length"]["all"]["humans"]["mean"] == pytest.approx(0.5, abs=0.1)
@@ -198,8 +198,8 @@ def test_a_larger_limit_keeps_the_smaller_sample(folder: Path) -> None:
 
 
 def test_a_tie_band_makes_ties_of_near_preferences(folder: Path, world: dict[str, list[dict[str, Any]]]) -> None:
-    """sigmoid(1) = 0.731 lies within 0.25 of one half, sigmoid(2) = 0.881 does not: differences of 1 become ties, and the bias of none."""
-    with serving(otherwise=judging(lambda one, other: fair(one, other))) as server:
+    """sigmoid(1) = 0.731 lies within 0.25 of one half, sigmoid(2) = 0.881 does not: differences of 1 become ties."""
+    with serving(otherwise=judging(fair)) as server:
         plain, banded = (report(ask(server, "--tie-band", band, "--json")) for band in ("0", "0.25"))
     decided = [cell["judge"]["n"] for cell in plain["cells"] if not cell["ties"]]
     assert all(cell["judge"]["n"] < n for cell, n in zip([cell for cell in banded["cells"] if not cell["ties"]], decided, strict=True))
@@ -300,12 +300,15 @@ def test_answers_are_taken_from_votes_that_hold_the_conversations(tmp_path: Path
     assert {(answer.model_id, answer.turns) for answer in answers_in_votes(tmp_path / "votes.jsonl")} == {("m", ("one", "two")), ("n", ("one",))}
 
 
-def test_the_documented_line_turns_the_hubs_parquet_into_votes(tmp_path: Path) -> None:
+def test_the_documented_line_turns_the_hubs_parquet_into_votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pyarrow", reason="PYARROW ABSENT: reading parquet needs it")
     import pandas
 
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "one"}]
     row = {"judge": "expert_1", "question_id": 81, "turn": 1, "model_a": "m", "model_b": "n", "winner": "tie", "conversation_a": turns, "conversation_b": turns}
-    pandas.DataFrame([row]).to_parquet(tmp_path / "human.parquet")
-    pandas.read_parquet(tmp_path / "human.parquet").to_json(tmp_path / "votes.jsonl", orient="records", lines=True)
-    assert {(answer.model_id, answer.turns) for answer in answers_in_votes(tmp_path / "votes.jsonl")} == {("m", ("one",)), ("n", ("one",))}
+    monkeypatch.chdir(tmp_path)
+    pandas.DataFrame([row]).to_parquet("human.parquet")
+    page = (REPOSITORY / "docs" / "add-a-judge.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    exec(line, {})
+    assert {(answer.model_id, answer.turns) for answer in answers_in_votes(Path("human_votes.jsonl"))} == {("m", ("one",)), ("n", ("one",))}
