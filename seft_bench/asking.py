@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from seft_bench.agreement import Report, compare_with_humans, some
 from seft_bench.errors import InputError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from seft_bench.stats.consistency import Consistency
 
 Progress = Callable[[str, int, int], None]
+ItemT = TypeVar("ItemT")
 Verdicts = Mapping[tuple[str, str], Judgment]
 """(request key, hash of the judged texts) -> the judgment."""
 
@@ -96,7 +97,8 @@ def plan(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequenc
 def _chosen(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask) -> tuple[list[Comparison], list[Comparison]]:
     """The comparisons to ask for, and those of them to ask for again."""
     chosen = sample(find_comparisons(humans, questions, answers), ask.limit, ask.seed)
-    return chosen, sample(chosen, ask.repeat_sample, ask.seed + 1) if ask.repeats else []
+    unlike = [comparison for comparison in chosen if comparison.texts[0] != comparison.texts[1]]  # two equal answers need no judge, so show no noise
+    return chosen, sample(unlike, ask.repeat_sample, ask.seed + 1) if ask.repeats else []
 
 
 def find_comparisons(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer]) -> list[Comparison]:
@@ -121,9 +123,9 @@ def find_comparisons(humans: Sequence[Vote], questions: Sequence[Question], answ
     )
 
 
-def sample(comparisons: Sequence[Comparison], limit: int | None, seed: int) -> list[Comparison]:
+def sample(items: Sequence[ItemT], limit: int | None, seed: int) -> list[ItemT]:
     """A random sample; that of a larger limit contains that of a smaller one."""
-    shuffled = list(comparisons)
+    shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
     return shuffled[:limit]
 
@@ -135,12 +137,12 @@ def missing(judge_id: str, requests: Iterable[JudgeRequest], out: Path) -> list[
     return [request for key, request in unique.items() if key not in done]
 
 
-def collect(judge: Any, requests: Sequence[JudgeRequest], out: Path, progress: Progress) -> None:
-    """Ask for what is missing; the judge is probed only when something is."""
+def collect(judge: Any, requests: Sequence[JudgeRequest], out: Path, progress: Progress, kind: str = "pair") -> None:
+    """Ask for what is missing; the judge is probed for this kind of request only when something is."""
     wanted = missing(judge.id, requests, out)
     if not wanted:
         return
-    judge.check(["pair"])
+    judge.check([kind])
     count = 0
 
     def save(judgment: Judgment) -> None:

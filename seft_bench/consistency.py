@@ -1,35 +1,58 @@
-"""`seft-bench judges consistency`: how much recorded judgments of the very same prompt differ.
+"""`seft-bench judges consistency`: how much judgments of the very same prompt differ, recorded ones or asked for now.
 
-Rows are repeats where judge, turn and prompt are equal: FastChat's rows hold the prompt, ours its hash. A key that was judged again
-with another answer is no repeat, so a file with two runs of a model says nothing here unless the model answered the same.
+Rows are repeats where judge, turn and prompt are equal: FastChat's rows hold the prompt, ours its hash, or (judges without prompts) that of
+the judged texts. A key that was judged again with another answer is no repeat, so a file with two runs of a model says nothing here unless
+the model answered the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from seft_bench import asking
+from seft_bench.asking import Progress
 from seft_bench.errors import InputError
 from seft_bench.interop import read_judgments
-from seft_bench.records import Judgment
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question
 
 if TYPE_CHECKING:
     from seft_bench.stats.consistency import Consistency
 
 
-def measure_consistency(files: Sequence[Path], rows: int = 160) -> dict[str, Consistency]:
+def ask_again(
+    judge: Any, questions: Sequence[Question], answers: Sequence[Answer], out: Path, prompts: int, repeats: int, seed: int, progress: Progress
+) -> None:
+    """Have a random sample of answered turns graded `repeats` + 1 times into `out`; what is there already is not asked for again.
+
+    Raises:
+        InputError: no answer to any question, or the judge cannot be used.
+        JudgeUnavailableError: the judge is gone; what arrived is in `out`.
+    """
+    by_id = {question.id: question for question in questions}
+    turns = [(by_id[a.question_id], turn, a.turns[:turn]) for a in answers if a.question_id in by_id for turn in range(1, len(a.turns) + 1)]
+    if not turns:
+        raise InputError(
+            f"none of the {len(answers)} answers is to one of the suite's {len(by_id)} questions. Name answers with --answers, the suite with --suite"
+        )
+    chosen = asking.sample(turns, prompts, seed)
+    requests = [JudgeRequest("grade", *item, repeat=repeat) for repeat in range(repeats + 1) for item in chosen]
+    asking.collect(judge, requests, out, progress, "grade")
+
+
+def measure_consistency(files: Sequence[Path], rows: int = 160, judge_id: str | None = None) -> dict[str, Consistency]:
     """Judge's id (and "grades" or "preferences") -> its self-consistency over the files' repeated prompts.
 
     Args:
-        rows: judgments that a mean is over, for its noise.
+        rows: judgments that a mean is over, for its noise. judge_id: only this judge's.
 
     Raises:
         InputError: a missing file, a broken row, or no prompt that was judged twice.
     """
     from seft_bench.stats.consistency import Repeated, consistency
 
-    judgments = [row for path in files for row in read_judgments(path)]
+    judgments = [row for path in files for row in read_judgments(path) if judge_id in (None, row.judge_id)]
     found = {}
     for name, graded, values in _repeated(judgments):
         if measured := consistency([Repeated(question, verdicts) for question, verdicts in values], graded=graded, rows=rows):
@@ -38,7 +61,7 @@ def measure_consistency(files: Sequence[Path], rows: int = 160) -> dict[str, Con
         names = ", ".join(str(path) for path in files)
         raise InputError(
             f"{names}: no prompt was judged twice among {len(judgments)} judgments. Repeats are rows of one judge with the same prompt: "
-            "FastChat's with equal user_prompt, ours with equal prompt_hash (`seft-bench judges agreement --ask JUDGE --repeats 1` makes them)"
+            "FastChat's with equal user_prompt, ours with equal prompt_hash. `seft-bench judges consistency --ask JUDGE --answers FILE` makes them"
         )
     return found
 
@@ -47,7 +70,9 @@ def _repeated(judgments: Iterable[Judgment]) -> Iterable[tuple[str, bool, list[t
     """(judge and kind, are they grades, [(question, its values)]) in order of first appearance."""
     groups: dict[tuple[str, bool], dict[Hashable, list[Judgment]]] = {}
     for row in judgments:
-        prompt = row.prompt_hash or str(row.details.get("user_prompt_hash", ""))
+        prompt = (
+            row.prompt_hash or str(row.details.get("user_prompt_hash", "")) or (row.answer_hash and f"{row.key.partition('/repeat-')[0]} {row.answer_hash}")
+        )
         if row.status == "ok" and prompt:
             kind = (row.judge_id, row.score is not None)
             groups.setdefault(kind, {}).setdefault((row.turn, prompt), []).append(row)

@@ -54,16 +54,12 @@ def _ask(
 ) -> None:
     from seft_bench import asking
     from seft_bench.agreement import compared_answers, human_votes
-    from seft_bench.config import load_judge
     from seft_bench.console import steps_shown
-    from seft_bench.judges import open_judge
-    from seft_bench.results import slug
     from seft_bench.suites import load_suite
 
     humans, texts = human_votes(votes, raters, turn), compared_answers(votes, answers)
     questions = load_suite(suite).questions()
-    opened = open_judge(load_judge(name), Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite"))
-    path = out or RUNS / "agreement" / f"{slug(opened.id)}.jsonl"
+    opened, path = _open(name, out)
     if dry_run:
         wanted, unasked = asking.plan(humans, questions, texts, settings, opened.id, path)
         print(json.dumps({"requests": wanted, "to_send": unasked}) if as_json else f"{wanted} requests, {unasked} of them still to send")
@@ -85,13 +81,44 @@ def _show(report: Any, as_json: bool) -> None:
 
 
 def consistency(
-    judgments: Annotated[list[Path], typer.Option(help="Judgments, ours or FastChat's, with prompts that were judged more than once; may be repeated.")],
+    judgments: Annotated[
+        list[Path] | None, typer.Option(help="Judgments, ours or FastChat's, with prompts that were judged more than once; may be repeated.")
+    ] = None,
+    ask: Annotated[str | None, typer.Option(help="Judge's name or YAML file to ask for grades now, instead of --judgments.")] = None,
+    answers: Annotated[list[Path] | None, typer.Option(help="Answers to grade, for --ask; may be repeated.")] = None,
+    suite: Annotated[str, typer.Option(help="Suite that was answered, for --ask.")] = "mtbench",
+    prompts: Annotated[int, typer.Option(min=1, help="Answered turns to grade, a random sample.")] = 50,
+    repeats: Annotated[int, typer.Option(min=1, help="How often each is graded again, past the response store.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="File of the grades, JSON Lines.", show_default="runs/agreement/<judge>.jsonl")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Judgments that a mean is over, for its noise.")] = 160,
     as_json: JsonOption = False,
 ) -> None:
     """How often a judge repeats its own verdict on the very same prompt, and how much that noise moves a mean."""
-    from seft_bench.consistency import measure_consistency
+    from seft_bench.consistency import ask_again, measure_consistency
+    from seft_bench.console import steps_shown
+    from seft_bench.interop import read_answers
     from seft_bench.report.agreement import consistency_row, consistency_text
+    from seft_bench.suites import load_suite
 
-    found = measure_consistency(judgments, rows)
+    if (ask is None) == (not judgments):
+        raise InputError("name either --ask JUDGE with --answers FILE (grade now) or --judgments FILE (grades that are there)")
+    judge_id, files = None, judgments or []
+    if ask is not None:
+        texts, questions = [answer for path in answers or [] for answer in read_answers(path)], load_suite(suite).questions()
+        opened, path = _open(ask, out)
+        with steps_shown() as progress:
+            ask_again(opened, questions, texts, path, prompts, repeats, seed, progress)
+        judge_id, files = opened.id, [path]
+    found = measure_consistency(files, rows, judge_id)
     print(json.dumps(consistency_row(found), indent=1) if as_json else plain(consistency_text(found)))
+
+
+def _open(name: str, out: Path | None) -> tuple[Any, Path]:
+    """The judge, and the file of its verdicts."""
+    from seft_bench.config import load_judge
+    from seft_bench.judges import open_judge
+    from seft_bench.results import slug
+
+    opened = open_judge(load_judge(name), Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite"))
+    return opened, out or RUNS / "agreement" / f"{slug(opened.id)}.jsonl"

@@ -15,9 +15,8 @@ from aiohttp import web
 
 from seft_bench.files import read_log
 from seft_bench.suites import load_suite
-from seft_bench.votes import answers_in_votes
 from tests.faults.chat_server import ChatServer, Handler, completion, serving, status, token_completion
-from tests.integration.cli import REPOSITORY, Seen, seft_bench
+from tests.integration.cli import Seen, seft_bench
 
 MODELS = ("ant-7b", "bee-7b", "cat-7b", "dog-7b")
 SHOWN = re.compile(r"===== answer of (m|M) starts =====\n(.*?)\n===== answer of \1 ends =====", re.DOTALL)
@@ -247,68 +246,38 @@ def test_what_is_wrong_is_said_before_anything_is_asked(folder: Path) -> None:
         assert not server.bodies
 
 
+def test_grades_are_asked_anew_and_their_spread_is_measured(folder: Path) -> None:
+    """Each prompt gets a 4; the second time those with an odd number of characters get a 6. The store serves no repeat."""
+    seen: dict[str, int] = {}
+
+    async def grading(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        prompt = body["messages"][-1]["content"]
+        seen[prompt] = seen.get(prompt, 0) + 1
+        return web.json_response(completion(f"Rating: [[{4 + 2 * (seen[prompt] == 2 and len(prompt) % 2)}]]"))
+
+    with serving(otherwise=grading) as server:
+        ask(server, "--dry-run")
+        options = ("--ask", "mine.yaml", "--answers", "answers.jsonl", "--suite", "tiny-mtbench", "--prompts", "30", "--rows", "100", "--json")
+        shown = seft_bench("judges", "consistency", *options)
+        assert len(server.bodies) == 60 + 1  # and the probe
+        assert seft_bench("judges", "consistency", *options).out == shown.out
+        assert len(server.bodies) == 60 + 1
+    changed = sum(len(prompt) % 2 for prompt, times in seen.items() if times == 2) / 30
+    (found,) = json.loads(shown.out).values()
+    assert (found["prompts"], found["equal"]["mean"]) == (30, pytest.approx(1 - changed))
+    assert found["sd"]["mean"] == pytest.approx(math.sqrt(2 * changed))
+    assert found["noise_of_mean"]["mean"] == pytest.approx(math.sqrt(2 * changed) / 10)
+
+
+def test_the_rubric_never_changes_its_grade(folder: Path) -> None:
+    options = ("--ask", "rubric", "--answers", "answers.jsonl", "--suite", "tiny-mtbench", "--prompts", "20", "--json")
+    (found,) = json.loads(seft_bench("judges", "consistency", *options).out).values()
+    assert (found["prompts"], found["equal"]["mean"], found["sd"]["mean"]) == (20, 1.0, 0.0)
+    assert found["equal"]["low"] < 1
+
+
 def test_no_prompt_judged_twice_is_said(folder: Path) -> None:
     with serving(otherwise=judging(fair)) as server:
         ask(server, "--limit", "5", "--out", "once.jsonl")
     seen = seft_bench("judges", "consistency", "--judgments", "once.jsonl")
     assert (seen.status, "no prompt was judged twice among 10 judgments" in seen.err) == (2, True)
-
-
-# The official templates, and the data set as it is on the hub
-
-
-def test_official_templates_show_both_turns_in_both_orders(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real questions, answers and votes: a judge that always says [[A]] is inconsistent everywhere, and its probe needs no AlpacaEval prompt."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-
-    async def always_first(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response(completion("The first is better. [[A]]"))
-
-    folder = shared_data / "mt_bench"
-    with serving(otherwise=always_first) as server:
-        Path("mine.yaml").write_text(f"name: mine\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\n")
-        files = ("--votes", str(folder / "human_votes.jsonl.gz"), "--answers", str(folder / "answers_humanvote_models.jsonl.gz"))
-        found = report(seft_bench("judges", "agreement", *files, "--ask", "mine.yaml", "--limit", "60", "--json"))
-        bodies = server.bodies[1:]
-    assert (found["position"]["n_first"], found["position"]["consistent"]["mean"], found["biased"]["position"]) == (60, 0.0, True)
-    rows = [row for path in tmp_path.glob("runs/agreement/*.jsonl") for row in read_log(path)]
-    templates = {row["details"]["template"] for row in rows}
-    assert templates == {"pair-v2", "pair-math-v1", "pair-v2-multi-turn", "pair-math-v1-multi-turn"}
-    assert len(bodies) == 120
-    assert all((body["temperature"], body["max_tokens"]) == (0.0, 2048) for body in bodies)
-
-
-def test_answers_are_taken_from_votes_that_hold_the_conversations(tmp_path: Path) -> None:
-    turns = [
-        {"role": "user", "content": "q"},
-        {"role": "assistant", "content": "one"},
-        {"role": "user", "content": "r"},
-        {"role": "assistant", "content": "two"},
-    ]
-    row = {
-        "judge": "expert_1",
-        "question_id": 81,
-        "turn": 1,
-        "model_a": "m",
-        "model_b": "n",
-        "winner": "tie",
-        "conversation_a": turns,
-        "conversation_b": turns[:2],
-    }
-    (tmp_path / "votes.jsonl").write_text(json.dumps(row) + "\n")
-    assert {(answer.model_id, answer.turns) for answer in answers_in_votes(tmp_path / "votes.jsonl")} == {("m", ("one", "two")), ("n", ("one",))}
-
-
-def test_the_documented_line_turns_the_hubs_parquet_into_votes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("pyarrow", reason="PYARROW ABSENT: reading parquet needs it")
-    import pandas
-
-    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "one"}]
-    row = {"judge": "expert_1", "question_id": 81, "turn": 1, "model_a": "m", "model_b": "n", "winner": "tie", "conversation_a": turns, "conversation_b": turns}
-    monkeypatch.chdir(tmp_path)
-    pandas.DataFrame([row]).to_parquet("human.parquet")
-    page = (REPOSITORY / "docs" / "add-a-judge.md").read_text(encoding="utf-8")
-    (line,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    exec(line, {})
-    assert {(answer.model_id, answer.turns) for answer in answers_in_votes(Path("human_votes.jsonl"))} == {("m", ("one",)), ("n", ("one",))}
