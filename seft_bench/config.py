@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, field_validator, model_validator
 
 from seft_bench.errors import InputError, unknown_name
 
@@ -65,6 +65,16 @@ class ReplayJudgeConfig(Strict):
     description: str = ""
 
 
+SET_BY_OTHER_KEYS = {
+    **dict.fromkeys(("model", "temperature", "max_tokens", "seed", "api_key"), "has a key of its own in the YAML"),
+    "max_completion_tokens": "is `max_tokens` with `max_tokens_parameter: max_completion_tokens`",
+    "n": "is `preference_from: samples` with `samples`",
+    **dict.fromkeys(("logprobs", "top_logprobs", "structured_outputs", "guided_choice", "response_format"), "is what `preference_from` decides"),
+    **dict.fromkeys(("messages", "top_p", "stream", "stream_options", "stop"), "is fixed by the protocol"),
+}
+"""Parameters of a request that `extra_body` must not set, and why."""
+
+
 class OpenAIJudgeConfig(Strict):
     """Any OpenAI-compatible chat-completions server."""
 
@@ -78,7 +88,15 @@ class OpenAIJudgeConfig(Strict):
     templates: Literal["official", "seft-bench"] = Field(default="official", description="the official tools' prompts, or our own")
     temperature: float | None = Field(default=None, ge=0, description="null: the protocol's own")
     max_tokens: int | None = Field(default=None, gt=0, description="null: the protocol's own")
-    logprobs: bool = Field(default=True, description="preferences from the log-probabilities of the first token")
+    preference_from: Literal["logprobs", "choice", "samples", "token"] = Field(
+        default="logprobs", description="the first token's log-probabilities, those under a constraint to m or M (vLLM), several samples, or one verdict"
+    )
+    samples: int | None = Field(default=None, ge=2, description="verdicts a preference, with `preference_from: samples`; null: 5")
+    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = Field(default="max_tokens", description="newer OpenAI models take the second only")
+    send_temperature: bool = Field(default=True, description="false: neither temperature nor top_p is sent, for models that refuse them")
+    seed: int | None = Field(default=None, ge=0, description="sent with each request, plus the number of the sample")
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict, description="more parameters of each request, e.g. reasoning_effort")
+    epoch: str = Field(default="", description="another word asks everything again, under another id")
     max_in_flight: int = Field(default=64, gt=0)
     timeout_seconds: float = Field(default=120.0, gt=0)
     max_attempts: int = Field(default=6, gt=0)
@@ -88,6 +106,23 @@ class OpenAIJudgeConfig(Strict):
     price_date: date | None = None
     retired_on: date | None = Field(default=None, description="day from which the provider no longer serves the model")
     description: str = ""
+
+    @field_validator("extra_body")
+    @classmethod
+    def _leaves_alone_what_others_set(cls, extra_body: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := [f"{key} {SET_BY_OTHER_KEYS[key]}" for key in extra_body if key in SET_BY_OTHER_KEYS]:
+            raise ValueError("; ".join(taken))
+        return extra_body
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.samples is not None and self.preference_from != "samples":
+            raise ValueError(f"`samples` needs `preference_from: samples`, which is {self.preference_from}")
+        if self.preference_from == "samples" and self.temperature == 0:
+            raise ValueError("`preference_from: samples` needs a temperature above 0 (null: the protocol's 1): samples of a greedy judge are all the same")
+        if self.temperature is not None and not self.send_temperature:
+            raise ValueError("`temperature` is set, and `send_temperature: false` says that none is sent: leave one of them out")
+        return self
 
 
 JudgeConfig = RubricJudgeConfig | ReplayJudgeConfig | OpenAIJudgeConfig
@@ -228,4 +263,6 @@ def _describe(item: Any, model: Any) -> str:
         return f"  {key}: unknown key" + (f"; allowed are {', '.join(allowed)}" if allowed else "")
     if item["type"] == "missing":
         return f"  {key}: is missing"
+    if item["type"] == "value_error":
+        return f"  {key}: {item['ctx']['error']}"
     return f"  {key}: {item['msg']} (got {item['input']!r})"

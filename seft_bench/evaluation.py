@@ -163,10 +163,12 @@ def _ready_answers(path: Path) -> list[Subject]:
 
 
 def _served(model: str, server: str, key_env: str | None, store: Path) -> Subject:
+    """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a folder of their own."""
     from seft_bench.files import sha256_json
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 
-    return Subject(model, sha256_json([server, model]), lambda: OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store))
+    generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)
+    return Subject(model, sha256_json([server, model, generator.fingerprint()]), lambda: generator)
 
 
 def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:

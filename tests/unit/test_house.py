@@ -38,7 +38,7 @@ ALLOWED = {
     "seft_bench.leaderboard": ("seft_bench.report", "seft_bench.stats", "seft_bench.records", "seft_bench.errors"),
     "seft_bench.generators": (
         *("seft_bench.generators", "seft_bench.chat", "seft_bench.config", "seft_bench.errors", "seft_bench.files", "seft_bench.interop", "seft_bench.records"),
-        *("seft_bench.store", "seft_bench.judges.client", "seft_bench.judges.openai_compatible", "seft_bench.judges.replies"),
+        *("seft_bench.store", "seft_bench.judges.client", "seft_bench.judges.weights", "seft_bench.judges.replies"),
     ),
     "training": ("training", "seft_bench.records", "seft_bench.config", "seft_bench.errors", "seft_bench.files", "seft_bench.chat", "seft_bench.contamination"),
 }  # fmt: skip
