@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seft_bench import config
 from seft_bench.config import MatrixConfig, OpenAIJudgeConfig, RecipeConfig, load_judge, load_suite, load_yaml, validate
 from seft_bench.errors import InputError
+from seft_bench.judges import open_judge
+from seft_bench.judges.openai_compatible import OpenAIJudge
 from seft_bench.recipes import load_recipe
 
 RECIPE = "name: mine\nmethod: sft\nbase: tinyworld\n"
@@ -101,6 +106,42 @@ def test_configs_are_frozen() -> None:
 def test_a_key_in_place_of_its_variables_name_is_refused(variable: str) -> None:
     with pytest.raises(InputError, match="api_key_env"):
         validate({"name": "j", "kind": "openai", "model": "m", "api_key_env": variable}, OpenAIJudgeConfig, "j.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"samples": 5}, "`samples` needs `preference_from: samples`, which is logprobs"),
+        ({"preference_from": "token", "samples": 5}, "which is token"),
+        ({"preference_from": "samples", "samples": 1}, "greater than or equal to 2"),
+        ({"preference_from": "samples", "temperature": 0}, "temperature above 0"),
+        ({"preference_from": "guess"}, "'logprobs', 'choice', 'samples' or 'token'"),
+        ({"temperature": 1.0, "send_temperature": False}, "leave one of them out"),
+        ({"max_tokens_parameter": "max_new_tokens"}, "max_completion_tokens"),
+        ({"extra_body": {"temperature": 0.3}}, "temperature has a key of its own"),
+        ({"extra_body": {"stream": True, "n": 3}}, "stream is fixed by the protocol; n is `preference_from: samples`"),
+        ({"extra_body": {"guided_choice": ["m", "M"]}}, "is what `preference_from` decides"),
+        ({"extra_body": {"when": date(2026, 1, 1)}}, "extra_body"),
+        ({"seed": -1}, "seed"),
+        ({"logprobs": False}, "logprobs: unknown key"),
+    ],
+)
+def test_settings_of_a_judge_that_do_not_fit_together(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        validate({"name": "j", "kind": "openai", "model": "m", **settings}, OpenAIJudgeConfig, "j.yaml")
+
+
+def test_every_setting_of_a_judge_reaches_its_requests(tmp_path: Path) -> None:
+    path = tmp_path / "judge.yaml"
+    path.write_text(
+        "name: j\nkind: openai\nmodel: m\napi_key_env: null\nepoch: again\npreference_from: samples\nsamples: 3\nseed: 7\nsend_temperature: false\n"
+        "max_tokens: 900\nmax_tokens_parameter: max_completion_tokens\nextra_body: {reasoning_effort: low, provider: {order: [a, b]}}\n"
+    )
+    judge = open_judge(load_judge(str(path)))
+    assert isinstance(judge, OpenAIJudge)
+    assert judge.client.epoch == "again"
+    assert judge.sampling.requests("token") == 3
+    assert judge.sampling.body("token", 2) == {"max_completion_tokens": 900, "seed": 9, "reasoning_effort": "low", "provider": {"order": ["a", "b"]}}
 
 
 def test_own_files_and_shipped_names(tmp_path: Path) -> None:
