@@ -192,7 +192,7 @@ class OpenAIJudge:
         (reply,) = replies
         fields: Verdict = {"status": reply.status, "raw": reply.text}
         if reply.status == "ok":
-            details |= {"top_logprobs": dict(reply.top_logprobs or {})} if reply_kind == "token" else {}
+            details |= {"top_logprobs": dict(reply.top_logprobs)} if reply_kind == "token" and reply.top_logprobs else {}
             fields |= self._read(reply_kind, request.candidate_first, reply) or {"status": "parse_error"}
         return {**self._usage(replies), **fields, "details": details}
 

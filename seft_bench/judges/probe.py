@@ -65,12 +65,19 @@ def refuse_failed(who: str, source: PreferenceFrom, reply: Reply) -> None:
 
 
 def refuse_all_reasoning(who: str, reply: Reply) -> None:
-    """Raises InputError where the reply ended before its verdict began."""
-    if reply.finish_reason == "length" and not without_reasoning(reply.text).strip():
+    """Raises InputError where the reply ended in its reasoning, before a verdict began."""
+    if reply.finish_reason == "length" and _reasoned(reply) and not without_reasoning(reply.text).strip():
         raise InputError(
-            f"{who} says nothing within its tokens ({reply.completion_tokens} used, text {reply.text[:60]!r}): it reasons first. "
-            "Set a larger `max_tokens` in the judge's YAML."
+            f"{who} reasons first, and its {reply.completion_tokens} tokens end before it says anything. Set a larger `max_tokens` in the judge's YAML, "
+            "or switch the reasoning off (`extra_body`)."
         )
+
+
+def _reasoned(reply: Reply) -> bool:
+    """Did it reason, as the text shows (`<think>`), or as the server says (vLLM's and OpenAI's fields)?"""
+    message = reply.body["choices"][0]["message"]
+    counted = ((reply.body.get("usage") or {}).get("completion_tokens_details") or {}).get("reasoning_tokens")
+    return bool(reply.text.lstrip().startswith("<think>") or message.get("reasoning_content") or message.get("reasoning") or counted)
 
 
 def refuse_without_logprobs(who: str, source: PreferenceFrom, reply: Reply) -> None:

@@ -234,6 +234,12 @@ def test_reasoning_that_eats_all_tokens_is_no_verdict_and_is_not_paid_six_times(
                 Run(server, preference_from="token").judge.check(["preference"])
 
 
+def test_a_judge_that_begins_with_an_empty_token_is_not_taken_for_a_reasoning_one() -> None:
+    with serving(otherwise=body_of(completion(" ", finish_reason="length"))) as server:
+        Run(server, preference_from="token").judge.check(["preference"])
+        assert len(server.bodies) == 1
+
+
 def test_a_reasoning_judge_gives_one_verdict() -> None:
     with serving(otherwise=body_of(completion("<think>M is worse than m.</think>\n\nm."))) as server:
         run = Run(server, preference_from="token", max_tokens=4096)
