@@ -60,6 +60,7 @@ class OpenAIJudge:
         self.client, self.templates, self.context_tokens = client, templates, context_tokens
         self.usd_per_million_tokens = usd_per_million_tokens
         self.sampling = Sampling(preference_from, samples, temperature, max_tokens, max_tokens_parameter, send_temperature, seed, dict(extra_body or {}))
+        self._body = functools.cache(self.sampling.body)
         self._name = name
         self.notes: list[str] = []
 
@@ -167,7 +168,7 @@ class OpenAIJudge:
 
         numbers = range(self.sampling.requests(reply_kind))
         version = prompt.template.version
-        return [ChatCall(prompt.messages, self.sampling.body(reply_kind, number), version, is_good, number, request.repeat) for number in numbers]
+        return [ChatCall(prompt.messages, self._body(reply_kind, number), version, is_good, number, request.repeat) for number in numbers]
 
     def _without_asking(self, request: JudgeRequest, prompt: Prompt) -> Verdict | None:
         """Verdicts that need no server: two equal answers, and a prompt that cannot fit."""

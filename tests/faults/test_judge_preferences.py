@@ -120,6 +120,12 @@ def test_half_of_the_samples_suffice_and_none_never_does() -> None:
         assert Run(server, preference_from="samples", samples=2)(PAIR)[0].status == "parse_error"
 
 
+def test_too_few_readable_samples_have_the_status_of_most_of_the_others() -> None:
+    unreadable = status(400, "unknown parameter")
+    with serving(*tokens("m", "hm", unreadable, unreadable)) as server:
+        assert Run(server, preference_from="samples", samples=4, max_in_flight=1)(PAIR)[0].status == "api_error"
+
+
 def test_samples_of_many_pairs_stay_apart() -> None:
     """Each pair wins by its own samples, in whatever order they arrive."""
 

@@ -80,7 +80,7 @@ def test_noise_below_the_rounding_changes_nothing_and_zero_has_one_sign() -> Non
         first = fingerprint(server)
         server.fingerprint = weights(-0.29)
         assert fingerprint(server) == first
-        server.fingerprint = weights(-0.0)
+        server.fingerprint = weights(0.0)
         zero = fingerprint(server)
         server.fingerprint = weights(-0.01)
         assert fingerprint(server) == zero != first
