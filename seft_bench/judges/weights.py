@@ -36,7 +36,7 @@ def fingerprint_local_weights(client: ChatClient, adapt: Adapt = dict) -> str:
     """Measure a keyless server's weights into `client.weights_fingerprint`, which enters every key of the store.
 
     A server with a key is a provider's, and a fingerprint that was given is kept. Measured anew at each call, as the
-    weights may have changed since; it costs three small requests and, the first time, reading a local folder.
+    weights may have changed since; it costs two tiny replies and, the first time, reading a local folder.
 
     Args:
         adapt: makes the sampling parameters what this server takes.
