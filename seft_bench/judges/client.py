@@ -133,9 +133,7 @@ class ChatClient:
 
     def key_of(self, call: ChatCall) -> str:
         epoch = "/".join(part for part in (self.epoch, f"repeat-{call.repeat}" if call.repeat else "") if part)
-        return request_key(
-            self.base_url, self.model, call.messages, call.sampling, call.template_version, call.sample_index, epoch, self.weights_fingerprint
-        )
+        return request_key(self.base_url, self.model, call.messages, call.sampling, call.template_version, call.sample_index, epoch, self.weights_fingerprint)
 
     async def _run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         same: dict[str, list[int]] = {}
