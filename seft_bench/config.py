@@ -125,7 +125,43 @@ class OpenAIJudgeConfig(Strict):
         return self
 
 
-JudgeConfig = RubricJudgeConfig | ReplayJudgeConfig | OpenAIJudgeConfig
+class LocalJudgeConfig(Strict):
+    """What judges that run in this process share."""
+
+    name: str
+    model: str = Field(description="checkpoint folder or hub id, safetensors only")
+    trust_remote_code: bool = Field(default=False, description="run code that comes with the model; dangerous")
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    batch_size: int = Field(default=16, gt=0)
+    context_tokens: int | None = Field(default=None, gt=0, description="null: the model's own; longer prompts are over_length")
+    description: str = ""
+
+
+class TransformersJudgeConfig(LocalJudgeConfig):
+    """A causal language model in this process."""
+
+    kind: Literal["transformers"]
+    templates: Literal["official", "seft-bench"] = Field(default="official", description="the official tools' prompts, or our own")
+    max_tokens: int | None = Field(default=None, gt=0, description="of a grade or verdict; null: the protocol's own")
+
+
+class GradedAnswersConfig(Strict):
+    """Answers whose grades are known, to calibrate on."""
+
+    answers: str = Field(description="file of answers: ours, or FastChat's model_answer")
+    judgments: str = Field(description="file of their grades: ours, or FastChat's model_judgment")
+    suite: str = Field(default="mtbench", description="suite that the questions belong to")
+
+
+class RewardModelJudgeConfig(LocalJudgeConfig):
+    """A sequence-classification model with one output in this process."""
+
+    kind: Literal["reward-model"]
+    temperature: float = Field(default=1.0, gt=0, description="a preference's log-odds are the difference of rewards over this")
+    calibration: GradedAnswersConfig | None = Field(default=None, description="grades come from a map fitted on these; null: from reference answers")
+
+
+JudgeConfig = RubricJudgeConfig | ReplayJudgeConfig | OpenAIJudgeConfig | TransformersJudgeConfig | RewardModelJudgeConfig
 _JUDGE: TypeAdapter[JudgeConfig] = TypeAdapter(Annotated[JudgeConfig, Field(discriminator="kind")])
 
 

@@ -66,7 +66,10 @@ def _probe(subjects: Sequence[Subject], suites: Sequence[Any], judges: Sequence[
     """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed."""
     for suite, judge in zip(suites, judges, strict=True):
         if not all(pipeline.is_judged(subject, suite, judge, places) for subject in subjects):
-            judge.check([{"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]])
+            kind = {"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]
+            if check_questions := getattr(judge, "check_questions", None):
+                check_questions(kind, suite.questions())  # some can judge only some questions
+            judge.check([kind])
 
 
 def _open_judge(suite: Any, name: str | None, store: Path) -> Any:
