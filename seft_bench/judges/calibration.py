@@ -108,15 +108,15 @@ class FittedGrades:
 
 def notes_on(fitted: Calibration, suite: str, left_out: int) -> tuple[str, ...]:
     """The map, the data behind it, and its error, in sentences."""
-    errors = fitted.errors
+    errors, best = fitted.errors, fitted.errors[fitted.name]
     others = ", ".join(f"{'the mean grade alone' if name == 'constant' else name} {errors[name].mean:.2f}" for name in errors if name != fitted.name)
     notes = [
         f"grades are rewards put on the 1-10 scale by a map ({fitted.name}) fitted on {fitted.rows} graded answers to {fitted.questions} questions of {suite}"
         + (f" ({left_out} more could not be scored)." if left_out else "."),
-        f"its mean absolute error on questions held out of the fit is {_interval(errors[fitted.name])} grade points ({errors[fitted.name].how}); {others}.",
+        f"its mean absolute error on questions held out of the fit is {_interval(best)} grade points (95 % {best.how}); {others}.",
     ]
-    if errors[fitted.name].mean >= errors["constant"].mean:
-        notes.append("the rewards foretell held-out grades no better than the mean grade does: these grades say nothing.")
+    if not fitted.foretells:
+        notes.append("the rewards do not foretell held-out grades clearly better than the mean grade alone: these grades say little.")
     return tuple(notes)
 
 

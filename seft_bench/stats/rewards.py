@@ -111,6 +111,7 @@ class Calibration:
         name: which map: the one with the smaller held-out error.
         errors: name of a map -> mean absolute error in grade points over held-out questions, with its interval;
             "constant" is what the mean grade alone would err.
+        gain: how much less than "constant" the map errs, paired by answer.
     """
 
     name: str
@@ -118,6 +119,12 @@ class Calibration:
     rows: int
     questions: int
     errors: Mapping[str, Interval]
+    gain: Interval
+
+    @property
+    def foretells(self) -> bool:
+        """Do the rewards foretell grades better than the mean grade does, clearly?"""
+        return self.gain.low is not None and self.gain.low > 0
 
 
 def calibrate(rows: Sequence[GradedReward], minimum_rows: int = MINIMUM_ROWS) -> Calibration:
@@ -129,10 +136,12 @@ def calibrate(rows: Sequence[GradedReward], minimum_rows: int = MINIMUM_ROWS) ->
     problem = why_not(rows, minimum_rows)
     if problem:
         raise ValueError(problem)
-    errors = {name: held_out_error(rows, fit) for name, fit in FITS.items()}
+    fits = {**FITS, "constant": _fit_constant}
+    held_out = {name: held_out_errors(rows, fit) for name, fit in fits.items()}
+    errors = {name: _mean_by_question(rows, values) for name, values in held_out.items()}
     best = min(FITS, key=lambda name: errors[name].mean)
-    errors["constant"] = held_out_error(rows, _fit_constant)
-    return Calibration(best, FITS[best](rows), len(rows), len({row.question_id for row in rows}), errors)
+    gain = _mean_by_question(rows, held_out["constant"] - held_out[best])
+    return Calibration(best, FITS[best](rows), len(rows), len({row.question_id for row in rows}), errors, gain)
 
 
 def why_not(rows: Sequence[GradedReward], minimum_rows: int = MINIMUM_ROWS) -> str:
@@ -148,19 +157,24 @@ def why_not(rows: Sequence[GradedReward], minimum_rows: int = MINIMUM_ROWS) -> s
     return ""
 
 
-def held_out_error(rows: Sequence[GradedReward], fit: Callable[[Sequence[GradedReward]], GradeMap], folds: int = FOLDS) -> Interval:
-    """Mean absolute error of grades foretold for questions that were left out of the fit, clustered by question.
+def held_out_errors(rows: Sequence[GradedReward], fit: Callable[[Sequence[GradedReward]], GradeMap], folds: int = FOLDS) -> Floats:
+    """Absolute error of each row's grade, foretold by a fit that saw no row of its question.
 
     The questions, sorted, go into `folds` folds in turn, so equal rows give equal folds.
     """
     fold_of = {question: position % folds for position, question in enumerate(sorted({row.question_id for row in rows}))}
-    errors: list[Grade] = []
-    for fold in sorted(set(fold_of.values())):
-        held_out = [row for row in rows if fold_of[row.question_id] == fold]
-        fitted = fit([row for row in rows if fold_of[row.question_id] != fold])
-        foretold = fitted([row.reward for row in held_out])
-        errors += [Grade(row.question_id, "", 1, abs(row.grade - float(value))) for row, value in zip(held_out, foretold, strict=True)]
-    return clustered_mean(errors)[0]
+    fold = np.array([fold_of[row.question_id] for row in rows])
+    rewards, grades = _columns(rows)
+    errors = np.empty(len(rows))
+    for number in sorted(set(fold_of.values())):
+        fitted = fit([row for row in rows if fold_of[row.question_id] != number])
+        errors[fold == number] = np.abs(grades - fitted(rewards))[fold == number]
+    return errors
+
+
+def _mean_by_question(rows: Sequence[GradedReward], values: Floats) -> Interval:
+    """Mean over rows, its interval clustered by question."""
+    return clustered_mean([Grade(row.question_id, "", 1, float(value)) for row, value in zip(rows, values, strict=True)])[0]
 
 
 def _fit_constant(rows: Sequence[GradedReward]) -> IsotonicMap:

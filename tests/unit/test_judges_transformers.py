@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -55,12 +56,18 @@ def preferences(candidate_first: bool) -> list[JudgeRequest]:
     return [JudgeRequest("preference", question, 1, (answer,), ("Carp.",), candidate_first) for question, answer in zip(questions, ANSWERS, strict=True)]
 
 
+@functools.cache
+def loaded(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+
+
 def independent_preference(folder: Path, request: JudgeRequest) -> float:
     """One unpadded forward pass, the two letters' raw logits, and nothing of the judge's code but the prompt."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer, model = loaded(folder)
     text = render(tokenizer, render_prompt(request, "seft-bench").messages)
     with torch.no_grad():
         logits = model(torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])).logits[0, -1].double()
@@ -96,9 +103,7 @@ class GreedyReader:
     """What the model writes greedily, token by token, without cache, batch or padding."""
 
     def __init__(self, folder: Path) -> None:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        self.tokenizer, self.model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+        self.tokenizer, self.model = loaded(folder)
 
     def write(self, request: JudgeRequest, tokens: int, stops: Collection[int]) -> str:
         import torch

@@ -76,12 +76,17 @@ def test_the_error_is_held_out_by_question() -> None:
     """Each question has a reward and a random grade of its own, twice: a fit that saw a question's other row would know its grade."""
     rng = np.random.default_rng(1)
     rows = [GradedReward(f"q{question}", float(question), grade) for question, grade in enumerate(rng.uniform(1, 10, 40)) for _ in range(2)]
-    error = rewards.held_out_error(
+    errors = rewards.held_out_errors(
         rows, lambda known: (table := {row.reward: row.grade for row in known}) and (lambda x: np.array([table.get(v, 5.5) for v in x]))
     )
-    assert error.mean == pytest.approx(np.mean([abs(row.grade - 5.5) for row in rows]))
-    assert error.low is not None
-    assert error.low < error.mean
+    assert errors == pytest.approx([abs(row.grade - 5.5) for row in rows])
+
+
+def test_a_gain_over_the_mean_grade_is_only_claimed_where_it_is_clear() -> None:
+    rng = np.random.default_rng(3)
+    noise = rows_of(list(zip(rng.normal(size=60).tolist(), rng.uniform(1, 10, 60).tolist(), strict=True)))
+    backwards = [GradedReward(row.question_id, -row.reward, row.grade) for row in noisy_rows(60)]
+    assert [rewards.calibrate(rows).foretells for rows in (noisy_rows(60), noise, backwards)] == [True, False, False]
 
 
 def test_a_constant_errs_by_the_spread_of_the_grades() -> None:
