@@ -19,8 +19,10 @@ from seft_bench.config import RewardModelJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
 from seft_bench.judges import open_judge, rewards
+from seft_bench.judges.calibration import GradedAnswers, read_graded
 from seft_bench.judges.reward_model import RewardModelJudge
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, to_row
+from seft_bench.stats.rewards import GradedReward, calibrate
 from seft_bench.suites import load_suite
 from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model, make_tiny_reward_model
 
@@ -328,6 +330,20 @@ def test_what_cannot_be_calibrated_on_is_said_before_the_weights_are_read(folder
 def test_a_calibration_file_that_is_not_there(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file of answers at .*none\.jsonl"):
         _ = judge_of(folder, calibration={"answers": str(tmp_path / "none.jsonl"), "judgments": str(tmp_path / "none.jsonl")}).id
+
+
+def test_real_grades_in_fastchats_format(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPT-4's grades of eight models: an answer's length foretells them a little, noise does not, and each is called so."""
+    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
+    folder = shared_data / "mt_bench"
+    graded = read_graded(GradedAnswers(folder / "answers.jsonl.gz", folder / "judgments_single.jsonl.gz", "mtbench"))
+    assert (len(graded), len({item.question_id for item in graded})) == (1144, 80)
+    lengths = calibrate([GradedReward(item.question_id, math.log1p(len(item.answers[-1])), item.grade) for item in graded])
+    noise = calibrate(
+        [GradedReward(item.question_id, value, item.grade) for item, value in zip(graded, np.random.default_rng(0).normal(size=1144), strict=True)]
+    )
+    assert (lengths.foretells, noise.foretells) == (True, False)
+    assert lengths.errors[lengths.name].mean < lengths.errors["constant"].mean < 3.3
 
 
 # What is refused before anything runs
