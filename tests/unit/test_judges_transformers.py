@@ -124,28 +124,46 @@ def test_a_grade_that_cannot_be_read_is_a_parse_error_with_the_greedy_reply(fold
     assert {(judgment.status, judgment.score) for judgment in judgments} == {("parse_error", None)}
 
 
-def test_a_grade_that_is_written_is_read(folder: Path, tmp_path: Path) -> None:
-    """A model trained, here, to say one thing after every prompt."""
+def taught(folder: Path, prompt: Sequence[int], reply: str) -> Path:
+    """The model in `folder`, trained on the spot to say one thing after one prompt."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    taught = Path(shutil.copytree(folder, tmp_path / "taught"))
-    judge = judge_of(taught, max_tokens=16)
-    request = JudgeRequest("grade", QUESTION, 1, ("Eel.",))
-    tokenizer = judge.model.tokenizer
-    prompt = prompt_ids(tokenizer, render_prompt(request, "seft-bench").messages)
-    reply = [*tokenizer("Rating: [[7]]", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-    model = AutoModelForCausalLM.from_pretrained(taught)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    answer = [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids, labels = torch.tensor([[*prompt, *answer]]), torch.tensor([[-100] * len(prompt) + answer])
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    ids, labels = torch.tensor([prompt + reply]), torch.tensor([[-100] * len(prompt) + reply])
     for _ in range(60):
         optimizer.zero_grad()
         model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
-    model.save_pretrained(taught)
-    judgment = judged(judge_of(taught, max_tokens=16), [request])[0]
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_a_grade_that_is_written_is_read(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "taught"))
+    request = JudgeRequest("grade", QUESTION, 1, ("Eel.",))
+    taught(other, prompt_ids(judge_of(folder).model.tokenizer, render_prompt(request, "seft-bench").messages), "Rating: [[7]]")
+    judgment = judged(judge_of(other, max_tokens=16), [request])[0]
     assert (judgment.status, judgment.score, judgment.raw, judgment.details["finish_reason"]) == ("ok", 7.0, "Rating: [[7]]", "stop")
     assert judgment.judge_id != judge_of(folder, max_tokens=16).id
+
+
+@pytest.mark.parametrize(("candidate_first", "preference"), [(True, 1.0), (False, 2.0)])
+def test_an_official_pairwise_verdict_is_written_and_read(
+    folder: Path, tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, candidate_first: bool, preference: float
+) -> None:
+    """FastChat's template for two conversations asks for [[A]], [[B]] or [[C]]; the candidate is A where it is shown first."""
+    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
+    question = dataclasses.replace(QUESTION, turns=("Name a fish.", "And a bird?"))
+    request = JudgeRequest("preference", question, 2, ("Eel.", "Owl."), ("Carp.", "Wren."), candidate_first)
+    other = Path(shutil.copytree(folder, tmp_path / "taught"))
+    prompt = render_prompt(request, "official")
+    taught(other, prompt_ids(judge_of(folder).model.tokenizer, prompt.messages), "[[B]]")
+    judgment = judged(judge_of(other, templates="official"), [request])[0]
+    assert (judgment.status, judgment.preference, judgment.raw) == ("ok", preference, "[[B]]")
+    assert judgment.details["template"] == prompt.template.name == "pair-v2-multi-turn"
 
 
 def test_a_prompt_that_does_not_fit_with_its_reply_is_over_length_to_the_token(folder: Path) -> None:
