@@ -93,6 +93,22 @@ def test_batches_and_padding_do_not_change_a_reward(tmp_path: Path, pad: bool) -
         assert [judgment.details["reward"] for judgment in judgments] == pytest.approx(expected, abs=1e-4)
 
 
+def test_an_encoder_is_a_reward_model_too(folder: Path, tmp_path: Path) -> None:
+    """BERT reads its figure at the first token and looks both ways, so padding must stand under the mask."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    encoder = Path(shutil.copytree(folder, tmp_path / "encoder"))
+    config = BertConfig(vocab_size=320, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, num_labels=1, initializer_range=0.2)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForSequenceClassification(config).save_pretrained(encoder)
+    judge_of(encoder).check(["preference"])
+    expected = [independent_reward(encoder, QUESTION.turns[0], answer) for answer in ANSWERS]
+    assert [judgment.details["reward"] for judgment in judged(judge_of(encoder, batch_size=6), preferences())] == pytest.approx(expected, abs=1e-4)
+    assert max(expected) - min(expected) > 1e-2
+
+
 def test_both_orders_give_one_figure_under_their_own_names(folder: Path) -> None:
     first, second = (judged(judge_of(folder), preferences(candidate_first)) for candidate_first in (True, False))
     assert [judgment.preference for judgment in first] == [judgment.preference for judgment in second]

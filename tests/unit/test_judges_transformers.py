@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from seft_bench.chat import prompt_ids, render
+from seft_bench.chat import next_token_id, prompt_ids, render
 from seft_bench.config import TransformersJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.judges import open_judge
 from seft_bench.judges.prompts import render as render_prompt
 from seft_bench.judges.transformers import TransformersJudge
 from seft_bench.records import JudgeRequest, Judgment, Question
+from tests import tiny_model
 from tests.tiny_model import make_tiny_model, make_tiny_reward_model
 
 QUESTION = Question("tiny", "q", "", ("Name three fish.",))
@@ -132,8 +133,8 @@ def taught(folder: Path, prompt: Sequence[int], reply: str) -> Path:
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     answer = [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     ids, labels = torch.tensor([[*prompt, *answer]]), torch.tensor([[-100] * len(prompt) + answer])
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for _ in range(60):
+    optimizer = torch.optim.Adam(model.parameters(), lr=6e-3)
+    for _ in range(30):
         optimizer.zero_grad()
         model(input_ids=ids, labels=labels).loss.backward()
         optimizer.step()
@@ -242,6 +243,17 @@ def test_letters_that_are_not_one_token_after_the_prompt(folder: Path, tmp_path:
     with pytest.raises(InputError, match="as one token"):
         judge_of(other).check(["preference"])
     judge_of(other).check(["grade"])
+
+
+def test_a_letter_that_the_template_writes_after_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the token that the model would write is that of " m", another one than that of "m"."""
+    monkeypatch.setattr(tiny_model, "TRAINING_TEXT", ("a m a m a m a m a M a M a M a M",))
+    tokenizer = tiny_model.make_tiny_tokenizer()
+    messages = [{"role": "user", "content": "m or M?"}]
+    assert tokenizer.decode([next_token_id(tokenizer, messages, "m")]) == "m"
+    tokenizer.chat_template = tiny_model.CHAT_TEMPLATE.replace("{{ message['content'] }}", " {{ message['content'] }}")
+    assert [tokenizer.decode([next_token_id(tokenizer, messages, letter)]) for letter in ("m", "M")] == [" m", " M"]
+    assert next_token_id(tokenizer, messages, "m or M") is None
 
 
 def test_pickled_weights(folder: Path, tmp_path: Path) -> None:
