@@ -133,11 +133,16 @@ def taught(folder: Path, prompt: Sequence[int], reply: str) -> Path:
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     answer = [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     ids, labels = torch.tensor([[*prompt, *answer]]), torch.tensor([[-100] * len(prompt) + answer])
-    optimizer = torch.optim.Adam(model.parameters(), lr=6e-3)
-    for _ in range(30):
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(300):
         optimizer.zero_grad()
-        model(input_ids=ids, labels=labels).loss.backward()
+        loss = model(input_ids=ids, labels=labels).loss
+        if loss.item() < 0.05:
+            break
+        loss.backward()
         optimizer.step()
+    else:
+        pytest.fail("the model did not learn what it should say")
     model.save_pretrained(folder)
     return folder
 
