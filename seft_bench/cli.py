@@ -17,6 +17,7 @@ import typer
 from seft_bench import __version__
 from seft_bench.catalog import data_app, judges_app, methods_app, suites_app
 from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError
+from seft_bench.exchange import commands as exchange_commands
 
 app = typer.Typer(
     name="seft-bench",
@@ -29,6 +30,7 @@ app.add_typer(judges_app, name="judges")
 app.add_typer(suites_app, name="suites")
 app.add_typer(methods_app, name="methods")
 app.add_typer(data_app, name="data")
+exchange_commands.register(app)
 
 RUNS, RESULTS = Path("runs"), Path("results")
 

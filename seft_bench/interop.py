@@ -58,6 +58,16 @@ def holds_judged_texts(path: Path) -> bool:
     return _format(_rows(path, "judgments")[0][1]) == "alpaca_eval annotations"
 
 
+def read_rows(path: Path, what: str) -> tuple[Format | None, list[Row]]:
+    """A file's rows as they stand, with what they look like.
+
+    Raises:
+        InputError: missing file, no JSON, or no rows.
+    """
+    rows = _rows(path, what)
+    return _format(rows[0][1]), [row for _, row in rows]
+
+
 def _read(path: Path, what: str, readers: Mapping[Format, Callable[[Row], RecordT]]) -> list[RecordT]:
     rows = _rows(path, what)
     where, first = rows[0]
