@@ -120,7 +120,7 @@ def _sort_file(format_name: str, path: Path, sources: Sources) -> None:
 
 
 def _hashes(sources: Sources) -> dict[str, str]:
-    return {path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}": sha256_file(path) for path in (*sources.answers, *sources.judgments)}
+    return {f"{path.parent.name}/{path.name}": sha256_file(path) for path in (*sources.answers, *sources.judgments)}
 
 
 # Reading

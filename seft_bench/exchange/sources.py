@@ -103,15 +103,15 @@ def evaluated(suite: Suite, models: Sequence[str], judge: str | None, decoding: 
 
 
 def _evaluations(runs: Path, suite: str) -> list[Evaluation]:
-    return [item for path in sorted((runs / "evaluations").glob(f"*/{slug(suite)}/*/answers.jsonl")) if (item := _evaluation(path))]
+    return [item for folder in sorted((runs / "evaluations").glob(f"*/{slug(suite)}/*")) if (item := _evaluation(folder))]
 
 
-def _evaluation(path: Path) -> Evaluation | None:
-    """Of a question answered twice the last row counts, as in the pipeline."""
-    answers = {row["question_id"]: from_row(Answer, row) for row in read_log(path)}
-    if not answers:
-        return None
-    return Evaluation(path.parent, next(iter(answers.values())).model_id, path.parent.name, answers)
+def _evaluation(folder: Path) -> Evaluation | None:
+    """Of a question answered twice the last row counts, as in the pipeline; imported judgments may come without answers."""
+    answers = {row["question_id"]: from_row(Answer, row) for row in read_log(folder / "answers.jsonl")}
+    judged = (row["model_id"] for path in sorted(folder.glob("judgments-*.jsonl")) for row in read_log(path))
+    model = next(iter(answers.values())).model_id if answers else next(judged, None)
+    return None if model is None else Evaluation(folder, model, folder.name, answers)
 
 
 def _matching(model: str, found: Sequence[Evaluation]) -> list[Evaluation]:
