@@ -30,7 +30,6 @@ app.add_typer(judges_app, name="judges")
 app.add_typer(suites_app, name="suites")
 app.add_typer(methods_app, name="methods")
 app.add_typer(data_app, name="data")
-exchange_commands.register(app)
 
 RUNS, RESULTS = Path("runs"), Path("results")
 
@@ -239,6 +238,9 @@ def doctor(as_json: JsonOption = False) -> None:
 
     found = examine()
     print(json.dumps(found, indent=1) if as_json else report(found))
+
+
+exchange_commands.register(app)
 
 
 def main() -> None:
