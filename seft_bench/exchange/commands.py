@@ -26,7 +26,7 @@ def export_files(
     format_name: FormatOption,
     suite: SuiteOption,
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
-    models: Annotated[list[str] | None, typer.Argument(metavar="[MODEL]...", help="Evaluated models or runs.", show_default="all on this suite")] = None,
+    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Evaluated models or runs.", show_default="all on this suite")] = None,
     judge: Annotated[str | None, typer.Option(help="Only this judge's verdicts: its id or name.", show_default="all")] = None,
     decoding: Annotated[str | None, typer.Option(help="Only this decoding.", show_default="all")] = None,
     answers: Annotated[Path | None, typer.Option(help="A file of answers, instead of evaluated models.")] = None,
@@ -57,7 +57,7 @@ def export_files(
 
 
 def import_files(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Folders or files of the official tool; a leaderboard CSV by its name.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders or files of the official tool; a leaderboard CSV by its name.")],
     format_name: FormatOption,
     suite: SuiteOption,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
