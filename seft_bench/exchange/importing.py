@@ -17,7 +17,7 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.exchange.exporting import check_format
-from seft_bench.exchange.records import Recorded
+from seft_bench.exchange.records import Recorded, safe_names
 from seft_bench.exchange.sources import grouped, read_whole_judgments
 from seft_bench.files import read_text, sha256_file, sha256_json, write_json, write_jsonl
 from seft_bench.interop import Format, read_answers, read_rows
@@ -164,12 +164,13 @@ def _store(item: Recorded, suite: Suite, hashes: Mapping[str, str], runs: Path, 
     questions = suite.questions()
     answers = [dataclasses.replace(item.answers[question.id], decoding=DECODING) for question in questions if question.id in item.answers]
     rows = [to_row(answer) for answer in answers]
-    folder = runs / "evaluations" / f"{slug(item.model)}-{sha256_json(rows)[:8]}" / slug(suite.config.name) / DECODING
+    folder = runs / "evaluations" / f"{slug(item.model)}-{sha256_json([item.model, rows])[:8]}" / slug(suite.config.name) / DECODING
     if rows:
         write_jsonl(folder / "answers.jsonl", rows)
         done.written.append(folder / "answers.jsonl")
+    names = safe_names(item.judgments)
     for judge, judgments in item.judgments.items():
-        path = folder / f"judgments-{slug(judge)}.jsonl"
+        path = folder / f"judgments-{names[judge]}.jsonl"
         write_jsonl(path, [to_row(row) for row in judgments])
         done.written.append(path)
         scored = suite.score(item.model, questions, {answer.question_id: answer for answer in answers}, judgments)

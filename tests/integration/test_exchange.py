@@ -174,6 +174,24 @@ def test_one_model_by_name_and_one_judge(desk: Path) -> None:
     assert not (desk / "out2").exists()
 
 
+@pytest.mark.parametrize("argument", ["run", "runs/run", "run/step-2", "runs/run/checkpoints/step-2"])
+def test_a_run_and_a_checkpoint_by_name_and_by_path(desk: Path, argument: str) -> None:
+    evaluated("tiny-mtbench", ("run/step-1", "run/step-2", "other/step-2"))
+    good(seft_bench("export", argument, "--format", "fastchat", "--suite", "tiny-mtbench", "--out", "out"))
+    wanted = {"run-step-2"} if "step" in argument else {"run-step-1", "run-step-2"}
+    assert {path.stem for path in Path("out/data/mt_bench/model_answer").iterdir()} == wanted
+
+
+def test_two_models_and_judges_that_differ_in_a_slash_are_imported_apart(desk: Path) -> None:
+    [question, *_] = load_suite("tiny-mtbench").questions()
+    row = {"question_id": question.id, "judgment": "[[7]]", "score": 7, "turn": 1}
+    rows = [row | {"model": model, "judge": [judge, "x"]} for model in ("a/b", "a-b") for judge in ("j/1", "j-1")]
+    write_jsonl(desk / "x_single.jsonl", rows)
+    assert seft_bench("import", "x_single.jsonl", "--format", "fastchat", "--suite", "tiny-mtbench").status == 5
+    found = [(row["model_id"], row["judge_id"]) for path in Path("runs").rglob("judgments-*.jsonl") for row in lines(path)]
+    assert sorted(found) == [("a-b", "j-1"), ("a-b", "j/1"), ("a/b", "j-1"), ("a/b", "j/1")]
+
+
 def test_names_that_would_meet_in_one_file_stay_apart(desk: Path) -> None:
     write_answers(desk / "answers.jsonl", "tiny-alpacaeval", ("a/b", "a-b", "A-B"))
     good(seft_bench("export", "--format", "alpaca_eval", "--suite", "tiny-alpacaeval", "--answers", "answers.jsonl", "--out", "out"))
