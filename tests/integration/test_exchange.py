@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from seft_bench.files import write_jsonl
+from seft_bench.judges.prompts import render
 from seft_bench.records import Answer, Judgment, to_row
 from seft_bench.scoring import result_row, score_files
 from seft_bench.suites import load_suite
@@ -291,6 +292,35 @@ def test_a_status_that_contradicts_the_verdict_is_not_believed(desk: Path) -> No
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     [imported] = json.loads(good(seft_bench("import", "out", "--format", "fastchat", "--suite", "tiny-mtbench", "--json")).out)
     assert imported["n_unscored"] == 2
+
+
+def test_the_judges_prompt_is_given_where_it_is_the_recorded_one(desk: Path) -> None:
+    suite = load_suite("tiny-mtbench")
+    answers, judgments = judged("tiny-mtbench", "model", {})
+    texts = {row["question_id"]: Answer("tiny-mtbench", row["question_id"], "model", tuple(row["turns"])) for row in lines(answers)}
+    prompts = [render(request, "seft-bench") for request in suite.requests(suite.questions(), texts)]
+    rows = lines(judgments)
+    for row, prompt in list(zip(rows, prompts, strict=True))[:4]:
+        row["prompt_hash"] = prompt.hash
+    rows[3]["prompt_hash"] = "another"
+    write_jsonl(judgments, rows)
+    good(seft_bench("export", "--format", "fastchat", "--suite", "tiny-mtbench", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"))
+    made = lines(desk / "out" / "data" / "mt_bench" / "model_judgment" / "judge-1a2b_single.jsonl")
+    assert [row["user_prompt"] for row in made[:5]] == [*(prompt.messages[-1]["content"] for prompt in prompts[:3]), "", ""]
+
+
+def test_log_probabilities_have_the_official_form(desk: Path) -> None:
+    details = {"top_logprobs": {"m": -0.25, "M": -1.5}}
+    answers, judgments = judged("tiny-alpacaeval", "model", {0: {"details": details, "raw": "m", "prompt_tokens": 10, "completion_tokens": 1}, 1: {"raw": ""}})
+    good(
+        seft_bench("export", "--format", "alpaca_eval", "--suite", "tiny-alpacaeval", "--answers", str(answers), "--judgments", str(judgments), "--out", "out")
+    )
+    first, second, *_ = json.loads((desk / "out" / "results" / "model" / "judge-1a2b" / "annotations.json").read_text())
+    [token] = first["raw_completion"]["logprobs"]["content"]
+    assert (token["token"], token["bytes"], token["logprob"]) == ("m", [109], -0.25)
+    assert {entry["token"]: entry["logprob"] for entry in token["top_logprobs"]} == details["top_logprobs"]
+    assert (first["raw_completion"]["message"]["content"], first["raw_completion"]["total_tokens"], first["price_per_example"]) == ("m", 11.0, 0.25)
+    assert second["raw_completion"] is None
 
 
 # The official tools' own files
