@@ -58,14 +58,13 @@ def holds_judged_texts(path: Path) -> bool:
     return _format(_rows(path, "judgments")[0][1]) == "alpaca_eval annotations"
 
 
-def read_rows(path: Path, what: str) -> tuple[Format | None, list[Row]]:
-    """A file's rows as they stand, with what they look like.
+def read_rows(path: Path, what: str) -> list[tuple[str, Row]]:
+    """(place, row) of a JSON array or of JSON Lines, gzipped or not; `what` names the file in messages.
 
     Raises:
-        InputError: missing file, no JSON, or no rows.
+        InputError: missing file, no rows, or something that is no JSON object, with its line or index.
     """
-    rows = _rows(path, what)
-    return _format(rows[0][1]), [row for _, row in rows]
+    return _rows(path, what)
 
 
 def _read(path: Path, what: str, readers: Mapping[Format, Callable[[Row], RecordT]]) -> list[RecordT]:
@@ -86,6 +85,11 @@ def _record(reader: Callable[[Row], RecordT], row: Row, path: Path, where: str, 
         return reader(row)
     except (TypeError, ValueError, LookupError) as error:
         raise InputError(f"{path}, {where}: not a row of {kind}: {error}") from None
+
+
+def format_of(row: Row) -> Format | None:
+    """Which format a row is of, told by its keys."""
+    return _format(row)
 
 
 def _format(row: Row) -> Format | None:

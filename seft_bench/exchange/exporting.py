@@ -27,10 +27,10 @@ def check_format(name: str, suite: Suite) -> Any:
     """
     if name not in FORMATS:
         raise unknown_name("format", name, FORMATS)
-    kind = FORMATS[name].KIND
-    if suite.config.kind != kind:
-        fitting = next((other for other, module in FORMATS.items() if suite.config.kind == module.KIND), "no format")
-        raise InputError(f"format {name} holds suites of kind {kind}; {suite.config.name} is of kind {suite.config.kind}, which {fitting} holds")
+    kind, own = FORMATS[name].KIND, getattr(suite.config, "protocol", suite.config.kind)
+    if own != kind:
+        fitting = next((other for other, module in FORMATS.items() if own == module.KIND), "no format")
+        raise InputError(f"format {name} holds suites of kind {kind}; {suite.config.name} is of kind {own}, which {fitting} holds")
     return FORMATS[name]
 
 

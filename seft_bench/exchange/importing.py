@@ -20,7 +20,7 @@ from seft_bench.exchange.exporting import check_format
 from seft_bench.exchange.records import Recorded, safe_names
 from seft_bench.exchange.sources import grouped, read_whole_judgments
 from seft_bench.files import read_text, sha256_file, sha256_json, write_json, write_jsonl
-from seft_bench.interop import Format, read_answers, read_rows
+from seft_bench.interop import Format, format_of, read_answers, read_rows
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Result, to_row
 from seft_bench.results import save_result, slug
@@ -110,7 +110,7 @@ def _find_below(format_name: str, folder: Path, sources: Sources) -> None:
 
 
 def _sort_file(format_name: str, path: Path, sources: Sources) -> None:
-    kind, _ = read_rows(path, f"{format_name} rows")
+    kind = format_of(read_rows(path, f"{format_name} rows")[0][1])
     if kind == _ANSWERS[format_name]:
         sources.answers.append(path)
     elif kind == _JUDGMENTS[format_name]:

@@ -12,7 +12,7 @@ from seft_bench.errors import InputError
 from seft_bench.exchange import alpaca_eval, fastchat
 from seft_bench.exchange.records import Recorded, by_judge
 from seft_bench.files import read_log
-from seft_bench.interop import Format, holds_judged_texts, read_answers, read_judgments, read_rows
+from seft_bench.interop import Format, format_of, read_answers, read_judgments, read_rows
 from seft_bench.records import Answer, Judgment, from_row
 from seft_bench.results import slug
 from seft_bench.scoring import index_answers
@@ -41,9 +41,9 @@ def read_whole_judgments(path: Path) -> list[Judgment]:
         InputError: as there.
     """
     judgments = read_judgments(path)
-    kind, rows = read_rows(path, "judgments")
-    fields = _FIELDS.get(kind)
-    return judgments if fields is None else [_whole(judgment, *fields(judgment, row)) for judgment, row in zip(judgments, rows, strict=True)]
+    rows = read_rows(path, "judgments")
+    fields = _FIELDS.get(format_of(rows[0][1]))
+    return judgments if fields is None else [_whole(judgment, *fields(judgment, row)) for judgment, (_, row) in zip(judgments, rows, strict=True)]
 
 
 def _whole(judgment: Judgment, status: Any, details: dict[str, Any]) -> Judgment:
@@ -59,7 +59,7 @@ def of_files(suite: Suite, answers: Path | None, judgments: Path | None) -> list
     if answers is None and judgments is None:
         raise InputError("name --answers, --judgments, or both")
     rows = read_whole_judgments(judgments) if judgments else []
-    texts = answers or (judgments if judgments and holds_judged_texts(judgments) else None)
+    texts = answers or (judgments if judgments and format_of(read_rows(judgments, "judgments")[0][1]) == "alpaca_eval annotations" else None)
     return grouped(suite, read_answers(texts) if texts else [], rows, str(judgments or answers))
 
 
