@@ -44,7 +44,34 @@ class SuiteConfig(Strict):
     decodings: dict[str, DecodingConfig] = Field(min_length=1, description="name of a column -> how its answers are drawn")
     max_new_tokens: int = Field(gt=0)
     max_questions: int | None = Field(default=None, gt=0, description="use the first ones only")
+    mode: Literal["single", "pairwise"] = Field(default="single", description="mtbench: grade each answer, or compare it with a baseline's in both orders")
+    baseline: str | None = Field(
+        default=None, description="pairwise mtbench: the baseline's file of answers; a relative one is looked for in the data folders too"
+    )
+    references: Literal["official", "corrected"] = Field(default="official", description="mtbench: which reference answers the judge is shown")
+    parsing: Literal["official", "strict"] = Field(default="official", description="mtbench: how a grade or verdict is read out of the judge's reply")
     description: str
+
+    @property
+    def protocol(self) -> str:
+        """Name of the class that runs it: `kind`, and "KIND-pairwise" for MT-Bench's comparisons."""
+        return self.kind if self.mode == "single" else f"{self.kind}-{self.mode}"
+
+    @model_validator(mode="after")
+    def _variants_are_named(self) -> SuiteConfig:
+        """A variant of MT-Bench says so in its name: results and judgments are kept by it, and must not mix with the official ones."""
+        variants = [word for word in (self.mode, self.references, self.parsing) if word not in ("single", "official")]
+        if (variants or self.baseline) and self.kind != "mtbench":
+            raise ValueError("mode, baseline, references and parsing are of kind mtbench only")
+        if variants and self.source.startswith("tinyworld"):
+            raise ValueError(f"{', '.join(variants)}: needs a judge that is a language model, the tinyworld's is a rubric")
+        if self.references == "corrected" and self.source != "official":
+            raise ValueError("references: corrected is a set for the official questions; the source is not official")
+        if (self.mode == "pairwise") != (self.baseline is not None):
+            raise ValueError("mode: pairwise and baseline go together")
+        if missing := [word for word in variants if word not in self.name]:
+            raise ValueError(f"name must contain {' and '.join(missing)}: results are kept by it, and must not mix with the official ones")
+        return self
 
 
 class RubricJudgeConfig(Strict):
@@ -101,6 +128,7 @@ class OpenAIJudgeConfig(Strict):
     timeout_seconds: float = Field(default=120.0, gt=0)
     max_attempts: int = Field(default=6, gt=0)
     context_tokens: int | None = Field(default=None, gt=0)
+    tokenizer: str | None = Field(default=None, description="folder or hub id: prompts are counted exactly against context_tokens, not by their characters")
     input_usd_per_million_tokens: float | None = Field(default=None, ge=0)
     output_usd_per_million_tokens: float | None = Field(default=None, ge=0)
     price_date: date | None = None

@@ -1,7 +1,7 @@
 """Reading the official tools' files, and ours, told apart by their content.
 
 Answers: alpaca_eval's `model_outputs.json`, FastChat's `model_answer/*.jsonl`, our answers.jsonl. Judgments: alpaca_eval's
-`annotations.json`, FastChat's `model_judgment/gpt-4_single.jsonl`, our judgments.jsonl. Every judgment gets a status: what
+`annotations.json`, FastChat's `model_judgment/gpt-4_single.jsonl` and `gpt-4_pair.jsonl`, our judgments.jsonl. Every judgment gets a status: what
 the official files store as null or -1 was never a verdict.
 """
 
@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from seft_bench import fastchat_pairs
 from seft_bench.errors import InputError
 from seft_bench.files import read_text
 from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id, text_hash
 from seft_bench.suites.alpacaeval import candidate_first
 
 Row = Mapping[str, Any]
-Format = Literal["alpaca_eval outputs", "alpaca_eval annotations", "FastChat answers", "FastChat judgments", "answers", "judgments"]
+Format = Literal["alpaca_eval outputs", "alpaca_eval annotations", "FastChat answers", "FastChat judgments", "FastChat pairs", "answers", "judgments"]
 RecordT = TypeVar("RecordT")
 
 # The keys that tell a format; the first match wins, so the richer formats stand first.
@@ -28,6 +29,7 @@ _SIGNS: dict[Format, frozenset[str]] = {
     "judgments": frozenset({"key", "judge_id", "status", "model_id"}),
     "answers": frozenset({"question_id", "model_id", "turns"}),
     "FastChat judgments": frozenset({"question_id", "model", "judgment", "score", "turn"}),
+    "FastChat pairs": fastchat_pairs.SIGNS,
     "FastChat answers": frozenset({"question_id", "model_id", "choices"}),
     "alpaca_eval annotations": frozenset({"instruction", "output_1", "output_2", "preference"}),
     "alpaca_eval outputs": frozenset({"instruction", "output"}),
@@ -45,12 +47,12 @@ def read_answers(path: Path) -> list[Answer]:
 
 
 def read_judgments(path: Path) -> list[Judgment]:
-    """Judgments of one or more models, in the order of the file.
+    """Judgments of one or more models, in the order of the file. A row of FastChat's pairs gives four: both models as the candidate, both orders.
 
     Raises:
         InputError: missing file, unknown format, or a broken row, with its line or index.
     """
-    return _read(path, "judgments", _JUDGMENT_READERS)
+    return [judgment for row in _read(path, "judgments", _JUDGMENT_READERS) for judgment in (row if isinstance(row, list) else [row])]
 
 
 def holds_judged_texts(path: Path) -> bool:
@@ -257,8 +259,9 @@ _ANSWER_READERS: dict[Format, Callable[[Row], Answer]] = {
     "FastChat answers": _answer_of_fastchat,
     "alpaca_eval annotations": _answer_of_annotation,
 }
-_JUDGMENT_READERS: dict[Format, Callable[[Row], Judgment]] = {
+_JUDGMENT_READERS: dict[Format, Callable[[Row], Judgment | list[Judgment]]] = {
     "judgments": _judgment,
     "alpaca_eval annotations": _judgment_of_annotation,
     "FastChat judgments": _judgment_of_fastchat,
+    "FastChat pairs": fastchat_pairs.read_pair,
 }

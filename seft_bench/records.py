@@ -76,7 +76,7 @@ class JudgeRequest:
         kind: "grade" (one answer, 1-10) or "preference" (two answers, in [1, 2]; 2: the candidate wins).
         turn: the turn to judge, from 1; turn 2 is judged with turn 1 before it.
         candidate: the answer texts to judge, one a turn up to `turn`.
-        baseline: the answer texts to compare with (preferences only).
+        baseline: the answer texts to compare with, one a turn up to `turn` (preferences only).
         candidate_first: order in which a preference judge is shown the two.
         repeat: 0, or which repetition on purpose this is: the judge is asked anew, and no stored response of another repeat serves it.
     """

@@ -79,6 +79,9 @@ class AlpacaEval:
         per_question = {question.id: preferences[question.id] - 1.0 for question in judged}
         return common.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question)
 
+    def data_hashes(self) -> dict[str, str]:
+        return data.data_hashes(_DATA_FILES) if self._official else {}
+
     @property
     def _official(self) -> bool:
         return self.config.source == "official"

@@ -237,6 +237,7 @@ def test_offline_asks_nobody_but_leaves_what_is_there(server: FileServer, folder
         ["failed", QUESTIONS],
         ["present", JUDGE_PROMPTS],
         ["failed", "mt_bench/reference_answer/gpt-4.jsonl"],
+        ["failed", "mt_bench/reference_answer/gpt-4-0125-preview_pr3158.jsonl"],
     ]
     assert_refused(seen, "HF_HUB_OFFLINE", str(folder / QUESTIONS))
     assert len(server.asked) == 1

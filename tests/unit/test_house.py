@@ -245,6 +245,6 @@ def test_registry_strings_resolve(registry: dict[str, str], entry: str) -> None:
 
 
 def test_every_kind_of_config_has_its_class() -> None:
-    assert {suite.kind for suite in map(config.load_suite, config.shipped("suites"))} <= set(SUITES)
+    assert {suite.protocol for suite in map(config.load_suite, config.shipped("suites"))} <= set(SUITES)
     assert {judge.kind for judge in map(config.load_judge, config.shipped("judges"))} <= set(JUDGES)
     assert {"md", "csv", "latex", "html", "json"} <= set(RENDERERS)
