@@ -24,10 +24,16 @@ def estimated_tokens(messages: Sequence[Message]) -> int:
     return round(sum(len(message["content"]) for message in messages) / CHARACTERS_PER_TOKEN)
 
 
-def token_counter(tokenizer: str | None) -> TokenCounter:
-    """Exact with the tokenizer of this folder or hub id, loaded at the first count; estimated without one."""
+def token_counter(tokenizer: str | None, context_tokens: int | None) -> TokenCounter:
+    """Exact with the tokenizer of this folder or hub id, loaded at the first count; estimated without one.
+
+    Raises:
+        InputError: a tokenizer, and nothing to count against.
+    """
     if tokenizer is None:
         return estimated_tokens
+    if context_tokens is None:
+        raise InputError(f"the judge's tokenizer {tokenizer} counts prompts against context_tokens, which is not set in its YAML")
     return lambda messages: exact_tokens(tokenizer, messages)
 
 

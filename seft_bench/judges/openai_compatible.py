@@ -105,7 +105,7 @@ class OpenAIJudge:
             extra_body=config.extra_body,
             context_tokens=config.context_tokens,
             usd_per_million_tokens=(config.input_usd_per_million_tokens, config.output_usd_per_million_tokens),
-            count_tokens=token_counter(config.tokenizer),
+            count_tokens=token_counter(config.tokenizer, config.context_tokens),
         )
 
     def check(self, kinds: Collection[str]) -> None:
