@@ -91,12 +91,12 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("verify")
 def data_verify(as_json: JsonOption = False) -> None:
     """Check the official files against their pinned contents; exit status 2 when one is missing or differs."""
-    from seft_bench.data import data_status
+    from seft_bench.data import data_status, problems
 
     rows = data_status()
     _print_rows([{"state": row.state, "name": row.name, "sha256": row.sha256 or "-"} for row in rows], as_json)
-    if problems := [row.message for row in rows if row.state != "ok"]:
-        raise InputError("\n".join(problems))
+    if found := problems(rows):
+        raise InputError("\n".join(found))
 
 
 @data_app.command("fetch")

@@ -127,6 +127,13 @@ def file_status(name: str) -> FileStatus:
     return FileStatus(name, "differs" if message else "ok", str(path), digest, official.origin, message)
 
 
+def problems(rows: Sequence[FileStatus]) -> list[str]:
+    """What is wrong with the files, a line each; where to look and what to run is said for the first missing one only."""
+    missing = [row for row in rows if row.state == "missing"]
+    lines = [row.message for row in rows if row.state not in ("ok", "missing")] + [row.message for row in missing[:1]]
+    return lines + [f"missing too: {row.name}, from the {row.origin}" for row in missing[1:]]
+
+
 def data_warnings(names: Sequence[str]) -> list[str]:
     """One sentence for each file whose content is not the published one: it belongs into notes and manifests."""
     return [status.message for status in map(file_status, names) if status.state == "differs"]
