@@ -212,3 +212,42 @@ def test_several_opponents_need_a_name_unless_the_suites_own_is_among_them(rows:
     (result,) = score_files("mtbench-pairwise", None, file("one", "gpt-3.5-turbo"))
     assert (result.model, result.suite) == ("phi-3", "mtbench-pairwise")
     assert any("compared with the answers of gpt-3.5-turbo" in note for note in result.notes)
+
+
+# Both turns, six models: GPT-4's published votes
+
+
+def as_games(vote: Row) -> Row:
+    """A published vote (both orders merged) as the row of games behind it; which of two disagreeing orders said what is not published."""
+    games = {"model_a": ("model_1", "model_1"), "model_b": ("model_2", "model_2"), "tie": ("tie", "tie"), "tie (inconsistent)": ("model_1", "model_2")}
+    first, second = games.get(vote["winner"], ("error", "error"))
+    return {
+        "question_id": vote["question_id"],
+        "model_1": vote["model_a"],
+        "model_2": vote["model_b"],
+        "g1_winner": first,
+        "g2_winner": second,
+        "turn": vote["turn"],
+        "judge": ["gpt-4", "pair-v2"],
+    }
+
+
+def test_five_models_against_the_suites_own_baseline_over_both_turns(mt_bench: Path, tmp_path: Path) -> None:
+    votes = read(mt_bench / "gpt4_pair_votes.jsonl.gz")
+    path = tmp_path / "gpt-4_pair.jsonl"
+    path.write_text("".join(json.dumps(as_games(vote)) + "\n" for vote in votes), encoding="utf-8")
+    found = {result.model: result for result in score_files("mtbench-pairwise", None, path)}
+    assert len(found) == 5
+    for model, result in found.items():
+        own = [vote for vote in votes if {vote["model_a"], vote["model_b"]} == {model, "gpt-3.5-turbo"}]
+        outcomes = {(vote["question_id"], vote["turn"]): 0.5 if "tie" in vote["winner"] else float(vote[vote["winner"]] == model) for vote in own}
+        assert (result.suite, result.n, result.n_scored, result.withheld) == ("mtbench-pairwise", 160, len(outcomes), False)
+        assert result.metrics["win_rate"] == pytest.approx(100 * statistics.fmean(outcomes.values()))
+        for turn in (1, 2):
+            assert result.metrics[f"turn_{turn}"] == pytest.approx(100 * statistics.fmean(value for (_, t), value in outcomes.items() if t == turn))
+        questions = [(outcomes[key, 1] + outcomes[key, 2]) / 2 for key in range(81, 161)]
+        assert result.metrics["win_rate_se"] == pytest.approx(100 * statistics.stdev(questions) / 80**0.5)
+        assert [result.per_question[str(key)] for key in range(81, 161)] == pytest.approx(questions)
+        assert result.metrics["inconsistent"] == sum(vote["winner"] == "tie (inconsistent)" for vote in own)
+    assert found["gpt-4"].metrics["win_rate_low"] > 50 > found["llama-13b"].metrics["win_rate_high"]
+    assert seft_bench("score", "--suite", "mtbench-pairwise", "--judgments", str(path), "--json").status == 0
