@@ -28,7 +28,6 @@ from seft_bench.judges.weights import fingerprint_local_weights
 from seft_bench.records import JudgeRequest, Status
 from seft_bench.store import ResponseStore
 
-
 Verdict = dict[str, Any]
 
 
