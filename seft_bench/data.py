@@ -26,9 +26,12 @@ DIFFICULTY = "alpaca_eval/instruction_difficulty.csv"
 QUESTIONS = "mt_bench/question.jsonl"
 JUDGE_PROMPTS = "mt_bench/judge_prompts.jsonl"
 REFERENCE_ANSWERS = "mt_bench/reference_answer/gpt-4.jsonl"
+CORRECTED_REFERENCES = "mt_bench/reference_answer/gpt-4-0125-preview_pr3158.jsonl"
+"""GPT-4's answers of March 2024 to the same thirty questions (FastChat's pull request 3158): 13 of the official ones are wrong."""
 
 _HUB = "data set tatsu-lab/alpaca_eval on the Hugging Face hub, file {}"
 _FASTCHAT = "repository lm-sys/FastChat, file fastchat/llm_judge/data/{}"
+_FASTCHAT_3158 = "repository lm-sys/FastChat at commit 962316eba4e9db86bc8002243290e4074dabf48e, file fastchat/llm_judge/data/{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,9 @@ OFFICIAL_FILES: dict[str, OfficialFile] = {
     JUDGE_PROMPTS: OfficialFile(_FASTCHAT.format("judge_prompts.jsonl"), "fd283293406d024f44c174b094ef48031d0687a4682fd3a56b29b138f80281b6"),
     REFERENCE_ANSWERS: OfficialFile(
         _FASTCHAT.format("mt_bench/reference_answer/gpt-4.jsonl"), "f957a5bc977badb66885ec970e6cd08527845780313f0995764260e5777b9b3f"
+    ),
+    CORRECTED_REFERENCES: OfficialFile(
+        _FASTCHAT_3158.format("mt_bench/reference_answer/gpt-4-0125-preview.jsonl"), "e484037da5cc14007dde1d821ef76046fccbd0b2f095237fad9ead2c4fc66800"
     ),
 }
 
@@ -120,6 +126,13 @@ def file_status(name: str) -> FileStatus:
     except InputError as error:
         return FileStatus(name, "broken", str(path), digest, official.origin, str(error))
     return FileStatus(name, "differs" if message else "ok", str(path), digest, official.origin, message)
+
+
+def problems(rows: Sequence[FileStatus]) -> list[str]:
+    """What is wrong with the files, a line each; where to look and what to run is said for the first missing one only."""
+    missing = [row for row in rows if row.state == "missing"]
+    lines = [row.message for row in rows if row.state not in ("ok", "missing")] + [row.message for row in missing[:1]]
+    return lines + [f"missing too: {row.name}, from the {row.origin}" for row in missing[1:]]
 
 
 def data_warnings(names: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """Reading the official tools' files, and ours, told apart by their content.
 
 Answers: alpaca_eval's `model_outputs.json`, FastChat's `model_answer/*.jsonl`, our answers.jsonl. Judgments: alpaca_eval's
-`annotations.json`, FastChat's `model_judgment/gpt-4_single.jsonl`, our judgments.jsonl. Every judgment gets a status: what
+`annotations.json`, FastChat's `model_judgment/gpt-4_single.jsonl` and `gpt-4_pair.jsonl`, our judgments.jsonl. Every judgment gets a status: what
 the official files store as null or -1 was never a verdict.
 """
 
@@ -10,17 +10,18 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from seft_bench import fastchat_pairs
 from seft_bench.errors import InputError
 from seft_bench.files import read_text
 from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id, preference_key, text_hash
 from seft_bench.suites.alpacaeval import candidate_first
 
 Row = Mapping[str, Any]
-Format = Literal["alpaca_eval outputs", "alpaca_eval annotations", "FastChat answers", "FastChat judgments", "answers", "judgments"]
+Format = Literal["alpaca_eval outputs", "alpaca_eval annotations", "FastChat answers", "FastChat judgments", "FastChat pairs", "answers", "judgments"]
 RecordT = TypeVar("RecordT")
 
 # The keys that tell a format; the first match wins, so the richer formats stand first.
@@ -28,6 +29,7 @@ _SIGNS: dict[Format, frozenset[str]] = {
     "judgments": frozenset({"key", "judge_id", "status", "model_id"}),
     "answers": frozenset({"question_id", "model_id", "turns"}),
     "FastChat judgments": frozenset({"question_id", "model", "judgment", "score", "turn"}),
+    "FastChat pairs": fastchat_pairs.SIGNS,
     "FastChat answers": frozenset({"question_id", "model_id", "choices"}),
     "alpaca_eval annotations": frozenset({"instruction", "output_1", "output_2", "preference"}),
     "alpaca_eval outputs": frozenset({"instruction", "output"}),
@@ -45,12 +47,17 @@ def read_answers(path: Path) -> list[Answer]:
 
 
 def read_judgments(path: Path) -> list[Judgment]:
-    """Judgments of one or more models, in the order of the file.
+    """Judgments of one or more models, in the order of the file. A row of FastChat's pairs gives four: both models as the candidate, both orders.
 
     Raises:
         InputError: missing file, unknown format, or a broken row, with its line or index.
     """
-    return _read(path, "judgments", _JUDGMENT_READERS)
+    return _flat(_read(path, "judgments", _JUDGMENT_READERS))
+
+
+def _flat(read: Iterable[Judgment | list[Judgment]]) -> list[Judgment]:
+    """One row of FastChat's pairs holds two judgments."""
+    return [judgment for row in read for judgment in (row if isinstance(row, list) else [row])]
 
 
 def read_judged_texts(path: Path) -> tuple[list[Judgment], list[Answer]]:
@@ -60,7 +67,7 @@ def read_judged_texts(path: Path) -> tuple[list[Judgment], list[Answer]]:
         InputError: as `read_judgments`.
     """
     rows = _rows(path, "judgments")
-    judgments = _records(rows, path, "judgments", _JUDGMENT_READERS)
+    judgments = _flat(_records(rows, path, "judgments", _JUDGMENT_READERS))
     holds_answers = _format(rows[0][1]) == "alpaca_eval annotations"
     return judgments, _records(rows, path, "answers", _ANSWER_READERS) if holds_answers else []
 
@@ -96,6 +103,11 @@ def _record(reader: Callable[[Row], RecordT], row: Row, path: Path, where: str, 
         return reader(row)
     except (TypeError, ValueError, LookupError) as error:
         raise InputError(f"{path}, {where}: not a row of {kind}: {error}") from None
+
+
+def format_of(row: Row) -> Format | None:
+    """Which format a row is of, told by its keys."""
+    return _format(row)
 
 
 def _format(row: Row) -> Format | None:
@@ -230,6 +242,7 @@ def _judgment_of_fastchat(row: Row) -> Judgment:
         status=status,
         score=score if status == "ok" else None,
         raw=str(row["judgment"]),
+        details={"user_prompt_hash": text_hash(str(row["user_prompt"]))} if "user_prompt" in row else {},
     )
 
 
@@ -264,8 +277,9 @@ _ANSWER_READERS: dict[Format, Callable[[Row], Answer]] = {
     "FastChat answers": _answer_of_fastchat,
     "alpaca_eval annotations": _answer_of_annotation,
 }
-_JUDGMENT_READERS: dict[Format, Callable[[Row], Judgment]] = {
+_JUDGMENT_READERS: dict[Format, Callable[[Row], Judgment | list[Judgment]]] = {
     "judgments": _judgment,
     "alpaca_eval annotations": _judgment_of_annotation,
     "FastChat judgments": _judgment_of_fastchat,
+    "FastChat pairs": fastchat_pairs.read_pair,
 }

@@ -125,6 +125,8 @@ def _plain_cell(result: Result, column: Column) -> Cell:
 def _ends(result: Result, metric: str) -> tuple[float | None, float | None]:
     """The 95 % interval over questions of a metric, where there is one."""
     metrics = result.metrics
+    if metrics.get(f"{metric}_low") is not None:
+        return metrics[f"{metric}_low"], metrics[f"{metric}_high"]
     if metric == "win_rate" and metrics.get("win_rate_se") is not None and result.n_scored > 1:
         margin = t_quantile(result.n_scored - 1) * metrics["win_rate_se"]
         return metrics["win_rate"] - margin, metrics["win_rate"] + margin

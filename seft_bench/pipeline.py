@@ -256,8 +256,8 @@ def _score(
     judgments = [from_row(Judgment, row) for row in read_log(_judgments_path(folder, judge))]
     scored = suite.score(subject.model_id, questions, answers, judgments)
     config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding}
-    manifest = build_manifest(config, seed, now(), parents={"model": subject.fingerprint})
-    notes = (*scored.notes, *judge.notes)
+    manifest = build_manifest(config, seed, now(), data_hashes=suite.data_hashes(), parents={"model": subject.fingerprint})
+    notes = tuple(dict.fromkeys((*scored.notes, *judge.notes)))
     result: Result = dataclasses.replace(
         scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
     )

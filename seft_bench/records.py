@@ -80,10 +80,11 @@ class JudgeRequest:
 
     Attributes:
         kind: "grade" (one answer, 1-10) or "preference" (two answers, in [1, 2]; 2: the candidate wins).
-        turn: the turn to judge, from 1; a preference judges the whole answer and has turn 1.
+        turn: the turn to judge, from 1; turn 2 is judged with turn 1 before it.
         candidate: the answer texts to judge, one a turn up to `turn`.
-        baseline: the answer texts to compare with (preferences only).
+        baseline: the answer texts to compare with, one a turn up to `turn` (preferences only).
         candidate_first: order in which a preference judge is shown the two.
+        repeat: 0, or which repetition on purpose this is: the judge is asked anew, and no stored response of another repeat serves it.
     """
 
     kind: Literal["grade", "preference"]
@@ -92,11 +93,13 @@ class JudgeRequest:
     candidate: tuple[str, ...]
     baseline: tuple[str, ...] = ()
     candidate_first: bool = False
+    repeat: int = 0
 
     @property
     def key(self) -> str:
         """Key within one model's judgments."""
-        return f"{self.question.id}/{self.turn}/grade" if self.kind == "grade" else preference_key(self.question.id, self.turn, self.candidate_first)
+        key = f"{self.question.id}/{self.turn}/grade" if self.kind == "grade" else preference_key(self.question.id, self.turn, self.candidate_first)
+        return f"{key}/repeat-{self.repeat}" if self.repeat else key
 
     @property
     def answer_hash(self) -> str:

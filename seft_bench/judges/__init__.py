@@ -20,6 +20,8 @@ JUDGES = {
     "rubric": "seft_bench.judges.rubric:RubricJudge",
     "replay": "seft_bench.judges.replay:ReplayJudge",
     "openai": "seft_bench.judges.openai_compatible:OpenAIJudge",
+    "transformers": "seft_bench.judges.transformers:TransformersJudge",
+    "reward-model": "seft_bench.judges.reward_model:RewardModelJudge",
 }
 
 __all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "usable_judges"]

@@ -14,8 +14,9 @@ from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
 SUITES = {
     "alpacaeval": "seft_bench.suites.alpacaeval:AlpacaEval",
     "mtbench": "seft_bench.suites.mtbench:MTBench",
+    "mtbench-pairwise": "seft_bench.suites.mtbench_pairwise:PairwiseMTBench",
 }
-"""Kind of a suite -> its class. A new protocol is one file and one line here; a new suite over one of these is YAML only."""
+"""Protocol of a suite (`SuiteConfig.protocol`) -> its class. A new protocol is one file and one line here; a new suite over one of these is YAML only."""
 
 
 class Suite(Protocol):
@@ -33,6 +34,10 @@ class Suite(Protocol):
 
     def settled(self, request: JudgeRequest, model: str) -> Judgment | None:
         """The judgment that the protocol itself fixes, so that no judge is asked; else None."""
+        ...
+
+    def data_hashes(self) -> dict[str, str]:
+        """SHA-256 of the files that questions and references come from, by name: they enter the manifest."""
         ...
 
     def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
@@ -65,5 +70,5 @@ def load_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
         InputError: unknown name, or a YAML file with errors.
     """
     settings = config.load_suite(name, overrides)
-    module, _, attribute = SUITES[settings.kind].partition(":")
+    module, _, attribute = SUITES[settings.protocol].partition(":")
     return cast(Suite, getattr(importlib.import_module(module), attribute)(settings))

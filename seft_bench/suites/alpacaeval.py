@@ -86,6 +86,9 @@ class AlpacaEval:
         per_question = {question.id: preferences[question.id] - 1.0 for question in judged}
         return common.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question)
 
+    def data_hashes(self) -> dict[str, str]:
+        return data.data_hashes(_DATA_FILES) if self._official else {}
+
     def counted(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> common.Scored:
         """The judgments that count: the last valid one of each question, draws for identical texts included."""
         requests = self.requests(questions, answers)

@@ -111,7 +111,7 @@ def folder_suffix(config: SuiteConfig) -> str:
 def files_note(config: SuiteConfig) -> str:
     """Which files the questions, the baseline and the difficulties came from, by name and content."""
     names = [config.questions, config.baseline, config.difficulty if config.difficulty not in ("none", "zero") else None]
-    paths = [config.path(name) for name in names if name is not None]
+    paths = [path for name in names if name is not None and (path := config.path(name)).is_file()]
     return "own question set: " + ", ".join(f"{path.name} (sha256 {_digest(path)[:16]}...)" for path in paths) + "."
 
 
