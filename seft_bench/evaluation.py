@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,19 +39,21 @@ def plan(
     server_key_env: str | None = None,
     trust_remote_code: bool = False,
     engine_name: str = "transformers",
+    reference: Path | None = None,
+    length_control: Mapping[str, str | None] | None = None,
 ) -> Plan:
     """Check names, data, judges and models before any model is loaded or any judge is paid.
 
     Raises:
         InputError: the first thing that is wrong.
     """
-    from seft_bench.suites import load_suite
+    from seft_bench.suites import load_suites
 
     for step in steps:
         if step not in STEPS:
             raise unknown_name("step", step, STEPS)
     wanted = tuple(step for step in STEPS if step in steps) or STEPS
-    suites = [load_suite(name) for name in dict.fromkeys(suite_names)]
+    suites = [_with_baseline(suite, reference) for suite in load_suites(suite_names, length_control or {})]
     opened: dict[str, Any] = {}
     judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
     engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
@@ -71,7 +73,18 @@ def _probe(subjects: Sequence[Subject], suites: Sequence[Any], judges: Sequence[
     """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed."""
     for suite, judge in zip(suites, judges, strict=True):
         if not all(pipeline.is_judged(subject, suite, judge, places) for subject in subjects):
-            judge.check([{"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]])
+            kind = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "pair"}[suite.config.protocol]
+            if check_questions := getattr(judge, "check_questions", None):
+                check_questions(kind, suite.questions())  # some can judge only some questions
+            judge.check([kind])
+
+
+def _with_baseline(suite: Any, reference: Path | None) -> Any:
+    if reference is None:
+        return suite
+    if suite.config.mode != "pairwise":
+        raise InputError(f"--reference names the answers that a suite of MT-Bench comparisons is to compare with; {suite.config.name} is none")
+    return suite.with_baseline(reference)
 
 
 def _open_judge(suite: Any, name: str | None, store: Path, opened: dict[str, Any]) -> Any:
@@ -80,7 +93,7 @@ def _open_judge(suite: Any, name: str | None, store: Path, opened: dict[str, Any
     from seft_bench.judges import open_judge
 
     config = load_judge(name or suite.config.default_judge)
-    if config.kind == "rubric" and suite.config.source == "official":
+    if config.kind == "rubric" and suite.config.source in ("official", "files"):
         raise InputError(
             f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)"
         )
@@ -96,7 +109,7 @@ def _check_data(suite: Any, judge: Any) -> None:
     from seft_bench.judges import missing_key
 
     try:
-        suite.questions()
+        suite.requests(suite.questions(), {})  # without answers nothing is asked, but the baseline's file is read
     except InputError:
         variable = getattr(judge, "api_key_env", None)
         if variable and not os.environ.get(variable):
@@ -171,10 +184,12 @@ def _ready_answers(path: Path) -> list[Subject]:
 
 
 def _served(model: str, server: str, key_env: str | None, store: Path) -> Subject:
+    """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a folder of their own."""
     from seft_bench.files import sha256_json
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 
-    return Subject(model, sha256_json([server, model]), lambda: OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store))
+    generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)
+    return Subject(model, sha256_json([server, model, generator.fingerprint()]), lambda: generator)
 
 
 def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:

@@ -27,6 +27,7 @@ from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import save_result, slug
 from seft_bench.runs import TrainedRun, finished_run, publish_run
+from seft_bench.suites.own import folder_suffix
 
 Progress = Callable[[str, int, int], None]
 
@@ -152,7 +153,7 @@ def decodings(subject: Subject, suite: Any) -> list[str]:
 def _folder(places: Places, subject: Subject, suite: Any, decoding: str) -> Path:
     engine = f"-{slug(subject.engine)}" if subject.engine else ""  # answers of two engines are never mixed
     subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}{engine}"
-    return subject_folder / str(suite.config.name) / decoding
+    return subject_folder / f"{suite.config.name}{folder_suffix(suite.config)}" / decoding
 
 
 def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
@@ -259,8 +260,8 @@ def _score(
     judgments = [from_row(Judgment, row) for row in read_log(_judgments_path(folder, judge))]
     scored = suite.score(subject.model_id, questions, answers, judgments)
     config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding} | ({"engine": subject.engine} if subject.engine else {})
-    manifest = build_manifest(config, seed, now(), parents={"model": subject.fingerprint})
-    notes = (*scored.notes, *judge.notes)
+    manifest = build_manifest(config, seed, now(), data_hashes=suite.data_hashes(), parents={"model": subject.fingerprint})
+    notes = tuple(dict.fromkeys((*scored.notes, *judge.notes)))
     result: Result = dataclasses.replace(
         scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
     )

@@ -78,3 +78,42 @@ def make_tiny_model(
         config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def make_tiny_reward_model(folder: Path, seed: int = 0, *, outputs: int = 1, pad: bool = True, safe: bool = True) -> Path:
+    """Save a 2-layer Llama with `outputs` outputs a text, random weights, and the tiny tokenizer.
+
+    Args:
+        pad: False leaves the configuration without a padding token, as many reward models do.
+        safe: False pickles the weights.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    tokenizer = make_tiny_tokenizer()
+    config = LlamaConfig(
+        vocab_size=320,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id if pad else None,
+        num_labels=outputs,
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForSequenceClassification(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    if safe:
+        model.save_pretrained(folder)
+    else:
+        config.architectures = ["LlamaForSequenceClassification"]
+        config.save_pretrained(folder)
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -44,6 +44,15 @@ class TransformersGenerator(ConversationGenerator):
                 done[index] = self._completion(len(prompts[index]), ids)
         return [done[index] for index in range(len(prompts))]
 
+    def next_token_logits(self, prompts: Sequence[list[int]]) -> Any:
+        """Logits of the token that follows each prompt, in one batch: (prompts, vocabulary), float32."""
+        import torch
+
+        with torch.inference_mode():
+            ids, mask = _left_padded(prompts, self.model.device)
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            return self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+
     def _generate(self, prompts: Sequence[list[int]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[list[int]]:
         """New token ids of each prompt, up to and with its stop token."""
         import torch

@@ -49,6 +49,7 @@ class VLLMGenerator(OpenAICompatibleGenerator):
             InputError: the server does not start on it. JudgeUnavailableError: the server died; what was answered was handed over.
         """
         self.server.serve(self.folder)
+        self.client.weights_fingerprint = self.server.weights_fingerprint  # known, so it need not be measured
         super().answer(questions, decoding, decoding_name, max_new_tokens, seed, on_answer)
 
     def _note_model(self, returned: str) -> None:

@@ -21,6 +21,8 @@ JUDGES = {
     "replay": "seft_bench.judges.replay:ReplayJudge",
     "openai": "seft_bench.judges.openai_compatible:OpenAIJudge",
     "vllm": "seft_bench.judges.vllm:VLLMJudge",
+    "transformers": "seft_bench.judges.transformers:TransformersJudge",
+    "reward-model": "seft_bench.judges.reward_model:RewardModelJudge",
 }
 
 __all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "usable_judges"]

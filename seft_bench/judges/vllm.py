@@ -8,7 +8,6 @@ the judge wanted to say something else first.
 from __future__ import annotations
 
 import functools
-import math
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -18,8 +17,9 @@ from seft_bench.config import VLLMJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_folder, sha256_json
 from seft_bench.judges.base import OnJudgment
-from seft_bench.judges.openai_compatible import OpenAIJudge, _probe_request
-from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
+from seft_bench.judges.openai_compatible import OpenAIJudge
+from seft_bench.judges.probe import probe_request
+from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
 from seft_bench.judges.replies import Reply
 from seft_bench.records import JudgeRequest
 from seft_bench.store import ResponseStore
@@ -28,8 +28,6 @@ from seft_bench.vllm.environment import find_environment
 from seft_bench.vllm.server import START_SECONDS, VLLMServer
 
 CHOICES = ("m", "M")
-LEAST_SUM_OF_CHOICES = 0.999
-"""Of the two probabilities: less means that the server ignores the constraint."""
 
 
 class VLLMJudge:
@@ -102,7 +100,7 @@ class VLLMJudge:
         find_environment()
         tokenizer = self._tokenizer
         for kind in sorted(kinds):
-            render(_probe_request(kind), self.templates)
+            render(probe_request(kind), self.templates)
         if "preference" in kinds and any(len(tokenizer.encode(choice, add_special_tokens=False)) != 1 for choice in CHOICES):
             raise InputError(f"judge {self._name}: for the tokenizer of {self.model}, {' or '.join(CHOICES)} is more than one token, so it cannot compare.")
 
@@ -113,7 +111,7 @@ class VLLMJudge:
             InputError: vLLM does not start. JudgeUnavailableError: the server died; what arrived is kept.
         """
         if requests:
-            self._served({request.kind for request in requests}).judge(requests, model_id, on_judgment)
+            self._served({_probe_kind(request) for request in requests}).judge(requests, model_id, on_judgment)
 
     def close(self) -> None:
         """Stop the server; the next judgment would start it again."""
@@ -132,6 +130,7 @@ class VLLMJudge:
             self.check(kinds)
             self._open = self._start()
         self._open.server.serve(self.folder)  # started anew after it died
+        self._open.client.weights_fingerprint = self._open.server.weights_fingerprint
         if not set(kinds) <= self._open.probed:
             self._open.check(kinds)
         return self._open
@@ -149,44 +148,28 @@ class _ServedJudge(OpenAIJudge):
     """The running half: an `OpenAIJudge` whose preferences are a choice between two tokens."""
 
     def __init__(self, judge: VLLMJudge, server: VLLMServer, client: VLLMClient, *, temperature: float | None, max_tokens: int | None) -> None:
-        super().__init__(judge._name, client, templates=judge.templates, temperature=temperature, max_tokens=max_tokens)
+        super().__init__(judge._name, client, templates=judge.templates, temperature=temperature, max_tokens=max_tokens, preference_from="choice")
         self.server, self.probed = server, set[str]()
         self.notes = judge.notes
         self.__dict__["id"] = judge.id  # of weights, not of a port
 
     def check(self, kinds: Collection[str]) -> None:
-        """One real request of each kind; a server that ignores the choice would otherwise give another kind of preference.
+        """One real request of each kind.
 
         Raises:
-            InputError: it does.
+            InputError: the server ignores the choice, which would give another kind of preference.
         """
         super().check(kinds)
-        if "preference" in kinds:
-            request = _probe_request("preference")
-            reply = self.client.probe(self._call(request, render(request, self.templates)))
-            if self._read("token", True, reply) is None:
-                raise InputError(f"judge {self._name}: {self.server.engine} did not keep to the choice of {' or '.join(CHOICES)} (it wrote {reply.text!r})")
         self.probed |= set(kinds)
 
-    def _sampling(self, reply_kind: ReplyKind) -> dict[str, Any]:
-        if reply_kind != "token":
-            return super()._sampling(reply_kind)
-        choice = {"structured_outputs": {"choice": list(CHOICES)}, "logprobs": True, "top_logprobs": len(CHOICES)}
-        return {"temperature": 1.0, "max_tokens": 1, "top_p": 1.0, **choice}
-
-    def _read(self, reply_kind: ReplyKind, candidate_first: bool, reply: Reply) -> dict[str, Any] | None:
-        if reply_kind == "token":
-            found = reply.top_logprobs or {}
-            if sum(math.exp(found.get(choice, -math.inf)) for choice in CHOICES) < LEAST_SUM_OF_CHOICES:
-                return None  # a server that ignored the constraint: this is not what the id says
-        return super()._read(reply_kind, candidate_first, reply)
-
-    def _verdict(self, request: JudgeRequest, prompt: Prompt, reply: Reply) -> dict[str, Any]:
-        fields = super()._verdict(request, prompt, reply)
+    def _verdict(self, request: JudgeRequest, prompt: Prompt, replies: Sequence[Reply]) -> dict[str, Any]:
+        fields = super()._verdict(request, prompt, replies)
         return {**fields, "details": {**fields["details"], "engine": self.server.engine}}
 
-    def _preference_source(self) -> str:
-        return "choice"
+
+def _probe_kind(request: JudgeRequest) -> str:
+    """What `check` calls this kind of request."""
+    return "pair" if request.kind == "preference" and len(request.question.turns) > 1 else request.kind
 
 
 def find_model(name: str) -> Path:

@@ -10,7 +10,7 @@ from seft_bench.chat import prompt_ids, without_markup
 from seft_bench.errors import InputError
 from seft_bench.judges.client import ChatCall, ChatClient, OnReply
 from seft_bench.judges.replies import Reply
-from seft_bench.store import ResponseStore, request_key
+from seft_bench.store import ResponseStore
 from seft_bench.vllm.server import VLLMServer
 
 TIMEOUT_SECONDS = 3600.0
@@ -47,8 +47,9 @@ class VLLMClient(ChatClient):
         self.base_url, self.weights_fingerprint = self.server.base_url, self.server.weights_fingerprint
         super().run(calls, on_reply)
 
-    def key_of(self, call: ChatCall) -> str:
-        return request_key("vllm", self.model, call.messages, call.sampling, call.template_version, weights_fingerprint=self.weights_fingerprint)
+    @property
+    def server_in_keys(self) -> str:
+        return "vllm"
 
     async def _attempt(self, session: Any, call: ChatCall) -> Reply:
         try:

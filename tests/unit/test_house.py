@@ -39,7 +39,7 @@ ALLOWED = {
     "seft_bench.leaderboard": ("seft_bench.report", "seft_bench.stats", "seft_bench.records", "seft_bench.errors"),
     "seft_bench.generators": (
         *("seft_bench.generators", "seft_bench.chat", "seft_bench.config", "seft_bench.errors", "seft_bench.files", "seft_bench.interop", "seft_bench.records"),
-        *("seft_bench.vllm", "seft_bench.store", "seft_bench.judges.client", "seft_bench.judges.openai_compatible", "seft_bench.judges.replies"),
+        *("seft_bench.vllm", "seft_bench.store", "seft_bench.judges.client", "seft_bench.judges.weights", "seft_bench.judges.replies"),
     ),
     "training": ("training", "seft_bench.records", "seft_bench.config", "seft_bench.errors", "seft_bench.files", "seft_bench.chat", "seft_bench.contamination"),
 }  # fmt: skip
@@ -249,6 +249,6 @@ def test_registry_strings_resolve(registry: dict[str, str], entry: str) -> None:
 
 
 def test_every_kind_of_config_has_its_class() -> None:
-    assert {suite.kind for suite in map(config.load_suite, config.shipped("suites"))} <= set(SUITES)
+    assert {suite.protocol for suite in map(config.load_suite, config.shipped("suites"))} <= set(SUITES)
     assert {judge.kind for judge in map(config.load_judge, config.shipped("judges"))} <= set(JUDGES)
     assert {"md", "csv", "latex", "html", "json"} <= set(RENDERERS)
