@@ -10,7 +10,7 @@ from seft_bench.errors import unknown_name
 from seft_bench.judges import open_judge, state_of
 from seft_bench.prices import Price, judge_price
 
-KINDS = ("grade", "preference")
+KINDS = ("grade", "preference", "pair")
 ATTEMPTS = 2
 """A person waits for this probe."""
 NO_SERVER = Price(0.0, 0.0, None, "no server is asked")
@@ -32,7 +32,7 @@ def judge_settings(name: str) -> dict[str, Any]:
 
 
 def probe_judge(name: str, kind: str | None = None) -> list[dict[str, Any]]:
-    """Send one small request a kind ("grade", "preference"; None: both) and say what came back.
+    """Send one small request a kind ("grade", "preference", "pair"; None: the first two) and say what came back.
 
     Raises:
         InputError: retired, no key, a refused key, an unknown model, no log-probabilities.
@@ -45,7 +45,7 @@ def probe_judge(name: str, kind: str | None = None) -> list[dict[str, Any]]:
     if hasattr(judge, "client"):
         judge.client.max_attempts = min(ATTEMPTS, judge.client.max_attempts)
     rows = []
-    for wanted in [kind] if kind else KINDS:
+    for wanted in [kind] if kind else KINDS[:2]:
         judge.check([wanted])
         rows.append({"judge": config.name, "kind": wanted} | (_reply_row(judge) if hasattr(judge, "client") else {"server": None}))
     return rows

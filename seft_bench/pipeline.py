@@ -27,6 +27,7 @@ from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import save_result, slug
 from seft_bench.runs import TrainedRun, finished_run, publish_run
+from seft_bench.suites.own import folder_suffix
 
 Progress = Callable[[str, int, int], None]
 
@@ -85,6 +86,7 @@ class Subject:
         open_generator: loads it; called only when answers are missing.
         run: the training run behind it, see `Result.run`.
         server: base URL of the server behind which it answers; "" where no server does.
+        folder: its checkpoint, where it is one. engine: what answers for it, if not our own generator ("vllm 0.32.0").
     """
 
     model_id: str
@@ -93,6 +95,8 @@ class Subject:
     run: Mapping[str, Any] = field(default_factory=dict)
     ready: bool = False
     server: str = ""
+    folder: Path | None = None
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -149,8 +153,9 @@ def decodings(subject: Subject, suite: Any) -> list[str]:
 
 
 def _folder(places: Places, subject: Subject, suite: Any, decoding: str) -> Path:
-    subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}"
-    return subject_folder / str(suite.config.name) / decoding
+    engine = f"-{slug(subject.engine)}" if subject.engine else ""  # answers of two engines are never mixed
+    subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}{engine}"
+    return subject_folder / f"{suite.config.name}{folder_suffix(suite.config)}" / decoding
 
 
 def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
@@ -270,9 +275,9 @@ def _score(
     """Figures from the judgments at hand, with the manifest that says how they came about."""
     judgments = [from_row(Judgment, row) for row in read_log(_judgments_path(folder, judge))]
     scored = suite.score(subject.model_id, questions, answers, judgments)
-    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding}
-    manifest = build_manifest(config, seed, now(), parents={"model": subject.fingerprint})
-    notes = (*scored.notes, *judge.notes)
+    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding} | ({"engine": subject.engine} if subject.engine else {})
+    manifest = build_manifest(config, seed, now(), data_hashes=suite.data_hashes(), parents={"model": subject.fingerprint})
+    notes = tuple(dict.fromkeys((*scored.notes, *judge.notes)))
     result: Result = dataclasses.replace(
         scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
     )
@@ -288,4 +293,4 @@ def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | Non
 
         return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
 
-    return Subject(model_id, sha256_folder(folder), load, run or {})
+    return Subject(model_id, sha256_folder(folder), load, run or {}, folder=folder)

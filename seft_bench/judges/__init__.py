@@ -20,6 +20,9 @@ JUDGES = {
     "rubric": "seft_bench.judges.rubric:RubricJudge",
     "replay": "seft_bench.judges.replay:ReplayJudge",
     "openai": "seft_bench.judges.openai_compatible:OpenAIJudge",
+    "vllm": "seft_bench.judges.vllm:VLLMJudge",
+    "transformers": "seft_bench.judges.transformers:TransformersJudge",
+    "reward-model": "seft_bench.judges.reward_model:RewardModelJudge",
 }
 
 __all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "state_of", "usable_judges"]
@@ -53,6 +56,18 @@ def state_of(config: JudgeConfig) -> str:
         return f"ready until {config.retired_on}" if config.retired_on else "ready"
     if config.kind == "replay" and not Path(config.path).exists():
         return f"file missing: {config.path}"
+    if config.kind == "vllm":
+        return _state_of_model(config.model)
+    return "ready"
+
+
+def _state_of_model(name: str) -> str:
+    from seft_bench.judges.vllm import find_model
+
+    try:
+        find_model(name)
+    except InputError:
+        return f"model missing: {name}"
     return "ready"
 
 

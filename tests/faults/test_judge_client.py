@@ -276,7 +276,7 @@ def test_preference_from_logprobs() -> None:
 def test_missing_logprobs_are_said_before_the_run_and_are_never_a_verdict(store: ResponseStore) -> None:
     with serving(otherwise=body_of(token_completion(None))) as server:
         run = Run(server, store)
-        with pytest.raises(InputError, match="logprobs: false"):
+        with pytest.raises(InputError, match=r"preference_from: choice.*preference_from: samples.*preference_from: token"):
             run.judge.check(["preference"])
         run.judge.check(["grade"])
         assert run(PAIR)[0].status == "parse_error"
@@ -285,7 +285,7 @@ def test_missing_logprobs_are_said_before_the_run_and_are_never_a_verdict(store:
 
 def test_a_judge_without_logprobs_gives_its_token_under_another_id() -> None:
     with serving(otherwise=body_of(token_completion(None, "m"))) as server:
-        by_token, by_logprobs = Run(server, logprobs=False), Run(server)
+        by_token, by_logprobs = Run(server, preference_from="token"), Run(server)
         by_token.judge.check(["preference"])
         (judgment,) = by_token(PAIR)
     assert (judgment.preference, judgment.details["preference_from"]) == (2.0, "token")

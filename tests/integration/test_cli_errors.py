@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from seft_bench.data import OFFICIAL_FILES
 from tests.integration.cli import Seen, seft_bench
 from tests.tiny_model import make_tiny_model
 
@@ -186,7 +187,7 @@ def test_missing_official_data_is_said_before_the_judge_is_asked(desk: Path, mon
 def test_data_verify_lists_on_stdout_and_complains_on_stderr(desk: Path) -> None:
     seen = seft_bench("data", "verify")
     assert_user_error(seen, "official file missing", str(desk / "cache"))
-    assert [line.split("\t")[0] for line in seen.out.splitlines()] == ["missing"] * 6
+    assert [line.split("\t")[0] for line in seen.out.splitlines()] == ["missing"] * len(OFFICIAL_FILES)
 
 
 def test_fresh_deletes_a_run_and_nothing_else(desk: Path) -> None:

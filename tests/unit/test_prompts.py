@@ -204,6 +204,8 @@ def test_every_shipped_judge_opens_or_is_retired(tmp_path: Path) -> None:
         config = load_judge(name)
         if state_of(config).startswith("retired"):
             retired.append(name)
+        elif state_of(config).startswith("model missing"):
+            assert name == "local-vllm"  # its id holds the weights, which nothing downloads unasked
         else:
             assert open_judge(config, tmp_path / "store.sqlite").id.startswith(name)
     assert {"alpacaeval-gpt4-turbo", "mtbench-gpt4"} <= set(retired)
