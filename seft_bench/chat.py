@@ -56,6 +56,22 @@ def _broken_up(text: str, specials: Sequence[str]) -> str:
     return text
 
 
+def conversation_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Ids of a whole conversation that ends with an answer, as the template writes it: what a reward model reads."""
+    return list(tokenizer.apply_chat_template(without_markup(tokenizer, messages), tokenize=True, return_dict=False))
+
+
+def next_token_id(tokenizer: Any, messages: Sequence[Message], text: str) -> int | None:
+    """The one token with which an answer that is only `text` goes on after the prompt, a leading space of the template's included.
+
+    None where it takes several tokens, or melts into the prompt's last one: then no single log-probability belongs to it.
+    """
+    before = prompt_ids(tokenizer, messages)
+    full = render(tokenizer, messages) + _as_rendered(tokenizer, messages, text)
+    ids = list(tokenizer(full, add_special_tokens=False)["input_ids"])
+    return ids[-1] if ids[:-1] == before else None
+
+
 def answer_ids(tokenizer: Any, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
     """Ids of (prompt, answer): the answer ends with the template's stop token, which is learnt like any other.
 

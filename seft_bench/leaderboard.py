@@ -43,6 +43,7 @@ def plain_table(results: Iterable[Result]) -> Table:
         if members:
             ranked_by = _ranking_metric(members)
             rows += _ranked_rows(members, ranked_by, columns, f"{panel.title}, judge {panel.judge_id or 'unknown'}")
+            notes += _mixed_c_note(panel.suite, members)
             notes += [f"{panel.suite} is ranked by {next(column.title for column in _PLAIN_COLUMNS if column.key == ranked_by)}."]
     withheld = [result for result in everything if result.withheld]
     rows += [Row(tuple(_plain_cell(result, column) for column in columns), "withheld") for result in withheld]
@@ -73,6 +74,12 @@ _PLAIN_COLUMNS = (
 def _plain_intervals_note(columns: Sequence[Column]) -> str:
     kinds = [column.title for column in columns if column.kind == "interval"]
     return f"In brackets: 95 % intervals over questions ({', '.join(kinds)}); they say nothing about training noise." if kinds else "No figure has an interval."
+
+
+def _mixed_c_note(suite: str, members: Sequence[Result]) -> list[str]:
+    """Length control at different C, as cross-validation chooses it for each model, is no error, but nothing that a reader would guess."""
+    found = sorted({result.metrics["lc_c"] for result in members if result.metrics.get("lc_c") is not None})
+    return [f"{suite}: the length control was fitted at C = {', '.join(f'{c:.4g}' for c in found)}, by model."] if len(found) > 1 else []
 
 
 def _ranking_metric(members: Sequence[Result]) -> str:
@@ -118,6 +125,8 @@ def _plain_cell(result: Result, column: Column) -> Cell:
 def _ends(result: Result, metric: str) -> tuple[float | None, float | None]:
     """The 95 % interval over questions of a metric, where there is one."""
     metrics = result.metrics
+    if metrics.get(f"{metric}_low") is not None:
+        return metrics[f"{metric}_low"], metrics[f"{metric}_high"]
     if metric == "win_rate" and metrics.get("win_rate_se") is not None and result.n_scored > 1:
         margin = t_quantile(result.n_scored - 1) * metrics["win_rate_se"]
         return metrics["win_rate"] - margin, metrics["win_rate"] + margin

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 from seft_bench.files import read_json, write_atomic, write_json
-from seft_bench.records import Result, from_row, to_row
+from seft_bench.records import Result, from_row
 
 
 def slug(name: str) -> str:
@@ -23,7 +24,7 @@ def result_folder(results: Path, result: Result) -> Path:
 def save_result(results: Path, result: Result) -> None:
     """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json."""
     folder = result_folder(results, result)
-    rows = to_row(result)
+    rows = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}  # its values are JSON already, and copying is slow
     questions = {key: rows.pop(key) for key in ("per_question", "parts", "covariates")}
     write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
     write_json(folder / "result.json", rows)

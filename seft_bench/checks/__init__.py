@@ -15,6 +15,7 @@ from seft_bench.checks.arms import Pair, find_pairs, reasons_not_comparable
 from seft_bench.checks.differences import MARGINS, CategoryDifference, Measured, by_category, extremes, measure, suite_of
 from seft_bench.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSED, InputError, WithheldError
 from seft_bench.records import Question
+from seft_bench.suites import Suite, load_suite
 
 if TYPE_CHECKING:
     from seft_bench.stats.paired import Check
@@ -65,9 +66,10 @@ def check(
         InputError: no results, or none in common.
         WithheldError: the two cannot be compared.
     """
-    pairs = find_pairs(candidate, baseline, results, suites, judge, decoding)
+    named = {suite.config.name: suite for suite in map(load_suite, suites)}
+    pairs = find_pairs(candidate, baseline, results, list(named), judge, decoding)
     refuse_not_comparable(pairs)
-    return report_of(pairs, margins or {})
+    return report_of(pairs, margins or {}, named)
 
 
 def refuse_not_comparable(pairs: Sequence[Pair]) -> None:
@@ -79,6 +81,7 @@ def refuse_not_comparable(pairs: Sequence[Pair]) -> None:
 def report_of(
     pairs: Sequence[Pair],
     margins: Mapping[str, float],
+    named: Mapping[str, Suite],
     *,
     alpha: float | None = None,
     regression_alpha: float | None = None,
@@ -88,12 +91,12 @@ def report_of(
     """Measure, test, and say where the differences lie.
 
     Args:
-        margins: metric, suite or "suite, decoding" -> margin, instead of the default.
+        margins: metric, suite or "suite, decoding" -> margin, instead of the default. named: suites by name, where they are open already.
         alpha, regression_alpha, interim: of a look of a sequential check, see `stats.paired.checked`.
     """
     from seft_bench.stats.paired import ALPHA, checked, verdict
 
-    opened = [(pair, suite_of(pair.candidate)) for pair in pairs]
+    opened = [(pair, suite_of(pair.candidate, named)) for pair in pairs]
     measured = [measure(pair, suite) for pair, suite in opened]
     tested = checked(
         [(item.name, item.difference, _margin(item, margins)) for item in measured], alpha or ALPHA, regression_alpha=regression_alpha, interim=interim

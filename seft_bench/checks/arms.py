@@ -75,7 +75,8 @@ def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[R
     if not found:
         known = ", ".join(sorted({result.model for result in everything})[:12]) or "none"
         raise InputError(
-            f"no results of {name!r} in {folder}/; it has results of: {known}. Run `seft-bench eval {name} --suite SUITE` first, or name another folder with --results."
+            f"no results of {name!r} in {folder}/; it has results of: {known}. "
+            f"Run `seft-bench eval {name} --suite SUITE` first, or name another folder with --results."
         )
     return found
 
@@ -116,7 +117,7 @@ def reasons_not_comparable(pair: Pair) -> list[str]:
     """
     one, other = pair.candidate, pair.baseline
     if not (one.per_question and other.per_question):
-        return [f"the figures of every question are not there (questions.json beside result.json): run `seft-bench eval` again where the judgments lie"]
+        return ["the figures of every question are not there (questions.json beside result.json): run `seft-bench eval` again where the judgments lie"]
     reasons = [
         f"coverage of {result.model} is {result.coverage:.1%}, under {MINIMUM_COVERAGE:.0%}: judge the rest first"
         for result in (one, other)
@@ -136,9 +137,10 @@ def _facts(result: Result) -> dict[str, Any]:
     """What must be equal on both sides; None where a result does not say."""
     manifest: Mapping[str, Any] = result.manifest or {}
     config: Mapping[str, Any] = manifest.get("config") or {}
-    suite: Mapping[str, Any] = config.get("suite") or {}
+    recorded = config.get("suite")
+    suite: Mapping[str, Any] = recorded if isinstance(recorded, dict) else {}  # ready files' results hold its name only
     return {
-        "questions and references": (manifest.get("data_hashes") or {}).get("questions"),
+        "questions and references": (manifest.get("data_hashes") or {}).get("asked"),
         "models that the judge's server returned": config.get("returned_models"),
         "ways of decoding": (suite.get("decodings") or {}).get(result.decoding) if suite else None,
         "limits of new tokens": suite.get("max_new_tokens"),

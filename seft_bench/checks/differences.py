@@ -65,7 +65,7 @@ def measure(pair: Pair, suite: Suite) -> Measured:
     by_question = {question: one - other for question, one, other in zip(questions, *sides, strict=True)}
     arms = None if _is_graded(pair.candidate) else [_comparisons(suite, result, questions) for result in (pair.candidate, pair.baseline)]
     if arms is not None and arms[0] is not None and arms[1] is not None:
-        metric, difference = "lc_win_rate", lc_difference(arms[0], arms[1])
+        metric, difference = "lc_win_rate", lc_difference(arms[0], arms[1], c=_common_c(pair))
     else:
         metric, difference = ("score" if arms is None else "win_rate"), mean_difference(*sides)
     figures = [result.metrics.get(metric) for result in (pair.candidate, pair.baseline)]
@@ -82,6 +82,14 @@ def _comparisons(suite: Any, result: Result, questions: Sequence[str]) -> Compar
         return None
     found: Comparisons = suite.comparisons_of(result, questions)
     return found
+
+
+def _common_c(pair: Pair) -> float:
+    """The C of both fits, or the declared one where they differ (each chosen by cross-validation)."""
+    from seft_bench.stats.length_control import DECLARED_C
+
+    chosen = {float(result.metrics.get("lc_c") or DECLARED_C) for result in (pair.candidate, pair.baseline)}
+    return chosen.pop() if len(chosen) == 1 else DECLARED_C
 
 
 def by_category(measured: Measured, categories: Mapping[str, str]) -> list[CategoryDifference]:
@@ -110,7 +118,17 @@ def extremes(measured: Measured, count: int = SHOWN_QUESTIONS) -> tuple[list[str
     return worst, best
 
 
-def suite_of(result: Result) -> Suite:
-    """The suite as it was when the result was made; a shipped one where the result does not say."""
+def suite_of(result: Result, named: Mapping[str, Suite]) -> Suite:
+    """The suite that the user named, else the one of the result's manifest, else a shipped one.
+
+    Raises:
+        InputError: own question sets lie where only the user knows.
+    """
+    if result.suite in named:
+        return named[result.suite]
     recorded = ((result.manifest or {}).get("config") or {}).get("suite")
-    return open_suite(SuiteConfig.model_validate(recorded)) if recorded else load_suite(result.suite)
+    if not isinstance(recorded, dict):
+        return load_suite(result.suite)
+    if recorded.get("source") == "files":
+        raise InputError(f"{result.suite} has questions of your own: name its YAML file, `--suite FILE.yaml`")
+    return open_suite(SuiteConfig.model_validate(recorded))

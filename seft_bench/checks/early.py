@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
 from seft_bench.checks import Report, refuse_not_comparable, report_of
 from seft_bench.checks.arms import Pair
+from seft_bench.errors import InputError
+from seft_bench.evaluation import Plan
 from seft_bench.pipeline import Places, Progress, Subject
 from seft_bench.records import Question, Result
 
@@ -42,6 +43,18 @@ class Task:
     baseline: Subject
 
 
+def tasks_of(plan: Plan, candidate: str, baseline: str) -> list[Task]:
+    """One task a suite.
+
+    Raises:
+        InputError: one of the two names is not one model.
+    """
+    if len(plan.subjects) != 2:
+        found = ", ".join(subject.model_id for subject in plan.subjects)
+        raise InputError(f"a sequential check takes one model on each side; {candidate} and {baseline} hold {len(plan.subjects)}: {found}")
+    return [Task(suite, judge, *plan.subjects) for suite, judge in zip(plan.suites, plan.judges, strict=True)]
+
+
 def check_early(tasks: Sequence[Task], places: Places, margins: Mapping[str, float], *, seed: int = 0, progress: Progress) -> Report:
     """Answer and judge both models on more and more questions until the verdict is clear.
 
@@ -50,6 +63,7 @@ def check_early(tasks: Sequence[Task], places: Places, margins: Mapping[str, flo
     from seft_bench.stats.paired import ALPHA
     from seft_bench.stats.sequential import levels_for, look_sizes
 
+    named = {task.suite.config.name: task.suite for task in tasks}
     orders = [_order(task.suite.questions(), seed) for task in tasks]
     sizes = [look_sizes(len(order)) for order in orders]
     looks = max(len(of_suite) for of_suite in sizes)
@@ -60,7 +74,8 @@ def check_early(tasks: Sequence[Task], places: Places, margins: Mapping[str, flo
         pairs = [pair for task, part in zip(tasks, parts, strict=True) for pair in _judged(task, part, places, seed, progress)]
         refuse_not_comparable(pairs)
         level, regression_level = (levels_for(max(sizes, key=len), alpha)[look] for alpha in (ALPHA, ALPHA / columns))
-        report = report_of(pairs, margins, alpha=level, regression_alpha=regression_level, interim=not last, notes=_notes(parts, orders, level, look, looks))
+        notes = _notes(parts, orders, level, look, looks)
+        report = report_of(pairs, margins, named, alpha=level, regression_alpha=regression_level, interim=not last, notes=notes)
         if last or report.verdict != "INCONCLUSIVE":
             break
     return report

@@ -76,9 +76,10 @@ def _details_of(item: Compared) -> list[str]:
     for row in item.categories:
         error = "" if row.standard_error is None else f" (SE {row.standard_error:.2f})"
         lines.append(f"  {row.delta:+.2f}{error}  {row.category}, {row.n} questions")
+    unit = "points of win rate" if item.measured.metric == "lc_win_rate" else TITLES[item.measured.metric]
     for title, questions in (("lost most on", item.worst), ("won most on", item.best)):
         if questions:
-            lines.append(f"{item.measured.name}, {title}:")
+            lines.append(f"{item.measured.pair.name}, {title} ({unit}):")
             lines += [f"  {item.measured.by_question[question]:+.2f}  {_question_line(item, question)}" for question in questions]
     return lines
 

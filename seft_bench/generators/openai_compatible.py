@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from seft_bench.errors import JudgeUnavailableError
 from seft_bench.generators import decoding_hash as hash_of
 from seft_bench.judges.client import ChatCall, ChatClient
-from seft_bench.judges.openai_compatible import fingerprint_local_weights
 from seft_bench.judges.replies import Reply
+from seft_bench.judges.weights import fingerprint_local_weights
 from seft_bench.records import Answer, Message, Question
 from seft_bench.store import ResponseStore
 
@@ -50,7 +50,7 @@ class OpenAICompatibleGenerator:
         Raises:
             JudgeUnavailableError: some questions could not be asked; the same command asks for those only.
         """
-        fingerprint_local_weights(self.client)
+        self.fingerprint()
         chats = [_Chat(question) for question in questions]
         for turn in range(max((len(question.turns) for question in questions), default=0)):
             asked = [chat for chat in chats if turn < len(chat.question.turns) and not chat.failed]
@@ -59,6 +59,12 @@ class OpenAICompatibleGenerator:
             calls = [ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding, max_new_tokens, seed)) for chat in asked]
             self.client.run(calls, self._taker(asked, decoding_name, hash_of(decoding, max_new_tokens, seed), on_answer))
         _report_failures([chat for chat in chats if chat.failed])
+
+    def fingerprint(self) -> str:
+        """Hash of the weights that answer now, "" where a provider keeps them behind a key; it enters every key of the store."""
+        note = fingerprint_local_weights(self.client)
+        self.notes += [note] if note and note not in self.notes else []
+        return self.client.weights_fingerprint
 
     def _taker(self, asked: Sequence[_Chat], decoding_name: str, decoding_hash: str, on_answer: Callable[[Answer], None]) -> Callable[[int, Reply], None]:
         def take(index: int, reply: Reply) -> None:

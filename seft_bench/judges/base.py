@@ -22,7 +22,10 @@ class Judge(Protocol):
     notes: list[str]
 
     def check(self, kinds: Collection[str]) -> None:
-        """Probe before a run that asks for these kinds ("grade", "preference"), before any answer is paid for.
+        """Probe before a run that asks for these kinds, before any answer is paid for.
+
+        Args:
+            kinds: "grade", "preference" (of single answers, as AlpacaEval asks) or "pair" (of conversations, as MT-Bench asks).
 
         Raises:
             InputError: the key is missing or refused, the model is not there, or the server cannot do what is needed.

@@ -14,6 +14,7 @@ server can do wrong becomes a `Reply` with a status, or an exception that stops 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.judges.budget import Meter
 from seft_bench.judges.concurrency import AdaptiveLimit
 from seft_bench.judges.replies import Reply, classify_error, read_completion, retry_after_seconds
 from seft_bench.records import Message
@@ -31,6 +33,7 @@ from seft_bench.store import ResponseStore, request_key
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 600.0
+GET_ATTEMPTS = 3
 FAILURES_IN_A_ROW_TO_STOP = 20
 """So many requests given up, and none answered in between, mean that the server is gone: stop, keep what is there."""
 
@@ -45,20 +48,24 @@ class ChatCall:
         sampling: what goes into the body beside model and messages (temperature, max_tokens, seed, logprobs).
         template_version: of the prompt; "" for plain generation.
         is_good: whether a response is worth keeping; what cannot be parsed is asked for again on the next run.
+        sample_index: which of several samples of one request; each is sent, kept and paid for by itself.
+        repeat: above 0 for a repetition on purpose, which has a place of its own in the store.
     """
 
     messages: tuple[Message, ...]
     sampling: Mapping[str, Any]
     template_version: str = ""
     is_good: Callable[[Reply], bool] = field(default=lambda reply: True, compare=False)
+    sample_index: int = 0
+    repeat: int = 0
 
 
 class _Retry(Exception):
-    """This attempt failed in a way that another may not."""
+    """This attempt failed in a way that another may not; `may_be_paid`: the server may have done its work all the same."""
 
-    def __init__(self, reason: str, wait_seconds: float | None = None, unreachable: bool = False) -> None:
+    def __init__(self, reason: str, wait_seconds: float | None = None, unreachable: bool = False, may_be_paid: bool = False) -> None:
         super().__init__(reason)
-        self.wait_seconds, self.unreachable = wait_seconds, unreachable
+        self.wait_seconds, self.unreachable, self.may_be_paid = wait_seconds, unreachable, may_be_paid
 
 
 class ChatClient:
@@ -68,10 +75,14 @@ class ChatClient:
         api_key_env: NAME of the environment variable that holds the key, None for servers without one. The key is read
             when a request needs it and is cut out of whatever the server says.
         store: None keeps nothing.
-        weights_fingerprint: enters the keys of stored responses: one local server serves many checkpoints over time.
+        weights_fingerprint: enters the keys of stored responses: one local server serves many checkpoints over time. Where
+            it is "" and there is no key, `weights.fingerprint_local_weights` measures it.
+        epoch: enters the keys too: another word asks everything again.
         on_missing_key: makes the error for a missing key, so that the caller can name what would work instead.
         sleep, clock: replaced in tests.
     """
+
+    meter: Meter | None = None  # counts what is paid, and stops at a budget
 
     def __init__(
         self,
@@ -84,17 +95,19 @@ class ChatClient:
         timeout_seconds: float = 120.0,
         max_attempts: int = 6,
         weights_fingerprint: str = "",
+        epoch: str = "",
         on_missing_key: Callable[[str], InputError] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.base_url, self.model, self.api_key_env, self.store = base_url.rstrip("/"), model, api_key_env, store
         self.timeout_seconds, self.max_attempts, self.max_in_flight = timeout_seconds, max_attempts, max_in_flight
-        self.weights_fingerprint = weights_fingerprint
+        self.weights_fingerprint, self.measured_fingerprint, self.epoch = weights_fingerprint, "", epoch
         self.limit = AdaptiveLimit(max_in_flight, sleep, clock)
         self._on_missing_key, self._sleep, self._clock = on_missing_key, sleep, clock
         self._jitter = random.Random()  # spreads retries over time; no result depends on it
         self._failures_in_a_row = 0
+        self.probes: list[Reply] = []
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         """Send all calls; `on_reply(index, reply)` is called as each arrives, in any order.
@@ -109,21 +122,30 @@ class ChatClient:
             asyncio.run(self._run(calls, on_reply))
 
     def probe(self, call: ChatCall) -> Reply:
-        """Send one call now, past the store; what fails is an exception or the reply's status."""
+        """Send one call now, past the store and the limit; what fails is an exception or the reply's status."""
         replies: list[Reply] = []
         store, self.store = self.store, None
+        limit, self.limit = self.limit, AdaptiveLimit(1, self._sleep, self._clock)
         try:
             self.run([call], lambda _, reply: replies.append(reply))
         finally:
-            self.store = store
+            self.store, self.limit = store, limit
+        self.probes += replies
         return replies[0]
 
-    def models(self) -> list[dict[str, Any]]:
-        """What the server says that it serves (`GET /models`); [] where it has no such list or does not answer."""
-        return asyncio.run(self._models())
+    def get_json(self, url: str) -> Any:
+        """The JSON at an address of this server; None where there is none, or nobody answers."""
+        return asyncio.run(self._get_json(url))
+
+    @property
+    def server_in_keys(self) -> str:
+        """What names the server in the keys of stored responses."""
+        return self.base_url
 
     def key_of(self, call: ChatCall) -> str:
-        return request_key(self.base_url, self.model, call.messages, call.sampling, call.template_version, weights_fingerprint=self.weights_fingerprint)
+        epoch = "/".join(part for part in (self.epoch, f"repeat-{call.repeat}" if call.repeat else "") if part)
+        server, weights = self.server_in_keys, self.weights_fingerprint
+        return request_key(server, self.model, call.messages, call.sampling, call.template_version, call.sample_index, epoch, weights)
 
     async def _run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         same: dict[str, list[int]] = {}
@@ -157,7 +179,8 @@ class ChatClient:
             if attempt:
                 await self._sleep(self._backoff_seconds(attempt, failure.wait_seconds))
             try:
-                reply = await self._attempt(session, call)
+                attempt_once = functools.partial(self._attempt, session, call)
+                reply = await (self.meter.count(call.messages, call.sampling, attempt_once) if self.meter else attempt_once())
             except _Retry as error:
                 failure = error
                 continue
@@ -197,9 +220,9 @@ class ChatClient:
         except aiohttp.InvalidURL:
             raise InputError(f"not an address of a server: {self.base_url!r} (base_url of the judge's YAML)") from None
         except TimeoutError:
-            raise _Retry(f"no reply within {self.timeout_seconds:g} seconds") from None
+            raise _Retry(f"no reply within {self.timeout_seconds:g} seconds", may_be_paid=True) from None
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise _Retry(f"the connection broke ({type(error).__name__})") from None
+            raise _Retry(f"the connection broke ({type(error).__name__})", may_be_paid=True) from None
         finally:
             self.limit.leave()
         latency_seconds = self._clock() - entered_at
@@ -212,7 +235,7 @@ class ChatClient:
             raise self._throttled(headers, text, entered_at)
         if http_status >= 500 or http_status == 408:
             raise _Retry(f"HTTP {http_status}: {text[:200]}", retry_after_seconds(headers))
-        if http_status in (401, 403):
+        if http_status in (401, 403) and "logprobs" not in text:  # OpenAI forbids them by 403 where a model gives none: the key is good
             raise InputError(f"{self.base_url} refused the key (HTTP {http_status}). Check the variable {self.api_key_env or '(none: api_key_env is null)'}.")
         if http_status == 404:
             raise InputError(f"{self.base_url} does not serve the model {self.model!r} (HTTP 404: {text[:200]}). Check `model` and `base_url` of the YAML.")
@@ -222,7 +245,7 @@ class ChatClient:
         try:
             reply = read_completion(json.loads(text), latency_seconds)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _Retry(f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}") from None
+            raise _Retry(f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}", may_be_paid=True) from None
         self.limit.succeeded()
         return reply
 
@@ -253,15 +276,22 @@ class ChatClient:
         key = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
         return text.replace(key, "[key]") if key else text
 
-    async def _models(self) -> list[dict[str, Any]]:
+    async def _get_json(self, url: str) -> Any:
         import aiohttp
 
-        try:
-            async with self._session() as session, session.get(f"{self.base_url}/models", headers=self._headers()) as response:
-                listed = json.loads(await response.text(errors="replace"))["data"]
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError):
-            return []
-        return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+        async with self._session() as session:
+            for attempt in range(GET_ATTEMPTS):
+                if attempt:
+                    await self._sleep(self._backoff_seconds(attempt, None))
+                try:
+                    async with session.get(url, headers=self._headers()) as response:
+                        if response.status < 500:
+                            return json.loads(await response.text(errors="replace")) if response.status == 200 else None
+                except (aiohttp.ClientConnectorError, ValueError):
+                    return None
+                except (aiohttp.ClientError, OSError, TimeoutError):
+                    continue
+        return None
 
 
 async def _run_all(work: Sequence[Any]) -> None:

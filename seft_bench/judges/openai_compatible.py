@@ -2,39 +2,33 @@
 
 Grades follow MT-Bench's protocol (temperature 0, at most 2,048 tokens), preferences AlpacaEval 2.0's (one token,
 temperature 1, the five likeliest tokens), pairs of conversations FastChat's pairwise one. A judge whose server gives
-no log-probabilities says so in its YAML (`logprobs: false`): its verdict is then the one token that it writes, and its
-id differs, so that two kinds of estimate never stand under one name.
+no log-probabilities says in its YAML where preferences come from instead (`preference_from`), and its id differs, so
+that two kinds of estimate never stand under one name.
 """
 
 from __future__ import annotations
 
 import functools
+import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seft_bench.config import OpenAIJudgeConfig
-from seft_bench.errors import InputError, JudgeUnavailableError
-from seft_bench.files import sha256_folder, sha256_json
-from seft_bench.judges import parse
+from seft_bench.files import sha256_json
+from seft_bench.judges import parse, probe
 from seft_bench.judges.base import OnJudgment, judgment_of
 from seft_bench.judges.client import ChatCall, ChatClient
+from seft_bench.judges.context import TokenCounter, estimated_tokens, outgrown, token_counter, unread_details
 from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
 from seft_bench.judges.replies import Reply
-from seft_bench.records import JudgeRequest, Question
+from seft_bench.judges.sampling import PreferenceFrom, Sampling
+from seft_bench.judges.weights import fingerprint_local_weights
+from seft_bench.prices import UNKNOWN_PRICE, Price, judge_price
+from seft_bench.records import JudgeRequest, Status
 from seft_bench.store import ResponseStore
 
-# Official requests: fastchat/llm_judge/common.py and alpaca_eval's evaluators_configs/weighted_alpaca_eval_gpt4_turbo.
-SAMPLING: dict[ReplyKind, dict[str, Any]] = {
-    "rating": {"temperature": 0.0, "max_tokens": 2048},
-    "verdict": {"temperature": 0.0, "max_tokens": 2048},
-    "token": {"temperature": 1.0, "max_tokens": 1, "top_p": 1.0},
-}
-TOP_LOGPROBS = 5
-CHARACTERS_PER_TOKEN = 4.0
-"""Of English text, on average: good enough to refuse a prompt that a server would silently cut."""
-
-_PROBE = Question(suite="probe", id="probe", category="", turns=("What colour is the clear sky by day?",))
 Verdict = dict[str, Any]
 
 
@@ -53,25 +47,32 @@ class OpenAIJudge:
         templates: TemplateSet = "official",
         temperature: float | None = None,
         max_tokens: int | None = None,
-        logprobs: bool = True,
+        preference_from: PreferenceFrom = "logprobs",
+        samples: int = 5,
+        max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
+        send_temperature: bool = True,
+        seed: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
         context_tokens: int | None = None,
-        usd_per_million_tokens: tuple[float | None, float | None] = (None, None),
+        price: Price = UNKNOWN_PRICE,
+        count_tokens: TokenCounter = estimated_tokens,
     ) -> None:
-        self.client, self.templates, self.logprobs, self.context_tokens = client, templates, logprobs, context_tokens
-        self.usd_per_million_tokens = usd_per_million_tokens
-        self._overrides = {key: value for key, value in (("temperature", temperature), ("max_tokens", max_tokens)) if value is not None}
+        self.client, self.templates, self.context_tokens = client, templates, context_tokens
+        self.price, self.count_tokens = price, count_tokens
+        self.sampling = Sampling(preference_from, samples, temperature, max_tokens, max_tokens_parameter, send_temperature, seed, dict(extra_body or {}))
+        self._body = functools.cache(self.sampling.body)
         self._name = name
         self.notes: list[str] = []
 
     @functools.cached_property
     def id(self) -> str:
-        """Name and hash of what can change a verdict: server, model, wording, sampling, how a preference is read."""
+        """Name and hash of what can change a verdict: server, model, wording, sampling, how a preference is read, epoch."""
         settings = {
             "server": self.client.base_url,
             "model": self.client.model,
             "templates": [self.templates, template_versions(self.templates)],
-            "sampling": self._overrides,
-            "preference_from": self._preference_source(),
+            "sampling": self.sampling.identity(),
+            "epoch": self.client.epoch,
         }
         return f"{self._name}-{sha256_json(settings)[:8]}"
 
@@ -87,6 +88,7 @@ class OpenAIJudge:
             max_in_flight=config.max_in_flight,
             timeout_seconds=config.timeout_seconds,
             max_attempts=config.max_attempts,
+            epoch=config.epoch,
             on_missing_key=functools.partial(missing_key, config.name),
         )
         return cls(
@@ -95,148 +97,168 @@ class OpenAIJudge:
             templates=config.templates,
             temperature=config.temperature,
             max_tokens=config.max_tokens,
-            logprobs=config.logprobs,
+            preference_from=config.preference_from,
+            samples=config.samples or 5,
+            max_tokens_parameter=config.max_tokens_parameter,
+            send_temperature=config.send_temperature,
+            seed=config.seed,
+            extra_body=config.extra_body,
             context_tokens=config.context_tokens,
-            usd_per_million_tokens=(config.input_usd_per_million_tokens, config.output_usd_per_million_tokens),
+            price=judge_price(config),
+            count_tokens=token_counter(config.tokenizer, config.context_tokens),
         )
 
     def check(self, kinds: Collection[str]) -> None:
         """One small real request of each kind: the key is good, the model is there, the reply can be used."""
+        who = f"judge {self._name} ({self.client.model} at {self.client.base_url})"
         for kind in sorted(kinds):
-            request = _probe_request(kind)
-            prompt = render(request, self.templates)
-            sampling = {**self._sampling(prompt.template.reply), "max_tokens": 1}
-            reply = self.client.probe(ChatCall(prompt.messages, sampling))
-            if reply.status != "ok":
-                raise JudgeUnavailableError(f"judge {self._name}: the probe of {self.client.base_url} failed ({reply.text})")
-            if "logprobs" in sampling and reply.top_logprobs is None:
-                raise InputError(
-                    f"judge {self._name}: {self.client.base_url} returns no log-probabilities for {self.client.model}, which preferences are computed from. "
-                    "Use a server that gives them, or set `logprobs: false` in the judge's YAML: the verdict is then its one token, under an id of its own."
-                )
+            prompt = render(probe.probe_request(kind), self.templates)
+            self.count_tokens(prompt.messages)  # a tokenizer that is not there is said now
+            reply_kind = prompt.template.reply
+            reply = self.client.probe(ChatCall(prompt.messages, self._probe_body(reply_kind)))
+            probe.refuse_failed(who, self.sampling.preference_from, reply)
             self._note_model(reply.model)
+            if reply_kind == "token":
+                self._check_preference(who, reply)
+
+    def _check_preference(self, who: str, reply: Reply) -> None:
+        source = self.sampling.preference_from
+        if source in ("samples", "token"):
+            probe.refuse_all_reasoning(who, reply)
+        else:
+            probe.refuse_without_logprobs(who, source, reply)
+        if source == "choice":
+            probe.refuse_unconstrained(who, self.client.probe(ChatCall(probe.NEITHER_M, self.sampling.body("token"))))
+
+    def _probe_body(self, reply_kind: ReplyKind) -> dict[str, Any]:
+        """One token will do, unless the model may reason first: then a server refuses, or says nothing, with so few."""
+        body = self.sampling.body(reply_kind)
+        return body | {"max_tokens": 1} if reply_kind != "token" and "max_tokens" in body else body
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
-        fingerprint_local_weights(self.client)
         asked: list[tuple[JudgeRequest, Prompt]] = []
         for request in requests:
             prompt = render(request, self.templates)
             if (unasked := self._without_asking(request, prompt)) is not None:
-                on_judgment(judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, **unasked))
+                on_judgment(judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, returned_model="", **unasked))
             else:
                 asked.append((request, prompt))
-        calls = [self._call(request, prompt) for request, prompt in asked]
+        if not asked:
+            return
+        self._note(fingerprint_local_weights(self.client, self.sampling.adapt))
+        calls = [(position, call) for position, (request, prompt) in enumerate(asked) for call in self._calls(request, prompt)]
+        waiting: dict[int, list[Reply]] = {}
 
         def on_reply(index: int, reply: Reply) -> None:
-            request, prompt = asked[index]
+            position = calls[index][0]
+            request, prompt = asked[position]
             self._note_model(reply.model)
-            on_judgment(judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, **self._verdict(request, prompt, reply)))
+            replies = waiting.setdefault(position, [])
+            replies.append(reply)
+            if len(replies) == self.sampling.requests(prompt.template.reply):
+                verdict = self._verdict(request, prompt, waiting.pop(position))
+                on_judgment(judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, **verdict))
 
-        self.client.run(calls, on_reply)
+        self.client.run([call for _, call in calls], on_reply)
 
-    def _call(self, request: JudgeRequest, prompt: Prompt) -> ChatCall:
+    def calls(self, request: JudgeRequest) -> list[ChatCall]:
+        """What would be sent for a verdict on `request`; [] where none need be. Nothing is sent."""
+        prompt = render(request, self.templates)
+        return [] if self._without_asking(request, prompt) is not None else self._calls(request, prompt)
+
+    def _calls(self, request: JudgeRequest, prompt: Prompt) -> list[ChatCall]:
+        """The requests that make one verdict."""
         reply_kind = prompt.template.reply
-        return ChatCall(
-            prompt.messages,
-            self._sampling(reply_kind),
-            prompt.template.version,
-            is_good=lambda reply: bool(self._read(reply_kind, request.candidate_first, reply)),
-        )
 
-    def _sampling(self, reply_kind: ReplyKind) -> dict[str, Any]:
-        sampling = {**SAMPLING[reply_kind], **self._overrides}
-        if reply_kind == "token" and self.logprobs:
-            sampling |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-        return sampling
+        def is_good(reply: Reply) -> bool:
+            return bool(self._read(reply_kind, request.candidate_first, reply))
+
+        numbers = range(self.sampling.requests(reply_kind))
+        version = prompt.template.version
+        return [ChatCall(prompt.messages, self._body(reply_kind, number), version, is_good, number, request.repeat) for number in numbers]
 
     def _without_asking(self, request: JudgeRequest, prompt: Prompt) -> Verdict | None:
         """Verdicts that need no server: two equal answers, and a prompt that cannot fit."""
         if request.kind == "preference" and request.candidate == request.baseline:
             return {"status": "ok", "preference": 1.5, "details": {"preference_from": "equal answers"}, "price_usd": 0.0}
-        needed = sum(len(message["content"]) for message in prompt.messages) / CHARACTERS_PER_TOKEN + self._sampling(prompt.template.reply)["max_tokens"]
-        if self.context_tokens is not None and needed > self.context_tokens:
-            raw = f"not sent: about {needed:.0f} tokens with the reply, the judge's context has {self.context_tokens}"
-            return {"status": "over_length", "raw": raw, "price_usd": 0.0}
+        if too_long := outgrown(prompt.messages, self.sampling.reply_tokens(prompt.template.reply), self.context_tokens, self.count_tokens):
+            return {"status": "over_length", "raw": too_long, "price_usd": 0.0}
         return None
 
-    def _verdict(self, request: JudgeRequest, prompt: Prompt, reply: Reply) -> Verdict:
-        """The judgment's fields that a reply gives."""
-        fields: Verdict = {
-            "status": reply.status,
-            "raw": reply.text,
-            "returned_model": reply.model,
-            "prompt_tokens": reply.prompt_tokens,
-            "completion_tokens": reply.completion_tokens,
-            "latency_seconds": reply.latency_seconds,
-            "price_usd": self._price_usd(reply),
-            "judged_at": reply.received_at,
-        }
-        details: dict[str, Any] = {"template": prompt.template.name, "from_store": reply.stored}
+    def _verdict(self, request: JudgeRequest, prompt: Prompt, replies: Sequence[Reply]) -> Verdict:
+        """The judgment's fields that a verdict's replies give."""
+        reply_kind, source = prompt.template.reply, self.sampling.preference_from
+        details: dict[str, Any] = {"template": prompt.template.name, "from_store": all(reply.stored for reply in replies)}
+        if self.client.weights_fingerprint:
+            details["weights_fingerprint"] = self.client.weights_fingerprint
+        if reply_kind == "token":
+            details["preference_from"] = source
+        if reply_kind == "token" and source == "samples":
+            return {**self._usage(replies), **_verdict_of_samples(replies, request.candidate_first, details)}
+        (reply,) = replies
+        fields: Verdict = {"status": reply.status, "raw": reply.text}
         if reply.status == "ok":
-            read = self._read(prompt.template.reply, request.candidate_first, reply)
-            details |= self._reading_details(prompt.template.reply, reply)
+            read = self._read(reply_kind, request.candidate_first, reply)
+            details |= {"top_logprobs": dict(reply.top_logprobs)} if reply_kind == "token" and reply.top_logprobs else {}
+            details |= {} if read else unread_details(reply.finish_reason, self.sampling.reply_tokens(reply_kind))
             fields |= read or {"status": "parse_error"}
-        return {**fields, "details": details}
+        return {**self._usage(replies), **fields, "details": details}
 
     def _read(self, reply_kind: ReplyKind, candidate_first: bool, reply: Reply) -> Verdict | None:
-        """{"score": x} or {"preference": x}, or None where the judge could not say."""
+        """{"score": x} or {"preference": x} of one reply, or None where the judge could not say."""
+        text = parse.without_reasoning(reply.text)
         if reply_kind == "rating":
-            score = parse.parse_rating(reply.text, strict=self.templates == "seft-bench")
+            score = parse.parse_rating(text, strict=self.templates == "seft-bench")
             return None if score is None else {"score": score}
         if reply_kind == "verdict":
-            verdict = parse.parse_verdict(reply.text)
+            verdict = parse.parse_verdict(text)
             return None if verdict is None else {"preference": parse.preference_from_verdict(verdict, candidate_first)}
-        if self.logprobs:
+        if self.sampling.preference_from == "logprobs":
             preference = parse.preference_from_logprobs(reply.top_logprobs or {}, candidate_first)
+        elif self.sampling.preference_from == "choice":
+            preference = parse.preference_from_choice(reply.top_logprobs or {}, candidate_first)
         else:
-            preference = parse.preference_from_token(reply.text, candidate_first)
+            preference = parse.preference_from_token(text, candidate_first)
         return None if preference is None else {"preference": preference}
 
-    def _preference_source(self) -> str:
-        return "logprobs" if self.logprobs else "token"
-
-    def _reading_details(self, reply_kind: ReplyKind, reply: Reply) -> dict[str, Any]:
-        if reply_kind != "token":
-            return {}
-        return {"preference_from": self._preference_source(), "top_logprobs": dict(reply.top_logprobs or {})}
+    def _usage(self, replies: Sequence[Reply]) -> Verdict:
+        """Who replied, when, and what it cost, over all replies of one verdict; a sum is None where a part is unknown."""
+        return {
+            "returned_model": " + ".join(sorted({reply.model for reply in replies if reply.model})),
+            "prompt_tokens": _sum([reply.prompt_tokens for reply in replies]),
+            "completion_tokens": _sum([reply.completion_tokens for reply in replies]),
+            "latency_seconds": max((reply.latency_seconds for reply in replies if reply.latency_seconds is not None), default=None),
+            "price_usd": _sum([self._price_usd(reply) for reply in replies]),
+            "judged_at": max(reply.received_at for reply in replies),
+        }
 
     def _price_usd(self, reply: Reply) -> float | None:
         """What this reply cost now; None where prices or token counts are unknown."""
         if reply.stored:
             return 0.0
-        input_price, output_price = self.usd_per_million_tokens
-        if input_price is None or output_price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
+        if reply.prompt_tokens is None or reply.completion_tokens is None:
             return None
-        return (reply.prompt_tokens * input_price + reply.completion_tokens * output_price) / 1e6
+        return self.price.usd(reply.prompt_tokens, reply.completion_tokens)
 
     def _note_model(self, returned: str) -> None:
         if returned and returned != self.client.model:
-            note = f"asked for model {self.client.model}, the server returned {returned}"
-            if note not in self.notes:
-                self.notes.append(note)
+            self._note(f"asked for model {self.client.model}, the server returned {returned}")
+
+    def _note(self, note: str) -> None:
+        if note and note not in self.notes:
+            self.notes.append(note)
 
 
-def fingerprint_local_weights(client: ChatClient) -> None:
-    """Tell checkpoints apart that one keyless (local) server serves under one name, one after the other."""
-    if client.api_key_env is None and not client.weights_fingerprint:
-        entry = next((entry for entry in client.models() if entry.get("id") == client.model), {})
-        client.weights_fingerprint = weights_fingerprint(entry)
+def _verdict_of_samples(replies: Sequence[Reply], candidate_first: bool, details: Mapping[str, Any]) -> Verdict:
+    """Status, preference and details of several samples; `raw` holds the texts as a JSON list."""
+    texts = [parse.without_reasoning(reply.text) if reply.status == "ok" else None for reply in replies]
+    preference, counts = parse.preference_from_samples(texts, candidate_first)
+    unread = [reply for reply, text in zip(replies, texts, strict=True) if text is None or parse.preference_from_token(text, candidate_first) is None]
+    failures: Counter[Status] = Counter("parse_error" if reply.status == "ok" else reply.status for reply in unread)
+    status = "ok" if preference is not None else failures.most_common(1)[0][0]
+    raw = json.dumps([reply.text for reply in replies], ensure_ascii=False)
+    return {"status": status, "preference": preference, "raw": raw, "details": {**details, **counts}}
 
 
-def weights_fingerprint(entry: Mapping[str, Any]) -> str:
-    """Hash of a `GET /models` entry, and of the checkpoint folder that it names in `root` where that is here.
-
-    `created` and `permission` change with every listing of vLLM, so they are left out; "" for an empty entry.
-    """
-    stable = {key: value for key, value in entry.items() if key not in ("created", "permission")}
-    if not stable:
-        return ""
-    root = Path(str(stable.get("root") or ""))
-    weights = sha256_folder(root) if stable.get("root") and root.is_absolute() and root.is_dir() else ""
-    return sha256_json([stable, weights])[:16]
-
-
-def _probe_request(kind: str) -> JudgeRequest:
-    if kind == "grade":
-        return JudgeRequest("grade", _PROBE, 1, ("Blue.",))
-    return JudgeRequest("preference", _PROBE, 1, ("Blue.",), ("Green.",))
+def _sum(values: Sequence[Any]) -> Any:
+    return None if any(value is None for value in values) else sum(values)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 Verdict = Literal["A", "B", "tie"]
@@ -18,6 +18,12 @@ _RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
 _RATING_FALLBACK = re.compile(r"\[(\d+\.?\d*)\]")
 
 LOWEST_GRADE, HIGHEST_GRADE = 1.0, 10.0
+
+LEAST_CHOICE_MASS = 0.98
+"""Of the two permitted tokens; rounding takes a little of 1."""
+
+_TOKEN = re.compile(r"(?P<quote>[\"'`]|\*\*|\*|)(?P<token>[mM])(\.(?P=quote)|(?P=quote)\.?)")
+_THINK, _END_OF_THINK = "<think>", "</think>"
 
 
 def parse_rating(text: str, strict: bool = False) -> float | None:
@@ -46,9 +52,19 @@ def _finite(digits: str) -> float | None:
     return value if math.isfinite(value) else None  # hundreds of digits overflow, and infinity is no grade
 
 
-def parse_verdict(text: str) -> Verdict | None:
-    """The verdict of a pairwise judge: `[[A]]`, `[[B]]` or `[[C]]` (a tie), in FastChat's order of looking."""
+def parse_verdict(text: str, strict: bool = False) -> Verdict | None:
+    """The verdict of a pairwise judge: `[[A]]`, `[[B]]` or `[[C]]` (a tie), in FastChat's order of looking.
+
+    Args:
+        strict: the LAST of the three in the text.
+
+    >>> parse_verdict("Not [[A]]: [[B]]"), parse_verdict("Not [[A]]: [[B]]", strict=True)
+    ('A', 'B')
+    """
     verdicts: dict[str, Verdict] = {"[[A]]": "A", "[[B]]": "B", "[[C]]": "tie"}
+    if strict:
+        last = max(verdicts, key=text.rfind)
+        return verdicts[last] if last in text else None
     return next((verdict for marker, verdict in verdicts.items() if marker in text), None)
 
 
@@ -81,9 +97,57 @@ def preference_from_logprobs(top_logprobs: Mapping[str, float], candidate_first:
     return 1.0 + share_first if candidate_first else 2.0 - share_first
 
 
+def preference_from_choice(top_logprobs: Mapping[str, float], candidate_first: bool) -> float | None:
+    """The preference of a judge that may only write "m" or "M": as from log-probabilities, if the two have all the mass.
+
+    None where they have not (`choice_mass`): the server let other tokens through, so the two are no complete answer.
+    """
+    return preference_from_logprobs(top_logprobs, candidate_first) if choice_mass(top_logprobs) >= LEAST_CHOICE_MASS else None
+
+
+def choice_mass(top_logprobs: Mapping[str, float]) -> float:
+    """P(m) + P(M): 1 under a constraint that holds."""
+    return sum(math.exp(min(0.0, top_logprobs.get(token, -math.inf))) for token in ("m", "M"))
+
+
 def preference_from_token(text: str, candidate_first: bool) -> float | None:
-    """The preference of a judge that returns no log-probabilities: its one verdict token, "m" or "M"."""
-    token = text.strip()
-    if token not in ("m", "M"):
+    """The preference of a judge that returns no log-probabilities: its one verdict token, "m" or "M".
+
+    White space, one pair of quotes, backticks or asterisks around it, and a full stop are passed over; anything else
+    beside the token (`m/M`, `Model m`, an opening quote that is never closed) is unread.
+    """
+    found = _TOKEN.fullmatch(text.strip())
+    if not found:
         return None
-    return 2.0 if (token == "m") == candidate_first else 1.0
+    return 2.0 if (found.group("token") == "m") == candidate_first else 1.0
+
+
+def preference_from_samples(texts: Sequence[str | None], candidate_first: bool) -> tuple[float | None, dict[str, int]]:
+    """The preference of several samples of one verdict: 1 + the share of those that can be read which the candidate wins.
+
+    Args:
+        texts: what the judge wrote each time; None where there is no reply.
+
+    Returns:
+        The preference, None where fewer than half of the samples (or none) can be read; and the counts
+        {"samples": all, "read": readable ones, "wins": of the candidate}.
+    """
+    read = [value for text in texts if text is not None and (value := preference_from_token(text, candidate_first)) is not None]
+    counts = {"samples": len(texts), "read": len(read), "wins": sum(value == 2.0 for value in read)}
+    return (1.0 + counts["wins"] / len(read) if read and 2 * len(read) >= len(texts) else None), counts
+
+
+def without_reasoning(text: str) -> str:
+    """A reply without the reasoning that comes before it between `<think>` and `</think>`.
+
+    What stands inside is no verdict. Cut at the last end mark, as the reasoning may quote one; where the mark that
+    opens is missing, the server's chat template wrote it into the prompt. Reasoning that never ends leaves nothing.
+
+    >>> without_reasoning("<think>[[3]] or [[4]]?</think> Rating: [[4]]"), without_reasoning("<think>[[3]], as")
+    (' Rating: [[4]]', '')
+    """
+    opened, end = text.find(_THINK), text.rfind(_END_OF_THINK)
+    starts_with_reasoning = text.lstrip().startswith(_THINK)
+    if end >= 0 and (starts_with_reasoning or opened < 0):
+        return text[end + len(_END_OF_THINK) :]
+    return "" if starts_with_reasoning else text

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from seft_bench.stats.clusters import RESAMPLES, Floats, percentile_interval, question_draws, redrawn_ratios
 from seft_bench.stats.intervals import Interval
-
-Floats = NDArray[np.float64]
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +107,8 @@ def agreement(pairs: Sequence[Pair], *, rng_seed: int = 0, resamples: int = RESA
         return None
     questions = _questions(pairs)
     agreed, n = _counts(pairs, questions)
-    draws = _shares(agreed, n, _draws(len(questions), resamples, rng_seed))
-    return Agreement(int(agreed.sum()), len(pairs), _interval(float(agreed.sum() / n.sum()), draws, len(questions)))
+    draws = redrawn_ratios(agreed, n, question_draws(len(questions), resamples, rng_seed))
+    return Agreement(int(agreed.sum()), len(pairs), percentile_interval(float(agreed.sum() / n.sum()), draws, len(questions)))
 
 
 def agreement_difference(pairs: Sequence[Pair], other: Sequence[Pair], *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval | None:
@@ -119,10 +116,11 @@ def agreement_difference(pairs: Sequence[Pair], other: Sequence[Pair], *, rng_se
     if not pairs or not other:
         return None
     questions = _questions([*pairs, *other])
-    weights = _draws(len(questions), resamples, rng_seed)
+    weights = question_draws(len(questions), resamples, rng_seed)
     (agreed, n), (other_agreed, other_n) = _counts(pairs, questions), _counts(other, questions)
     mean = agreed.sum() / n.sum() - other_agreed.sum() / other_n.sum()
-    return _interval(float(mean), _shares(agreed, n, weights) - _shares(other_agreed, other_n, weights), len(questions))
+    draws = redrawn_ratios(agreed, n, weights) - redrawn_ratios(other_agreed, other_n, weights)
+    return percentile_interval(float(mean), draws, len(questions))
 
 
 def _by_comparison(votes: Iterable[Vote]) -> dict[tuple[str, int, tuple[str, str]], list[Vote]]:
@@ -145,23 +143,3 @@ def _counts(pairs: Iterable[Pair], questions: Sequence[str]) -> tuple[Floats, Fl
         agreed[place[pair.question_id]] += pair.first == pair.second
         n[place[pair.question_id]] += 1
     return agreed, n
-
-
-def _draws(questions: int, resamples: int, rng_seed: int) -> Floats:
-    """How often each question is drawn, shape (resamples, questions): n - 1 draws of n (Rao and Wu 1988), as in `stats.bootstrap`."""
-    rng = np.random.default_rng(rng_seed)
-    return rng.multinomial(max(questions - 1, 1), np.full(questions, 1.0 / questions), size=resamples).astype(np.float64)
-
-
-def _shares(agreed: Floats, n: Floats, weights: Floats) -> Floats:
-    """Share of equal pairs in each draw, shape (resamples,); NaN where a draw has no pairs."""
-    total = weights @ n
-    shares: Floats = np.divide(weights @ agreed, total, out=np.full(len(total), np.nan), where=total > 0)
-    return shares
-
-
-def _interval(mean: float, draws: Floats, questions: int) -> Interval:
-    if questions < 2:
-        return Interval(mean, None, None, "no interval: one question")
-    low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return Interval(mean, float(low), float(high), f"95 % percentile bootstrap ({len(draws):,} resamples) over {questions} questions")

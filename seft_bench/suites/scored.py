@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from seft_bench.records import MINIMUM_COVERAGE, Answer, Judgment, Result
@@ -31,12 +31,14 @@ class Scored:
         valid_rows: every judgment with status ok of an expected key, repeated ones included, in the order given.
         statuses: how many expected keys ended ok, with which failure, or "missing".
         notes: what a reader must know about the rows.
+        status_by_key: expected key -> "ok", its last failure, or "missing".
     """
 
     by_key: Mapping[str, Judgment]
     valid_rows: Sequence[Judgment]
     statuses: Mapping[str, int]
     notes: tuple[str, ...]
+    status_by_key: Mapping[str, str] = field(default_factory=dict)
 
 
 def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored:
@@ -47,9 +49,10 @@ def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored
     valid_rows = [row for row in rows if row.status == "ok"]
     by_key = {row.key: row for row in valid_rows}
     last_status = {row.key: row.status for row in rows} | dict.fromkeys(by_key, "ok")
-    statuses = Counter(last_status.get(key, "missing") for key in hashes)
+    status_by_key = {key: str(last_status.get(key, "missing")) for key in hashes}
     notes = _notes(stale=len(known) - len(rows), repeated=len(valid_rows) - len(by_key), judges={row.judge_id for row in by_key.values()})
-    return Scored(by_key, valid_rows, dict(statuses), notes)
+    notes = (*notes, *judge_notes(by_key.values()))
+    return Scored(by_key, valid_rows, dict(Counter(status_by_key.values())), notes, status_by_key)
 
 
 def _is_stale(judgment: Judgment, answer_hash: str) -> bool:
@@ -67,6 +70,33 @@ def _notes(stale: int, repeated: int, judges: set[str]) -> tuple[str, ...]:
     if len(asked) > 1:
         notes.append(f"judgments of {len(asked)} judges are mixed: {', '.join(asked)}; figures of different judges are not comparable.")
     return tuple(notes)
+
+
+_ESTIMATES = {
+    "choice": "the log-probabilities of m and M where the judge may write nothing else",
+    "samples": "the share of several samples that the model wins",
+    "token": "the one verdict that the judge writes",
+}
+
+
+def judge_notes(judgments: Iterable[Judgment]) -> list[str]:
+    """What the judgments that count say of their judge: how preferences were read, which models and weights replied."""
+    rows = [judgment for judgment in judgments if judgment.judge_id != SETTLED]
+    sources = [source for source in _ESTIMATES if any(row.details.get("preference_from") == source for row in rows)]
+    notes = [
+        f"preferences come from {_ESTIMATES[source]} (preference_from: {source}): such win rates are not comparable with official ones." for source in sources
+    ]
+    pairs = sorted({(row.requested_model, row.returned_model) for row in rows if row.requested_model and row.returned_model})
+    notes += [f"asked for model {requested}, the server returned {returned}" for requested, returned in pairs if requested != returned]
+    notes += _several("models", Counter(row.returned_model for row in rows if row.returned_model))
+    return notes + _several("sets of weights", Counter(str(row.details["weights_fingerprint"]) for row in rows if row.details.get("weights_fingerprint")))
+
+
+def _several(what: str, counts: Counter[str]) -> list[str]:
+    if len(counts) < 2:
+        return []
+    listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+    return [f"WARNING: {len(counts)} {what} replied as this one judge: {listed}; the figure mixes them. Judge all again (another `epoch`) for one judge."]
 
 
 def result(suite: str, model: str, n: int, scored: Scored, answers: Mapping[str, Answer], metrics: Mapping[str, Any], **rest: Any) -> Result:

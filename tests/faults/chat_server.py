@@ -11,6 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
+from seft_bench.judges.weights import FIXED_PROMPT
+
 Handler = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
@@ -85,6 +87,8 @@ class ChatServer:
     Attributes:
         bodies: of the requests, in order of arrival. answered: how many got their whole response.
         most_at_once: the most requests that were in flight together.
+        fingerprint: handles the requests that ask which weights are served; they count in `fingerprints` and nowhere else.
+        version: of the engine, None for servers that do not say.
     """
 
     def __init__(self, script: list[Handler], otherwise: Handler) -> None:
@@ -94,11 +98,17 @@ class ChatServer:
         self.answered = 0
         self.most_at_once = 0
         self.models: list[dict[str, Any]] = [{"id": "judge", "root": "weights-1"}]
+        self.fingerprint: Handler = ok
+        self.fingerprints: list[dict[str, Any]] = []
+        self.version: str | None = None
         self._now = 0
         self.url = ""
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
+        if body["messages"] == list(FIXED_PROMPT):
+            self.fingerprints.append(body)
+            return await self.fingerprint(request, body)
         number = len(self.bodies)
         self.bodies.append(body)
         self.headers.append(dict(request.headers))
@@ -114,6 +124,9 @@ class ChatServer:
     async def listing(self, request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{**model, "created": len(self.bodies)} for model in self.models]})
 
+    async def engine(self, request: web.Request) -> web.Response:
+        return web.json_response({"version": self.version}) if self.version else web.Response(status=404)
+
 
 @contextmanager
 def serving(*script: Handler, otherwise: Handler = ok) -> Iterator[ChatServer]:
@@ -124,6 +137,7 @@ def serving(*script: Handler, otherwise: Handler = ok) -> Iterator[ChatServer]:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", server.chat)
         app.router.add_get("/v1/models", server.listing)
+        app.router.add_get("/version", server.engine)
         runner = web.AppRunner(app, shutdown_timeout=0, handler_cancellation=True)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)

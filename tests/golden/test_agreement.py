@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
+from itertools import combinations
 from pathlib import Path
+from statistics import variance
 from typing import Any
 
 import pytest
 
 from seft_bench.agreement import measure_agreement
+from seft_bench.consistency import measure_consistency
 from seft_bench.errors import InputError
 from seft_bench.stats.agreement import Cell
 from tests.integration.cli import seft_bench
@@ -89,7 +93,7 @@ def test_the_command_shows_the_known_per_cent(votes: Path, gpt4: Path) -> None:
 
 def test_the_table_of_one_turn(votes: Path, gpt4: Path) -> None:
     seen = seft_bench("judges", "agreement", "--votes", str(votes), "--judge-votes", str(gpt4), "--turn", "1")
-    header, with_ties, without = [line.split("\t") for line in seen.out.splitlines()]
+    header, with_ties, without, *_ = [line.split("\t") for line in seen.out.splitlines()]
     assert header == ["turn", "ties", "gpt4_pair and humans", "humans among themselves", "difference"]
     assert with_ties[:2] == ["1", "with"]
     assert (with_ties[2].split()[0], with_ties[2].split()[-1], with_ties[3].split()[-1]) == ("0.660", "886/1343", "454/721")
@@ -168,3 +172,67 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(InputError, match=expected):
             measure_agreement(tmp_path / "human.jsonl", tmp_path / name)
+
+
+# Biases and self-consistency on real verdicts
+
+
+def test_gpt4_likes_long_answers_more_than_experts_do(votes: Path, gpt4: Path, shared_data: Path) -> None:
+    """On the 1,065 comparisons whose two answers are here (5 of the 6 models) and differ in length."""
+    found = measure_agreement(votes, gpt4, answers=[shared_data / "mt_bench" / "answers_humanvote_models.jsonl.gz"]).length
+    assert found is not None
+    assert found.decided is not None
+    assert found.slope is not None
+    assert found.slope.low is not None
+    assert (found.all.comparisons, found.decided.comparisons) == (1065, 775)
+    shares = [found.all.judge.mean, found.all.humans.mean, found.decided.judge.mean, found.decided.humans.mean]
+    assert shares == pytest.approx([0.716, 0.679, 0.775, 0.722], abs=6e-4)
+    assert found.biased
+    assert found.slope.low > 0.5
+
+
+def test_position_bias_of_real_pairwise_judgments(shared_data: Path, tmp_path: Path) -> None:
+    """73 comparisons in both orders: 38 + 8 agree, 24 lean to the answer shown first, 3 to the second; counted from the rows themselves."""
+    games = shared_data / "mt_bench" / "judgments_pair.jsonl.gz"
+    rows = _rows(games)
+    _write(tmp_path / "human.jsonl", [_vote("expert_1", row["question_id"], "tie", model_a=row["model_2"], model_b=row["model_1"]) for row in rows])
+    points = {"model_1": 1, "model_2": -1, "tie": 0}
+    leans = [points[row["g1_winner"]] - points[row["g2_winner"]] for row in rows if "error" not in (row["g1_winner"], row["g2_winner"])]
+    found = measure_agreement(tmp_path / "human.jsonl", games).position
+    assert found is not None
+    assert (found.comparisons, found.n_first, found.n_second) == (73, 24, 3)
+    assert (found.n_first, found.n_second) == (sum(lean > 0 for lean in leans), sum(lean < 0 for lean in leans))
+    assert found.consistent.mean == pytest.approx(46 / 73)
+    assert found.bias.mean == pytest.approx(sum(leans) / 2 / 73)
+    assert found.p_value == pytest.approx(4.92e-5, rel=0.01)
+    assert found.biased
+
+
+def test_real_prompts_that_were_judged_twice(shared_data: Path) -> None:
+    """Prompts that models with the same answer share; the two runs of one model whose answers differ are no repeats of a prompt."""
+    path = shared_data / "mt_bench" / "judgments_single.jsonl.gz"
+    (found,) = measure_consistency([path]).values()
+    scores: dict[tuple[int, str], list[float]] = {}
+    for row in _rows(path):
+        if row["score"] != -1:
+            scores.setdefault((row["turn"], row["user_prompt"]), []).append(row["score"])
+    repeated = [values for values in scores.values() if len(values) > 1]
+    pairs = [one == other for values in repeated for one, other in combinations(values, 2)]
+    assert (found.prompts, found.pairs, sum(pairs)) == (len(repeated), len(pairs), 68) == (84, 93, 68)
+    assert found.sd is not None
+    assert found.noise_of_mean is not None
+    assert found.sd.mean == pytest.approx(
+        math.sqrt(sum(variance(values) * (len(values) - 1) for values in repeated) / sum(len(values) - 1 for values in repeated))
+    )
+    assert (found.equal.mean, found.sd.mean, found.noise_of_mean.mean) == pytest.approx((0.731, 0.597, 0.0472), abs=6e-4)
+
+
+def test_one_models_answers_judged_for_another_with_the_same_text(shared_data: Path, tmp_path: Path) -> None:
+    """Two runs of one model that answered 80 prompts alike: 55 of 80 grades equal, SD 0.62 a judgment, 0.049 on a mean over 160."""
+    rows = [row for row in _rows(shared_data / "mt_bench" / "judgments_single.jsonl.gz") if row["model"].startswith("vicuna-7b")]
+    _write(tmp_path / "two.jsonl", rows)
+    (found,) = measure_consistency([tmp_path / "two.jsonl"]).values()
+    assert (found.prompts, found.equal.mean) == (80, 55 / 80)
+    assert found.sd is not None
+    assert found.noise_of_mean is not None
+    assert (found.sd.mean, found.noise_of_mean.mean) == pytest.approx((0.6225, 0.0492), abs=1e-4)

@@ -14,14 +14,14 @@ import yaml
 
 from seft_bench import __version__
 from seft_bench.config import config_folder
-from tests.faults.chat_server import ChatServer, serving, status
+from tests.faults.chat_server import ChatServer, body_of, serving, status, token_completion
 from tests.integration.cli import QUICK, REPOSITORY, Seen, in_its_own_process, seft_bench
 from tests.tiny_model import make_tiny_model
 
 KEY = "sk-secret-3f9c1d7a55e0"
 COMMANDS = [
     [],
-    ["demo"], ["bench"], ["train"], ["eval"], ["score"], ["leaderboard"], ["doctor"],
+    ["demo"], ["bench"], ["train"], ["eval"], ["score"], ["export"], ["import"], ["leaderboard"], ["doctor"],
     ["judges"], ["judges", "list"], ["judges", "show"], ["suites"], ["suites", "list"], ["suites", "show"],
     ["methods"], ["methods", "list"], ["methods", "show"], ["data"], ["data", "list"], ["data", "verify"], ["data", "make"],
 ]  # fmt: skip
@@ -276,6 +276,17 @@ def test_a_model_behind_a_server(desk: Path, judge_server: ChatServer) -> None:
     [row] = json.loads(seen.out)
     assert (row["model"], row["n_scored"]) == ("judge", 8)
     assert len(judge_server.bodies[-1]["messages"]) == 3  # the second turn is asked with the first answer before it
+
+
+def test_other_weights_behind_the_same_server_are_answered_and_judged_anew(desk: Path, judge_server: ChatServer) -> None:
+    command = ("eval", "judge", "--server", judge_server.url, "--suite", small_suite(desk, "tiny-mtbench", 4), "--judge", small_judge(desk, judge_server.url))
+    good(seft_bench(*command))
+    paid = len(judge_server.bodies)
+    good(seft_bench(*command))
+    assert len(judge_server.bodies) == paid  # the same weights: nothing is asked again
+    judge_server.fingerprint = body_of(token_completion({"Other": -0.2}, "Other"))
+    good(seft_bench(*command))
+    assert len(judge_server.bodies) == 2 * paid == 2 * (8 + 1 + 8)  # answers, the judge's probe, grades
 
 
 def test_ready_answers(desk: Path) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seft_bench import config
 from seft_bench.config import MatrixConfig, OpenAIJudgeConfig, RecipeConfig, load_judge, load_suite, load_yaml, validate
 from seft_bench.errors import InputError
+from seft_bench.judges import open_judge
+from seft_bench.judges.openai_compatible import OpenAIJudge
 from seft_bench.recipes import load_recipe
 
 RECIPE = "name: mine\nmethod: sft\nbase: tinyworld\n"
@@ -103,6 +108,42 @@ def test_a_key_in_place_of_its_variables_name_is_refused(variable: str) -> None:
         validate({"name": "j", "kind": "openai", "model": "m", "api_key_env": variable}, OpenAIJudgeConfig, "j.yaml")
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"samples": 5}, "`samples` needs `preference_from: samples`, which is logprobs"),
+        ({"preference_from": "token", "samples": 5}, "which is token"),
+        ({"preference_from": "samples", "samples": 1}, "greater than or equal to 2"),
+        ({"preference_from": "samples", "temperature": 0}, "temperature above 0"),
+        ({"preference_from": "guess"}, "'logprobs', 'choice', 'samples' or 'token'"),
+        ({"temperature": 1.0, "send_temperature": False}, "leave one of them out"),
+        ({"max_tokens_parameter": "max_new_tokens"}, "max_completion_tokens"),
+        ({"extra_body": {"temperature": 0.3}}, "temperature has a key of its own"),
+        ({"extra_body": {"stream": True, "n": 3}}, "stream is fixed by the protocol; n is `preference_from: samples`"),
+        ({"extra_body": {"guided_choice": ["m", "M"]}}, "is what `preference_from` decides"),
+        ({"extra_body": {"when": date(2026, 1, 1)}}, "extra_body"),
+        ({"seed": -1}, "seed"),
+        ({"logprobs": False}, "logprobs: unknown key"),
+    ],
+)
+def test_settings_of_a_judge_that_do_not_fit_together(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        validate({"name": "j", "kind": "openai", "model": "m", **settings}, OpenAIJudgeConfig, "j.yaml")
+
+
+def test_every_setting_of_a_judge_reaches_its_requests(tmp_path: Path) -> None:
+    path = tmp_path / "judge.yaml"
+    path.write_text(
+        "name: j\nkind: openai\nmodel: m\napi_key_env: null\nepoch: again\npreference_from: samples\nsamples: 3\nseed: 7\nsend_temperature: false\n"
+        "max_tokens: 900\nmax_tokens_parameter: max_completion_tokens\nextra_body: {reasoning_effort: low, provider: {order: [a, b]}}\n"
+    )
+    judge = open_judge(load_judge(str(path)))
+    assert isinstance(judge, OpenAIJudge)
+    assert judge.client.epoch == "again"
+    assert judge.sampling.requests("token") == 3
+    assert judge.sampling.body("token", 2) == {"max_completion_tokens": 900, "seed": 9, "reasoning_effort": "low", "provider": {"order": ["a", "b"]}}
+
+
 def test_own_files_and_shipped_names(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nkind: replay\npath: judgments.jsonl\n")
@@ -129,3 +170,46 @@ def test_a_recipe_may_be_overrides_alone() -> None:
 def test_shipped_configs_are_found_by_their_stems() -> None:
     assert {"alpacaeval", "mtbench", "tiny-alpacaeval", "tiny-mtbench"} <= config.shipped("suites").keys()
     assert config.shipped("suites")["mtbench"].parent == config.config_folder() / "suites"
+
+
+# Variants of MT-Bench
+
+MTBENCH = "kind: mtbench\nsource: official\ndefault_judge: mtbench-gpt4\nmax_new_tokens: 9\ndecodings: {official: {temperature: 0}}\ndescription: x\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: mtbench\nreferences: corrected\n", "name must contain corrected"),
+        ("name: mtbench\nparsing: strict\n", "name must contain strict"),
+        ("name: mine\nmode: pairwise\nbaseline: a.jsonl\nparsing: strict\n", "name must contain pairwise and strict"),
+        ("name: my-pairwise\nmode: pairwise\n", "mode: pairwise and baseline go together"),
+        ("name: mine\nbaseline: a.jsonl\n", "baseline: for mode pairwise"),
+    ],
+)
+def test_a_variant_is_named_and_whole(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(text + MTBENCH)
+    with pytest.raises(InputError, match=message):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("kind: mtbench", "kind: alpacaeval"), "parsing: for kind mtbench only"),
+        (("source: official", "source: tinyworld"), "the tinyworld's is a rubric"),
+    ],
+)
+def test_variants_belong_to_mtbench_and_a_language_model(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text("name: my-strict\nparsing: strict\n" + MTBENCH.replace(*change))
+    with pytest.raises(InputError, match=message):
+        load_suite(str(path))
+
+
+def test_the_protocol_of_each_shipped_suite_of_mtbench() -> None:
+    found = {name: load_suite(name).protocol for name in config.shipped("suites") if "mtbench" in name}
+    assert found.pop("mtbench-pairwise") == "mtbench-pairwise"
+    assert set(found.values()) == {"mtbench"}
+    assert {"mtbench", "mtbench-corrected", "mtbench-strict", "tiny-mtbench"} <= set(found)

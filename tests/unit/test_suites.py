@@ -56,7 +56,7 @@ def test_every_kind_of_suite_resolves_and_every_yaml_loads() -> None:
     names = config.shipped("suites")
     assert {"alpacaeval", "mtbench", *TINY} <= set(names)
     suites = [load_suite(name) for name in names]
-    assert {suite.config.kind for suite in suites} == set(SUITES)
+    assert {suite.config.protocol for suite in suites} == set(SUITES)
     assert [suite.config.name for suite in suites] == list(names)
 
 
@@ -220,3 +220,33 @@ def test_ok_without_a_value_is_refused() -> None:
         broken = judgment(suite.requests(questions, answers)[0], None)
         with pytest.raises(InputError, match="status ok but no"):
             suite.score("m", questions, answers, [broken])
+
+
+# What the judgments say of their judge
+
+
+def notes_of(*changes: dict[str, Any]) -> str:
+    suite, questions, answers = graded()
+    requests = suite.requests(questions, answers)
+    rows = [judgment(request, 5.0, **changes[index % len(changes)]) for index, request in enumerate(requests)]
+    return "\n".join(suite.score("m", questions, answers, rows).notes)
+
+
+def test_two_models_behind_one_judge_are_a_warning_with_counts() -> None:
+    asked = {"requested_model": "judge", "judge_id": "judge-1"}
+    text = notes_of({**asked, "returned_model": "judge-2"}, {**asked, "returned_model": "judge-2"}, {**asked, "returned_model": "judge-3"})
+    assert "WARNING: 2 models replied as this one judge: judge-2 (6), judge-3 (2)" in text
+    assert "asked for model judge, the server returned judge-2" in text
+    assert "asked for model judge, the server returned judge-3" in text
+    assert "replied as" not in notes_of({**asked, "returned_model": "judge"}, {**asked, "returned_model": ""})
+
+
+def test_two_sets_of_weights_behind_one_judge_are_a_warning() -> None:
+    text = notes_of({"details": {"weights_fingerprint": "aa"}}, {"details": {"weights_fingerprint": "bb"}})
+    assert "2 sets of weights replied as this one judge: aa (4), bb (4)" in text
+
+
+@pytest.mark.parametrize("source", ["choice", "samples", "token"])
+def test_a_source_of_preferences_that_is_not_official_is_said(source: str) -> None:
+    assert f"preference_from: {source}): such win rates are not comparable with official ones" in notes_of({"details": {"preference_from": source}})
+    assert "not comparable with official ones" not in notes_of({"details": {"preference_from": "logprobs"}}, {"details": {"preference_from": "equal answers"}})

@@ -1,0 +1,71 @@
+"""`seft-bench export`: the files are made in memory, checked against what is in the folder, then written one by one, each in one step."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seft_bench.errors import InputError, unknown_name
+from seft_bench.exchange import alpaca_eval, fastchat
+from seft_bench.exchange.records import Export, Recorded
+from seft_bench.files import read_text, write_atomic
+from seft_bench.suites import Suite
+
+FORMATS: dict[str, Any] = {"alpaca_eval": alpaca_eval, "fastchat": fastchat}
+"""Format -> the module with its KIND of suite and its `files`."""
+
+
+def check_format(name: str, suite: Suite) -> Any:
+    """The format's module.
+
+    Raises:
+        InputError: unknown format, or one for another kind of suite.
+    """
+    if name not in FORMATS:
+        raise unknown_name("format", name, FORMATS)
+    kind, own = FORMATS[name].KIND, getattr(suite.config, "protocol", suite.config.kind)
+    if own != kind:
+        fitting = next((other for other, module in FORMATS.items() if own == module.KIND), "no format")
+        raise InputError(f"format {name} holds suites of kind {kind}; {suite.config.name} is of kind {own}, which {fitting} holds")
+    return FORMATS[name]
+
+
+def export(format_name: str, suite: Suite, recorded: Sequence[Recorded], out: Path) -> Export:
+    """Write the official tool's files of these models below `out`.
+
+    Raises:
+        InputError: nothing to write, or a file there holds models that this export would drop.
+    """
+    made: Export = check_format(format_name, suite).files(recorded, suite)
+    if not made.files:
+        raise InputError(f"nothing to export: {', '.join(item.model for item in recorded)} have neither answers nor judgments")
+    models = {item.model for item in recorded}
+    for path in made.files:
+        _check_replaces_only(out / path, models)
+    for path, text in made.files.items():
+        write_atomic(out / path, text)
+    return made
+
+
+def _check_replaces_only(path: Path, models: set[str]) -> None:
+    if not path.exists():
+        return
+    if dropped := sorted(_models_in(path) - models):
+        raise InputError(f"{path} holds {', '.join(dropped[:5])}, which this export would drop. Export them together, or name another folder with --out.")
+
+
+def _models_in(path: Path) -> set[str]:
+    """Names of the models in a file of either format; an unreadable file belongs to somebody else."""
+    text = read_text(path, "file that the export would replace")
+    try:
+        if path.suffix == ".csv":
+            return {row[0] for row in csv.reader(io.StringIO(text)) if row} - {""}
+        rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
+        keys = ("generator_2", "generator", "model_id", "model")
+        return {next(str(row[key]) for key in keys if key in row) for row in rows}
+    except (ValueError, TypeError, StopIteration):
+        raise InputError(f"{path} is there and is no file of this format; name another folder with --out") from None

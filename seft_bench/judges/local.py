@@ -1,0 +1,134 @@
+"""What judges that run in this process share: finding a model, saying what it is, and what can be checked without its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+from seft_bench.chat import load_tokenizer
+from seft_bench.errors import InputError
+from seft_bench.files import read_json, sha256_folder
+
+UNBOUNDED_TOKENS = 1 << 30
+ItemT = TypeVar("ItemT")
+
+
+class LocalModel:
+    """A model's folder, opened without reading its weights.
+
+    Attributes:
+        name: hub id, or the folder's last name: no path of this machine enters a record.
+        folder: config.json, tokenizer and safetensors.
+    """
+
+    def __init__(self, judge: str, model: str, device: str = "auto", context_tokens: int | None = None, trust_remote_code: bool = False) -> None:
+        from seft_bench.datasets import open_base
+
+        self.judge, self.trust_remote_code = judge, trust_remote_code
+        self.folder = open_base(model, f"model of judge {judge}:")
+        self.name = model if self.folder != Path(model) else self.folder.resolve().name
+        self.device = self._device(device)
+        self._context_tokens = context_tokens
+        self._refuse_pickles()
+
+    @functools.cached_property
+    def config(self) -> Any:
+        """The model's configuration, read by transformers.
+
+        Raises:
+            InputError: transformers does not know it, or it needs code of its own.
+        """
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"judge {self.judge}: the configuration of {self.name} cannot be read: {str(error).splitlines()[0]}") from None
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.folder, self.trust_remote_code)
+
+    @functools.cached_property
+    def context_tokens(self) -> int:
+        """The smallest of what the YAML, the model and its tokenizer allow."""
+        text = self.config.get_text_config()
+        limits = (self._context_tokens, getattr(text, "max_position_embeddings", None), self.tokenizer.model_max_length)
+        return int(min(limit for limit in (*limits, UNBOUNDED_TOKENS) if limit))
+
+    @functools.cached_property
+    def identity(self) -> dict[str, Any]:
+        """All of the model that can change a verdict: its files' contents, number format, and the libraries that compute."""
+        libraries = {name: version(name).partition("+")[0] for name in ("torch", "transformers")}
+        return {"model": self.name, "files": sha256_folder(self.folder), "dtype": self._dtype_name(), "libraries": libraries}
+
+    @property
+    def load_options(self) -> dict[str, Any]:
+        """Keywords for from_pretrained: float32 on CPU, the checkpoint's own type on a GPU; never a pickle."""
+        return {"dtype": "float32" if self.device == "cpu" else "auto", "use_safetensors": True, "trust_remote_code": self.trust_remote_code}
+
+    def check_architecture(self, suffixes: Sequence[str], what: str) -> None:
+        """Refuse a checkpoint of another kind: transformers would load it and fill the missing head with random numbers.
+
+        Raises:
+            InputError: config.json names an architecture, and it ends with none of `suffixes`.
+        """
+        named = [str(name) for name in getattr(self.config, "architectures", None) or []]
+        if named and not self.trust_remote_code and not any(name.endswith(tuple(suffixes)) for name in named):
+            raise InputError(f"judge {self.judge}: {self.name} is a {', '.join(named)}, and {what} is needed (config.json, architectures)")
+
+    @contextlib.contextmanager
+    def memory_guard(self, batch_size: int) -> Iterator[None]:
+        """Out of memory is the user's to put right, not a defect."""
+        import torch
+
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise InputError(
+                f"judge {self.judge}: {self.name} and a batch of {batch_size} do not fit into the memory of {self.device}. Set a smaller batch_size in "
+                "its YAML, or answer first (`--stage answer`) and judge in a run of its own (`--stage judge --stage score`). What was judged is kept."
+            ) from None
+
+    def _device(self, device: str) -> str:
+        import torch
+
+        if device == "auto":
+            return "cuda" if torch.cuda.is_available() else "cpu"
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise InputError(f"judge {self.judge}: device {device} is asked for, and torch sees no GPU here. Set `device: auto` or `device: cpu`.")
+        return device
+
+    def _dtype_name(self) -> str:
+        if self.device == "cpu":
+            return "float32"
+        settings = read_json(self.folder / "config.json", "configuration of the judge's model")
+        return str(settings.get("dtype") or settings.get("torch_dtype") or "auto")
+
+    def _refuse_pickles(self) -> None:
+        if any(self.folder.glob("*.safetensors")):
+            return
+        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in self.folder.glob(pattern))
+        found = f"It has {', '.join(pickled[:4])}, which can run code when loaded" if pickled else "It has no weights at all"
+        raise InputError(f"judge {self.judge}: {self.name} has no weights in safetensors. {found}; save it with `save_pretrained`.")
+
+
+def batches(items: Sequence[ItemT], lengths: Sequence[int], size: int) -> Iterator[list[ItemT]]:
+    """Items in batches of about equal lengths, the shortest first, so that little is padded."""
+    order = sorted(range(len(items)), key=lambda index: lengths[index])
+    for start in range(0, len(order), size):
+        yield [items[index] for index in order[start : start + size]]
+
+
+def free_memory() -> None:
+    """Give a dropped model's memory back: the next subject needs the room."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,147 @@
+"""Rewards of conversations: a sequence-classification model with one output, loaded when it is needed, read in batches."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seft_bench.chat import assistant, conversation_ids, user
+from seft_bench.errors import InputError
+from seft_bench.judges.local import LocalModel, batches, free_memory
+from seft_bench.records import Message, Status
+
+Conversation = tuple[str, ...]
+"""Texts in turn: the user's, the assistant's, the user's, ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A conversation's reward, or why it has none. `tokens` is its exact length."""
+
+    tokens: int
+    reward: float | None = None
+    status: Status = "ok"
+    why: str = ""
+
+
+def conversation(questions: Sequence[str], answers: Sequence[str]) -> Conversation:
+    """The user's turns that were answered, each with its answer."""
+    return tuple(text for pair in zip(questions, answers, strict=False) for text in pair)
+
+
+class RewardReader:
+    """Rewards of conversations, each computed once in a run: a baseline's answer serves every model that meets it."""
+
+    def __init__(self, model: LocalModel, batch_size: int) -> None:
+        self.model, self.batch_size = model, batch_size
+        self._classifier: Any = None
+        self._known: dict[Conversation, Scored] = {}
+
+    def check(self) -> None:
+        """Without the weights: the right kind of model with one output, and a chat template that takes a conversation.
+
+        Raises:
+            InputError: something is not so.
+        """
+        self.model.check_architecture(("ForSequenceClassification",), "a reward model (sequence classification)")
+        outputs = self.model.config.num_labels
+        if outputs != 1:
+            raise InputError(f"judge {self.model.judge}: {self.model.name} has {outputs} outputs, and a reward model has one (num_labels in config.json)")
+        self._ids(("How are you?", "Well."))
+
+    @contextlib.contextmanager
+    def loaded(self) -> Iterator[None]:
+        """Weights that are needed inside are read at the first use, and dropped on leaving."""
+        with self.model.memory_guard(self.batch_size):
+            try:
+                yield
+            finally:
+                self._classifier = None
+                free_memory()
+
+    def read(self, conversations: Sequence[Conversation]) -> Iterator[dict[Conversation, Scored]]:
+        """Rewards of different conversations, batch by batch, the shortest first; first of all those that need no model."""
+        self.check()
+        ids = {item: self._ids(item) for item in conversations if item not in self._known}
+        self._known |= {item: self._too_long(len(tokens)) for item, tokens in ids.items() if len(tokens) > self.model.context_tokens}
+        yield {item: self._known[item] for item in conversations if item in self._known}
+        wanted = [item for item in ids if item not in self._known]
+        for batch in batches(wanted, [len(ids[item]) for item in wanted], self.batch_size):
+            rewards = self._forward([ids[item] for item in batch])
+            scored = {item: _scored(len(ids[item]), reward) for item, reward in zip(batch, rewards, strict=True)}
+            self._known |= scored
+            yield scored
+
+    def _ids(self, item: Conversation) -> list[int]:
+        from jinja2.exceptions import TemplateError
+
+        messages: list[Message] = [assistant(text) if position % 2 else user(text) for position, text in enumerate(item)]
+        try:
+            return conversation_ids(self.model.tokenizer, messages)
+        except TemplateError as error:
+            raise InputError(f"judge {self.model.judge}: the chat template of {self.model.name} refuses a conversation: {error}") from None
+
+    def _too_long(self, tokens: int) -> Scored:
+        why = f"not asked: the conversation has {tokens} tokens, the reward model's context {self.model.context_tokens}"
+        return Scored(tokens, None, "over_length", why)
+
+    def _forward(self, rows: Sequence[list[int]]) -> list[float]:
+        """One reward a row. Padding stands on the right, under a mask, where neither a causal model nor an encoder looks."""
+        import torch
+
+        if self._classifier is None:
+            self._classifier = load_classifier(self.model)
+        padding = self._padding(rows)
+        width = max(len(row) for row in rows)
+        ids = torch.tensor([row + [padding] * (width - len(row)) for row in rows], device=self._classifier.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self._classifier.device)
+        with torch.inference_mode():
+            logits = self._classifier(input_ids=ids, attention_mask=mask).logits
+        return [float(value) for value in logits.float().reshape(len(rows), -1)[:, 0].tolist()]
+
+    def _padding(self, rows: Sequence[list[int]]) -> int:
+        """The id to fill up with.
+
+        transformers reads the reward at the last token that is not the configured padding. A model without one reads the
+        very last token, and takes no batches; an id that is in none of the texts, set for this batch, gives the same figure.
+        """
+        config = self.model.config.get_text_config()
+        padding = getattr(config, "pad_token_id", None)
+        if padding is not None:
+            return int(padding)
+        used = {token for row in rows for token in row}
+        free = next((token for token in range(config.vocab_size) if token not in used), None)
+        if free is None:
+            raise InputError(f"judge {self.model.judge}: every token of {self.model.name} is in one batch, so none can pad it. Set a smaller batch_size.")
+        for part in (self._classifier.config, self._classifier.config.get_text_config()):
+            part.pad_token_id = free
+        return free
+
+
+def _scored(tokens: int, reward: float) -> Scored:
+    if math.isfinite(reward):
+        return Scored(tokens, reward)
+    return Scored(tokens, None, "api_error", f"the reward is {reward}, no finite number (overflow in the model's number format?)")
+
+
+def load_classifier(model: LocalModel) -> Any:
+    """The model with its weights, in evaluation mode.
+
+    Raises:
+        InputError: it cannot be loaded, or weights are missing, which transformers would draw at random.
+    """
+    from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # our own bars say what is going on
+    try:
+        loaded, report = AutoModelForSequenceClassification.from_pretrained(str(model.folder), output_loading_info=True, **model.load_options)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"judge {model.judge}: no reward model can be loaded from {model.name}: {str(error).splitlines()[0]}") from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise InputError(f"judge {model.judge}: {model.name} lacks the weights {', '.join(missing[:4])}, which would be drawn at random")
+    return loaded.to(model.device).eval()
