@@ -14,7 +14,7 @@ from seft_bench.files import read_json, sha256_file, write_atomic
 from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
 from seft_bench.records import Result
 from seft_bench.results import read_results
-from seft_bench.runs import run_facts
+from seft_bench.runs import checkpoint_name, run_facts
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,17 @@ def plan(
         subjects = [subject for model in models or _all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
     if not subjects:
         raise InputError("--server needs the name of a model that it serves")
+    _refuse_one_name_for_two(subjects)
     subjects = [engine.answers_for(subject) for subject in subjects] if engine else subjects
     return Plan(subjects, suites, judges, wanted, engine)
+
+
+def _refuse_one_name_for_two(subjects: Sequence[Subject]) -> None:
+    """Results are filed by name: the second model would overwrite the first one's."""
+    fingerprints: dict[str, str] = {}
+    for subject in subjects:
+        if fingerprints.setdefault(subject.model_id, subject.fingerprint) != subject.fingerprint:
+            raise InputError(f"two different models are called {subject.model_id!r}, and results are filed by name: rename one of their folders")
 
 
 PROBED = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "pair"}
@@ -168,9 +177,8 @@ def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
 
     load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
     run = folder.parent.parent
-    if folder.parent.name == "checkpoints" and (run / "manifest.json").is_file():
-        return checkpoint_subject(folder, f"{run.name}/{folder.name}", _run_facts(run, folder), trust_remote_code)
-    return checkpoint_subject(folder, folder.resolve().name, {}, trust_remote_code)
+    facts = _run_facts(run, folder) if folder.parent.name == "checkpoints" and (run / "manifest.json").is_file() else {}
+    return checkpoint_subject(folder, checkpoint_name(folder), facts, trust_remote_code)
 
 
 def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:

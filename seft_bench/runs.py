@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -150,3 +151,17 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+_ANY_RUN_HAS_ONE = re.compile(r"(checkpoint|step|epoch)[-_]?\d+|final|last|best|model")
+
+
+def checkpoint_name(folder: Path) -> str:
+    """A checkpoint's name in tables: its folder's, with its run's before it where that says too little.
+
+    One of our runs is named run/step; so are trainers' folders like `my-run/checkpoint-500`.
+    """
+    real = folder if folder.parent.name == "checkpoints" else folder.resolve()
+    if real.parent.name == "checkpoints" and (real.parent.parent / "manifest.json").is_file():
+        return f"{real.parent.parent.name}/{real.name}"
+    return f"{real.parent.name}/{real.name}" if _ANY_RUN_HAS_ONE.fullmatch(real.name) and real.parent.name else real.name

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seft_bench.checks.arms import Pair, find_pairs, reasons_not_comparable
+from seft_bench.checks.arms import Pair, find_pairs, reasons_not_comparable, remarks
 from seft_bench.checks.differences import MARGINS, CategoryDifference, Measured, by_category, extremes, measure, suite_of
 from seft_bench.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSED, InputError, WithheldError
 from seft_bench.records import Question
@@ -85,29 +85,27 @@ def report_of(
     *,
     alpha: float | None = None,
     regression_alpha: float | None = None,
-    interim: bool = False,
     notes: Sequence[str] = (),
 ) -> Report:
     """Measure, test, and say where the differences lie.
 
     Args:
         margins: metric, suite or "suite, decoding" -> margin, instead of the default. named: suites by name, where they are open already.
-        alpha, regression_alpha, interim: of a look of a sequential check, see `stats.paired.checked`.
+        alpha, regression_alpha: of a look of a sequential check, see `stats.paired.checked`.
     """
     from seft_bench.stats.paired import ALPHA, checked, verdict
 
     opened = [(pair, suite_of(pair.candidate, named)) for pair in pairs]
     measured = [measure(pair, suite) for pair, suite in opened]
-    tested = checked(
-        [(item.name, item.difference, _margin(item, margins)) for item in measured], alpha or ALPHA, regression_alpha=regression_alpha, interim=interim
-    )
     _refuse_unknown_margins(measured, margins)
+    tested = checked([(item.name, item.difference, _margin(item, margins)) for item in measured], alpha or ALPHA, regression_alpha=regression_alpha)
     compared = [
         _compared(item, result, {question.id: question for question in suite.questions()})
         for item, result, (_, suite) in zip(measured, tested, opened, strict=True)
     ]
     first = pairs[0]
-    return Report(first.candidate.model, first.baseline.model, verdict(tested), compared, tuple(notes))
+    said = [f"{pair.name}: {remark}" for pair in pairs for remark in remarks(pair)]
+    return Report(first.candidate.model, first.baseline.model, verdict(tested), compared, (*notes, *said))
 
 
 def _margin(item: Measured, margins: Mapping[str, float]) -> float:

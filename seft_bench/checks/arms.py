@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError, WithheldError
+from seft_bench.files import sha256_folder
 from seft_bench.records import MINIMUM_COVERAGE, Result
 from seft_bench.results import read_result, read_results, slug
+from seft_bench.runs import checkpoint_name
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ def find_pairs(candidate: str, baseline: str, results: Path, suites: Sequence[st
     """
     everything = read_results(results)
     sides = [_results_of(name, everything, results) for name in (candidate, baseline)]
+    if any(one is other for one in sides[0] for other in sides[1]) or (Path(candidate).is_file() and Path(candidate).resolve() == Path(baseline).resolve()):
+        raise InputError(f"{candidate} and {baseline} are one model in {results}/ ({sides[0][0].model}); a check takes two")
     chosen = [[result for result in side if _is_wanted(result, suites, judge, decoding)] for side in sides]
     common = [(one, other) for one in chosen[0] for other in chosen[1] if _column(one) == _column(other)]
     if not common:
@@ -72,6 +76,7 @@ def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[R
         return [read_result(path)]
     names = {name, *_model_ids(path)}
     found = [result for result in everything if result.model in names or slug(result.model) == name]
+    _refuse_other_weights(path, found)
     if not found:
         known = ", ".join(sorted({result.model for result in everything})[:12]) or "none"
         raise InputError(
@@ -81,18 +86,33 @@ def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[R
     return found
 
 
+def _refuse_other_weights(path: Path, found: Sequence[Result]) -> None:
+    """Folders of one name ("checkpoint-500") are common: the results must be of these very weights."""
+    checkpoint = _checkpoint_of(path)
+    recorded = {str(((result.manifest or {}).get("parents") or {}).get("model", "")) for result in found} - {""}
+    if checkpoint is None or not recorded:
+        return
+    if sha256_folder(checkpoint) not in recorded:
+        raise InputError(
+            f"the results of {found[0].model!r} are of other weights than {checkpoint} holds (another folder of that name, or trained on since). "
+            f"Run `seft-bench eval {checkpoint} --suite SUITE` again; two folders of one name need different names."
+        )
+
+
 def _model_ids(path: Path) -> list[str]:
     """Names under which `eval` puts a checkpoint or a run; of a run, its last checkpoint is meant."""
-    checkpoint = path
-    if (path / "checkpoints").is_dir():
-        steps = sorted(child for child in (path / "checkpoints").iterdir() if (child / "config.json").is_file())
-        if not steps:
-            return []
-        checkpoint = steps[-1]
-    if not (checkpoint / "config.json").is_file():
+    checkpoint = _checkpoint_of(path)
+    if checkpoint is None:
         return []
-    run = checkpoint.resolve().parent.parent
-    return [checkpoint.resolve().name, f"{run.name}/{checkpoint.name}"] if checkpoint.resolve().parent.name == "checkpoints" else [checkpoint.resolve().name]
+    return [checkpoint_name(checkpoint)]
+
+
+def _checkpoint_of(path: Path) -> Path | None:
+    """The folder itself, or the last checkpoint of a run."""
+    if (path / "config.json").is_file():
+        return path
+    steps = sorted(child.parent for child in (path / "checkpoints").glob("*/config.json"))
+    return steps[-1] if steps else None
 
 
 def _nothing_in_common(names: tuple[str, str], sides: Sequence[Sequence[Result]], chosen: Sequence[Sequence[Result]]) -> InputError:
@@ -128,9 +148,39 @@ def reasons_not_comparable(pair: Pair) -> list[str]:
         values = [side[what] for side in facts]
         if None not in values and values[0] != values[1]:
             reasons.append(f"{what} differ: {_short(values[0])} and {_short(values[1])}")
+    reasons += _length_control_reasons(one, other)
     if len(pair.questions) < MINIMUM_COVERAGE * max(len(one.per_question), len(other.per_question)):
         reasons.append(f"only {len(pair.questions)} questions are scored on both sides")
     return reasons
+
+
+def _length_control_reasons(one: Result, other: Result) -> list[str]:
+    """The primary metric must not change silently from LC to the plain win rate."""
+    has = [result.metrics.get("lc_win_rate") is not None for result in (one, other)]
+    if has[0] != has[1]:
+        return [f"only {(one if has[0] else other).model} has a length-controlled win rate: score both in one way"]
+    lacking = [result.model for result in (one, other) if has[0] and not result.covariates]
+    return (
+        [f"the lengths of the answers are not there ({', '.join(lacking)}): score again, `seft-bench eval` or `seft-bench score --answers`"] if lacking else []
+    )
+
+
+def remarks(pair: Pair) -> list[str]:
+    """What does not forbid the comparison, but a reader must know."""
+    one, other = pair.candidate, pair.baseline
+    said = []
+    engines = [((result.manifest or {}).get("config") or {}).get("engine", "transformers") for result in (one, other)]
+    if engines[0] != engines[1]:
+        said.append(f"the answers come from different engines, {engines[0]} and {engines[1]}.")
+    unscored = one.n_unscored + other.n_unscored
+    if unscored:
+        said.append(f"{unscored} judgments are unscored; questions with a figure on one side only are left out.")
+    chosen = [result.metrics.get("lc_c") for result in (one, other)]
+    if None not in chosen and chosen[0] != chosen[1]:
+        said.append(f"length control was fitted at C = {chosen[0]:.5g} and {chosen[1]:.5g}; compared are fits of both at the declared C.")
+    if not any((result.manifest or {}).get("data_hashes", {}).get("asked") for result in (one, other)):
+        said.append("figures from ready files: that questions, references and decoding are the same is not recorded, and was not compared.")
+    return said
 
 
 def _facts(result: Result) -> dict[str, Any]:
@@ -141,9 +191,12 @@ def _facts(result: Result) -> dict[str, Any]:
     suite: Mapping[str, Any] = recorded if isinstance(recorded, dict) else {}  # ready files' results hold its name only
     return {
         "questions and references": (manifest.get("data_hashes") or {}).get("asked"),
+        "answers to compare with": (manifest.get("data_hashes") or {}).get("baseline"),
         "models that the judge's server returned": config.get("returned_models"),
         "ways of decoding": (suite.get("decodings") or {}).get(result.decoding) if suite else None,
         "limits of new tokens": suite.get("max_new_tokens"),
+        "ways to read verdicts": suite.get("parsing"),
+        "reference answers": suite.get("references"),
     }
 
 

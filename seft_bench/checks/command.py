@@ -48,8 +48,10 @@ def check_models(
     from seft_bench.files import write_json
 
     margins = _margins(margin or [])
+    if not sequential and (budget is not None or yes):
+        raise InputError("--budget and --yes go with --sequential; without it nothing is judged, so nothing is paid")
     if sequential:
-        report = _look_by_look(candidate, baseline, suite or ["tiny-mtbench"], judge, margins, results, seed, budget, yes)
+        report = _look_by_look(candidate, baseline, suite or ["tiny-mtbench"], judge, decoding or "", margins, results, seed, budget, yes)
     else:
         report = checks.check(candidate, baseline, results, suites=suite or (), judge=_judge_prefix(judge), decoding=decoding or "", margins=margins)
     _show(report, as_json)
@@ -88,6 +90,7 @@ def _look_by_look(
     baseline: str,
     suites: Sequence[str],
     judge: str | None,
+    decoding: str,
     margins: Mapping[str, float],
     results: Path,
     seed: int,
@@ -102,11 +105,15 @@ def _look_by_look(
     store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
     plan = evaluation.plan([candidate, baseline], suites, judge, [], RUNS, store)
     places = Places(RUNS, results, store)
-    tasks_of(plan, candidate, baseline)  # what is wrong with the models is said before anybody is asked for money
+    tasks_of(plan, candidate, baseline, decoding)  # what is wrong with the models is said before anybody is asked for money
     spending.agree(plan, places, seed, budget, yes)
     with steps_shown() as progress, engines.closed_at_the_end(plan.engine, plan.judges):
         return spending.within_budget(
-            plan, places, seed, budget, lambda metered: check_early(tasks_of(metered, candidate, baseline), places, margins, seed=seed, progress=progress)
+            plan,
+            places,
+            seed,
+            budget,
+            lambda metered: check_early(tasks_of(metered, candidate, baseline, decoding), places, margins, seed=seed, progress=progress),
         )
 
 

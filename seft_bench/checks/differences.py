@@ -28,7 +28,9 @@ class Measured:
     """One pair's primary metric on both sides.
 
     Attributes:
-        metric: "lc_win_rate", "win_rate" or "score". by_question: question id -> candidate - baseline, in the metric's units.
+        metric: "lc_win_rate", "win_rate" or "score". candidate, baseline: its value on the questions that both have.
+        by_question: question id -> candidate - baseline, in the metric's units; of LC in points of the plain win probability, as a regression's
+            figure has no share of a single question.
     """
 
     pair: Pair
@@ -55,6 +57,7 @@ class CategoryDifference:
 
 def measure(pair: Pair, suite: Suite) -> Measured:
     """The primary metric of the suite: LC (else the win rate) of pairwise suites, the mean score of graded ones."""
+    from seft_bench.stats.length_control import influence_of_questions
     from seft_bench.stats.paired import lc_difference, mean_difference
 
     questions = pair.questions
@@ -65,11 +68,13 @@ def measure(pair: Pair, suite: Suite) -> Measured:
     by_question = {question: one - other for question, one, other in zip(questions, *sides, strict=True)}
     arms = None if _is_graded(pair.candidate) else [_comparisons(suite, result, questions) for result in (pair.candidate, pair.baseline)]
     if arms is not None and arms[0] is not None and arms[1] is not None:
-        metric, difference = "lc_win_rate", lc_difference(arms[0], arms[1], c=_common_c(pair))
+        c = _common_c(pair)
+        metric, difference = "lc_win_rate", lc_difference(arms[0], arms[1], c=c)
+        figures = [influence_of_questions(arm, c)[0] for arm in arms if arm is not None]
     else:
         metric, difference = ("score" if arms is None else "win_rate"), mean_difference(*sides)
-    figures = [result.metrics.get(metric) for result in (pair.candidate, pair.baseline)]
-    return Measured(pair, metric, float(figures[0] or 0.0), float(figures[1] or 0.0), difference, by_question)
+        figures = [sum(side) / len(side) for side in sides]
+    return Measured(pair, metric, figures[0], figures[1], difference, by_question)
 
 
 def _is_graded(result: Result) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.checks import Report, refuse_not_comparable, report_of
 from seft_bench.checks.arms import Pair
-from seft_bench.errors import InputError
+from seft_bench.errors import InputError, unknown_name
 from seft_bench.evaluation import Plan
 from seft_bench.pipeline import Places, Progress, Subject
 from seft_bench.records import Question, Result
@@ -43,16 +43,26 @@ class Task:
     baseline: Subject
 
 
-def tasks_of(plan: Plan, candidate: str, baseline: str) -> list[Task]:
-    """One task a suite.
+def tasks_of(plan: Plan, candidate: str, baseline: str, decoding: str = "") -> list[Task]:
+    """One task a suite, with this decoding only where one is named.
 
     Raises:
-        InputError: one of the two names is not one model.
+        InputError: one of the two names is not one model, or no such decoding.
     """
     if len(plan.subjects) != 2:
         found = ", ".join(subject.model_id for subject in plan.subjects)
         raise InputError(f"a sequential check takes one model on each side; {candidate} and {baseline} hold {len(plan.subjects)}: {found}")
-    return [Task(suite, judge, *plan.subjects) for suite, judge in zip(plan.suites, plan.judges, strict=True)]
+    suites = [_with_decoding(suite, decoding) if decoding else suite for suite in plan.suites]
+    return [Task(suite, judge, *plan.subjects) for suite, judge in zip(suites, plan.judges, strict=True)]
+
+
+def _with_decoding(suite: Any, decoding: str) -> Any:
+    known = suite.config.decodings
+    if decoding not in known:
+        raise unknown_name(f"decoding of {suite.config.name}", decoding, known)
+    chosen = _Part(suite, suite.questions())
+    chosen.config = suite.config.model_copy(update={"decodings": {decoding: known[decoding]}})
+    return chosen
 
 
 def check_early(tasks: Sequence[Task], places: Places, margins: Mapping[str, float], *, seed: int = 0, progress: Progress) -> Report:
@@ -69,14 +79,13 @@ def check_early(tasks: Sequence[Task], places: Places, margins: Mapping[str, flo
     looks = max(len(of_suite) for of_suite in sizes)
     columns = sum(len(pipeline.decodings(task.candidate, task.suite)) for task in tasks)
     for look in range(looks):
-        last = look == looks - 1
         parts = [order[: of_suite[min(look, len(of_suite) - 1)]] for order, of_suite in zip(orders, sizes, strict=True)]
         pairs = [pair for task, part in zip(tasks, parts, strict=True) for pair in _judged(task, part, places, seed, progress)]
         refuse_not_comparable(pairs)
         level, regression_level = (levels_for(max(sizes, key=len), alpha)[look] for alpha in (ALPHA, ALPHA / columns))
         notes = _notes(parts, orders, level, look, looks)
-        report = report_of(pairs, margins, named, alpha=level, regression_alpha=regression_level, interim=not last, notes=notes)
-        if last or report.verdict != "INCONCLUSIVE":
+        report = report_of(pairs, margins, named, alpha=level, regression_alpha=regression_level, notes=notes)
+        if report.verdict != "INCONCLUSIVE":
             break
     return report
 
@@ -103,4 +112,4 @@ def _judged(task: Task, part: Sequence[Question], places: Places, seed: int, pro
 def _notes(parts: Sequence[Sequence[Question]], orders: Sequence[Sequence[Question]], level: float, look: int, looks: int) -> list[str]:
     judged, total = sum(len(part) for part in parts), sum(len(order) for order in orders)
     saved = f"{1 - judged / total:.0%} of the judgments were saved" if judged < total else "nothing was saved"
-    return [f"Sequential: look {look + 1} of {looks} at {judged} of {total} questions a model, each bound tested at {level:.4f}; {saved}."]
+    return [f"Sequential: look {look + 1} of {looks} at {judged} of {total} questions a model, losses of the margin tested at {level:.4f}; {saved}."]

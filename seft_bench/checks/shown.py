@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.checks import Compared, Report
 from seft_bench.checks.differences import TITLES
 from seft_bench.report.tables import Cell, Column, Row, Table
 from seft_bench.results import slug
+
+if TYPE_CHECKING:
+    from seft_bench.stats.paired import Check
 
 SENTENCES = {
     "PASS": "PASS: {candidate} is not worse than {baseline} by the margin or more, on every primary metric.",
@@ -23,7 +26,7 @@ _COLUMNS = (
     Column("baseline", "baseline", kind="number", decimals=2, role="main"),
     Column("difference", "difference", kind="difference", decimals=2, role="main"),
     Column("margin", "margin", kind="number", decimals=2, role="main"),
-    Column("p", "p, Holm", kind="number", decimals=4, role="main"),
+    Column("p", "p", kind="number", decimals=4, role="main"),
     Column("minimal_effect", "loss seen with 80 % power", kind="number", decimals=2),
     Column("needed_n", "questions for the margin", kind="number"),
     Column("outcome", "outcome", role="main"),
@@ -40,9 +43,11 @@ def table_of(report: Report) -> Table:
     """One row a primary metric. The difference's bounds are one-sided, at 95 % each."""
     rows = tuple(_row(item) for item in report.compared)
     how = sorted({item.check.difference.how for item in report.compared})
+    first = report.compared[0].check
+    bound, level = round(100 * (1 - first.bound_level), 2), first.level
     notes = (
-        f"Difference: candidate - baseline with its lower and upper one-sided 95 % bound (Student's t; standard error from {', '.join(how)}).",
-        "A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change, is under 0.05 after Holm.",
+        f"Difference: candidate - baseline with its lower and upper one-sided {bound:g} % bound (standard error from {', '.join(how)}).",
+        f"A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change, is under {level:.4g}.",
     )
     return Table(f"{report.candidate} against {report.baseline}", _COLUMNS, rows, (*notes, *report.notes))
 
@@ -56,14 +61,19 @@ def _row(item: Compared) -> Row:
         Cell(difference.n),
         Cell(measured.candidate),
         Cell(measured.baseline),
-        Cell(difference.delta, difference.lower(), difference.upper()),
+        Cell(difference.delta, difference.lower(check.bound_level), difference.upper(check.bound_level)),
         Cell(check.margin),
-        Cell(check.p_holm),
+        Cell(_p_value(check)),
         Cell(check.minimal_effect),
         Cell(check.needed_n),
         Cell(outcome),
     )
     return Row(cells)
+
+
+def _p_value(check: Check) -> float:
+    """The one that is held against the level: Holm's, but at a sequential check's look, whose level is each metric's own."""
+    return check.p_holm if check.level == check.bound_level else check.p_regressed
 
 
 def details(report: Report) -> list[str]:
@@ -76,7 +86,7 @@ def _details_of(item: Compared) -> list[str]:
     for row in item.categories:
         error = "" if row.standard_error is None else f" (SE {row.standard_error:.2f})"
         lines.append(f"  {row.delta:+.2f}{error}  {row.category}, {row.n} questions")
-    unit = "points of win rate" if item.measured.metric == "lc_win_rate" else TITLES[item.measured.metric]
+    unit = "points of win probability, lengths not controlled" if item.measured.metric == "lc_win_rate" else TITLES[item.measured.metric]
     for title, questions in (("lost most on", item.worst), ("won most on", item.best)):
         if questions:
             lines.append(f"{item.measured.pair.name}, {title} ({unit}):")
@@ -120,8 +130,10 @@ def _metric_row(item: Compared) -> dict[str, Any]:
         "baseline": measured.baseline,
         "difference": difference.delta,
         "standard_error": difference.standard_error,
-        "lower_bound": difference.lower(),
-        "upper_bound": difference.upper(),
+        "lower_bound": difference.lower(check.bound_level),
+        "upper_bound": difference.upper(check.bound_level),
+        "bound_level": check.bound_level,
+        "level": check.level,
         "how": difference.how,
         "margin": check.margin,
         "p_regressed": check.p_regressed,
