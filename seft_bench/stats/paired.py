@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from seft_bench.stats import length_control
 from seft_bench.stats.length_control import Comparisons
 
 Floats = NDArray[np.float64]
+FloatT = TypeVar("FloatT", float, Floats)
 Verdict = Literal["PASS", "REGRESSED", "INCONCLUSIVE"]
 
 ALPHA = 0.05
@@ -68,7 +69,7 @@ class Difference:
         return float(stdtr(self.n - 1, max(t, hall(t, skewness, self.n))))
 
 
-def hall(t: float, skewness: float, n: int) -> float:
+def hall(t: FloatT, skewness: FloatT, n: int) -> FloatT:
     """Hall's transformation: t of a skewed sample as one of a sample without skewness. It never falls, unlike Johnson's of 1978.
 
     >>> hall(-2.0, 0.0, 80), round(hall(-2.0, 1.0, 80), 3)
