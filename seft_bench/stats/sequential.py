@@ -1,7 +1,7 @@
 """Group-sequential tests: look at the data several times, stop early, and keep the error rate that was promised.
 
 The error is spent by the power family alpha * t^rho (Kim and DeMets 1987, Biometrika 74) with Lan and DeMets' boundaries, found by the
-recursion of Armitage, McPherson and Rowe (1969). With rho = 4 and looks at 40, 60, 80 and 100 % of the questions, power is within one point
+recursion of Armitage, McPherson and Rowe (1969). With rho = 5 and looks at 40, 60, 80 and 100 % of the questions, power is within one point
 of the test that looks once.
 """
 
@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 
 Floats = NDArray[np.float64]
 
-RHO = 4.0
+RHO = 5.0
 LOOK_FRACTIONS = (0.4, 0.6, 0.8, 1.0)
 """A first look at fewer questions would save little more: its level would be so small that skewed differences break it."""
 _GRID = 1501
