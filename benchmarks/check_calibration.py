@@ -215,6 +215,10 @@ class Mixed:
         delta, error, skew = self.tested(counts, size=self.n)
         return float(delta[0]), float(error[0]) * math.sqrt((self.n - 1) / self.n), float(skew[0])
 
+    def swap_for(self, loss: float) -> float:
+        """The probability of changing sides at which the population's LC difference is -loss."""
+        return float(brentq(lambda swap: self.population(swap)[0] + loss, 0.0, 0.5, xtol=1e-6))
+
     def tested(self, counts: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Delta, sandwich standard error and skewness of each row of counts, as `lc_difference` has them."""
         value, influence = influences(self.data, counts)
@@ -305,17 +309,23 @@ def calibrate_lc(mixed: Mixed, repeats: int, generator: np.random.Generator) -> 
     mirrored = rates("no_change", [p_below(-d / e, -g, n) for n, (d, e, g) in none.items()], levels)
     found = {name: (value + mirrored[name]) / 2 for name, value in found.items()}
     if apart > LC_MARGIN:
-        swap = float(brentq(lambda s: mixed.population(s)[0] + LC_MARGIN, 0.0, 0.5, xtol=1e-6))
-        drawn = _simulated(mixed, swap, sizes, repeats, generator)
+        drawn = _simulated(mixed, mixed.swap_for(LC_MARGIN), sizes, repeats, generator)
         found |= rates("margin", [p_below(-(d + LC_MARGIN) / e, -g, n) for n, (d, e, g) in drawn.items()], levels)
     if apart > _promised(mixed, 0.0):
-        swap = float(brentq(lambda s: mixed.population(s)[0] + _promised(mixed, s), 0.0, 0.5, xtol=1e-6))
-        drawn = _simulated(mixed, swap, sizes, repeats, generator)
+        drawn = _simulated(mixed, _swap_for_the_promised_loss(mixed), sizes, repeats, generator)
         found |= rates("power", [p_below(d / e, g, n) for n, (d, e, g) in drawn.items()], levels)
     if apart >= CLEAR_LC:
         drawn = _simulated(mixed, 0.0, sizes, max(100, repeats // 10), generator)
         found["saved"] = saved([p_below(d / e, g, n) for n, (d, e, g) in drawn.items()], levels)
     return found | {"apart": apart, "skewness": mixed.population(0.0)[2]}
+
+
+def _swap_for_the_promised_loss(mixed: Mixed) -> float:
+    """By iteration, not by one root: where a coefficient is exactly 0 the sandwich formula of the population jumps."""
+    swap = 0.5
+    for _ in range(5):
+        swap = mixed.swap_for(_promised(mixed, swap))
+    return swap
 
 
 def _promised(mixed: Mixed, swap: float) -> float:
