@@ -78,12 +78,29 @@ def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[R
     found = [result for result in everything if result.model in names or slug(result.model) == name]
     _refuse_other_weights(path, found)
     if not found:
+        _refuse_method(name, everything)
         known = ", ".join(sorted({result.model for result in everything})[:12]) or "none"
         raise InputError(
             f"no results of {name!r} in {folder}/; it has results of: {known}. "
             f"Run `seft-bench eval {name} --suite SUITE` first, or name another folder with --results."
         )
     return found
+
+
+def _refuse_method(name: str, everything: Sequence[Result]) -> None:
+    """A row of a matrix is a method, and a check of one checkpoint says nothing about it."""
+    of_row = [result for result in everything if result.run.get("row") == name and result.run.get("final")]
+    if not of_row:
+        return
+    seeds, models = sorted({int(result.run["seed"]) for result in of_row}), ", ".join(sorted({result.model for result in of_row})[:6])
+    if len(seeds) < 3:
+        raise WithheldError(
+            f"{name!r} is a method with {len(seeds)} training seeds; a verdict on a method needs at least three. Its final checkpoints: {models}"
+        )
+    raise InputError(
+        f"{name!r} is a method with training seeds {', '.join(map(str, seeds))}; a check compares two checkpoints ({models}). "
+        "Methods are compared over questions and seeds by `seft-bench leaderboard MATRIX`."
+    )
 
 
 def _refuse_other_weights(path: Path, found: Sequence[Result]) -> None:

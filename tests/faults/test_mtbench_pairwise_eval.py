@@ -94,7 +94,7 @@ def test_both_turns_are_asked_in_both_orders_with_the_official_settings(desk: Pa
     assert "q101|more|ref1|ref2|MINE1 to 101|MINE2 to 101|BASE1 to 101|BASE2 to 101" in prompts
     assert not any("mine" in prompt or "gpt-3.5" in prompt for prompt in prompts)  # the judge never learns whose answers these are
     saved = json.loads(next((desk / "results/little-pairwise").glob("*/result.json")).read_text())
-    assert set(saved["manifest"]["data_hashes"]) == {QUESTIONS, REFERENCE_ANSWERS, "baseline"}
+    assert set(saved["manifest"]["data_hashes"]) == {QUESTIONS, REFERENCE_ANSWERS, "baseline", "asked"}
 
 
 def test_a_judge_that_always_takes_the_first_gives_ties_only(desk: Path) -> None:
@@ -189,3 +189,23 @@ def test_recorded_comparisons_with_several_models_are_no_replay_judge(desk: Path
     seen = seft_bench("eval", "mine.jsonl", "--suite", "little.yaml", "--judge", "replay.yaml")
     assert seen.status == 2
     assert "compares mine with several models" in seen.err
+
+
+def test_check_compares_two_models_in_points_of_the_win_rate(desk: Path) -> None:
+    """The judge prefers one model to the baseline, and the baseline to the other, whatever the order."""
+    answers(desk / "weak.jsonl", "weak", "WEAK")
+
+    def choose(prompt: str) -> str:
+        strong_is_in = "MINE" in prompt
+        first_is_base = prompt.find("BASE") < prompt.find("MINE" if strong_is_in else "WEAK")  # the probe's prompt holds neither
+        return "[[B]]" if first_is_base == strong_is_in else "[[A]]"
+
+    with serving(otherwise=replying(choose)) as server:
+        assert evaluate(desk, server).status == 0
+        assert seft_bench("eval", "weak.jsonl", "--suite", "little.yaml", "--judge", "judge.yaml").status == 0
+    seen = seft_bench("check", "weak", "--against", "mine", "--json")
+    [metric] = json.loads(seen.out)["metrics"]
+    assert seen.status == 3, seen.err
+    assert (metric["metric"], metric["margin"], metric["n"]) == ("win_rate", 3.0, 3)
+    assert (metric["candidate"], metric["baseline"], metric["difference"]) == (0.0, 100.0, -100.0)
+    assert seft_bench("check", "mine", "--against", "weak").status == 0

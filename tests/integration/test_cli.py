@@ -21,7 +21,7 @@ from tests.tiny_model import make_tiny_model
 KEY = "sk-secret-3f9c1d7a55e0"
 COMMANDS = [
     [],
-    ["demo"], ["bench"], ["train"], ["eval"], ["score"], ["export"], ["import"], ["leaderboard"], ["doctor"],
+    ["demo"], ["bench"], ["train"], ["eval"], ["score"], ["check"], ["export"], ["import"], ["leaderboard"], ["doctor"],
     ["judges"], ["judges", "list"], ["judges", "show"], ["suites"], ["suites", "list"], ["suites", "show"],
     ["methods"], ["methods", "list"], ["methods", "show"], ["data"], ["data", "list"], ["data", "verify"], ["data", "make"],
 ]  # fmt: skip

@@ -151,6 +151,15 @@ def test_yaml_examples_are_accepted(page: str, block: str) -> None:
         assert build_stages(row.method, row.settings, 2)
 
 
+def test_the_workflow_runs_commands_that_exist_and_holds_no_key() -> None:
+    text = (REPOSITORY / "docs" / "examples" / "regression-check.yml").read_text(encoding="utf-8")
+    steps = yaml.safe_load(text)["jobs"]["check"]["steps"]
+    ran = [shlex.split(step["run"].partition("|")[0])[1:] for step in steps if step.get("run", "").startswith("seft-bench")]
+    assert [parse(arguments).info_name for arguments in ran] == ["docs", "docs"]
+    assert [arguments[0] for arguments in ran] == ["eval", "check"]
+    assert [step["env"] for step in steps if "env" in step] == [{"OPENAI_API_KEY": "${{ secrets.OPENAI_API_KEY }}"}]
+
+
 def documented_data() -> dict[str, list[dict[str, Any]]]:
     """Data set -> the rows that docs/data.md shows for it."""
     text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
