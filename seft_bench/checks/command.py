@@ -7,14 +7,17 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seft_bench.checks import EXIT_OF, Report
 from seft_bench.console import note, plain
-from seft_bench.errors import EXIT_OK, InputError
+from seft_bench.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSED, InputError
 
+if TYPE_CHECKING:
+    from seft_bench.checks.compare import Report
+
+EXIT_OF = {"PASS": EXIT_OK, "REGRESSED": EXIT_REGRESSED, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
 RUNS, RESULTS = Path("runs"), Path("results")
 
 
@@ -44,7 +47,7 @@ def check_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Is CANDIDATE worse than the model that it is checked --against? Status 0: passes; 3: regressed; 4: inconclusive; 5: not comparable."""
-    from seft_bench import checks
+    from seft_bench.checks import compare
     from seft_bench.files import write_json
 
     margins = _margins(margin or [])
@@ -53,7 +56,7 @@ def check_models(
     if sequential:
         report = _look_by_look(candidate, baseline, suite or ["tiny-mtbench"], judge, decoding or "", margins, results, seed, budget, yes)
     else:
-        report = checks.check(candidate, baseline, results, suites=suite or (), judge=_judge_prefix(judge), decoding=decoding or "", margins=margins)
+        report = compare.check(candidate, baseline, results, suites=suite or (), judge=_judge_prefix(judge), decoding=decoding or "", margins=margins)
     _show(report, as_json)
     if out is not None:
         from seft_bench.checks.shown import report_row

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from seft_bench import pipeline
-from seft_bench.checks import Report, refuse_not_comparable, report_of
 from seft_bench.checks.arms import Pair
+from seft_bench.checks.compare import Report, refuse_not_comparable, report_of
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.evaluation import Plan
 from seft_bench.pipeline import Places, Progress, Subject

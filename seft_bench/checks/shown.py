@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from seft_bench.checks import Compared, Report
+from seft_bench.checks.compare import Compared, Report
 from seft_bench.checks.differences import TITLES
 from seft_bench.report.tables import Cell, Column, Row, Table
 from seft_bench.results import slug
