@@ -10,7 +10,7 @@ from typing import Any
 
 from seft_bench import engines, pipeline
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.files import read_json, sha256_file, write_atomic
+from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json, write_atomic
 from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
 from seft_bench.records import Result
 from seft_bench.results import read_results
@@ -167,6 +167,7 @@ def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
     from seft_bench.chat import load_tokenizer
 
     load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
+    check_safetensors(folder)
     run = folder.parent.parent
     if folder.parent.name == "checkpoints" and (run / "manifest.json").is_file():
         return checkpoint_subject(folder, f"{run.name}/{folder.name}", _run_facts(run, folder), trust_remote_code)
@@ -189,13 +190,12 @@ def _ready_answers(path: Path) -> list[Subject]:
     """One subject for each model in a file of answers."""
     from seft_bench.generators.ready import ReadyGenerator, models_in
 
-    digest = sha256_file(path)
-    return [Subject(model, digest, lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
+    digest = sha256_file(path)  # with the name, as two names can be one as a folder's ("a/b", "a-b")
+    return [Subject(model, sha256_json([digest, model]), lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
 
 
 def _served(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:
     """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a folder of their own."""
-    from seft_bench.files import sha256_json
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 
     generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)

@@ -184,6 +184,33 @@ def sha256_folder(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.j
     return sha256_json([(path.name, sha256_file(path)) for path in files])
 
 
+def check_safetensors(folder: Path) -> None:
+    """Refuse weights that were cut off or are none, by their headers alone: 8 bytes of its length, JSON with every tensor's place.
+
+    Raises:
+        InputError: which file, and what to do.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        if wrong := _wrong_with_safetensors(path):
+            raise InputError(f"{path} is broken: {wrong}. Copy, download or save it again (`save_pretrained` writes safetensors).")
+
+
+def _wrong_with_safetensors(path: Path) -> str:
+    """Why the file cannot be read as safetensors; "" where its header and size agree."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        if size < 8 or header_size > size - 8:
+            return f"it has {size:,} bytes, and not even a whole header (cut off, or a pointer of git-lfs in its place)"
+        header = file.read(header_size)
+    try:
+        ends = [int(tensor["data_offsets"][1]) for name, tensor in json.loads(header).items() if name != "__metadata__"]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return "its header is no header of safetensors"
+    wanted = 8 + header_size + max(ends, default=0)
+    return "" if size == wanted else f"it has {size:,} bytes, and its header says {wanted:,}"
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on `path` (made when absent); the system frees it when the process dies."""
