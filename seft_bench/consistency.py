@@ -1,8 +1,8 @@
 """`seft-bench judges consistency`: how much judgments of the very same prompt differ, recorded ones or asked for now.
 
-Rows are repeats where judge, turn and prompt are equal: FastChat's rows hold the prompt, ours its hash, or (judges without prompts) that of
-the judged texts. A key that was judged again with another answer is no repeat, so a file with two runs of a model says nothing here unless
-the model answered the same.
+Rows are repeats where judge, its weights (as far as rows tell), turn and prompt are equal: FastChat's rows hold the prompt, ours its hash, or
+(judges without prompts) that of the judged texts. A key that was judged again with another answer is no repeat, so a file with two runs of a
+model says nothing here unless the model answered the same.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _repeated(judgments: Iterable[Judgment]) -> Iterable[tuple[str, bool, list[t
         )
         if row.status == "ok" and prompt:
             kind = (row.judge_id, row.score is not None)
-            groups.setdefault(kind, {}).setdefault((row.turn, prompt), []).append(row)
+            groups.setdefault(kind, {}).setdefault((row.turn, prompt, row.details.get("weights_fingerprint")), []).append(row)
     for (judge_id, graded), prompts in groups.items():
         values = [(rows[0].question_id, tuple(_value(row) for row in _one_a_draw(rows))) for rows in prompts.values()]
         yield f"{judge_id} ({'grades' if graded else 'preferences'})", graded, values

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import engines, pipeline
+from seft_bench.console import note
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json, write_atomic
 from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
@@ -87,6 +88,8 @@ def probe(plan: Plan, places: Places) -> None:
             if check_questions := getattr(judge, "check_questions", None):
                 check_questions(kind, suite.questions())  # some can judge only some questions
             judge.check([kind])
+            if again := sum(pipeline.judged_by_other_weights(subject, suite, judge, places) for subject in plan.subjects):
+                note(f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are asked for again")
 
 
 def _with_baseline(suite: Any, reference: Path | None) -> Any:

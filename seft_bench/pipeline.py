@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import stages as stage_runner
+from seft_bench import verdicts
 from seft_bench.config import RecipeConfig
 from seft_bench.datasets import open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
@@ -169,6 +170,12 @@ def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
     return True
 
 
+def judged_by_other_weights(subject: Subject, suite: Any, judge: Any, places: Places) -> int:
+    """Verdicts at hand that other weights gave than the judge has now, as far as it has measured them: they are asked for again."""
+    folders = [_folder(places, subject, suite, decoding) for decoding in decodings(subject, suite)]
+    return sum(verdicts.by_other_weights(read_log(_judgments_path(folder, judge)), judge) for folder in folders)
+
+
 def answered(subject: Subject, suite: Any, decoding: str, places: Places, seed: int) -> dict[str, Answer]:
     """Answers at hand that this command would not draw anew, by question id."""
     questions = suite.questions()
@@ -242,8 +249,8 @@ def _judgments_path(folder: Path, judge: Any) -> Path:
 
 
 def _unjudged(folder: Path, judge: Any, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
-    """Requests without a good verdict on these very texts."""
-    done = {(row["key"], row["answer_hash"]) for row in read_log(_judgments_path(folder, judge)) if row["status"] == "ok"}
+    """Requests without a good verdict on these very texts that still stands."""
+    done = verdicts.standing(read_log(_judgments_path(folder, judge)), judge)
     return [request for request in requests if (request.key, request.answer_hash) not in done]
 
 
