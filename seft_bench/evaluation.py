@@ -58,7 +58,7 @@ def plan(
         if step not in STEPS:
             raise unknown_name("step", step, STEPS)
     wanted = tuple(step for step in STEPS if step in steps) or STEPS
-    suites = [_with_baseline(suite, reference) for suite in load_suites(suite_names, length_control or {})]
+    suites = [with_baseline(suite, reference) for suite in load_suites(suite_names, length_control or {})]
     opened: dict[str, Any] = {}
     judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
     engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
@@ -92,7 +92,12 @@ def probe(plan: Plan, places: Places) -> None:
                 note(f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are asked for again")
 
 
-def _with_baseline(suite: Any, reference: Path | None) -> Any:
+def with_baseline(suite: Any, reference: Path | None) -> Any:
+    """The suite, against the answers in `reference` where it is one of comparisons.
+
+    Raises:
+        InputError: it is none, or the file is no baseline's.
+    """
     if reference is None:
         return suite
     if suite.config.mode != "pairwise":

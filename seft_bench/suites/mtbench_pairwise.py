@@ -105,6 +105,11 @@ class PairwiseMTBench:
         return self.config.name if baseline == self.baseline_name else f"{self.config.name}-vs-{slug(baseline)}"
 
     @property
+    def has_baseline(self) -> bool:
+        """Is the baseline's file on this machine? Recorded verdicts can be scored without."""
+        return self._baseline_path is not None
+
+    @property
     def _baseline_path(self) -> Path | None:
         named = Path(str(self.config.baseline)).expanduser()
         return next((path for path in (named, *(folder / named for folder in data.data_folders())) if path.is_file()), None)

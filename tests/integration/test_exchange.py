@@ -279,7 +279,7 @@ def test_a_leaderboard_becomes_a_labelled_block_that_is_not_ranked(desk: Path) -
     good(seft_bench("leaderboard"))
     assert Path("results/leaderboard.csv").read_bytes() == before
     seen = good(seft_bench("import", "out", "--format", "alpaca_eval", "--suite", "tiny-alpacaeval"))
-    assert "1 leaderboard files below out are left out" in seen.err
+    assert "1 files below out are left out (rubric" in seen.err
 
 
 def test_a_status_that_contradicts_the_verdict_is_not_believed(desk: Path) -> None:
