@@ -40,15 +40,15 @@ def judged(models: tuple[str, ...], changes: dict[int, dict[str, Any] | None]) -
     Path("all.jsonl").write_text("".join(pairwise.answers(Path("one.jsonl"), model, "MINE").read_text() for model in models))
     from seft_bench.interop import read_answers
 
-    for model in models:
+    for place, model in enumerate(models):
         texts = {answer.question_id: answer for answer in read_answers(Path("all.jsonl")) if answer.model_id == model}
         for number, request in enumerate(suite.requests(suite.questions(), texts)):
             if (change := changes.get(number, {})) is None:
                 continue
-            said: dict[str, Any] = {"status": "ok", "preference": (2.0, 1.5, 1.0, 2.0, 2.0)[number % 5], "raw": f"[[{number}]]"} | change
+            said: dict[str, Any] = {"status": "ok", "preference": (2.0, 1.5, 1.0, 2.0, 2.0, 2.0, 1.0)[number % (5 + place)], "raw": f"[[{number}]]"} | change
             order = "candidate_first" if request.candidate_first else "candidate_second"
-            place = ("little-pairwise", request.question.id, model, request.turn, request.key, request.answer_hash, "judge-1a2b", "m", "m", "", order)
-            rows.append(to_row(Judgment(*place, **said | {"judged_at": "2026-01-02T03:04:05+00:00"})))  # type: ignore[arg-type]
+            shared = ("little-pairwise", request.question.id, model, request.turn, request.key, request.answer_hash, "judge-1a2b", "m", "m", "", order)
+            rows.append(to_row(Judgment(*shared, **said | {"judged_at": "2026-01-02T03:04:05+00:00"})))  # type: ignore[arg-type]
     write_jsonl(Path("judgments.jsonl"), rows)
     return Path("all.jsonl"), Path("judgments.jsonl")
 
