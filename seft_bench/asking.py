@@ -88,11 +88,14 @@ def ask_and_measure(
     return dataclasses.replace(report, consistency=repeated, notes=tuple(_notes(judge, chosen, again, requests, verdicts, ask)))
 
 
-def plan(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask, judge_id: str, out: Path) -> tuple[int, int]:
-    """How many requests there are, and how many of them have no verdict yet; nothing is sent."""
+def requests_of(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask) -> list[JudgeRequest]:
+    """Everything that `ask_and_measure` would have judged, each once; nothing is sent.
+
+    Raises:
+        InputError: nothing can be compared.
+    """
     chosen, again = _chosen(humans, questions, answers, ask)
-    requests = _requests(chosen, again, ask.repeats)
-    return len({(request.key, request.answer_hash) for request in requests}), len(missing(judge_id, requests, out))
+    return list({(request.key, request.answer_hash): request for request in _requests(chosen, again, ask.repeats)}.values())
 
 
 def _chosen(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask) -> tuple[list[Comparison], list[Comparison]]:

@@ -152,10 +152,20 @@ def _judge_line(
     asked = [request for request in open_ones if suite.settled(request, subject.model_id) is None]
     sent = _sent(judge, asked, stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
     settled = len(open_ones) - len(asked) + sent.unasked
+    return _line_of(judge, sent, (subject.model_id, suite.config.name, decoding), (len(wanted), len(wanted) - len(open_ones), settled))
+
+
+def estimate_requests(judge: Any, wanted: int, open_ones: Sequence[JudgeRequest], suite: str) -> Estimate:
+    """What a judge would be asked besides an evaluation: `wanted` requests in all, `open_ones` without a verdict."""
+    sent = _sent(judge, open_ones, {}, 0)
+    return Estimate([_line_of(judge, sent, ("given answers", suite, "given"), (wanted, wanted - len(open_ones), sent.unasked))])
+
+
+def _line_of(judge: Any, sent: _Sent, where: tuple[str, str, str], counts: tuple[int, int, int]) -> Line:
     return _line(
-        ("judge", judge.id, subject.model_id, suite.config.name, decoding),
+        ("judge", judge.id, *where),
         judge.client.model if sent.by_server else "",
-        counts=(len(wanted), len(wanted) - len(open_ones), settled, sent.stored, sent.requests),
+        counts=(*counts, sent.stored, sent.requests),
         tokens=((sent.input_about, sent.input_most), (sent.output_typical, sent.output_most)),
         price=_price_of(judge),
     )

@@ -1,11 +1,12 @@
-"""`seft-bench eval` with an eye on money: say what it may cost, ask, keep to the budget, say what it cost."""
+"""`seft-bench eval`, and judges that are measured, with an eye on money: say what it may cost, ask, keep to the budget, say what it cost."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from seft_bench import evaluation
@@ -30,7 +31,15 @@ def agree(plan: Plan, places: Places, seed: int, budget_usd: float | None, yes: 
     """
     if not _may_cost(plan):
         return
-    found = estimate(plan, places, seed)
+    agree_to(estimate(plan, places, seed), budget_usd, yes)
+
+
+def agree_to(found: Estimate, budget_usd: float | None, yes: bool) -> None:
+    """As `agree`, to an estimate.
+
+    Raises:
+        InputError: as there.
+    """
     if unknown := found.unknown:
         note(f"price unknown: {unknown[0].price.source}; {sum(line.to_ask for line in unknown)} requests are not in the estimate")
     judged = [line for line in unknown if line.work == "judge"]
@@ -74,11 +83,37 @@ def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progres
     """
     budget = Budget(budget_usd)
     metered = _metered(plan, budget)
-    try:
+
+    def left() -> str:
+        return _left(estimate(plan, places, seed))
+
+    with _said(budget, left):
         evaluation.probe(metered, places)
         return evaluation.run(metered, places.work, places.results, places.store, seed, progress)
+
+
+@contextlib.contextmanager
+def within(budget_usd: float | None, judge: Any, left: Callable[[], Estimate]) -> Iterator[None]:
+    """Everything that the judge is asked inside counts into the budget, and what it cost is said at the end.
+
+    Args:
+        left: the estimate of what is still to ask, for the message when the budget is spent.
+
+    Raises:
+        BudgetSpentError: it is spent; what arrived is kept.
+    """
+    budget = Budget(budget_usd)
+    _meter(judge, budget)
+    with _said(budget, lambda: _left(left())):
+        yield
+
+
+@contextlib.contextmanager
+def _said(budget: Budget, left: Callable[[], str]) -> Iterator[None]:
+    try:
+        yield
     except BudgetSpentError as error:
-        raise BudgetSpentError(f"{error} {_left(plan, places, seed)} What arrived is kept; the same command with a larger --budget goes on.") from None
+        raise BudgetSpentError(f"{error} {left()} What arrived is kept; the same command with a larger --budget goes on.") from None
     finally:
         if budget.spent_usd:
             note(f"paid by this command: {budget.said()}")
@@ -86,8 +121,7 @@ def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progres
             note(f"paid by this command: {budget.unpriced} replies at an unknown price")
 
 
-def _left(plan: Plan, places: Places, seed: int) -> str:
-    left = estimate(plan, places, seed)
+def _left(left: Estimate) -> str:
     answers, judgments = left.to_ask("answer"), left.to_ask("judge")
     low, high = left.usd
     parts = [f"{answers} answers" if answers else "", f"{judgments} judgments"]
@@ -97,9 +131,13 @@ def _left(plan: Plan, places: Places, seed: int) -> str:
 def _metered(plan: Plan, budget: Budget) -> Plan:
     """The plan, with everything that costs money counting into one budget."""
     for judge in plan.judges:
-        if hasattr(judge, "client"):
-            judge.client.meter = Meter(budget, judge.price)
+        _meter(judge, budget)
     return dataclasses.replace(plan, subjects=_metered_subjects(plan.subjects, budget))
+
+
+def _meter(judge: Any, budget: Budget) -> None:
+    if hasattr(judge, "client"):
+        judge.client.meter = Meter(budget, judge.price)
 
 
 def _metered_subjects(subjects: Sequence[Subject], budget: Budget) -> list[Subject]:
