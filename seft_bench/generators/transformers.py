@@ -69,6 +69,7 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
         InputError: the folder or hub id holds no causal LM in safetensors.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -79,7 +80,7 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
         loaded = AutoModelForCausalLM.from_pretrained(
             str(model), dtype=torch.float32 if place == "cpu" else "auto", use_safetensors=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"no causal language model can be loaded from {model}: {str(error).splitlines()[0]}") from None
     return loaded.to(place).eval()
 
