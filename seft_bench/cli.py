@@ -214,12 +214,15 @@ def evaluate(
 def _show_results(scored: list[Any], as_json: bool, advice: str) -> None:
     """Figures on stdout; exit status 5 when one had to be withheld."""
     from seft_bench.console import note
+    from seft_bench.results import noted
     from seft_bench.scoring import result_row
 
     if as_json:
         print(json.dumps([result_row(result) for result in scored], indent=1))
     elif scored:
         _print_tables(scored)
+        for text in noted(scored):
+            note(text)
     withheld = [result for result in scored if result.withheld]
     for result in withheld:
         note(f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at least 98 % are needed.")

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import functools
+import gzip
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +23,8 @@ from seft_bench.errors import InputError
 
 Row = dict[str, Any]
 ValueT = TypeVar("ValueT")
+
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -80,17 +84,31 @@ def _drop_half_line(file: Any) -> None:
 
 
 def read_text(path: Path, what: str = "file") -> str:
-    """Read a UTF-8 file; a missing or unreadable one is the user's error, named with `what` it should be."""
+    """Read a UTF-8 file, gzipped or not, with or without a byte order mark, line ends as newlines.
+
+    Raises:
+        InputError: a missing or unreadable file, named with `what` it should be.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        stored = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{what} not found: {path}{_neighbours(path)}") from None
     except IsADirectoryError:
         raise InputError(f"{what} expected, but this is a folder: {path}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} is not UTF-8 text: {path} (byte {error.start})") from None
     except PermissionError:
         raise InputError(f"{what} cannot be read, permission denied: {path}") from None
+    try:
+        text = _unzipped(path, stored).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} is not UTF-8 text: {path} (byte {error.start})") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{what} is not gzipped UTF-8 text: {path} ({error})") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _unzipped(path: Path, stored: bytes) -> bytes:
+    """Told by its first bytes too: a download may have lost its ending."""
+    return gzip.decompress(stored) if path.suffix == ".gz" or stored.startswith(_GZIP_MAGIC) else stored
 
 
 def _neighbours(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from seft_bench.files import read_json, write_atomic, write_json
@@ -38,3 +39,12 @@ def read_results(folder: Path) -> list[Result]:
 def _read_result(path: Path) -> Result:
     questions = path.with_name("questions.json")
     return from_row(Result, read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}))
+
+
+def noted(results: Sequence[Result]) -> list[str]:
+    """The results' notes for people: each once, with the models it is about where it is not about all of them."""
+    models: dict[str, list[str]] = {}
+    for result in results:
+        for text in result.notes:
+            models.setdefault(text, []).append(f"{result.model} ({result.suite}, {result.decoding})")
+    return [text if len(about) == len(results) else f"{', '.join(dict.fromkeys(about))}: {text}" for text, about in models.items()]
