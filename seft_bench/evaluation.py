@@ -32,6 +32,7 @@ def plan(
     models: Sequence[str],
     suite_names: Sequence[str],
     judge_name: str | None,
+    *,
     steps: Sequence[str],
     runs: Path,
     store: Path | None,
@@ -46,6 +47,9 @@ def plan(
     """Check names, data, judges and models before any model is loaded or any judge is asked (`probe` does that).
 
     Args:
+        judge_name: None for each suite's own. steps: none for all. runs, store: where runs and stored responses lie.
+        server, server_key_env: where the models answer, and the NAME of the variable with its key.
+        reference: answers of another baseline. length_control: "lc_c" and "lc_interval" instead of the suites'.
         ask_servers: False sends nothing at all, so answers of a keyless server that are at hand are not found.
 
     Raises:

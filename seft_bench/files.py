@@ -203,9 +203,17 @@ def sha256_folder(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.j
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path` (made when absent); the system frees it when the process dies."""
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold an exclusive lock on `path` (made when absent); the system frees it when the process dies.
+
+    Args:
+        on_wait: called once where another process holds the lock, before waiting for it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

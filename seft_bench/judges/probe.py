@@ -60,7 +60,7 @@ def refuse_failed(who: str, source: PreferenceFrom, reply: Reply) -> None:
         return
     word = next((word for word in _REFUSED_PARAMETERS if word in reply.text and reply.text.startswith("HTTP 4")), None)
     if word is None:
-        raise JudgeUnavailableError(f"{who}: the probe failed ({reply.text})")
+        raise JudgeUnavailableError(f"{who}: the probe failed ({reply.status}: {reply.text})")
     raise InputError(f"{who}: the server refuses the request ({reply.text[:300]}). {_REFUSED_PARAMETERS[word] or alternatives(source)}")
 
 

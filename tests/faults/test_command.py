@@ -73,6 +73,21 @@ def wanted() -> int:
     return sum(len(question.turns) for question in load_suite("suite.yaml").questions())
 
 
+# Two commands at once
+
+
+def test_two_commands_on_the_same_work_pay_for_it_once(desk: Path, server: ChatServer) -> None:
+    server.otherwise = after(0.02)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "seft_bench.cli", *ARGUMENTS]
+    both = [subprocess.Popen(command, cwd=desk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    keys = good_keys(desk)
+    assert len(keys) == len(set(keys)) == wanted()
+    assert len(server.bodies) <= wanted() + 2  # and a probe each
+
+
 # A disk without room
 
 
