@@ -79,18 +79,35 @@ PROBED = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "p
 """Protocol of a suite -> the kind of request that a judge's probe makes."""
 
 
-def probe(plan: Plan, places: Places) -> None:
-    """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed.
+def probe(plan: Plan, places: Places, seed: int) -> None:
+    """Look whether answers can be had, then ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed.
 
     Raises:
         InputError, JudgeUnavailableError: see `Judge.check`.
     """
+    for subject in plan.subjects:
+        for suite in plan.suites:
+            _check_answers(subject, suite, places, seed, to_answer="answer" in plan.steps)
     for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
         if not all(pipeline.is_judged(subject, suite, judge, places) for subject in plan.subjects):
             kind = PROBED[suite.config.protocol]
             if check_questions := getattr(judge, "check_questions", None):
                 check_questions(kind, suite.questions())  # some can judge only some questions
             judge.check([kind])
+
+
+def _check_answers(subject: Subject, suite: Any, places: Places, seed: int, to_answer: bool) -> None:
+    """Answers that are not there, do not fit or cannot be asked for are said before a judge is paid for its probe."""
+    if not to_answer:
+        return pipeline.check_answers(subject, suite, places)
+    if subject.ready:
+        subject.open_generator().check(suite.questions())
+    variable = subject.server_key_env
+    if variable and not os.environ.get(variable):
+        questions = suite.questions()
+        if any(len(pipeline.answered(subject, suite, decoding, places, seed)) < len(questions) for decoding in pipeline.decodings(subject, suite)):
+            raise InputError(f"the key of {subject.server} is to be in {variable} (--server-key-env), which is not set")
+    return None
 
 
 def _with_baseline(suite: Any, reference: Path | None) -> Any:
@@ -202,8 +219,10 @@ def _served(model: str, server: str, key_env: str | None, store: Path | None, as
     from seft_bench.files import sha256_json
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 
+    if Path(model).is_file():
+        raise InputError(f"{model} is a file here, and --server takes names of models that it serves; leave one of the two out")
     generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)
-    return Subject(model, sha256_json([server, model, generator.fingerprint() if ask else ""]), lambda: generator, server=server)
+    return Subject(model, sha256_json([server, model, generator.fingerprint() if ask else ""]), lambda: generator, server=server, server_key_env=key_env)
 
 
 def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:

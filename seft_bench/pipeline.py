@@ -83,7 +83,7 @@ class Subject:
         model_id: its name in tables. fingerprint: hash of the weights, or of the answers' file.
         open_generator: loads it; called only when answers are missing.
         run: the training run behind it, see `Result.run`.
-        server: base URL of the server behind which it answers; "" where no server does.
+        server: base URL of the server behind which it answers; "" where no server does. server_key_env: NAME of the variable with its key.
         folder: its checkpoint, where it is one. engine: what answers for it, if not our own generator ("vllm 0.32.0").
     """
 
@@ -95,6 +95,7 @@ class Subject:
     server: str = ""
     folder: Path | None = None
     engine: str = ""
+    server_key_env: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,12 @@ def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
 def answered(subject: Subject, suite: Any, decoding: str, places: Places, seed: int) -> dict[str, Answer]:
     """Answers at hand that this command would not draw anew, by question id."""
     return _answered(suite, suite.questions(), decoding, _folder(places, subject, suite, decoding), seed)
+
+
+def check_answers(subject: Subject, suite: Any, places: Places) -> None:
+    """Raise InputError where a step that takes the answers as they are would find none."""
+    for decoding in decodings(subject, suite):
+        _read_answers(_folder(places, subject, suite, decoding), suite, suite.questions())
 
 
 def unjudged(subject: Subject, suite: Any, judge: Any, decoding: str, places: Places, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:

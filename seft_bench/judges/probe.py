@@ -35,8 +35,12 @@ _REFUSED_PARAMETERS = {
 """Word in a server's refusal -> what to do; the first that is found counts, "" stands for another source of preferences."""
 
 
+KINDS = ("grade", "preference", "pair")
+"""What a judge may be asked for, see `Judge.check`."""
+
+
 def probe_request(kind: str) -> JudgeRequest:
-    """A small request of a kind ("grade", "preference", "pair")."""
+    """A small request of one of the `KINDS`."""
     if kind == "grade":
         return JudgeRequest("grade", _PROBE, 1, ("Blue.",))
     question = _PROBE if kind == "preference" else dataclasses.replace(_PROBE, turns=(*_PROBE.turns, "And at dusk?"))

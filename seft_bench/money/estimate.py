@@ -14,11 +14,11 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import reply_tokens
+from seft_bench.judges.context import CHARACTERS_PER_TOKEN, estimated_tokens
 from seft_bench.money.prices import Price, price_of
 from seft_bench.pipeline import Places, Subject
 from seft_bench.records import Answer, JudgeRequest, Question
 
-CHARACTERS_PER_TOKEN = 4
 TYPICAL_ANSWER_TOKENS = 400
 """Assumed of an answer that is not there yet."""
 TYPICAL_REPLY_TOKENS = 200
@@ -206,7 +206,7 @@ def _sent(judge: Any, requests: Sequence[JudgeRequest], stand_ins: Mapping[str, 
             if sees_store and judge.client.store.get(key) is not None:
                 sent.stored = (sent.stored or 0) + 1
                 continue
-            size = sum(len(message["content"]) for message in call.messages) // CHARACTERS_PER_TOKEN
+            size = estimated_tokens(call.messages)
             sent.requests += 1
             sent.input_about += size
             sent.input_most += size + (longer_by_tokens * len(request.candidate) if request.question.id in stand_ins else 0)

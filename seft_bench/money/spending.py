@@ -75,7 +75,7 @@ def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progres
     budget = Budget(budget_usd)
     metered = _metered(plan, budget)
     try:
-        evaluation.probe(metered, places)
+        evaluation.probe(metered, places, seed)
         return evaluation.run(metered, places.work, places.results, places.store, seed, progress)
     except BudgetSpentError as error:
         raise BudgetSpentError(f"{error} {_left(plan, places, seed)} What arrived is kept; the same command with a larger --budget goes on.") from None

@@ -157,7 +157,7 @@ def test_the_tokens_in_are_those_of_the_prompts_that_are_sent(desk: Path, server
     expected = json.loads(evaluate("priced", "--dry-run", "--json").out)["lines"][1]["input_tokens"][0]
     assert evaluate("priced", "--yes").status == 0
     judging = [body for body in server.bodies if body["max_tokens"] == 50]
-    assert sum(sum(len(message["content"]) for message in body["messages"]) // 4 for body in judging) == expected
+    assert sum(round(sum(len(message["content"]) for message in body["messages"]) / 4) for body in judging) == expected
 
 
 def test_what_is_judged_and_what_is_stored_is_not_asked_again(desk: Path, server: ChatServer) -> None:
