@@ -6,6 +6,7 @@ a file that can be read: at worst the last line of an appended file is cut, and 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import functools
@@ -98,12 +99,13 @@ def read_text(path: Path, what: str = "file") -> str:
     except PermissionError:
         raise InputError(f"{what} cannot be read, permission denied: {path}") from None
     try:
-        text = _unzipped(path, stored).decode("utf-8-sig")
+        stored = _unzipped(path, stored)
+        text = stored.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{what} is not UTF-8 text: {path} (byte {error.start})") from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{what} is not gzipped UTF-8 text: {path} ({error})") from None
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+    return text.replace("\r\n", "\n").replace("\r", "\n") if b"\r" in stored else text
 
 
 def _unzipped(path: Path, stored: bytes) -> bytes:
