@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 help:
 	@echo "make demo      SEFT, its controls and baselines on the tinyworld, and the leaderboard: minutes on 2 cores, no GPU, key or network"
 	@echo "make test      the default tests"
-	@echo "make test-all  all tests, also the slow ones and those against alpaca-eval, FastChat and TRL (installs them into $(VENV_ALL))"
+	@echo "make test-all  all tests, also the slow ones and those against alpaca-eval, FastChat, TRL and Ray (installs them into $(VENV_ALL))"
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      docs/cli.md and the README's leaderboard, from the code and the results"
 	@echo "make clean     deletes $(VENV), $(VENV_ALL) and caches; runs/ and results/ stay"
@@ -53,5 +53,5 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV_ALL)/.installed: $(PINS)
 	$(PYTHON) -m venv $(VENV_ALL)
-	$(VENV_ALL)/bin/$(PIP) -e '.[dev,official,trl]'
+	$(VENV_ALL)/bin/$(PIP) -e '.[dev,official,trl,ray]'
 	@touch $@

@@ -1,4 +1,4 @@
-"""`seft-bench bench` and `demo`: the plan, the cells that are missing, then tables, findings and pictures."""
+"""`seft-bench bench` and `demo`: the cells that are missing, judged as they come, then tables, findings and pictures."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from seft_bench import matrix as matrices
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
 from seft_bench.diagnostics import GOOD_GRADE
+from seft_bench.driver import Driver
+from seft_bench.engines import EngineSettings, check_engine, run_cells
 from seft_bench.evaluation import STYLES, rendered
-from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
+from seft_bench.files import held, read_json, read_jsonl, write_atomic, write_json
+from seft_bench.matrix import Cell, Failure
 from seft_bench.records import Result
+from seft_bench.report.arms import by_group
 from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
-from seft_bench.results import read_results
+from seft_bench.results import read_results, slug
 
 
 @dataclass(frozen=True)
@@ -25,42 +29,65 @@ class Benched:
 
     results: Sequence[Result]
     findings: Sequence[str]
-    failures: Sequence[matrices.Failure]
+    failures: Sequence[Failure]
     written: Sequence[Path]
     ran: int
 
 
-def bench(matrix: MatrixConfig, out: Path, results: Path, workers: int | None = None) -> Benched:
+def bench(
+    matrix: MatrixConfig,
+    out: Path,
+    results: Path,
+    engine: EngineSettings | None = None,
+    only: Sequence[str] = (),
+    retry_failed: bool = False,
+) -> Benched:
     """Run what is missing of a matrix and write its tables.
 
     Args:
         out: runs, stages and answers. results: tables, figures and one result.json a row.
+        only: patterns of cell names; other cells are left as they are. retry_failed: run only cells that failed before.
 
     Raises:
         InputError: the matrix cannot run; nothing was started.
     """
+    settings = engine or EngineSettings(workers=matrix.workers)
     matrices.check(matrix)
-    plan = matrices.cells(matrix)
-    todo = [cell for cell in plan if not matrices.is_finished(matrix, cell, out, results)]
-    note(f"{matrix.name}: {len(plan)} cells, {len(plan) - len(todo)} finished already, {len(todo)} to run in {out}")
-    failures = _run(matrix, todo, out, results, workers or matrix.workers)
-    return publish(matrix, results, failures, ran=len(todo) - len(failures))
+    check_engine(settings)
+    plan = matrices.chosen(matrices.cells(matrix), only)
+    with held(out / ".bench.lock", f"another bench is at work in {out}: wait for it, or give another --out"):
+        todo = missing(matrix, plan, out, results, retry_failed)
+        note(f"{matrix.name}: {len(plan)} cells, {len(plan) - len(todo)} {'left out' if retry_failed else 'finished already'}, {len(todo)} to run in {out}")
+        failures = _run(matrix, todo, out, results, settings)
+        return publish(matrix, results, failures, ran=len(todo) - len(failures))
 
 
-def _run(matrix: MatrixConfig, todo: Sequence[matrices.Cell], out: Path, results: Path, workers: int) -> list[matrices.Failure]:
-    failures: list[matrices.Failure] = []
+def missing(matrix: MatrixConfig, plan: Sequence[Cell], out: Path, results: Path, retry_failed: bool = False) -> list[Cell]:
+    """The cells that are not finished; with `retry_failed` those of them that failed before."""
+    open_ones = [cell for cell in plan if not matrices.is_finished(matrix, cell, out, results)]
+    return [cell for cell in open_ones if not retry_failed or matrices.error_path(out, cell).exists()]
+
+
+def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings) -> list[Failure]:
+    """Train and answer on the engine, judge here; a failed cell does not stop the others."""
+    failures: list[Failure] = []
     if not todo:
         return failures
+    by_name = {cell.name: cell for cell in todo}
+    driver = Driver(matrix, out, results)
+    driver.check_judges()
     with cells_shown(len(todo)) as progress:
-        for event in matrices.run_cells(matrix, todo, out, results, workers):
+        for event in driver.events(run_cells(matrix, todo, out, settings)):
             progress.handle(event)
             if event["event"] == "failed":
-                failures.append(matrices.Failure(event["cell"], event["message"]))
-                write_atomic(out / "cells" / (event["cell"] or "workers") / "error.txt", event["message"])
+                failures.append(Failure(event["cell"], event["message"]))
+                write_atomic(matrices.error_path(out, by_name[event["cell"]]), event["message"])
+            elif event["event"] == "done":
+                matrices.error_path(out, by_name[event["cell"]]).unlink(missing_ok=True)
     return failures
 
 
-def publish(matrix: MatrixConfig, results: Path, failures: Sequence[matrices.Failure] = (), ran: int = 0) -> Benched:
+def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0) -> Benched:
     """Tables, findings and the picture of the results at hand. Equal results give equal bytes."""
     from seft_bench.leaderboard import findings
 
@@ -75,19 +102,25 @@ def publish(matrix: MatrixConfig, results: Path, failures: Sequence[matrices.Fai
     if revisions:
         written += _write_revisions(revisions, results)
     write_atomic(results / "findings.md", _findings_page(matrix, said))
-    write_json(results / "matrix.json", matrix.model_dump(mode="json"))
-    score_curves(found, results / "curves.png")
-    return Benched(found, said, failures, [*written, results / "findings.md", results / "curves.png"], ran)
+    write_json(results / "matrix.json", matrix.as_row())
+    written.append(results / "findings.md")
+    for group, members in by_group(found).items():
+        written.append(results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png")
+        score_curves(members, written[-1])
+    return Benched(found, said, failures, written, ran)
 
 
 def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:
     """What each row's revise stages did, over the matrix's seeds; only rows of which every seed is there."""
-    folders = {cell.name: results / "cells" / cell.name for cell in matrices.cells(matrix)}
+    seeds: dict[tuple[str, str], list[Cell]] = {}
+    for cell in matrices.cells(matrix):
+        seeds.setdefault((", ".join(cell.group.values()), cell.row.name), []).append(cell)
     found = []
-    for row in matrix.rows:
-        own = [folders[cell.name] for cell in matrices.cells(matrix) if cell.row == row]
+    for (group, row), members in sorted(seeds.items(), key=lambda item: [seed.name for seed in matrix.rows].index(item[0][1])):
+        own = [results / "cells" / cell.name for cell in members]
+        label = (members[0].row.label or row) + (f" ({group})" if group else "")
         names = sorted({path.stem for folder in own for path in folder.glob("revised-*.jsonl")})
-        found += [_revisions_of(row.name, row.label or row.name, name, own) for name in names if all((folder / f"{name}.jsonl").exists() for folder in own)]
+        found += [_revisions_of(row, label, name, own) for name in names if all((folder / f"{name}.jsonl").exists() for folder in own)]
     return found
 
 

@@ -162,6 +162,20 @@ def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
     return True
 
 
+def answered(subject: Subject, suite: Any, decoding: str, places: Places, seed: int) -> dict[str, Answer]:
+    """Answers at hand that this command would not draw anew, by question id."""
+    questions = suite.questions()
+    config = suite.config.decodings.get(decoding)
+    wanted = decoding_hash(config, suite.config.max_new_tokens, seed) if config else ""
+    at_hand = _answers_at_hand(_folder(places, subject, suite, decoding), questions)
+    return {key: answer for key, answer in at_hand.items() if not config or answer.decoding_hash == wanted}
+
+
+def unjudged(subject: Subject, suite: Any, judge: Any, decoding: str, places: Places, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+    """Those of the requests that have no good verdict yet."""
+    return _unjudged(_folder(places, subject, suite, decoding), judge, requests)
+
+
 class _Lazily:
     """Loads the model at the first answer that is missing, and never when all are there."""
 

@@ -75,6 +75,19 @@ def by_suite(results: Iterable[Result]) -> list[list[Result]]:
     return list(groups.values())
 
 
+def group_of(run: Mapping[str, Any]) -> str:
+    """Base and data of a run of a matrix that has several; "" for others. Methods are compared within a group."""
+    return ", ".join(str(run[key]) for key in ("base", "data") if key in run)
+
+
+def by_group(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Results by base and data, in order of first appearance."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(group_of(result.run), []).append(result)
+    return groups
+
+
 def panels(results: Iterable[Result]) -> list[Panel]:
     """The panels, by suite and decoding in order of first appearance. A withheld result opens one only where there is no other of its suite and decoding."""
     everything = list(results)

@@ -6,7 +6,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from seft_bench.records import Result
-from seft_bench.report.arms import CONTENT, Arm, Measure, Panel, arm, difference, excludes_zero, mean_interval, measure_of, on_fewer_prompts, panels
+from seft_bench.report.arms import (
+    CONTENT,
+    Arm,
+    Measure,
+    Panel,
+    arm,
+    by_group,
+    difference,
+    excludes_zero,
+    mean_interval,
+    measure_of,
+    on_fewer_prompts,
+    panels,
+)
 from seft_bench.report.render import plain_text
 from seft_bench.stats.intervals import Interval
 
@@ -23,6 +36,13 @@ def findings(results: Iterable[Result]) -> list[str]:
     below SEFT by an interval that excludes zero, the sentence says what the gain can then not be credited to. Empty without such results.
     """
     final = [result for result in results if result.run and result.run["final"]]
+    return [f"{plain_text(group)}: {sentence}" if group else sentence for group, own in by_group(final).items() for sentence in _of_group(own)] + _caveats(
+        final
+    )
+
+
+def _of_group(final: Sequence[Result]) -> list[str]:
+    """Sentences of one base and data set."""
     rows: dict[str, list[Result]] = {}
     for result in final:
         rows.setdefault(str(result.run["row"]), []).append(result)
@@ -31,7 +51,7 @@ def findings(results: Iterable[Result]) -> list[str]:
     for panel in panels(final):
         arms = {row: found for row, group in rows.items() if (found := arm(group, panel))}
         sentences += [f"{plain_text(panel.title)}: {plain_text(sentence)}" for sentence in _panel_sentences(panel, arms, runs)]
-    return sentences + _caveats(final)
+    return sentences
 
 
 def _panel_sentences(panel: Panel, arms: Mapping[str, Arm], runs: Runs) -> list[str]:

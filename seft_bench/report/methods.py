@@ -17,9 +17,11 @@ from seft_bench.report.arms import (
     Measure,
     Panel,
     arm,
+    by_group,
     by_suite,
     difference,
     excludes_zero,
+    group_of,
     length_controlled,
     mean_interval,
     measure_of,
@@ -42,19 +44,24 @@ class _Matrix:
         return self.rows[row][0].run
 
     def label(self, row: str) -> str:
-        return str(self.facts(row).get("label") or row)
+        label, group = str(self.facts(row).get("label") or self.facts(row)["row"]), group_of(self.facts(row))
+        return f"{label} ({group})" if group else label
 
     def block(self, row: str) -> str:
         return "controls" if self.facts(row).get("role") == "control" else ""
 
-    def start(self, name: str) -> str | None:
-        """The row that differences are taken to: by name, else by its role."""
-        return name if name in self.rows else next((row for row in self.rows if self.facts(row).get("role") == "start"), None)
+    def start(self, row: str, name: str) -> str | None:
+        """The row that a row's differences are taken to, on the same base and data: by name, else by its role."""
+        group = group_of(self.facts(row))
+        peers = [other for other in self.rows if group_of(self.facts(other)) == group]
+        named = next((other for other in peers if self.facts(other)["row"] == name), None)
+        return named or next((other for other in peers if self.facts(other).get("role") == "start"), None)
 
 
 def method_tables(results: Iterable[Result], paired_against: str = "start") -> list[Table]:
-    """`method_table` of each suite, in order of first appearance: what fits a page."""
-    return [method_table(group, paired_against) for group in by_suite(result for result in results if result.run)]
+    """`method_table` of each suite, in order of first appearance, a matrix's bases and data apart: what fits a page."""
+    suites = by_suite(result for result in results if result.run)
+    return [method_table(group, paired_against) for suite in suites for group in by_group(suite).values()]
 
 
 def method_table(results: Iterable[Result], paired_against: str = "start") -> Table:
@@ -69,14 +76,14 @@ def method_table(results: Iterable[Result], paired_against: str = "start") -> Ta
     final = [result for result in results if result.run and result.run["final"]]
     matrix = _matrix(final)
     order = sorted(matrix.rows, key=lambda row: matrix.block(row) != "")  # a stable sort: the order given, controls last
-    start = matrix.start(paired_against)
+    starts = {row: matrix.start(row, paired_against) for row in order}
     footnotes: list[str] = []
     columns, cells = [_ROW_LABEL], {row: [Cell(matrix.label(row))] for row in order}
     several = len({result.suite for result in final}) > 1
     for panel in panels(final):
         arms = {row: arm(matrix.rows[row], panel) for row in order}
         numbers = {row: footnote_number(footnotes, _what_is_missing(matrix, row, panel, arms[row])) for row in order}
-        for column, panel_cells in _panel_columns(_prefix(panel, final), _group(panel, several, final), _measure(final, panel), arms, start, numbers):
+        for column, panel_cells in _panel_columns(_prefix(panel, final), _group(panel, several, final), _measure(final, panel), arms, starts, numbers):
             columns.append(column)
             for row in order:
                 cells[row].append(panel_cells[row])
@@ -110,7 +117,8 @@ def _matrix(final: Sequence[Result]) -> _Matrix:
         raise InputError("no result comes from a matrix's final checkpoint, so there are no methods to compare. Run `seft-bench bench MATRIX` first.")
     rows: dict[str, list[Result]] = {}
     for result in final:
-        rows.setdefault(str(result.run["row"]), []).append(result)
+        group = group_of(result.run)
+        rows.setdefault(f"{group}: {result.run['row']}" if group else str(result.run["row"]), []).append(result)
     return _Matrix(rows, tuple(sorted({int(result.run["seed"]) for result in final})))
 
 
@@ -136,7 +144,9 @@ def _several_judges(panel: Panel, final: Sequence[Result]) -> bool:
 PanelColumn = tuple[Column, dict[str, Cell]]
 
 
-def _panel_columns(prefix: str, group: str, measure: Measure, arms: Mapping[str, Arm], start: str | None, footnotes: Mapping[str, int]) -> list[PanelColumn]:
+def _panel_columns(
+    prefix: str, group: str, measure: Measure, arms: Mapping[str, Arm], starts: Mapping[str, str | None], footnotes: Mapping[str, int]
+) -> list[PanelColumn]:
     """Main metric, LC, content and difference to the start, each with row -> cell."""
 
     def column(measure: Measure, kind: Any, role: Any = "detail", title: str = "", unit: str = "", key: str = "", note: str = "") -> Column:
@@ -150,9 +160,10 @@ def _panel_columns(prefix: str, group: str, measure: Measure, arms: Mapping[str,
     content = {row: mean_interval(arms[row], CONTENT) for row in arms}
     if any(content.values()):
         built.append((column(CONTENT, "number"), _marked(content, _ties(content, arms, CONTENT), footnotes)))
-    if start is not None:
-        gains = {row: None if row == start else difference(arms[row], arms[start], measure) for row in arms}
-        numbers = {row: 0 if row == start else footnotes[row] or footnotes[start] for row in arms}
+    if any(starts.values()):
+        paired = {row: start for row, start in starts.items() if start is not None and row != start}
+        gains = {row: difference(arms[row], arms[paired[row]], measure) if row in paired else None for row in arms}
+        numbers = {row: footnotes[row] or footnotes[paired[row]] if row in paired else 0 for row in arms}
         cells = {row: interval_cell(gain, numbers[row]) for row, gain in gains.items()}
         built.append((column(measure, "difference", title="Δ to start", unit="points", key=f"{measure.key}_difference", note=_DIFFERENCE_NOTE), cells))
     return built
