@@ -15,6 +15,7 @@ from seft_bench.engines import EngineSettings, check_engine, run_cells
 from seft_bench.evaluation import STYLES, rendered
 from seft_bench.files import held, read_json, read_jsonl, write_atomic, write_json
 from seft_bench.matrix import Cell, Failure
+from seft_bench.planning import plan_of, summary
 from seft_bench.records import Result
 from seft_bench.report.arms import by_group
 from seft_bench.report.figures import score_curves
@@ -52,20 +53,15 @@ def bench(
         InputError: the matrix cannot run; nothing was started.
     """
     settings = engine or EngineSettings(workers=matrix.workers)
-    matrices.check(matrix)
     check_engine(settings)
-    plan = matrices.chosen(matrices.cells(matrix), only)
+    matrices.check(matrix)
     with held(out / ".bench.lock", f"another bench is at work in {out}: wait for it, or give another --out"):
-        todo = missing(matrix, plan, out, results, retry_failed)
-        note(f"{matrix.name}: {len(plan)} cells, {len(plan) - len(todo)} {'left out' if retry_failed else 'finished already'}, {len(todo)} to run in {out}")
+        plan = plan_of(matrix, out, results, only, retry_failed)
+        for line in summary(plan):
+            note(line)
+        todo = [state.cell for state in plan.todo]
         failures = _run(matrix, todo, out, results, settings)
         return publish(matrix, results, failures, ran=len(todo) - len(failures))
-
-
-def missing(matrix: MatrixConfig, plan: Sequence[Cell], out: Path, results: Path, retry_failed: bool = False) -> list[Cell]:
-    """The cells that are not finished; with `retry_failed` those of them that failed before."""
-    open_ones = [cell for cell in plan if not matrices.is_finished(matrix, cell, out, results)]
-    return [cell for cell in open_ones if not retry_failed or matrices.error_path(out, cell).exists()]
 
 
 def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings) -> list[Failure]:
