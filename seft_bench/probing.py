@@ -17,7 +17,7 @@ from typing import Any
 from seft_bench.config import MatrixConfig
 from seft_bench.console import note
 from seft_bench.engines import EngineSettings
-from seft_bench.files import read_jsonl, write_jsonl
+from seft_bench.files import read_jsonl, sha256_json, write_jsonl
 from seft_bench.matrix import Cell, find_cell
 from seft_bench.planning import CellState
 from seft_bench.records import Stage
@@ -143,7 +143,7 @@ def _measure(values: dict[str, Any], name: str, folder: str, threads: int) -> di
     if not (Path(folder) / "warm").exists():
         probe.train(0, "warm")  # imports and first kernels: no part of what a cell costs
     runs = [probe.train(0, "small"), probe.train(1, "large")]
-    stages = {f"{large.folder.name}": probe.full_cost(small, large) for small, large in zip(*runs, strict=True)}
+    stages = {probe.identity(small.stage.name): probe.full_cost(small, large) for small, large in zip(*runs, strict=True)}
     return {"gpu": torch.cuda.is_available(), "stages": stages, "answers": probe.answer(runs[1][-1].model)}
 
 
@@ -178,6 +178,12 @@ class _Probe:
             return stage
         train = {key: value for key, value in stage.settings["train"].items() if key != "epochs"} | {"max_steps": STEPS[size]}
         return replace(stage, settings={**stage.settings, "train": train})
+
+    def identity(self, name: str) -> str:
+        """What cells share that run a stage with the same settings on the same inputs; the small runs of different stages may be equal."""
+        stage = self.stages[name]
+        inputs = {role: self.identity(source.removeprefix("stage:")) if source.startswith("stage:") else source for role, source in stage.inputs.items()}
+        return sha256_json([self._cell.base, self._cell.data, stage.kind, dict(stage.settings), inputs])
 
     def full_cost(self, small: Any, large: Any) -> Cost:
         """A stage's cost at full size from its two small runs."""
