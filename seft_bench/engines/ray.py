@@ -38,8 +38,8 @@ def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: E
     ray = import_ray()
     _connect(ray, settings)
     try:
-        with _probe_file(out) as probe:
-            _check_nodes(ray, probe)
+        with probe_file(out) as probe:
+            check_nodes(ray, probe)
             demand = _demand(ray, settings)
             yield from _follow(ray, [job_of(matrix, cell, out, demand["num_cpus"]) | {"probe": probe} for cell in todo], demand, settings.retries)
     finally:
@@ -80,7 +80,7 @@ def _connect(ray: Any, settings: EngineSettings) -> None:
 
 
 @contextlib.contextmanager
-def _probe_file(out: Path) -> Iterator[dict[str, str]]:
+def probe_file(out: Path) -> Iterator[dict[str, str]]:
     """A file with a word that nobody could guess: who reads it sees the same folder."""
     probe = {"path": str(out.resolve() / f".shared-{uuid.uuid4().hex}"), "word": uuid.uuid4().hex}
     out.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ def _look(probe: Mapping[str, str]) -> dict[str, Any]:
     return {"sees": _sees(probe), "version": __version__, "python": sys.version.split()[0]}
 
 
-def _check_nodes(ray: Any, probe: Mapping[str, str]) -> None:
+def check_nodes(ray: Any, probe: Mapping[str, str]) -> None:
     """Ask every node at once.
 
     Raises:
