@@ -53,8 +53,8 @@ def bench(
         InputError: the matrix cannot run; nothing was started.
     """
     settings = engine or EngineSettings(workers=matrix.workers)
-    check_engine(settings)
     matrices.check(matrix)
+    check_engine(settings, matrix)
     with held(out / ".bench.lock", f"another bench is at work in {out}: wait for it, or give another --out"):
         plan = plan_of(matrix, out, results, only, retry_failed)
         for line in summary(plan):

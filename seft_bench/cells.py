@@ -6,6 +6,7 @@ the halves meet at the run's folder and the files of answers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def judge_answers(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, op
 
 
 def places_of(out: Path, results: Path) -> Places:
-    return Places(out, results, out / "store.sqlite")
+    """Where a bench reads and writes; the store elsewhere where SEFT_BENCH_STORE says so, as `out` may be on a shared file system."""
+    return Places(out, results, Path(os.environ.get("SEFT_BENCH_STORE") or out / "store.sqlite"))
 
 
 def subjects(cell: Cell, run: TrainedRun) -> Iterator[Subject]:

@@ -23,7 +23,10 @@ class Driver:
     """Judges the cells of one matrix."""
 
     def __init__(self, matrix: MatrixConfig, out: Path, results: Path) -> None:
+        from seft_bench.cells import places_of
+
         self._matrix, self._out, self._results = matrix, out, results
+        self._places = places_of(out, results)
         self._answered: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
@@ -36,7 +39,7 @@ class Driver:
         """
         from seft_bench.suites import load_suite
 
-        open_judge = _judges(self._out / "store.sqlite")
+        open_judge = _judges(self._places.store)
         for suite in map(load_suite, self._matrix.suites):
             questions = suite.questions()
             for name in judge_names(self._matrix, suite):
@@ -47,15 +50,14 @@ class Driver:
                     judge.check([KIND[suite.config.kind]])
 
     def _all_judged(self, suite: Any, judge: Any) -> bool:
-        from seft_bench.cells import places_of, subjects
+        from seft_bench.cells import subjects
         from seft_bench.runs import finished_run
 
         for cell in cells(self._matrix):
             if is_finished(self._matrix, cell, self._out, self._results):
                 continue
             run = finished_run(recipe_of(self._matrix, cell), self._out / "cells" / cell.name)
-            places = places_of(self._out, self._results)
-            if run is None or not all(pipeline.is_judged(subject, suite, judge, places) for subject in subjects(cell, run)):
+            if run is None or not all(pipeline.is_judged(subject, suite, judge, self._places) for subject in subjects(cell, run)):
                 return False
         return True
 
@@ -92,7 +94,7 @@ class Driver:
 
     def _judge(self) -> None:
         """The judging thread: opens its judges itself, as a store's connection belongs to one thread."""
-        open_judge = _judges(self._out / "store.sqlite")
+        open_judge = _judges(self._places.store)
         while True:
             self._said.put(self._outcome(self._answered.get(), open_judge))
 

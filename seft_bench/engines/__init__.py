@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from seft_bench.config import MatrixConfig
-from seft_bench.errors import unknown_name
+from seft_bench.errors import InputError, unknown_name
 from seft_bench.matrix import Cell
 
 ENGINES = {
@@ -47,18 +47,22 @@ class EngineSettings:
     retries: int = 2
 
 
-def check_engine(settings: EngineSettings) -> None:
-    """Refuse an engine that is unknown or whose package is not installed.
+def check_engine(settings: EngineSettings, matrix: MatrixConfig) -> None:
+    """Refuse an engine that is unknown, whose package is not installed, or that cannot run this matrix.
 
     Raises:
         InputError: it cannot be used.
     """
+    from seft_bench.config import load_judge
+
     if settings.name not in ENGINES:
         raise unknown_name("engine", settings.name, ENGINES)
     if settings.name == "ray":
         from seft_bench.engines.ray import import_ray
 
         import_ray()
+        if matrix.diagnostics_judge and load_judge(matrix.diagnostics_judge).kind == "openai":
+            raise InputError(f"diagnostics_judge {matrix.diagnostics_judge} asks a server from the workers, and keys stay with the driver: take another")
 
 
 def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: EngineSettings) -> Iterator[Event]:
