@@ -65,10 +65,10 @@ def run(matrix: str, out: Path, *options: str) -> subprocess.CompletedProcess[st
 
 
 def start(matrix: str, out: Path, *options: str) -> subprocess.Popen[str]:
-    """A bench under way; what it says lands in out.log beside `out`."""
+    """A bench under way; its notes land in out.log beside `out`, its tables in out.tables."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out.with_suffix(".log"), "w") as log:
-        return subprocess.Popen(command(matrix, out, *options), env=ENVIRONMENT, stdout=log, stderr=log, text=True, start_new_session=True)
+    with open(out.with_suffix(".log"), "w") as log, open(out.with_suffix(".tables"), "w") as tables:
+        return subprocess.Popen(command(matrix, out, *options), env=ENVIRONMENT, stdout=tables, stderr=log, text=True, start_new_session=True)
 
 
 def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:

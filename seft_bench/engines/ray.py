@@ -36,14 +36,16 @@ def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: E
         InputError: no cluster, a node that does not see the output folder, or a cell that fits on no node.
     """
     ray = import_ray()
-    _connect(ray, settings)
-    try:
-        with probe_file(out) as probe:
-            check_nodes(ray, probe)
-            demand = _demand(ray, settings)
-            yield from _follow(ray, [job_of(matrix, cell, out, demand["num_cpus"]) | {"probe": probe} for cell in todo], demand, settings.retries)
-    finally:
-        ray.shutdown()  # ends our tasks; a cluster that was not started here stays
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints what happens to nodes on stdout, which is the data's
+        _connect(ray, settings)
+        try:
+            with probe_file(out) as probe:
+                check_nodes(ray, probe)
+                demand = _demand(ray, settings)
+                jobs = [job_of(matrix, cell, out, demand["num_cpus"]) | {"probe": probe} for cell in todo]
+                yield from _follow(ray, jobs, demand, settings.retries)
+        finally:
+            ray.shutdown()  # ends our tasks; a cluster that was not started here stays
 
 
 def import_ray() -> Any:
@@ -64,6 +66,7 @@ def _connect(ray: Any, settings: EngineSettings) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if settings.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as on the local engine; Ray's own 15 lets anything else go first
         cpus = settings.workers * (settings.cpus_per_cell or 1)
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
         return

@@ -11,7 +11,7 @@ from chat_server import after, serving
 
 from tests import small_matrix
 
-LONG = {"steps": 60, "questions": 8}
+LONG = {"steps": 40, "questions": 8}
 
 
 @pytest.fixture(scope="module")
