@@ -97,12 +97,12 @@ def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (
         write_atomic(path, rendered(found, style, by_method=True))
     if revisions:
         written += _write_revisions(revisions, results)
-    write_atomic(results / "findings.md", _findings_page(matrix, said))
+    pictures = {results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members for group, members in by_group(found).items()}
+    write_atomic(results / "findings.md", _findings_page(matrix, said, [path.name for path in pictures]))
     write_json(results / "matrix.json", matrix.as_row())
-    written.append(results / "findings.md")
-    for group, members in by_group(found).items():
-        written.append(results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png")
-        score_curves(members, written[-1])
+    for path, members in pictures.items():
+        score_curves(members, path)
+    written += [results / "findings.md", *pictures]
     return Benched(found, said, failures, written, ran)
 
 
@@ -134,7 +134,8 @@ def _write_revisions(revisions: Sequence[Revisions], results: Path) -> list[Path
     return paths
 
 
-def _findings_page(matrix: MatrixConfig, said: Sequence[str]) -> str:
+def _findings_page(matrix: MatrixConfig, said: Sequence[str], pictures: Sequence[str]) -> str:
     """What the table says in words."""
     lines = "\n".join(f"- {sentence}" for sentence in said)
-    return f"# What the figures of {matrix.name} say\n\n{lines}\n\n![Scores against training step and unannotated prompts](curves.png)\n"
+    shown = "\n\n".join(f"![Scores against training step and unannotated prompts]({name})" for name in pictures)
+    return f"# What the figures of {matrix.name} say\n\n{lines}\n\n{shown}\n"

@@ -47,10 +47,12 @@ def _of_group(final: Sequence[Result]) -> list[str]:
     for result in final:
         rows.setdefault(str(result.run["row"]), []).append(result)
     runs = {row: group[0].run for row, group in rows.items()}
-    sentences = []
-    for panel in panels(final):
+    sentences, shown = [], panels(final)
+    for panel in shown:
         arms = {row: found for row, group in rows.items() if (found := arm(group, panel))}
-        sentences += [f"{plain_text(panel.title)}: {plain_text(sentence)}" for sentence in _panel_sentences(panel, arms, runs)]
+        several_judges = sum(other.title == panel.title for other in shown) > 1
+        title = f"{panel.title}, judge {panel.judge_id}" if several_judges else panel.title
+        sentences += [f"{plain_text(title)}: {plain_text(sentence)}" for sentence in _panel_sentences(panel, arms, runs)]
     return sentences
 
 

@@ -52,6 +52,8 @@ def test_bases_and_judges_are_kept_apart(two_bases: Path) -> None:
     assert len(json.dumps(rows).split("(left)")) == len(json.dumps(rows).split("(right)"))
     findings = (two_bases / "out" / "results" / "findings.md").read_text()
     assert findings.count("- left: ") == findings.count("- right: ") > 0
+    assert findings.count("judge rubric-length-biased-") > 0
+    assert "](curves-left.png)" in findings
     assert {path.name for path in (two_bases / "out" / "results").glob("*.png")} == {"curves-left.png", "curves-right.png"}
 
 
