@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seft_bench import __version__
+from seft_bench import __version__, report_commands
 from seft_bench.catalog import data_app, judges_app, methods_app, suites_app
 from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_WITHHELD, InputError, SeftBenchError
 from seft_bench.exchange import commands as exchange_commands
@@ -241,6 +241,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 
 exchange_commands.register(app)
+report_commands.register(app)
 
 
 def main() -> None:

@@ -111,11 +111,11 @@ def _plain_cell(result: Result, column: Column) -> Cell:
     }
     if column.key in facts:
         return Cell(facts[column.key])
-    low, high = _ends(result, column.key)
+    low, high = ends(result, column.key)
     return Cell(result.metrics.get(column.key), low, high)
 
 
-def _ends(result: Result, metric: str) -> tuple[float | None, float | None]:
+def ends(result: Result, metric: str) -> tuple[float | None, float | None]:
     """The 95 % interval over questions of a metric, where there is one."""
     metrics = result.metrics
     if metric == "win_rate" and metrics.get("win_rate_se") is not None and result.n_scored > 1:
