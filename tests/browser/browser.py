@@ -102,7 +102,8 @@ class Page:
 
     def click(self, script: str) -> None:
         """Click the middle of the element that an expression gives."""
-        box = self.run(f"(() => {{ const e = {script}; e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})()")
+        middle = "const box = element.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2];"
+        box = self.run(f"(() => {{ const element = {script}; element.scrollIntoView({{block: 'center'}}); {middle} }})()")
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 

@@ -147,7 +147,8 @@ def _write_matrices(parts: Parts, found: Sequence[Entry]) -> list[dict[str, Any]
     for index, entry in enumerate(found):
         panels.setdefault(entry.panel, []).append(index)
     rows = []
-    for number, ((suite, decoding, judge), members) in enumerate(panels.items()):
+    ordered = sorted(panels.items(), key=lambda panel: panel[0][1] == "greedy")  # after sampling, the suites' own way
+    for number, ((suite, decoding, judge), members) in enumerate(ordered):
         compared = [index for index in members if found[index].result.per_question and not found[index].result.withheld]
         if len(compared) > 1:
             _write_matrix(parts, number, [found[index] for index in compared], compared)

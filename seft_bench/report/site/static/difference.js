@@ -65,7 +65,7 @@
       if (S.entry(pair[0]).judge !== S.entry(pair[1]).judge) main.append(h("p", { class: "warning" }, "Two judges: their figures are not comparable."));
       if (!rows.length) { main.append(S.empty("These two share no question.")); return; }
       const total = sums(rows);
-      main.append(h("p", { class: "summary" }, h("strong", {}, S.number(total.d * measure.scale, measure.decimals, true)), ` ${measure.unit} on average over ${S.number(total.n, 0)} questions: ${names[0]} is better on ${total.wins}, ${names[1]} on ${total.losses}, ties on ${total.n - total.wins - total.losses}.`),
+      main.append(h("p", { class: "summary" }, h("strong", {}, S.number(total.d * measure.scale, measure.decimals, true)), ` points on average over ${S.number(total.n, 0)} questions: ${names[0]} is better on ${total.wins}, ${names[1]} on ${total.losses}, ties on ${total.n - total.wins - total.losses}.`),
         h("div", { class: "beside wide" }, h("section", {}, h("h2", {}, "Question by question"), list.element), S.table(categoryTable(rows, names, measure), () => true, { column: -1, downwards: false }).element));
       order();
     },

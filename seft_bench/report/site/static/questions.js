@@ -87,7 +87,7 @@
       this.state.shown = shown; this.question = wanted;
       this.element.classList.toggle("opened", parts[1] !== undefined);
       if (changed) this.refresh();
-      if (parts[1] !== undefined && !wanted) this.detail.replaceChildren(S.empty(`There is no question ${parts[1]} in ${this.data.suite.name}.`));
+      if (parts[1] !== undefined && !wanted) this.detail.replaceChildren(h("h1", {}, this.data.suite.name), S.empty(`There is no question ${parts[1]} in ${this.data.suite.name}.`));
       else if (!wanted) this.detail.replaceChildren(h("h1", {}, this.data.suite.name), S.chooser("Answers of", this.peers, shown, (numbers) => S.go(this.address(null, numbers.length ? numbers : usual(this.suite)), true), 4), S.empty("Choose a question from the list.", "j and k move through it, Enter opens, / searches, ? shows all keys."));
       else this.show(wanted);
     }

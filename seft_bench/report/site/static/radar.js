@@ -5,9 +5,9 @@
   const MOST = 6;
 
   function picture(categories, chosen, peers, high, decimals) {
-    const size = 460, middle = size / 2, radius = 150;
+    const size = 460, top = 56, middle = size / 2, radius = 160;
     const at = (index, value) => { const angle = 2 * Math.PI * index / categories.length - Math.PI / 2, reach = radius * Math.max(0, value ?? 0) / high; return [middle + reach * Math.cos(angle), middle + reach * Math.sin(angle)]; };
-    const root = svg("svg", { viewBox: `0 0 ${size} ${size}`, class: "chart radar", role: "group", "aria-label": "Radar of categories" });
+    const root = svg("svg", { viewBox: `0 ${top - 20} ${size} ${size - 2 * top + 40}`, class: "chart radar", role: "group", "aria-label": "Radar of categories" });
     for (const part of [0.25, 0.5, 0.75, 1]) root.append(svg("polygon", { class: "grid", points: categories.map((_, index) => at(index, high * part).join(",")).join(" ") }));
     categories.forEach((name, index) => {
       const [x, y] = at(index, high), [textX, textY] = at(index, high * 1.14);

@@ -88,7 +88,9 @@
       };
       const holder = h("div", {});
       const states = remembered.states || (remembered.states = S.index.leaderboards.map(() => ({ column: -1, downwards: false })));
-      const tables = S.index.leaderboards.map((data, index) => ({ data, drawn: table(data, keep, states[index]) }));
+      // A table is of one suite, which its title names.
+      const without = (data, key) => { const kept = data.columns.map((column) => column.key !== key); return { ...data, columns: data.columns.filter((_, index) => kept[index]), rows: data.rows.map((row) => ({ ...row, cells: row.cells.filter((_, index) => kept[index]) })) }; };
+      const tables = S.index.leaderboards.map((data) => without(data, "suite")).map((data, index) => ({ data, drawn: table(data, keep, states[index]) }));
       const refresh = () => { for (const { data, drawn } of tables) { drawn.draw(); drawn.element.hidden = !data.rows.some(keep); } nothing.hidden = tables.some(({ drawn }) => !drawn.element.hidden); };
       const nothing = S.empty("No model matches these filters.");
       const set = (key) => (value) => { filters[key] = value; refresh(); };
