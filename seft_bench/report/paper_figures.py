@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +14,7 @@ from seft_bench.errors import InputError
 from seft_bench.files import write_atomic
 from seft_bench.leaderboard import plain_tables
 from seft_bench.records import Result
-from seft_bench.report.arms import panels
+from seft_bench.report.arms import belongs, panels
 from seft_bench.report.figures import COLOURS, score_curves
 from seft_bench.report.render import plain_text
 from seft_bench.report.tables import Row, Table, blocks
@@ -34,7 +37,21 @@ def write_figures(folder: Path, results: Path) -> list[Path]:
         raise InputError(f"no results in {results}/ to draw. Run `seft-bench eval` or `seft-bench demo` first.")
     written = _bars(folder, found)
     if any(result.run and not result.withheld for result in found):
-        written += [_drawn(folder / f"curves.{kind}", lambda path: score_curves(found, path)) for kind in KINDS]
+        written += [_drawn(folder / f"curves.{kind}", functools.partial(score_curves, found)) for kind in KINDS]
+    return written + _radars(folder, found)
+
+
+def _radars(folder: Path, found: Sequence[Result]) -> list[Path]:
+    """A radar for each suite, decoding and judge with three categories or more."""
+    if importlib.util.find_spec("seft_bench.report.radar") is None:
+        return []
+    draw = importlib.import_module("seft_bench.report.radar").draw_radar
+    able = [result for result in found if len(result.metrics.get("by_category") or {}) >= 3]
+    written = []
+    for panel in [panel for panel in panels(able) if any(belongs(result, panel) for result in able)] if able else []:
+        own = [result for result in able if belongs(result, panel)]
+        stem = slug(f"radar-{panel.suite}-{panel.decoding}-{panel.judge_id}")
+        written += [_drawn(folder / f"{stem}.{kind}", functools.partial(draw, own)) for kind in KINDS]
     return written
 
 
@@ -93,15 +110,17 @@ def _ranking_column(table: Table, rows: Sequence[Row]) -> int:
 
 def _draw_rows(axes: Any, table: Table, rows: Sequence[Row], main: int) -> None:
     column = table.columns[main]
+    left = 1.0 if column.unit == "1-10" else 0.0  # bars begin where the scale does
     for position, row in enumerate(rows):
         cell = row.cells[main]
-        if cell.value is None:
+        if not isinstance(cell.value, int | float):
             continue
-        axes.barh(position, cell.value, height=0.7, color=COLOURS[0], alpha=0.85)
+        axes.barh(position, cell.value - left, left=left, height=0.7, color=COLOURS[0], alpha=0.85)
         if cell.low is not None and cell.high is not None:
             axes.plot([cell.low, cell.high], [position, position], color="black", linewidth=1.0)
     axes.set_yticks(range(len(rows)), [_shown(str(_cell(table, row, "model").value)) for row in rows])
     axes.invert_yaxis()
+    axes.set_xlim(left=left)
     axes.set_xlabel(f"{column.title} ({column.unit}), with 95 % intervals over questions" if column.unit else column.title)
 
 

@@ -133,9 +133,14 @@ def _write_answers(parts: Parts, index: int, entry: Entry, judgments: records.Ju
 def _text_rows(names: Sequence[str], answers: Mapping[str, Any], judgments: records.Judgments, order: Mapping[str, int]) -> Iterator[list[Any]]:
     for name in names:
         row = records.text_row(order[name], answers.get(name), judgments.get(name, ()))
-        if len(encode(row)) > LONGEST_ROW_BYTES:
+        if _is_long(row) and len(encode(row)) > LONGEST_ROW_BYTES:
             row = records.text_row(order[name], answers.get(name), judgments.get(name, ())[:20], shorter=20)
         yield row
+
+
+def _is_long(row: Sequence[Any]) -> bool:
+    """Could it be too long when encoded? A character takes six bytes at most; asking this first saves encoding every row twice."""
+    return 6 * sum(len(text) for text in [*(row[1] or ()), *(verdict[5] for verdict in row[3])]) > LONGEST_ROW_BYTES / 2
 
 
 # Win-rate matrices
@@ -158,8 +163,8 @@ def _write_matrices(parts: Parts, found: Sequence[Entry]) -> list[dict[str, Any]
 
 
 def _write_matrix(parts: Parts, number: int, members: Sequence[Entry], indexes: Sequence[int]) -> None:
-    from seft_bench.stats.pairwise import win_shares
     from seft_bench.stats.seeds import grid
+    from seft_bench.stats.win_matrix import win_shares
 
     names = sorted({name for entry in members for name in entry.result.per_question})
     shares, shared = win_shares(grid([entry.result.per_question for entry in members], names))

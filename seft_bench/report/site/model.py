@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,16 +54,22 @@ def evaluation_folders(runs: Path) -> dict[str, list[Path]]:
 
 
 def _folder_of(result: Result, folders: Mapping[str, Sequence[Path]]) -> Path | None:
-    """The folder of the very weights that the result names; without a fingerprint, the only one of this model's name."""
+    """The folder of the very weights and engine that the result names; without a fingerprint, the only one of this model's name."""
     name, fingerprint = slug(result.model), str(result.manifest.get("parents", {}).get("model", ""))
+    engine = str(result.manifest.get("config", {}).get("engine", ""))
     if fingerprint:
-        subjects = list(folders.get(f"{name}-{fingerprint[:8]}", []))
+        subjects = list(folders.get(f"{name}-{fingerprint[:8]}" + (f"-{slug(engine)}" if engine else ""), []))
     else:
         subjects = [path for key in folders if key.rpartition("-")[0] == name for path in folders[key]]
-    suites = dict.fromkeys((result.suite, slug(result.suite)))
-    places = [subject / suite / result.decoding for subject in subjects for suite in suites]
-    there = [place for place in places if place.is_dir()]
-    return there[0] if len(there) == 1 or (there and fingerprint) else None
+    there = [place for subject in subjects for suite in _suite_folders(subject, result.suite) if (place := suite / result.decoding).is_dir()]
+    judged = [place for place in there if (place / f"judgments-{slug(result.judge_id)}.jsonl").is_file()] or there
+    return judged[0] if len(judged) == 1 or (judged and fingerprint) else None
+
+
+def _suite_folders(subject: Path, suite: str) -> list[Path]:
+    """The suite's folder; one of the user's own may have the hash of its settings behind its name."""
+    names = re.compile(f"(?:{re.escape(suite)}|{re.escape(slug(suite))})(?:-[0-9a-f]{{8}})?")
+    return [path for path in sorted(subject.iterdir()) if names.fullmatch(path.name)]
 
 
 def measure_or_none(result: Result) -> Measure | None:

@@ -65,14 +65,15 @@ def answers_of(entry: Entry) -> dict[str, Answer]:
 
 
 def judgments_of(entry: Entry) -> Judgments:
-    """Question id -> the entry's judge's judgments: of each key the last good one, else the last."""
+    """Question id -> the entry's judge's judgments: of each key the last good one of the text judged last, else the last."""
     rows = [from_row(Judgment, row) for path in _judgment_files(entry) for row in read_log(path)]
     judges = set(entry.result.judge_id.split(" + "))
     chosen: dict[str, Judgment] = {}
     for row in rows:
         if len(judges) > 1 and row.judge_id not in judges:
             continue
-        if row.status == "ok" or row.key not in chosen or chosen[row.key].status != "ok":
+        before = chosen.get(row.key)
+        if before is None or row.status == "ok" or before.status != "ok" or before.answer_hash != row.answer_hash:
             chosen[row.key] = row
     found: Judgments = {}
     for row in chosen.values():
