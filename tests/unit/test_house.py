@@ -53,7 +53,16 @@ ONLY_IMPORTED_BY = {
 }
 """Module or package -> the only ones of `seft_bench` that may import it: training and generators know nothing of the tinyworld."""
 
-PURE = ("seft_bench.stats", "seft_bench.leaderboard", "seft_bench.judges.parse", "seft_bench.tinyworld.rubric", "seft_bench.contamination", "training.losses")
+PURE = (
+    "seft_bench.stats",
+    "seft_bench.leaderboard",
+    "seft_bench.report.curves",
+    "seft_bench.report.site.encode",
+    "seft_bench.judges.parse",
+    "seft_bench.tinyworld.rubric",
+    "seft_bench.contamination",
+    "training.losses",
+)
 IMPURE_MODULES = set("os pathlib time datetime socket subprocess shutil tempfile requests aiohttp http urllib sqlite3 random".split())
 
 HEAVY = set("torch transformers tokenizers huggingface_hub accelerate peft trl datasets openai aiohttp pandas matplotlib vllm ray".split())
