@@ -252,9 +252,18 @@ def test_diagnostics_of_cells_become_tables(tmp_path: Path) -> None:
 
 
 def test_figures_for_papers_are_the_same_every_time(tmp_path: Path) -> None:
-    for found in matrix({"start": 5.0, "seft": 6.0}, seeds=(1,), questions=8):
+    for found in [result("start", [5.0, 6.0]), result("seft", [7.0, 8.0]), result("seft", [0.5, 0.75], suite="tiny-alpacaeval")]:
         save_result(tmp_path / "results", found)
     first, second = (paper_figures.write_figures(tmp_path / name, tmp_path / "results") for name in ("a", "b"))
     names = sorted(path.name for path in first)
-    assert {"curves.pdf", "curves.png", "bars-tiny-mtbench-greedy.pdf", "bars-tiny-alpacaeval-sampled.png"} <= set(names)
+    assert {"curves.pdf", "curves.png", "bars-tiny-mtbench-sampled.pdf", "bars-tiny-alpacaeval-sampled.png"} <= set(names)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_what_is_shown_as_equal_is_a_tie_in_the_matrix(tmp_path: Path) -> None:
+    questions = [question.id for question in tinyworld_questions("mtbench")[:4]]
+    for model, figures in {"a": (5.00001, 7, 3, 2), "b": (5.0, 6, 3, 4)}.items():
+        one_model(tmp_path, model, per_question=dict(zip(questions, figures, strict=True)))
+    index_of(tmp_path)
+    matrix_file = delivered(tmp_path / "report" / "data" / "matrix" / "0.js")
+    assert matrix_file == {"entries": [0, 1], "shares": [[0.5, 0.5], [0.5, 0.5]], "questions": 4}

@@ -167,6 +167,8 @@ def _write_matrix(parts: Parts, number: int, members: Sequence[Entry], indexes: 
     from seft_bench.stats.win_matrix import win_shares
 
     names = sorted({name for entry in members for name in entry.result.per_question})
-    shares, shared = win_shares(grid([entry.result.per_question for entry in members], names))
+    # As the page has them: what is shown as equal is a tie, here as in its lists.
+    figures = [{name: short for name, value in entry.result.per_question.items() if (short := rounded(value)) is not None} for entry in members]
+    shares, shared = win_shares(grid(figures, names))
     counts: Any = int(shared[0, 0]) if (shared == shared[0, 0]).all() else shared.tolist()
     parts.write(f"matrix/{number}", {"entries": list(indexes), "shares": [[rounded(value) for value in row] for row in shares.tolist()], "questions": counts})

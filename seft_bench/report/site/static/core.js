@@ -77,7 +77,7 @@ const seftBench = (() => {
     return (signed && !text.startsWith("-") ? "+" + text : text).replace("-", "\u2212");
   }
 
-  // Routes: #/view/part/part?name=value. A question's id may hold anything, so a whole match is tried before "?" is cut.
+  // Routes: #/view/part/part?name=value. A question's id may hold anything, so only our own parameters are cut off.
   const decode = (text) => {
     try {
       return decodeURIComponent(text);
@@ -87,7 +87,7 @@ const seftBench = (() => {
   };
   function route() {
     const hash = location.hash.startsWith("#/") ? location.hash.slice(2) : "";
-    const cut = hash.lastIndexOf("?");
+    const cut = hash.search(/\?(?:models|panel|all)=[^?]*$/);
     const path = cut < 0 ? hash : hash.slice(0, cut);
     const parts = path.split("/");
     const rest = parts.length > 3 ? [parts[0], parts[1], parts.slice(2).join("/")] : parts;

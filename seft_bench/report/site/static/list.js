@@ -7,7 +7,7 @@
 
   // drawRow(item) gives a row's children; open(item) is called by Enter and by a click.
   function virtualList(label, drawRow, open) {
-    const space = h("div", { class: "space" });
+    const space = h("div", { class: "space", role: "presentation" });
     const box = h("div", { class: "list", role: "listbox", tabindex: "0", "aria-label": label }, space);
     let items = [],
       active = -1,

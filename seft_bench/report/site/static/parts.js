@@ -30,7 +30,7 @@
     let name = item.model;
     if (others.some((other) => other.decoding !== item.decoding)) name += " \u00b7 " + item.decoding;
     if (others.some((other) => other.judge !== item.judge)) name += " \u00b7 " + item.judge;
-    return name + (item.other ? " (" + S.index.against + ")" : "");
+    return name + (item.withheld ? " (withheld)" : "") + (item.other ? " (" + S.index.against + ")" : "");
   }
   const scaled = (number, value) => (value === null || value === undefined ? null : value * measureOf(entry(number)).scale);
 
