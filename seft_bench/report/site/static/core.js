@@ -67,13 +67,12 @@ const seftBench = (() => {
   const h = (tag, properties, ...children) => fill(document.createElement(tag), properties, children);
   const svg = (tag, properties, ...children) => fill(document.createElementNS(SVG, tag), properties, children);
 
+  const formats = new Map(); // making one costs far more than using it
   function number(value, decimals, signed) {
     if (value === null || value === undefined || !Number.isFinite(value)) return "\u2013";
     const digits = decimals === null || decimals === undefined ? 0 : decimals;
-    const text = (Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value).toLocaleString("en-US", {
-      minimumFractionDigits: digits,
-      maximumFractionDigits: digits,
-    });
+    if (!formats.has(digits)) formats.set(digits, new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+    const text = formats.get(digits).format(Math.abs(value) < 0.5 * 10 ** -digits ? 0 : value);
     return (signed && !text.startsWith("-") ? "+" + text : text).replace("-", "\u2212");
   }
 

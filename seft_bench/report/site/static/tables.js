@@ -173,12 +173,13 @@
       const tables = S.index.leaderboards
         .map((data) => without(data, "suite"))
         .map((data, index) => ({ data, drawn: table(data, keep, states[index]) }));
-      const refresh = () => {
-        for (const { data, drawn } of tables) {
-          drawn.draw();
-          drawn.element.hidden = !data.rows.some(keep);
-        }
+      const hide = () => {
+        for (const { data, drawn } of tables) drawn.element.hidden = !data.rows.some(keep);
         nothing.hidden = tables.some(({ drawn }) => !drawn.element.hidden);
+      };
+      const refresh = () => {
+        for (const { drawn } of tables) drawn.draw();
+        hide();
       };
       const nothing = S.empty("No model matches these filters.");
       const set = (key) => (value) => {
@@ -210,7 +211,7 @@
         );
       const notes = S.notes(S.index.notes);
       if (notes) holder.append(notes);
-      refresh();
+      hide();
     },
   };
 
