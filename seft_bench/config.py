@@ -200,6 +200,8 @@ class MatrixConfig(Strict):
     judge: str | None = Field(default=None, description="null: each suite's default judge")
     diagnostics_judge: str | None = Field(default=None, description="grades revisions for the diagnostics only, never for training")
     workers: int = Field(default=1, gt=0, description="cells at a time")
+    controls: list[Literal["constant", "copy-prompt", "length-only"]] = Field(default_factory=list, description="answers without a model, at the tables' foot")
+    published: str | None = Field(default=None, description="published figures in a table of their own: a shipped set, or a YAML file")
     rows: list[MatrixRow] = Field(min_length=1)
 
 

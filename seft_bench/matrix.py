@@ -61,6 +61,7 @@ def check(matrix: MatrixConfig) -> None:
     """
     from seft_bench.config import load_judge
     from seft_bench.datasets import open_base
+    from seft_bench.published import load_published
     from seft_bench.stages import training
     from seft_bench.suites import load_suite
 
@@ -71,6 +72,8 @@ def check(matrix: MatrixConfig) -> None:
         load_judge(matrix.judge or load_suite(name).config.default_judge)
     if matrix.diagnostics_judge:
         load_judge(matrix.diagnostics_judge)
+    if matrix.published:
+        load_published(matrix.published)
 
 
 def is_finished(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> bool:
@@ -89,7 +92,7 @@ def _done_path(out: Path, cell: Cell) -> Path:
 
 
 def _identity(matrix: MatrixConfig, cell: Cell) -> str:
-    shared = matrix.model_dump(mode="json", exclude={"rows", "seeds", "workers", "name", "description"})
+    shared = matrix.model_dump(mode="json", exclude={"rows", "seeds", "workers", "name", "description", "controls", "published"})
     return sha256_json([shared, cell.row.model_dump(mode="json"), cell.seed])
 
 

@@ -15,6 +15,7 @@ GENERATORS = {
     "transformers": "seft_bench.generators.transformers:TransformersGenerator",
     "openai": "seft_bench.generators.openai_compatible:OpenAICompatibleGenerator",
     "ready": "seft_bench.generators.ready:ReadyGenerator",
+    "controls": "seft_bench.generators.controls:ControlGenerator",
 }
 
 

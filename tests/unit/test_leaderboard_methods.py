@@ -149,8 +149,8 @@ def test_one_table_a_suite_and_a_short_one_for_a_terminal() -> None:
     results = matrix(LEVELS, seeds=(1,), questions=10)
     assert [table.title for table in method_tables(results)] == ["Methods on tiny-alpacaeval", "Methods on tiny-mtbench"]
     short = method_table(results).only("label", "main")
-    assert [column.title for column in short.columns] == ["method", "win rate", "win rate", "score", "score", "seeds"]
-    assert all(len(row.cells) == 6 for row in short.rows)
+    assert [column.title for column in short.columns] == ["method", "win rate", "win rate", "score", "score", "lowest coverage", "seeds"]
+    assert all(len(row.cells) == 7 for row in short.rows)
     assert not any("LC win rate" in note for note in short.all_notes)
 
 
