@@ -236,6 +236,8 @@ def _what_is_missing(matrix: _Matrix, row: str, panel: Panel, found: Arm) -> str
     if matrix.is_modelless(row):
         here = [result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)]
         return f"{matrix.label(row)}, {panel.title}: {_reason(here[0] if here else None)}."
+    if all(seed not in {int(result.run["seed"]) for result in matrix.rows[row]} for seed in absent):
+        return _missing_seeds(matrix, row)  # said once for the row, not again for every panel
     by_seed = {int(result.run["seed"]): result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)}
     by_reason: dict[str, list[str]] = {}
     for seed in absent:
@@ -260,13 +262,14 @@ def _cost(matrix: _Matrix, row: str, column: Column, footnotes: list[str]) -> Ce
         return Cell()
     runs = {int(result.run["seed"]): result.run for result in matrix.rows[row]}
     if column.key == "seeds":
-        return Cell(len(runs), footnote=footnote_number(footnotes, _missing_seeds(matrix, row, runs)))
+        return Cell(len(runs), footnote=footnote_number(footnotes, _missing_seeds(matrix, row)))
     values = [run[column.key] for run in runs.values() if run.get(column.key) is not None]
     return Cell(fmean(values)) if values else Cell()
 
 
-def _missing_seeds(matrix: _Matrix, row: str, there: Iterable[int]) -> str:
-    absent = [str(seed) for seed in matrix.seeds if seed not in set(there)]
+def _missing_seeds(matrix: _Matrix, row: str) -> str:
+    there = {int(result.run["seed"]) for result in matrix.rows[row]}
+    absent = [str(seed) for seed in matrix.seeds if seed not in there]
     return f"{matrix.label(row)}: {len(matrix.seeds) - len(absent)} of {len(matrix.seeds)} seeds; no result of seed {', '.join(absent)}." if absent else ""
 
 

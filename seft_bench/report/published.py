@@ -62,4 +62,4 @@ def _row(item: PublishedSet, name: str, figures: Mapping[str, float | None], met
     number = footnote_number(footnotes, "; ".join(said) + ".")
     facts = (item.base, item.judge, item.conditions, item.source, item.date)
     cells = (Cell(name, footnote=number), *(Cell(figures.get(column.key)) for column in metrics), *(Cell(fact or None) for fact in facts))
-    return Row(cells, f"published, conditions differ: {', '.join(part for part in (item.base or item.source, f'judge {item.judge}') if part)}")
+    return Row(cells, f"published, conditions differ: {item.base or item.source}, {item.date}")

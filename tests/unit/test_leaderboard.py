@@ -184,7 +184,7 @@ def test_missing_values_are_empty_in_csv_null_in_json_and_a_dash_elsewhere() -> 
     assert json.loads(to_json(table))["rows"][0]["b_note"] == "why"
     assert "– (1)" in to_markdown(table)  # noqa: RUF001
     assert "- (1) why" in to_markdown(table)
-    assert r"--\textsuperscript{(1)}" in to_latex(table)
+    assert r"\textendash{} & \textsuperscript{(1)}" in to_latex(table)
     assert "<sup>(1)</sup>" in to_html(table)
 
 

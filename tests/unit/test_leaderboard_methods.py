@@ -73,7 +73,7 @@ def test_the_best_is_bold_and_a_paired_tie_is_marked_a_real_gap_is_not() -> None
     text = to_markdown(table)
     assert "**5.00** [5.00, 5.00]" in text
     assert "] ≈" in text
-    assert r"\textbf{5.00} [5.00, 5.00]" in to_latex(table)
+    assert r"\textbf{5.00} & [5.00, 5.00]" in to_latex(table)
 
 
 def test_rows_stand_in_the_order_given_with_controls_in_a_block_at_the_foot() -> None:
