@@ -111,7 +111,7 @@ def _mark(result: Result, rank: int | None, tied: Sequence[Result]) -> Mark:
 
 
 def _rank(figure: float | None, figures: Sequence[float | None]) -> int | None:
-    return None if figure is None else 1 + sum(other is not None and other > figure for other in figures)
+    return None if figure is None else 1 + sum(1 for other in figures if other is not None and other > figure)
 
 
 def _ranked_row(result: Result, rank: int | None, metric: str, columns: Sequence[Column], block: str, mark: Mark) -> Row:
