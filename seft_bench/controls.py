@@ -77,8 +77,9 @@ def _evaluate(matrix: MatrixConfig, suite_name: str, subjects: Sequence[pipeline
     return [result for subject in subjects for result in pipeline.evaluate(subject, suite, judge, places, progress=progress)]
 
 
-def of_matrix(matrix: MatrixConfig, results: Sequence[Result]) -> list[Result]:
-    """The results of a matrix's controls, in its order; others are left out."""
+def of_matrix(matrix: MatrixConfig, rows: Sequence[Result], results: Sequence[Result]) -> list[Result]:
+    """The results of a matrix's controls on the suites of its rows' results, in its order; others are left out."""
+    suites = {result.suite for result in rows}
     order = {PREFIX + name: index for index, name in enumerate(matrix.controls)}
-    own = [result for result in results if is_control(result) and result.run["row"] in order and result.suite in matrix.suites]
+    own = [result for result in results if is_control(result) and result.run["row"] in order and result.suite in suites]
     return sorted(own, key=lambda result: (order[result.run["row"]], result.suite, result.decoding, result.judge_id))

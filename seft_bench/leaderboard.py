@@ -45,8 +45,10 @@ def plain_table(results: Iterable[Result]) -> Table:
         controls += [_unranked_row(result, columns, CONTROLS, "control") for result in beside]
         if members:
             ranked_by = _ranking_metric(members)
-            rows += _ranked_rows(members, ranked_by, columns, f"{panel.title}, judge {panel.judge_id or 'unknown'}")
-            notes += [f"{panel.suite} is ranked by {next(column.title for column in _PLAIN_COLUMNS if column.key == ranked_by)}.", _ties_note(ranked_by)]
+            ranked = _ranked_rows(members, ranked_by, columns, f"{panel.title}, judge {panel.judge_id or 'unknown'}")
+            rows += ranked
+            notes += [f"{panel.suite} is ranked by {next(column.title for column in _PLAIN_COLUMNS if column.key == ranked_by)}."]
+            notes += [_ties_note(ranked_by)] if any(cell.mark == "tied" for row in ranked for cell in row.cells) else []
             notes += [f"{panel.title}: {sentence}" for sentence in not_above(members, beside, ranked_by)]
     withheld = sorted((result for result in everything if result.withheld), key=_order)
     rows += [_unranked_row(result, columns, "withheld", "withheld") for result in withheld] + controls

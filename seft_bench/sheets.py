@@ -96,7 +96,7 @@ def sheets_of(matrix: MatrixConfig, results: Sequence[Result]) -> Sheets:
     found = of_matrix(matrix, results)
     plan = Plan({row.name: row.label or row.name for row in matrix.rows}, matrix.seeds)
     published = load_published(matrix.published) if matrix.published else []
-    return Sheets([*found, *controls.of_matrix(matrix, results)] if found else [], plan, published)
+    return Sheets([*found, *controls.of_matrix(matrix, found, results)], plan, published)
 
 
 def _asked_seeds(matrix: MatrixConfig, results: Path) -> set[int]:

@@ -60,14 +60,14 @@ def _without_constants(table: Table) -> tuple[Table, str]:
         return table, ""
     kept = [index for index in range(len(table.columns)) if index not in same]
     rows = tuple(Row(tuple(row.cells[index] for index in kept), row.block) for row in table.rows)
-    said = ", ".join(f"{table.columns[index].title} {figure_text(table.rows[0].cells[index], table.columns[index])}" for index in same)
+    said = ", ".join(f"{table.columns[index].title} {figure_text(table.rows[0].cells[index], table.columns[index]) or 'unknown'}" for index in same)
     return dataclasses.replace(table, columns=tuple(table.columns[index] for index in kept), rows=rows), f"In all rows: {said}."
 
 
 def _float(table: Table, rows: Sequence[Row], page: int, pages: int, remarks: Sequence[str]) -> str:
     caption = _latex_text(table.title) + (f" ({page} of {pages})" if pages > 1 else "")
     tabulars = [_fitted(_tabular(table, rows, part)) for part in _parts(table.columns)]
-    lines = [r"\begin{table}[tp]", r"\centering", r"\small", rf"\caption{{{caption}}}", "\n\\par\\medskip\n".join(tabulars)]
+    lines = [r"\begin{table}[tp]", r"\centering", r"\small", rf"\caption{{{caption}}}", r"\par\medskip", "\n\\par\\medskip\n".join(tabulars)]
     if remarks:
         lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}", r"\footnotesize\raggedright", *(rf"{_latex_text(note)}\par" for note in remarks)]
         lines.append(r"\end{minipage}")
