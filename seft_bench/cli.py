@@ -155,7 +155,8 @@ def train(
 @app.command("eval")
 def evaluate(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, or file of answers.", show_default="every run under runs/")
+        list[str] | None,
+        typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, file of answers, or control:NAME.", show_default="every run under runs/"),
     ] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite; may be repeated.", show_default="tiny-mtbench")] = None,
     judge: Annotated[str | None, typer.Option(help="Judge's name or YAML file; default: the suite's.")] = None,

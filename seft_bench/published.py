@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date as day
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from seft_bench.config import Strict, load_yaml, shipped
 from seft_bench.errors import InputError, unknown_name
@@ -35,6 +36,12 @@ class PublishedSetConfig(Strict):
     source: str = Field(min_length=1, description="paper and address")
     date: str = Field(pattern=r"^\d{4}(-\d{2}){0,2}$", description="of the source: 2024, 2024-05 or 2024-05-23")
     figures: list[PublishedFigure] = Field(min_length=1)
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        """YAML reads 2024 as a number and 2024-05-23 as a date."""
+        return str(value) if isinstance(value, int | day) else value
 
 
 class PublishedConfig(Strict):

@@ -97,6 +97,13 @@ def test_a_file_that_leaves_something_unsaid_is_refused(changes: dict[str, Any],
         load_published(file_of(tmp_path, **changes))
 
 
+@pytest.mark.parametrize("text", ["2024", "2024-05", "2024-05-23", "'2024'"])
+def test_dates_may_be_written_as_yaml_reads_them(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "figures.yaml"
+    path.write_text(Path(file_of(tmp_path)).read_text().replace("date: 2024-05", f"date: {text}"))
+    assert load_published(str(path))[0].date == text.strip("'")
+
+
 def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(InputError, match="alignment-papers"):
         load_published("alignment-paper")
