@@ -154,7 +154,8 @@ class Result:
         parts: part of a verdict ("content") -> question id -> its mean over the question's judgments; empty where the judge
             reports no parts.
         run: the training run behind a checkpoint: row, label, role, method, seed, step, final (is it the run's last
-            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other models.
+            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other models. A control
+            without a model has the same keys, and "control" with its name.
     """
 
     suite: str

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from seft_bench.controls import control_subject
+from seft_bench.generators.controls import CONTROLS
 from seft_bench.leaderboard import method_tables, plain_table, published_tables
 from seft_bench.published import load_published
 from seft_bench.records import Result
 from seft_bench.report.render import to_latex
-from seft_bench.report.render.latex import ROWS_A_PAGE
+from seft_bench.report.render.latex import LINES_A_PAGE
 from seft_bench.report.tables import Cell, Column, Row, Table
-from tests.unit.leaderboard_data import matrix, result
+from tests.unit.leaderboard_data import ROWS, matrix, result
 
 HOSTILE = (
     "a_b 50%&",
@@ -46,10 +48,12 @@ def plain(names: tuple[str, ...]) -> Table:
 
 
 def hostile_matrix() -> list[Result]:
-    """A matrix whose rows have hostile labels."""
-    rows = ("start", "dpo", "seft", "orpo", "self-label")
-    results = matrix({row: 5.0 + index / 2 for index, row in enumerate(rows)}, questions=12)
-    return [dataclasses.replace(item, run={**item.run, "label": HOSTILE[rows.index(item.run["row"])]}) for item in results]
+    """A matrix whose rows have hostile labels, with its controls."""
+    rows = list(ROWS)
+    results = matrix({row: 5.0 + index / 3 for index, row in enumerate(rows)}, questions=12)
+    beside = [item for item in results if item.run["row"] == "start" and item.run["seed"] == 1 and item.run["final"]]
+    controls = [dataclasses.replace(item, run=control_subject(name).run) for name in CONTROLS for item in beside]
+    return [*(dataclasses.replace(item, run={**item.run, "label": HOSTILE[rows.index(item.run["row"])]}) for item in results), *controls]
 
 
 def compiled(text: str, folder: Path) -> str:
@@ -66,6 +70,7 @@ def compiled(text: str, folder: Path) -> str:
     log = done.stdout.decode(errors="replace")
     assert done.returncode == 0, log[-2000:]
     assert "Overfull \\hbox" not in log
+    assert "Float too large" not in log
     if not shutil.which("pdftotext"):
         pytest.skip("NO PDFTOTEXT: the tables compile; install poppler-utils to read them back")
     subprocess.run(["pdftotext", "-layout", "table.pdf"], cwd=folder, check=True, timeout=60)
@@ -84,16 +89,17 @@ def test_the_plain_table_compiles_and_holds_every_name_as_it_was(tmp_path: Path)
 
 
 def test_the_papers_tables_compile_with_published_figures_below(tmp_path: Path) -> None:
+    """As many rows and controls as the tinyworld's matrix has: what does not fit a page goes on in the next float."""
     tables = [*method_tables(hostile_matrix()), *(table.only("label", "main") for table in published_tables(load_published("alignment-papers")))]
     text = compiled("\n".join(to_latex(table) for table in tables), tmp_path)
-    for name in HOSTILE[:5]:
+    for name in (*HOSTILE[: len(ROWS) - 1], *CONTROLS.values()):
         assert "".join(name.split()) in text, name
     assert "conditionsdifferfromours" in text
     assert "SimPO" in text
 
 
 def test_a_long_table_goes_on_in_the_next_float(tmp_path: Path) -> None:
-    latex = to_latex(plain(tuple(f"model-{index:03}" for index in range(ROWS_A_PAGE + 15))))
+    latex = to_latex(plain(tuple(f"model-{index:03}" for index in range(LINES_A_PAGE + 9))))
     assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 2
     assert "(1 of 2)" in latex
     assert latex.count("Bold: best of its column") == 1

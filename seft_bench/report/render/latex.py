@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from seft_bench.report.render.text import column_groups, figure_text, notes, plain_text, title
 from seft_bench.report.tables import Cell, Column, Row, Table, blocks
 
-ROWS_A_PAGE = 42
+LINES_A_PAGE = 48
+"""What a float may hold: rows, headings and notes of an article at 10 points."""
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -40,16 +41,37 @@ _LACKING = set("ĦħĸĿŀŉŦŧſ")
 """Characters below U+0180 that T1 fonts lack: LaTeX stops at them."""
 
 
+Piece = tuple[list[int], Sequence[Row]]
+"""The columns (by number) and the rows of one tabular."""
+
+
 def to_latex(table: Table) -> str:
-    """One float, or several where the table has more rows than a page."""
+    """One float, or several where the table does not fit a page."""
     narrow, same = _without_constants(table)
-    pages = _pages(narrow.rows, ROWS_A_PAGE // len(_parts(narrow.columns)))
-    last = [*notes(table), *([same] if same else [])]
-    return "\n".join(_float(narrow, rows, page, len(pages), last if page == len(pages) else []) for page, rows in enumerate(pages, start=1))
+    remarks = [*notes(table), *([same] if same else [])]
+    pages = _pages(_pieces(narrow), sum(1 + len(note) // 85 for note in remarks))
+    return "\n".join(_float(narrow, pieces, page, len(pages), remarks if page == len(pages) else []) for page, pieces in enumerate(pages, start=1))
 
 
-def _pages(rows: Sequence[Row], room: int) -> list[Sequence[Row]]:
-    return [rows[start : start + room] for start in range(0, len(rows), room)] or [rows]
+def _pieces(table: Table) -> list[Piece]:
+    """Every part of the columns, in pieces that a page can hold."""
+    room = LINES_A_PAGE - 12
+    chunks = [table.rows[start : start + room] for start in range(0, len(table.rows), room)] or [table.rows]
+    return [(part, rows) for part in _parts(table.columns) for rows in chunks]
+
+
+def _pages(pieces: Sequence[Piece], note_lines: int) -> list[list[Piece]]:
+    """Pieces that share a float, filled from the end so that the notes stand below the last ones."""
+    pages: list[list[Piece]] = [[]]
+    filled = note_lines
+    for piece in reversed(pieces):
+        lines = len(piece[1]) + 2 * len(blocks(piece[1])) + 3
+        if pages[0] and filled + lines > LINES_A_PAGE:
+            pages.insert(0, [])
+            filled = 0
+        pages[0].insert(0, piece)
+        filled += lines
+    return pages
 
 
 def _without_constants(table: Table) -> tuple[Table, str]:
@@ -64,9 +86,9 @@ def _without_constants(table: Table) -> tuple[Table, str]:
     return dataclasses.replace(table, columns=tuple(table.columns[index] for index in kept), rows=rows), f"In all rows: {said}."
 
 
-def _float(table: Table, rows: Sequence[Row], page: int, pages: int, remarks: Sequence[str]) -> str:
+def _float(table: Table, pieces: Sequence[Piece], page: int, pages: int, remarks: Sequence[str]) -> str:
     caption = _latex_text(table.title) + (f" ({page} of {pages})" if pages > 1 else "")
-    tabulars = [_fitted(_tabular(table, rows, part)) for part in _parts(table.columns)]
+    tabulars = [_fitted(_tabular(table, rows, part)) for part, rows in pieces]
     lines = [r"\begin{table}[tp]", r"\centering", r"\small", rf"\caption{{{caption}}}", r"\par\medskip", "\n\\par\\medskip\n".join(tabulars)]
     if remarks:
         lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}", r"\footnotesize\raggedright", *(rf"{_latex_text(note)}\par" for note in remarks)]
