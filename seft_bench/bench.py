@@ -45,8 +45,9 @@ def bench(matrix: MatrixConfig, out: Path, results: Path, workers: int | None = 
     todo = [cell for cell in plan if not matrices.is_finished(matrix, cell, out, results)]
     note(f"{matrix.name}: {len(plan)} cells, {len(plan) - len(todo)} finished already, {len(todo)} to run in {out}")
     failures = _run(matrix, todo, out, results, workers or matrix.workers)
-    run_controls(matrix, out, results)
-    return publish(matrix, results, failures, ran=len(todo) - len(failures))
+    ran = len(todo) - len(failures)
+    failures += run_controls(matrix, out, results)
+    return publish(matrix, results, failures, ran)
 
 
 def _run(matrix: MatrixConfig, todo: Sequence[matrices.Cell], out: Path, results: Path, workers: int) -> list[matrices.Failure]:

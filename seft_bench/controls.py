@@ -9,7 +9,9 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.config import MatrixConfig
 from seft_bench.console import note, steps_shown
+from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_json, sha256_json, write_json
+from seft_bench.matrix import Failure
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.results import result_folder
@@ -38,17 +40,25 @@ def _facts(control: str) -> dict[str, Any]:
     return {**facts, "seed": 0, "step": 0, "final": True, **costs}
 
 
-def run_controls(matrix: MatrixConfig, out: Path, results: Path) -> list[Result]:
+def run_controls(matrix: MatrixConfig, out: Path, results: Path) -> list[Failure]:
     """Evaluate a matrix's controls once a suite, in this process; nothing is asked or written again when they are there.
 
-    Raises:
-        JudgeUnavailableError: the judge is gone; what it said is kept.
+    Returns:
+        the failure, where there is one (a judge that is gone): it must not keep the cells from their tables, and what the judge said is kept.
     """
+    try:
+        _run_missing(matrix, out, results)
+    except SeftBenchError as error:
+        return [Failure("controls", str(error))]
+    return []
+
+
+def _run_missing(matrix: MatrixConfig, out: Path, results: Path) -> None:
     subjects = [control_subject(name) for name in matrix.controls]
     done = out / "controls.json"
     identity = sha256_json([matrix.suites, matrix.judge, [subject.fingerprint for subject in subjects]])
     if not subjects or _is_done(done, identity, results):
-        return []
+        return
     places = pipeline.Places(out, results, out / "store.sqlite")
     scored: list[Result] = []
     with steps_shown() as progress:
@@ -57,7 +67,6 @@ def run_controls(matrix: MatrixConfig, out: Path, results: Path) -> list[Result]
     names = [str(result_folder(results, result).relative_to(results)) for result in scored]
     write_json(done, {"identity": identity, "results": names})
     note(f"{matrix.name}: {len(subjects)} controls without a model evaluated on {len(matrix.suites)} suites")
-    return scored
 
 
 def _is_done(done: Path, identity: str, results: Path) -> bool:

@@ -84,6 +84,27 @@ def test_a_matrix_evaluates_its_controls_once_and_keeps_published_figures_apart(
     assert shown.out == text + "\n"
 
 
+def test_a_judge_that_is_gone_fails_the_controls_and_keeps_the_rows_and_their_tables(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = small(suites=["few.yaml"], workers=1, rows=small()["rows"][:1])
+    assert not bench(MatrixConfig.model_validate(values), desk / "out", desk / "results").failures
+    monkeypatch.setenv("SOME_KEY", "sk-none")
+    judge = {"name": "gone", "kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "SOME_KEY", "max_attempts": 1}
+    (desk / "gone.yaml").write_text(yaml.safe_dump(judge))
+    done = bench(MatrixConfig.model_validate({**values, "controls": ["constant"], "judge": "gone.yaml"}), desk / "out", desk / "results")
+    assert [failure.cell for failure in done.failures][-1] == "controls"
+    assert not (desk / "out" / "controls.json").exists()
+    assert "start" in (desk / "results" / "leaderboard.md").read_text()
+
+
+def test_a_seed_that_the_last_bench_was_asked_for_is_missed_by_the_command_too(desk: Path) -> None:
+    values = small(suites=["few.yaml"], workers=1, rows=small()["rows"][:1])
+    (desk / "small.yaml").write_text(yaml.safe_dump(values))
+    bench(MatrixConfig.model_validate(values), desk / "out", desk / "results")
+    record = json.loads((desk / "results" / "matrix.json").read_text())
+    (desk / "results" / "matrix.json").write_text(json.dumps({**record, "seeds": [0, 7]}))
+    assert "start: 1 of 2 seeds; no result of seed 7." in seft_bench("leaderboard", "small.yaml", "--results", "results").out
+
+
 def test_published_figures_that_cannot_be_read_stop_a_matrix_before_anything_runs(desk: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.yaml"):
         bench(MatrixConfig.model_validate(small(published="nowhere.yaml")), desk / "out", desk / "results")
