@@ -16,8 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from seft_bench import __version__
-from seft_bench.catalog import data_app, judges_app, methods_app, suites_app
 from seft_bench.checks import command as check_command
+from seft_bench.commands.catalog import data_app, judges_app, methods_app, suites_app
 from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WITHHELD, InputError, SeftBenchError
 from seft_bench.exchange import commands as exchange_commands
 
@@ -179,8 +179,9 @@ def evaluate(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model. Dangerous.")] = False,
 ) -> None:
     """Answer, judge and score: every checkpoint, on every suite asked for. Finished work is never paid for twice."""
-    from seft_bench import estimate, evaluation, spending
+    from seft_bench import evaluation
     from seft_bench.console import steps_shown
+    from seft_bench.money import estimate, spending
     from seft_bench.pipeline import Places
 
     store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
@@ -277,7 +278,7 @@ def show_leaderboard(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """What this machine has: packages, GPU, data, keys (their names only)."""
-    from seft_bench.doctor import examine, report
+    from seft_bench.commands.doctor import examine, report
 
     found = examine()
     print(json.dumps(found, indent=1) if as_json else report(found))

@@ -15,7 +15,7 @@ import yaml
 
 from seft_bench import config
 from seft_bench.cli import app
-from seft_bench.prices import PriceTable
+from seft_bench.money.prices import PriceTable
 from tests.integration.cli import REPOSITORY, seft_bench
 from tests.tiny_model import make_tiny_model
 from training.methods import METHODS, build_stages

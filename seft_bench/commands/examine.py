@@ -8,7 +8,7 @@ from typing import Any
 from seft_bench.config import OpenAIJudgeConfig, load_judge
 from seft_bench.errors import unknown_name
 from seft_bench.judges import open_judge, state_of
-from seft_bench.prices import Price, judge_price
+from seft_bench.money.prices import Price, judge_price
 
 KINDS = ("grade", "preference", "pair")
 ATTEMPTS = 2

@@ -14,8 +14,8 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import reply_tokens
+from seft_bench.money.prices import Price, price_of
 from seft_bench.pipeline import Places, Subject
-from seft_bench.prices import Price, price_of
 from seft_bench.records import Answer, JudgeRequest, Question
 
 CHARACTERS_PER_TOKEN = 4

@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 from seft_bench import evaluation
 from seft_bench.console import note
 from seft_bench.errors import InputError
-from seft_bench.estimate import Estimate, estimate, total_line
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import Budget, BudgetSpentError, Meter
+from seft_bench.money.estimate import Estimate, estimate, total_line
+from seft_bench.money.prices import how_to_price, price_of
 from seft_bench.pipeline import Places, Progress, Subject
-from seft_bench.prices import how_to_price, price_of
 from seft_bench.records import Result
 
 DoneT = TypeVar("DoneT")
