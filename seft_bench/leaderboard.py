@@ -47,6 +47,7 @@ def plain_table(results: Iterable[Result]) -> Table:
             ranked_by = _ranking_metric(members)
             ranked = _ranked_rows(members, ranked_by, columns, f"{panel.title}, judge {panel.judge_id or 'unknown'}")
             rows += ranked
+            notes += _mixed_c_note(panel.suite, members)
             notes += [f"{panel.suite} is ranked by {next(column.title for column in _PLAIN_COLUMNS if column.key == ranked_by)}."]
             notes += [_ties_note(ranked_by)] if any(cell.mark == "tied" for row in ranked for cell in row.cells) else []
             notes += [f"{panel.title}: {sentence}" for sentence in not_above(members, beside, ranked_by)]
@@ -83,13 +84,21 @@ def _plain_intervals_note(columns: Sequence[Column]) -> str:
 
 
 def _ties_note(metric: str) -> str:
-    how = "by both intervals' joint width, wider than a paired one" if metric == LC.key else "by the interval of differences paired by question, Student's t"
+    how = "by the interval of differences paired by question" + (
+        " (sandwich formula; where a result lacks what that needs, by both intervals' joint width)" if metric == LC.key else ", Student's t"
+    )
     return f"Ties in {next(column.title for column in _PLAIN_COLUMNS if column.key == metric)}: {how}."
 
 
 def _order(result: Result) -> tuple[str, str, str]:
     """What rows without a rank are sorted by: never the order in which files were read."""
     return result.model, result.decoding, result.judge_id
+
+
+def _mixed_c_note(suite: str, members: Sequence[Result]) -> list[str]:
+    """Length control at different C, as cross-validation chooses it for each model, is no error, but nothing that a reader would guess."""
+    found = sorted({result.metrics["lc_c"] for result in members if result.metrics.get("lc_c") is not None})
+    return [f"{suite}: the length control was fitted at C = {', '.join(f'{c:.4g}' for c in found)}, by model."] if len(found) > 1 else []
 
 
 def _ranking_metric(members: Sequence[Result]) -> str:

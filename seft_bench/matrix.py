@@ -146,12 +146,17 @@ def _publish_records(run: Any, stages: Path, target: Path) -> None:
 def _evaluate(matrix: MatrixConfig, suite_name: str, subject: Any, places: Any, seed: int, progress: Callable[[str, int, int], None]) -> list[Result]:
     from seft_bench import pipeline
     from seft_bench.config import load_judge
+    from seft_bench.engines import closed_at_the_end, in_turn
     from seft_bench.judges import open_judge
     from seft_bench.suites import load_suite
 
     suite = load_suite(suite_name)
     judge = open_judge(load_judge(matrix.judge or suite.config.default_judge), places.store)
-    return pipeline.evaluate(subject, suite, judge, places, seed=seed, progress=progress)
+    scored: list[Result] = []
+    with closed_at_the_end(None, [judge]):
+        for *_, steps in in_turn([subject], [suite], [judge], pipeline.STEPS, None):
+            scored += pipeline.evaluate(subject, suite, judge, places, steps=steps, seed=seed, progress=progress)
+    return scored
 
 
 def of_matrix(matrix: MatrixConfig, results: Sequence[Result]) -> list[Result]:

@@ -13,6 +13,8 @@ from seft_bench.stats.intervals import Interval, t_quantile
 def ends(result: Result, metric: str) -> tuple[float | None, float | None]:
     """The 95 % interval over questions of a metric, where there is one."""
     metrics = result.metrics
+    if metrics.get(f"{metric}_low") is not None:
+        return metrics[f"{metric}_low"], metrics[f"{metric}_high"]
     if metric == "win_rate" and metrics.get("win_rate_se") is not None and result.n_scored > 1:
         margin = t_quantile(result.n_scored - 1) * metrics["win_rate_se"]
         return metrics["win_rate"] - margin, metrics["win_rate"] + margin
@@ -34,6 +36,18 @@ def paired_by_question(first: Result, second: Result) -> Interval | None:
     error = math.sqrt(math.fsum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1) / len(gaps))
     margin = t_quantile(len(gaps) - 1) * error
     return Interval(mean, mean - margin, mean + margin, f"95 % interval by Student's t of {len(gaps)} differences paired by question")
+
+
+def lc_paired(first: Result, second: Result) -> Interval | None:
+    """Difference of two length-controlled win rates with its interval by the sandwich formula; None where the questions are not the same."""
+    ours, theirs = (result.covariates.get("lc_influence", {}) for result in (first, second))
+    if len(ours) < 2 or ours.keys() != theirs.keys():
+        return None
+    n = len(ours)
+    mean = first.metrics[LC.key] - second.metrics[LC.key]
+    error = math.sqrt(math.fsum((value - theirs[question]) ** 2 for question, value in ours.items()) * n / (n - 1))
+    margin = t_quantile(n - 1) * error
+    return Interval(mean, mean - margin, mean + margin, f"95 % interval by the sandwich formula over {n} questions, paired")
 
 
 def tied_with(best: Result, others: Sequence[Result], metric: str) -> list[Result]:
@@ -58,9 +72,13 @@ def _above(member: Result, control: Result, metric: str) -> bool:
 
 
 def _told_apart(first: Result, second: Result, metric: str) -> bool:
-    """LC is no mean over questions, so its ties go by the joint width of both intervals; where nothing can be compared, no tie is claimed."""
+    """LC is no mean over questions: its difference goes by the influences of the same questions, and without them by the joint width of both
+    intervals. Where nothing can be compared, no tie is claimed.
+    """
     if first.metrics.get(metric) is None or second.metrics.get(metric) is None:
         return True
+    if metric == LC.key and (gap := lc_paired(first, second)):
+        return excludes_zero(gap)
     if metric == LC.key:
         return not overlap(*(Interval(result.metrics[metric], *ends(result, metric), "") for result in (first, second)))
     gap = paired_by_question(first, second)

@@ -70,6 +70,13 @@ def test_alpacaeval_ranks_by_lc_and_the_win_rate_has_students_interval() -> None
     assert (cells(table, "lc_win_rate")[1].low, cells(table, "lc_win_rate")[1].high) == (28.0, 33.0)
 
 
+def test_length_control_at_different_c_is_said() -> None:
+    plain = {"win_rate": 40.0, "win_rate_se": 1.0, "lc_win_rate": 41.0, "lc_low": 40.0, "lc_high": 42.0}
+    results = [Result("alpacaeval", name, plain | {"lc_c": c}, 100, 100, 0, 1.0, False, "gpt-4") for name, c in (("a", 21.544), ("b", 2.7826))]
+    assert "alpacaeval: the length control was fitted at C = 2.783, 21.54, by model." in plain_table(results).notes
+    assert not any("fitted at C" in note for note in plain_table(results[:1]).notes)
+
+
 def test_without_lc_for_one_model_all_are_ranked_by_the_win_rate() -> None:
     results = [
         Result("alpacaeval", name, {"win_rate": rate, "win_rate_se": 1.0, "lc_win_rate": lc}, 100, 100, 0, 1.0, False, "gpt-4")

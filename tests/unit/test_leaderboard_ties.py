@@ -66,7 +66,23 @@ def test_lc_ties_go_by_the_joint_width_and_say_so() -> None:
     rows = [dataclasses.replace(model(name, figures, "tiny-alpacaeval"), metrics=metrics[name]) for name in levels]
     table = plain_table(rows)
     assert [cell.mark for cell in cells(table, "lc_win_rate")] == ["best", "tied", ""]  # sqrt(9 + 9) = 4.24
-    assert any("LC win rate: by both intervals' joint width" in note for note in table.notes)
+    assert any("by both intervals' joint width" in note for note in table.notes)
+
+
+def test_lc_ties_are_paired_where_the_influences_are_there() -> None:
+    """The same two models, 3 points apart: told apart only where the questions move both of them alike."""
+    plain = {"win_rate": 40.0, "win_rate_se": 1.0}
+    alike, other_way = {"q1": 2.0, "q2": -2.0, "q3": 1.0, "q4": -1.0}, {"q1": -2.0, "q2": 2.0, "q3": -1.0, "q4": 1.0}
+    for theirs, mark in ((alike, ""), (other_way, "tied")):
+        rows = [
+            dataclasses.replace(
+                model(name, [0.2, 0.5, 0.4, 0.6], "tiny-alpacaeval"),
+                metrics={**plain, "lc_win_rate": lc, "lc_low": lc - 6, "lc_high": lc + 6},
+                covariates={"lc_influence": influence},
+            )
+            for name, lc, influence in (("a", 50.0, alike), ("b", 47.0, theirs))
+        ]
+        assert [cell.mark for cell in cells(plain_table(rows), "lc_win_rate")] == ["best", mark]
 
 
 def test_without_figures_of_every_question_no_tie_is_claimed() -> None:
