@@ -9,14 +9,15 @@ from pathlib import Path
 from seft_bench import matrix as matrices
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
+from seft_bench.controls import run_controls
 from seft_bench.diagnostics import GOOD_GRADE
-from seft_bench.evaluation import STYLES, rendered
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
 from seft_bench.records import Result
 from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
 from seft_bench.results import read_results
+from seft_bench.sheets import STYLES, sheets_of
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ def bench(matrix: MatrixConfig, out: Path, results: Path, workers: int | None = 
     todo = [cell for cell in plan if not matrices.is_finished(matrix, cell, out, results)]
     note(f"{matrix.name}: {len(plan)} cells, {len(plan) - len(todo)} finished already, {len(todo)} to run in {out}")
     failures = _run(matrix, todo, out, results, workers or matrix.workers)
-    return publish(matrix, results, failures, ran=len(todo) - len(failures))
+    ran = len(todo) - len(failures)
+    failures += run_controls(matrix, out, results)
+    return publish(matrix, results, failures, ran)
 
 
 def _run(matrix: MatrixConfig, todo: Sequence[matrices.Cell], out: Path, results: Path, workers: int) -> list[matrices.Failure]:
@@ -64,20 +67,21 @@ def publish(matrix: MatrixConfig, results: Path, failures: Sequence[matrices.Fai
     """Tables, findings and the picture of the results at hand. Equal results give equal bytes."""
     from seft_bench.leaderboard import findings
 
-    found = matrices.of_matrix(matrix, read_results(results))
+    everything = read_results(results)
+    found, sheets = matrices.of_matrix(matrix, everything), sheets_of(matrix, everything)
     if not found:
         return Benched([], [], failures, [], ran)
     revisions = _read_revisions(matrix, results)
     said = [*findings(found), *revision_findings(revisions, GOOD_GRADE)]
     written = [results / f"leaderboard.{suffix}" for suffix in STYLES.values()]
     for style, path in zip(STYLES, written, strict=True):
-        write_atomic(path, rendered(found, style, by_method=True))
+        write_atomic(path, sheets.text(style))
     if revisions:
         written += _write_revisions(revisions, results)
     write_atomic(results / "findings.md", _findings_page(matrix, said))
     write_json(results / "matrix.json", matrix.model_dump(mode="json"))
     score_curves(found, results / "curves.png")
-    return Benched(found, said, failures, [*written, results / "findings.md", results / "curves.png"], ran)
+    return Benched(sheets.results, said, failures, [*written, results / "findings.md", results / "curves.png"], ran)
 
 
 def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:

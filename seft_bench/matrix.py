@@ -61,6 +61,7 @@ def check(matrix: MatrixConfig) -> None:
     """
     from seft_bench.config import load_judge
     from seft_bench.datasets import open_base
+    from seft_bench.published import load_published
     from seft_bench.stages import training
     from seft_bench.suites import load_suite
 
@@ -71,6 +72,8 @@ def check(matrix: MatrixConfig) -> None:
         load_judge(matrix.judge or load_suite(name).config.default_judge)
     if matrix.diagnostics_judge:
         load_judge(matrix.diagnostics_judge)
+    if matrix.published:
+        load_published(matrix.published)
 
 
 def is_finished(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> bool:
@@ -89,7 +92,7 @@ def _done_path(out: Path, cell: Cell) -> Path:
 
 
 def _identity(matrix: MatrixConfig, cell: Cell) -> str:
-    shared = matrix.model_dump(mode="json", exclude={"rows", "seeds", "workers", "name", "description"})
+    shared = matrix.model_dump(mode="json", exclude={"rows", "seeds", "workers", "name", "description", "controls", "published"})
     return sha256_json([shared, cell.row.model_dump(mode="json"), cell.seed])
 
 
@@ -143,12 +146,17 @@ def _publish_records(run: Any, stages: Path, target: Path) -> None:
 def _evaluate(matrix: MatrixConfig, suite_name: str, subject: Any, places: Any, seed: int, progress: Callable[[str, int, int], None]) -> list[Result]:
     from seft_bench import pipeline
     from seft_bench.config import load_judge
+    from seft_bench.engines import closed_at_the_end, in_turn
     from seft_bench.judges import open_judge
     from seft_bench.suites import load_suite
 
     suite = load_suite(suite_name)
     judge = open_judge(load_judge(matrix.judge or suite.config.default_judge), places.store)
-    return pipeline.evaluate(subject, suite, judge, places, seed=seed, progress=progress)
+    scored: list[Result] = []
+    with closed_at_the_end(None, [judge]):
+        for *_, steps in in_turn([subject], [suite], [judge], pipeline.STEPS, None):
+            scored += pipeline.evaluate(subject, suite, judge, places, steps=steps, seed=seed, progress=progress)
+    return scored
 
 
 def of_matrix(matrix: MatrixConfig, results: Sequence[Result]) -> list[Result]:

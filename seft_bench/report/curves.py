@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seft_bench.leaderboard import ends
 from seft_bench.records import Result
 from seft_bench.report.arms import Arm, Measure, Panel, arm, mean_interval, measure_of
+from seft_bench.report.ties import ends
 from seft_bench.stats.intervals import Interval
 from seft_bench.stats.seeds import joint_interval
 

@@ -12,7 +12,7 @@ from typing import Any
 from seft_bench.errors import InputError
 from seft_bench.files import write_atomic
 from seft_bench.records import Result
-from seft_bench.report.arms import Panel, on_fewer_prompts, panels
+from seft_bench.report.arms import Panel, is_control, on_fewer_prompts, panels
 from seft_bench.report.curves import Points, panel_measure, prompt_point, start_point, step_points
 from seft_bench.report.render import plain_text
 from seft_bench.stats.intervals import Interval
@@ -64,7 +64,7 @@ def score_curves(results: Iterable[Result], path: Path) -> None:
     Raises:
         InputError: no published result of a matrix, or a file type that is neither png nor pdf.
     """
-    own = [result for result in results if result.run]
+    own = [result for result in results if result.run and not is_control(result)]
     published = [result for result in own if not result.withheld]
     kind = path.suffix.lstrip(".").lower()
     if kind not in _METADATA:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from seft_bench.records import Result
-from seft_bench.report.arms import CONTENT, Arm, Measure, Panel, arm, difference, excludes_zero, mean_interval, measure_of, on_fewer_prompts, panels
+from seft_bench.report.arms import CONTENT, Arm, Measure, Panel, arm, difference, excludes_zero, is_control, mean_interval, measure_of, on_fewer_prompts, panels
 from seft_bench.report.render import plain_text
 from seft_bench.stats.intervals import Interval
 
@@ -22,7 +22,7 @@ def findings(results: Iterable[Result]) -> list[str]:
     Who leads; whether SEFT beats the start; SEFT against always-rewrite and each control; its gain in content alone. Where a control is not
     below SEFT by an interval that excludes zero, the sentence says what the gain can then not be credited to. Empty without such results.
     """
-    final = [result for result in results if result.run and result.run["final"]]
+    final = [result for result in results if result.run and result.run["final"] and not is_control(result)]
     rows: dict[str, list[Result]] = {}
     for result in final:
         rows.setdefault(str(result.run["row"]), []).append(result)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +14,7 @@ from seft_bench.leaderboard import plain_tables
 from seft_bench.records import Result
 from seft_bench.report.arms import belongs, panels
 from seft_bench.report.figures import COLOURS, score_curves
+from seft_bench.report.radar import draw_radar
 from seft_bench.report.render import plain_text
 from seft_bench.report.tables import Row, Table, blocks
 from seft_bench.results import read_results, slug
@@ -43,15 +42,12 @@ def write_figures(folder: Path, results: Path) -> list[Path]:
 
 def _radars(folder: Path, found: Sequence[Result]) -> list[Path]:
     """A radar for each suite, decoding and judge with three categories or more."""
-    if importlib.util.find_spec("seft_bench.report.radar") is None:
-        return []
-    draw = importlib.import_module("seft_bench.report.radar").draw_radar
     able = [result for result in found if len(result.metrics.get("by_category") or {}) >= 3]
     written = []
     for panel in [panel for panel in panels(able) if any(belongs(result, panel) for result in able)] if able else []:
         own = [result for result in able if belongs(result, panel)]
         stem = slug(f"radar-{panel.suite}-{panel.decoding}-{panel.judge_id}")
-        written += [_drawn(folder / f"{stem}.{kind}", functools.partial(draw, own)) for kind in KINDS]
+        written += [_drawn(folder / f"{stem}.{kind}", functools.partial(draw_radar, own)) for kind in KINDS]
     return written
 
 

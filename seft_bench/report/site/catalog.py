@@ -14,6 +14,7 @@ from seft_bench.report.render.text import notes
 from seft_bench.report.site.encode import rounded
 from seft_bench.report.site.model import Entry, measure_or_none
 from seft_bench.report.tables import Cell, Table
+from seft_bench.report.ties import ends
 from seft_bench.results import slug
 from seft_bench.stats.intervals import Interval
 
@@ -35,7 +36,7 @@ def _measure_data(measure: Measure | None) -> dict[str, Any] | None:
 def entry_data(entry: Entry, suite: int, blocks: Sequence[int]) -> dict[str, Any]:
     """One entry. `blocks`: the number of the first question of each of its files of answers; none where the answers are not at hand."""
     result, measure = entry.result, measure_or_none(entry.result)
-    low, high = leaderboard.ends(result, measure.key) if measure else (None, None)
+    low, high = ends(result, measure.key) if measure else (None, None)
     return {
         "key": entry.key,
         "model": result.model,

@@ -37,8 +37,8 @@ def agreement(
     as_json: JsonOption = False,
 ) -> None:
     """Does a judge prefer what humans prefer, as often as humans among themselves? And does it prefer the first, or the longer?"""
-    from seft_bench.agreement import measure_agreement
-    from seft_bench.asking import Ask
+    from seft_bench.judge_quality.agreement import measure_agreement
+    from seft_bench.judge_quality.asking import Ask
 
     if (ask is None) == (judge_votes is None):
         raise InputError("name either --ask JUDGE (ask it now) or --judge-votes FILE (verdicts that are there)")
@@ -52,9 +52,9 @@ def agreement(
 def _ask(
     name: str, suite: str, votes: Path, answers: list[Path], raters: str, turn: int | None, out: Path | None, settings: Any, dry_run: bool, as_json: bool
 ) -> None:
-    from seft_bench import asking
-    from seft_bench.agreement import compared_answers, human_votes
     from seft_bench.console import steps_shown
+    from seft_bench.judge_quality import asking
+    from seft_bench.judge_quality.agreement import compared_answers, human_votes
     from seft_bench.suites import load_suite
 
     humans, texts = human_votes(votes, raters, turn), compared_answers(votes, answers)
@@ -95,9 +95,9 @@ def consistency(
     as_json: JsonOption = False,
 ) -> None:
     """How often a judge repeats its own verdict on the very same prompt, and how much that noise moves a mean."""
-    from seft_bench.consistency import ask_again, measure_consistency
     from seft_bench.console import steps_shown
     from seft_bench.interop import read_answers
+    from seft_bench.judge_quality.consistency import ask_again, measure_consistency
     from seft_bench.report.agreement import consistency_row, consistency_text
     from seft_bench.suites import load_suite
 

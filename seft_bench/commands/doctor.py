@@ -9,7 +9,7 @@ from typing import Any
 
 from seft_bench.manifest import hardware, package_versions
 
-EXTRAS = {"alpaca_eval": "official", "fastchat": "official", "trl": "trl", "vllm": "vllm", "ray": "ray"}
+EXTRAS = {"alpaca_eval": "official", "fastchat": "official", "trl": "trl", "ray": "ray"}
 
 
 def examine() -> dict[str, Any]:
@@ -19,6 +19,7 @@ def examine() -> dict[str, Any]:
     return {
         "packages": package_versions(),
         "extras": {module: _has(module) for module in EXTRAS},
+        "vllm": _vllm(),
         "hardware": hardware() | {"gpus": _gpus(), "free_disk_gigabytes": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1)},
         "official_data": {row.name: row.state for row in data_status()},
         "keys_set": sorted(name for name in os.environ if name.endswith("_API_KEY") and os.environ[name]),
@@ -29,6 +30,17 @@ def _has(module: str) -> bool:
     from importlib.util import find_spec
 
     return find_spec(module) is not None
+
+
+def _vllm() -> str:
+    """Distribution and version in the environment that SEFT_BENCH_VLLM_PYTHON names; "" where there is none."""
+    from seft_bench.errors import InputError
+    from seft_bench.vllm.environment import find_environment
+
+    try:
+        return find_environment().engine
+    except InputError:
+        return ""
 
 
 def _gpus() -> list[str]:
@@ -47,6 +59,7 @@ def report(found: dict[str, Any]) -> str:
         f"free disk: {machine['free_disk_gigabytes']} GB",
         "extras: "
         + ", ".join(f"{module} {'yes' if there else 'no: pip install seft-bench[' + EXTRAS[module] + ']'}" for module, there in found["extras"].items()),
+        f"vLLM in an environment of its own: {found['vllm'] or 'no (docs/evaluate-your-model.md says how)'}",
         f"official data: {len(found['official_data']) - len(missing)} of {len(found['official_data'])} files"
         + (f"; missing: {', '.join(missing)}" if missing else ""),
         f"keys set: {', '.join(found['keys_set']) or 'none (the rubric judge and local servers need none)'}",

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from seft_bench.commands.judge_quality import agreement, consistency
+from seft_bench.console import note, plain
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.judge_commands import agreement, consistency
 
 judges_app = typer.Typer(help="Judges that ship, and what they are.", no_args_is_help=True)
 suites_app = typer.Typer(help="Suites that ship, and what they ask.", no_args_is_help=True)
@@ -27,18 +28,32 @@ def _print_rows(rows: Sequence[Mapping[str, str]], as_json: bool) -> None:
 
 @judges_app.command("list")
 def judges_list(as_json: JsonOption = False) -> None:
-    """Names of the shipped judges, one a line, with what they are."""
-    from seft_bench.config import load_judge, shipped
+    """The shipped judges, one a line: name, kind, model, whether it can be used here, and what it is."""
+    from seft_bench.commands.examine import judge_row
+    from seft_bench.config import shipped
 
-    _print_rows([{"name": name, "description": load_judge(name).description} for name in shipped("judges")], as_json)
+    _print_rows([judge_row(name) for name in shipped("judges")], as_json)
 
 
 @judges_app.command("show")
 def judges_show(name: str) -> None:
-    """A judge's settings as JSON."""
-    from seft_bench.config import load_judge
+    """A judge's settings as JSON, with the price that holds, its day and its source."""
+    from seft_bench.commands.examine import judge_settings
 
-    print(load_judge(name).model_dump_json(indent=1))
+    print(json.dumps(judge_settings(name), indent=1))
+
+
+@judges_app.command("probe")
+def judges_probe(
+    name: Annotated[str, typer.Argument(help="Judge's name or YAML file.")],
+    kind: Annotated[str | None, typer.Option(help="grade, preference or pair.", show_default="grade and preference")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a judge's server the least it can: do key, model and log-probabilities work? Exit status 2 or 6 where they do not."""
+    from seft_bench.commands.examine import probe_judge, probe_text
+
+    rows = probe_judge(name, kind)
+    print(json.dumps(rows, indent=1) if as_json else plain("\n".join(map(probe_text, rows))))
 
 
 judges_app.command("agreement")(agreement)
@@ -59,6 +74,23 @@ def suites_show(name: str) -> None:
     from seft_bench.config import load_suite
 
     print(load_suite(name).model_dump_json(indent=1))
+
+
+@suites_app.command("difficulty")
+def suites_difficulty(
+    suite: Annotated[str, typer.Argument(help="A suite of kind alpacaeval, most often your own YAML file.")],
+    judgments: Annotated[list[Path], typer.Option("--judgments", help="Judgments of several models, in one file or more: ours, or alpaca_eval's.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write; the suite's YAML names it as `difficulty`.")],
+    answers: Annotated[list[Path] | None, typer.Option("--answers", help="The judged answers, where the judgments do not hold them.")] = None,
+) -> None:
+    """Fit the difficulty of each instruction jointly to the judgments of two models or more, for the length control."""
+    from seft_bench.difficulty import fit_difficulty_file
+
+    fitted = fit_difficulty_file(suite, answers or [], judgments, out)
+    print(out)
+    note(f"{fitted.questions} difficulties from {fitted.judgments} judgments of {len(fitted.models)} models: {', '.join(fitted.models)}")
+    if fitted.unjudged:
+        note(f"{fitted.unjudged} questions have no judgment; their difficulty is 0, the mean")
 
 
 @methods_app.command("list")
@@ -91,12 +123,12 @@ def data_list(as_json: JsonOption = False) -> None:
 @data_app.command("verify")
 def data_verify(as_json: JsonOption = False) -> None:
     """Check the official files against their pinned contents; exit status 2 when one is missing or differs."""
-    from seft_bench.data import data_status
+    from seft_bench.data import data_status, problems
 
     rows = data_status()
     _print_rows([{"state": row.state, "name": row.name, "sha256": row.sha256 or "-"} for row in rows], as_json)
-    if problems := [row.message for row in rows if row.state != "ok"]:
-        raise InputError("\n".join(problems))
+    if found := problems(rows):
+        raise InputError("\n".join(found))
 
 
 @data_app.command("fetch")
