@@ -5,8 +5,9 @@
 The server is a process of its own on 127.0.0.1 (aiohttp) that reads each request, waits 200 ms and sends one fixed grade. Each measurement
 is a process of its own too, the loops in turn, each with a connection pool of its own and the same grading requests in the same number:
 
-    ours   `OpenAIJudge.judge`: renders the prompts, looks into an empty SQLite store, sends, stores each response before anything else,
-           reads the grade, makes the record; with --log it also appends each record to a judgments file as `seft-bench eval` does
+    ours   `OpenAIJudge.judge`: renders the prompts, looks into an empty SQLite store, holds each request's worst case in a budget, sends,
+           stores each response before anything else, counts what it cost, reads the grade, makes the record; with --log it also appends each
+           record to a judgments file as `seft-bench eval` does
     bare   as many workers as requests in flight, each: post(json=...), decode the response's JSON, take the next one; messages are ready, and
            the workers start spread over one latency: all at once they would stay in step and wait for each other, which costs the loop rate
 
@@ -17,7 +18,9 @@ judgments (all records are kept, as `eval` does). The ratio is the median over r
 
 The server and a loop share this machine: on one with other work, or a single core, both rates fall. --peers adds alpaca_eval's and
 FastChat's own request functions, in threads as they do it, where they are installed (extra `official`), over 4 rounds at the first
---in-flight; they keep no response, and their whole run counts, start-up of the threads included.
+--in-flight; they keep no response, and their whole run counts, start-up of the threads included. FastChat 0.2.36 calls openai
+as it was before 1.0, alpaca-eval 0.6.6 needs a later one, so no environment runs both: --fastchat-python names the interpreter of another one, made with
+`pip install 'fschat[llm_judge]==0.2.36' 'openai<1' anthropic psutil protobuf sentencepiece peft accelerate torch transformers pydantic pyyaml`.
 """
 
 from __future__ import annotations
@@ -47,6 +50,7 @@ RAMP_ROUNDS, MEASURED_ROUNDS, DRAIN_ROUNDS, PEER_ROUNDS = 3, 20, 1, 4
 MOST_IN_FLIGHT = 1024
 SECONDS_TO_GIVE_UP = 300
 PEERS = {"alpaca_eval": "alpaca_eval", "fastchat": "FastChat"}
+HINTS = {"fastchat": ". It needs openai before 1.0, in an environment of its own: see --fastchat-python in --help."}
 REPLY = "The answer is relevant and correct, but it could go deeper into the reasons. " * 8 + "Rating: [[7]]"
 
 
@@ -56,6 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--log", action="store_true", help="ours also appends each judgment to a file")
     parser.add_argument("--peers", action="store_true", help="also alpaca_eval and FastChat, where they are installed")
+    parser.add_argument("--fastchat-python", default=sys.executable, metavar="PATH", help="interpreter of an environment with FastChat and openai before 1.0")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=3, metavar=("LOOP", "URL", "IN_FLIGHT"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -83,7 +88,7 @@ def compare(options: argparse.Namespace) -> None:
         runs = {in_flight: [turn(url, in_flight, options.log) for _ in range(options.repeats)] for in_flight in options.in_flight}
         print_table(runs)
         if options.peers:
-            print_peers(url, options.in_flight[0])
+            print_peers(url, options.in_flight[0], options.fastchat_python)
 
 
 def check(in_flight: list[int], repeats: int) -> None:
@@ -152,8 +157,8 @@ def turn(url: str, in_flight: int, log: bool) -> dict[str, dict[str, float]]:
     return measured
 
 
-def in_own_process(loop: str, url: str, in_flight: int, log: bool = False) -> dict[str, float]:
-    command = [sys.executable, __file__, "--worker", loop, url, str(in_flight), *(["--log"] if log else [])]
+def in_own_process(loop: str, url: str, in_flight: int, log: bool = False, python: str = sys.executable) -> dict[str, float]:
+    command = [python, __file__, "--worker", loop, url, str(in_flight), *(["--log"] if log else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENAI_API_KEY": "none", "OPENAI_API_BASE": url, "OPENAI_BASE_URL": url}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS_TO_GIVE_UP)
     if done.returncode:
@@ -176,13 +181,16 @@ def run_ours(url: str, in_flight: int, log: bool) -> dict[str, float]:
 
     from seft_bench.config import OpenAIJudgeConfig
     from seft_bench.files import append_rows
+    from seft_bench.judges.budget import Budget, Meter
     from seft_bench.judges.openai_compatible import OpenAIJudge
     from seft_bench.records import to_row
 
     config = OpenAIJudgeConfig(name="bench", kind="openai", model="judge", base_url=url, api_key_env=None, templates="seft-bench", max_in_flight=in_flight)
+    config = config.model_copy(update={"input_usd_per_million_tokens": 1.0, "output_usd_per_million_tokens": 2.0})
     requests, kept = judge_requests(total(in_flight)), []
     with tempfile.TemporaryDirectory() as folder:
         judge, path = OpenAIJudge.from_config(config, Path(folder) / "store.sqlite"), Path(folder) / "judgments.jsonl"
+        judge.client.meter = Meter(budget := Budget(1e6), judge.price)  # as `seft-bench eval` always does
 
         def run(answered: Callable[[], None]) -> None:
             def on_judgment(judgment: Any) -> None:
@@ -195,8 +203,8 @@ def run_ours(url: str, in_flight: int, log: bool) -> dict[str, float]:
 
         found = measure(run, in_flight)
         stored = judge.client.store.stats()["responses"] if judge.client.store else 0
-    if any(judgment.score != 7 for judgment in kept) or stored != len(requests):
-        raise AssertionError(f"{stored} of {len(requests)} responses are stored, or a grade is not 7: the figures would mean nothing")
+    if any(judgment.score != 7 for judgment in kept) or stored != len(requests) or budget.spent_usd <= 0:
+        raise AssertionError(f"{stored} of {len(requests)} responses are stored, a grade is not 7, or nothing was paid: the figures would mean nothing")
     return found
 
 
@@ -318,15 +326,16 @@ def print_row(label: str, loop: str, found: Mapping[str, float], in_flight: int)
     print(f"{label:12}{loop:12}{rate:>10.1f}{share:>14.1%}{found['cpu_milliseconds']:>14.2f}{found['kilobytes']:>12.1f}")
 
 
-def print_peers(url: str, in_flight: int) -> None:
+def print_peers(url: str, in_flight: int, fastchat_python: str = sys.executable) -> None:
     for module, name in PEERS.items():
-        if importlib.util.find_spec(module) is None:
+        python = fastchat_python if module == "fastchat" else sys.executable
+        if python == sys.executable and importlib.util.find_spec(module) is None:
             print(f'{name} is not installed, so it is skipped: pip install "seft-bench[official]"')
             continue
         try:
-            print_row(f"{in_flight}", name, in_own_process(module, url, in_flight), in_flight)
-        except (RuntimeError, subprocess.TimeoutExpired) as error:
-            print(f"{name} is installed but did not run, so it is skipped: {str(error).strip().splitlines()[-1]}")
+            print_row(f"{in_flight}", name, in_own_process(module, url, in_flight, python=python), in_flight)
+        except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+            print(f"{name} did not run, so it is skipped: {str(error).strip().splitlines()[-1]}{HINTS.get(module, '')}")
 
 
 if __name__ == "__main__":

@@ -2,17 +2,20 @@
 
     python benchmarks/lc.py [--data FOLDER] [--repeats 5] [--refits 2000]      the comparison needs the extra `official`
 
-Six models of the public leaderboard, about 805 annotations each, read before any clock starts. Four things are timed on one thread:
+Six models of the public leaderboard, about 805 annotations each, read before any clock starts. Five things are timed on one thread:
 
     fit        our optimum at the declared C (21.544)
     interval   the same with its 95 % interval by influence functions: what `seft-bench score` computes
+    whole      `interval` at the C that our cross-validation chooses, the choice included: the like of `library`
     library    alpaca_eval's `get_length_controlled_winrate`: the table's figure, C chosen by its cross-validation
     at our C   alpaca_eval's regression alone at the declared C, its design matrix ready, and the prediction: the like of `interval`
 
 Ours and the library's take turns, the fastest of `--repeats` counts. The library looks up `df_gamed.csv` in the folder of official files
 instead of on the hub, so no network is in its time; reading that file, lengths and design matrix are, as in every use of it. `refits` is
-the bootstrap, done once a model. Both ratios are to `interval`. The last column is how far the two fits at one C are apart: liblinear
-stops early, ours does not. Where rows are missing (phi-2) the library takes difficulties by row position and fits other data, so its
+the bootstrap, done once a model. The library has none: "library / refits" is what as many of its regressions at one C would take (`at our C` times
+their number) over our time. "library / whole" compares the figure with C chosen, "at C / interval" the one at a given C. "C" is ours, and the one
+with which the official table's figure is reproduced. The last column is how far the two fits at one C are apart: liblinear stops early, ours
+does not. Where rows are missing (phi-2) the library takes difficulties by row position and fits other data, so its
 distance says nothing about the fit.
 """
 
@@ -57,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    print_table(measured, options.refits)
+    official = json.loads((folder / "alpaca_eval" / "expected.json").read_text(encoding="utf-8"))
+    print_table(measured, options.refits, {model: official[model]["C_that_reproduces_official_lc"] for model in MODELS})
 
 
 def material(folder: Path | None) -> Path:
@@ -84,13 +88,14 @@ def measure(folder: Path, model: str, repeats: int, refits: int) -> dict[str, An
 
     rows = annotations(folder, model)
     data = comparisons(rows)
-    fits: dict[str, Callable[[], Any]] = {"fit": lambda: fit(data), "interval": lambda: length_controlled(data)}
+    fits: dict[str, Callable[[], Any]] = {"fit": lambda: fit(data), "interval": lambda: length_controlled(data), "whole": lambda: cross_validated(rows, data)}
     library = library_fits(folder, rows, model, DECLARED_C) if importlib.util.find_spec("alpaca_eval") else {}
     found = fastest({**fits, **library}, repeats)
     start = time.perf_counter()
     refitted(data, resamples=refits)
     found["refits"] = 1000 * (time.perf_counter() - start)
     found["ours_lc"] = length_controlled(data).win_rate
+    found["c"] = cross_validated(rows, data).c
     if library:
         found["library_lc"] = library["at our C"]()
     print(f"{model}: { ({name: round(value, 2) for name, value in found.items()}) }", file=sys.stderr)
@@ -128,8 +133,19 @@ def comparisons(rows: list[dict[str, Any]]) -> Any:
         wins=win_probabilities([row["preference"] for row in rows]),
         length_difference=np.array([row["len_1"] - row["len_2"] for row in rows], dtype=np.float64),
         difficulty=np.array([difficulties[row["index"]] for row in rows]),
-        gamed=GamedRows(length, difficulty, float(preference @ length), float(preference @ difficulty)),
+        gamed=GamedRows(length, difficulty, preference),
     )
+
+
+def cross_validated(rows: list[dict[str, Any]], data: Any) -> Any:
+    """LC with its interval at the C of our cross-validation."""
+    import numpy as np
+
+    from seft_bench.stats.lc_cross_validation import cross_validated_c
+    from seft_bench.stats.length_control import length_controlled
+
+    positions = np.array([row["index"] for row in rows])
+    return length_controlled(data, cross_validated_c(data, positions, np.arange(data.gamed.preference.size) % QUESTIONS).c)
 
 
 def library_fits(folder: Path, rows: list[dict[str, Any]], model: str, c: float) -> Fits:
@@ -162,17 +178,19 @@ def library_fits(folder: Path, rows: list[dict[str, Any]], model: str, c: float)
     return {"library": whole, "at our C": at_c}
 
 
-def print_table(measured: Mapping[str, Mapping[str, Any]], refits: int) -> None:
+def print_table(measured: Mapping[str, Mapping[str, Any]], refits: int, official_c: Mapping[str, float]) -> None:
     with_library = "library" in next(iter(measured.values()))
-    titles = ["rows", "fit ms", "interval ms", f"{refits} refits ms"]
-    titles += ["library ms", "library / ours", "at our C ms", "at C / ours", "LC apart"] if with_library else []
-    print(f"{'':30}" + "".join(f"{title:>16}" for title in titles))
+    titles = ["rows", "fit ms", "interval ms", "whole ms", f"{refits} refits ms", "C, official C"]
+    titles += ["library ms", "library / whole", "at our C ms", "at C / interval", "library / refits", "LC apart"] if with_library else []
+    print(f"{'':28}" + "".join(f"{title:>17}" for title in titles))
     for model, row in measured.items():
-        cells = [f"{row['rows']}", f"{row['fit']:.2f}", f"{row['interval']:.2f}", f"{row['refits']:.0f}"]
+        cells = [f"{row['rows']}", f"{row['fit']:.2f}", f"{row['interval']:.2f}", f"{row['whole']:.1f}", f"{row['refits']:.0f}"]
+        cells.append(f"{row['c']:.4g}, {official_c[model]:.4g}")
         if with_library:
-            cells += [f"{row['library']:.0f}", f"{row['library'] / row['interval']:.0f}", f"{row['at our C']:.1f}", f"{row['at our C'] / row['interval']:.1f}"]
+            cells += [f"{row['library']:.0f}", f"{row['library'] / row['whole']:.0f}", f"{row['at our C']:.1f}", f"{row['at our C'] / row['interval']:.1f}"]
+            cells += [f"{row['at our C'] * refits / row['refits']:.0f}"]
             cells += [f"{abs(row['library_lc'] - row['ours_lc']):.4f}" if row["rows"] == QUESTIONS else "(by position)"]
-        print(f"{model:30}" + "".join(f"{cell:>16}" for cell in cells))
+        print(f"{model:28}" + "".join(f"{cell:>17}" for cell in cells))
     if not with_library:
         print('alpaca_eval is not installed, so ours is compared with nothing: pip install "seft-bench[official]"')
 

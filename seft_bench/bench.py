@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seft_bench import matrix as matrices
+from seft_bench.bench_engines import EngineSettings, check_engine, run_cells
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
+from seft_bench.controls import run_controls
 from seft_bench.diagnostics import GOOD_GRADE
 from seft_bench.driver import Driver
-from seft_bench.engines import EngineSettings, check_engine, run_cells
-from seft_bench.evaluation import STYLES, rendered
 from seft_bench.files import held, read_json, read_jsonl, write_atomic, write_json
 from seft_bench.matrix import Cell, Failure
 from seft_bench.planning import plan_of, summary
@@ -22,6 +22,7 @@ from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
 from seft_bench.results import read_results, slug
+from seft_bench.sheets import STYLES, sheets_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def bench(
             note(line)
         todo = [state.cell for state in plan.todo]
         failures = _run(matrix, todo, out, results, settings)
-        return publish(matrix, results, failures, ran=len(todo) - len(failures))
+        ran = len(todo) - len(failures)
+        failures += run_controls(matrix, out, results)
+        return publish(matrix, results, failures, ran)
 
 
 def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings) -> list[Failure]:
@@ -87,14 +90,15 @@ def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (
     """Tables, findings and the picture of the results at hand. Equal results give equal bytes."""
     from seft_bench.leaderboard import findings
 
-    found = matrices.of_matrix(matrix, read_results(results))
+    everything = read_results(results)
+    found, sheets = matrices.of_matrix(matrix, everything), sheets_of(matrix, everything)
     if not found:
         return Benched([], [], failures, [], ran)
     revisions = _read_revisions(matrix, results)
     said = [*findings(found), *revision_findings(revisions, GOOD_GRADE)]
     written = [results / f"leaderboard.{suffix}" for suffix in STYLES.values()]
     for style, path in zip(STYLES, written, strict=True):
-        write_atomic(path, rendered(found, style, by_method=True))
+        write_atomic(path, sheets.text(style))
     if revisions:
         written += _write_revisions(revisions, results)
     pictures = {results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members for group, members in by_group(found).items()}
@@ -103,7 +107,7 @@ def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (
     for path, members in pictures.items():
         score_curves(members, path)
     written += [results / "findings.md", *pictures]
-    return Benched(found, said, failures, written, ran)
+    return Benched(sheets.results, said, failures, written, ran)
 
 
 def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:

@@ -5,6 +5,7 @@ Nothing heavy is imported at module level, so `--help` answers at once.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -14,9 +15,12 @@ from typing import Annotated, Any
 
 import typer
 
-from seft_bench import __version__, bench_commands
-from seft_bench.catalog import data_app, judges_app, methods_app, suites_app
-from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_WITHHELD, SeftBenchError
+from seft_bench import __version__
+from seft_bench.checks import command as check_command
+from seft_bench.commands import bench as bench_commands
+from seft_bench.commands import report as report_command
+from seft_bench.commands.catalog import data_app, judges_app, methods_app, suites_app
+from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WITHHELD, SeftBenchError
 from seft_bench.exchange import commands as exchange_commands
 
 app = typer.Typer(
@@ -34,6 +38,8 @@ app.add_typer(data_app, name="data")
 RUNS, RESULTS = Path("runs"), Path("results")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LcC = Annotated[str | None, typer.Option("--lc-c", help="C of the length control: a positive number, or cross-validated.", show_default="the suite's")]
+LcInterval = Annotated[str | None, typer.Option("--lc-interval", help="Interval of the length control: sandwich or bootstrap.", show_default="the suite's")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -85,26 +91,57 @@ def train(
 @app.command("eval")
 def evaluate(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, or file of answers.", show_default="every run under runs/")
+        list[str] | None,
+        typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, file of answers, or control:NAME.", show_default="every run under runs/"),
     ] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite; may be repeated.", show_default="tiny-mtbench")] = None,
     judge: Annotated[str | None, typer.Option(help="Judge's name or YAML file; default: the suite's.")] = None,
     stage: Annotated[list[str] | None, typer.Option("--stage", help="Only this step: answer, judge or score; may be repeated.", show_default="all")] = None,
     server: Annotated[str | None, typer.Option(help="OpenAI-compatible server that serves MODEL, as in http://127.0.0.1:8000/v1.")] = None,
     server_key_env: Annotated[str | None, typer.Option(help="NAME of the variable with the server's key.")] = None,
+    engine: Annotated[str, typer.Option(help="What answers for checkpoints: transformers, vllm (a server of ours) or vllm-in-process.")] = "transformers",
     seed: Annotated[int, typer.Option(help="Seed of the sampled answers.")] = 0,
+    reference: Annotated[Path | None, typer.Option(help="Answers of another baseline, for mtbench-pairwise.")] = None,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
+    lc_c: LcC = None,
+    lc_interval: LcInterval = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked and what that costs; send nothing.")] = False,
+    budget: Annotated[float | None, typer.Option(min=0, help="The most that this command may spend, in US dollars.", show_default="no limit")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much it may cost.")] = False,
     as_json: JsonOption = False,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model. Dangerous.")] = False,
 ) -> None:
     """Answer, judge and score: every checkpoint, on every suite asked for. Finished work is never paid for twice."""
     from seft_bench import evaluation
     from seft_bench.console import steps_shown
+    from seft_bench.money import estimate, spending
+    from seft_bench.pipeline import Places
 
     store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
-    plan = evaluation.plan(models or [], suite or ["tiny-mtbench"], judge, stage or [], RUNS, store, server, server_key_env, trust_remote_code)
+    kept = None if dry_run and not store.exists() else store  # a dry run makes no file
+    plan = evaluation.plan(
+        models or [],
+        suite or ["tiny-mtbench"],
+        judge,
+        stage or [],
+        RUNS,
+        kept,
+        server,
+        server_key_env,
+        trust_remote_code,
+        engine_name=engine,
+        reference=reference,
+        length_control={"lc_c": lc_c, "lc_interval": lc_interval},
+        ask_servers=not dry_run,
+    )
+    places = Places(RUNS, results, store)
+    if dry_run:
+        found = estimate.estimate(plan, places, seed)
+        print(json.dumps(estimate.as_row(found), indent=1) if as_json else estimate.as_text(found))
+        return
+    spending.agree(plan, places, seed, budget, yes)
     with steps_shown() as progress:
-        scored = evaluation.run(plan, RUNS, results, store, seed, progress)
+        scored = spending.run(plan, places, seed, budget, progress)
     _show_results(scored, as_json, "Run the same command again to judge the rest.")
 
 
@@ -136,17 +173,21 @@ def _print_tables(results: Sequence[Any], by_method: bool = False) -> None:
 @app.command()
 def score(
     suite: Annotated[str, typer.Option(help="Suite that the judgments belong to.")],
-    judgments: Annotated[Path, typer.Option(help="Judgments: ours, alpaca_eval's annotations.json, or FastChat's gpt-4_single JSONL.")],
+    judgments: Annotated[Path, typer.Option(help="Judgments: ours, alpaca_eval's annotations.json, or FastChat's gpt-4_single or gpt-4_pair JSONL.")],
     answers: Annotated[Path | None, typer.Option(help="Answers: ours, alpaca_eval's model_outputs.json, or FastChat's model_answer JSONL.")] = None,
     reference: Annotated[Path | None, typer.Option(help="Answers of another baseline.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Keep the figures in this folder of results, for the leaderboard.")] = None,
+    lc_c: LcC = None,
+    lc_interval: LcInterval = None,
     as_json: JsonOption = False,
 ) -> None:
     """Figures from ready files; neither model nor judge is called."""
-    from seft_bench.scoring import score_files
+    from seft_bench.scoring import save_scored, score_files
 
-    _show_results(
-        score_files(suite, answers, judgments, reference), as_json, "The rest is missing from the file, or was never parsed: judge it again, or quote nothing."
-    )
+    scored = score_files(suite, answers, judgments, reference, {"lc_c": lc_c, "lc_interval": lc_interval})
+    if results is not None:
+        save_scored(results, scored, judgments)
+    _show_results(scored, as_json, "The rest is missing from the file, or was never parsed: judge it again, or quote nothing.")
 
 
 @app.command("leaderboard")
@@ -154,23 +195,31 @@ def show_leaderboard(
     matrix: Annotated[str | None, typer.Argument(help="A matrix: its paper table, seeds aggregated. Default: one row a model.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = RESULTS,
     style: Annotated[str, typer.Option("--format", help="md, csv, latex, html or json.")] = "md",
+    radar: Annotated[Path | None, typer.Option(help="Also draw MT-Bench's categories into this .png, .svg or .pdf.")] = None,
 ) -> None:
     """Print the leaderboard of the results at hand."""
     from seft_bench.evaluation import leaderboard_text
 
+    if radar is not None:
+        from seft_bench.report.radar import draw_radar
+        from seft_bench.results import read_results
+
+        draw_radar(read_results(results), radar)
     print(leaderboard_text(results, matrix, style))
 
 
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """What this machine has: packages, GPU, data, keys (their names only)."""
-    from seft_bench.doctor import examine, report
+    from seft_bench.commands.doctor import examine, report
 
     found = examine()
     print(json.dumps(found, indent=1) if as_json else report(found))
 
 
 exchange_commands.register(app)
+check_command.register(app)
+report_command.register(app)
 
 
 def main() -> None:
@@ -187,11 +236,23 @@ def main() -> None:
         status = EXIT_INTERRUPTED
     except typer.Exit as leave:
         status = leave.exit_code
+    except OSError as error:
+        status = _disk_full(error)
     except Exception as error:
         status = _usage_error(error)
     if status == EXIT_INTERRUPTED:
         note("stopped; what was finished is kept, and the same command goes on")
     sys.exit(status if isinstance(status, int) else EXIT_OK)
+
+
+def _disk_full(error: OSError) -> int:
+    """No room is nobody's defect; every other failure of a file is ours and keeps its traceback."""
+    from seft_bench.console import note
+
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        raise error
+    note(f"error: no room to write {error.filename or 'a file'} ({error.strerror}). What was written is kept; free some disk space, the same command goes on.")
+    return EXIT_UNAVAILABLE
 
 
 def _usage_error(error: Exception) -> int:

@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from seft_bench.errors import InputError, unknown_name
 
@@ -34,17 +45,92 @@ class DecodingConfig(Strict):
     by_category: dict[str, float] = Field(default_factory=dict, description="temperature of a category, instead of `temperature`")
 
 
+def _read_c(value: Any) -> Any:
+    """C of the length control: a positive number, or the word for choosing it."""
+    if value == "cross-validated":
+        return value
+    try:
+        number = 0.0 if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ValueError("a positive number or cross-validated is expected")
+    return number
+
+
 class SuiteConfig(Strict):
     """One evaluation suite: a protocol over questions, answers of a reference model, and a default judge."""
 
     name: str
     kind: Literal["alpacaeval", "mtbench"]
-    source: Literal["official", "tinyworld", "tinyworld-tuning"] = Field(description="where questions and references come from")
+    source: Literal["official", "tinyworld", "tinyworld-tuning", "files"] = Field(description="where questions and references come from")
+    questions: str | None = Field(default=None, description="source files: JSON or JSON Lines of your own questions, beside the suite's YAML")
+    difficulty: str = Field(default="none", description="source files, kind alpacaeval: none (no length control), zero, or a file of difficulties")
+    lc_c: Annotated[float | Literal["cross-validated"], BeforeValidator(_read_c)] = Field(
+        default=21.544346900318832, description="kind alpacaeval: C of the length control, or cross-validated"
+    )
+    lc_interval: Literal["sandwich", "bootstrap"] = Field(default="sandwich", description="kind alpacaeval: how the interval of the length control is made")
     default_judge: str
     decodings: dict[str, DecodingConfig] = Field(min_length=1, description="name of a column -> how its answers are drawn")
     max_new_tokens: int = Field(gt=0)
     max_questions: int | None = Field(default=None, gt=0, description="use the first ones only")
+    mode: Literal["single", "pairwise"] = Field(default="single", description="mtbench: grade each answer, or compare it with a baseline's in both orders")
+    baseline: str | None = Field(
+        default=None,
+        description="answers to compare with; pairwise mtbench: a relative path is looked for in the data folders too; "
+        "source files, kind alpacaeval: null is the questions' own `output`",
+    )
+    references: Literal["official", "corrected"] = Field(default="official", description="mtbench: which reference answers the judge is shown")
+    parsing: Literal["official", "strict"] = Field(default="official", description="mtbench: how a grade or verdict is read out of the judge's reply")
     description: str
+
+    _folder: Path = PrivateAttr(default_factory=Path)  # of the YAML file: its paths are relative to it, and no result holds a path of the machine
+
+    @model_validator(mode="after")
+    def _fields_fit(self) -> SuiteConfig:
+        """A key that this kind or source would not read is an error."""
+        fields = type(self).model_fields
+        changed = {name for name in fields if not fields[name].is_required() and getattr(self, name) != fields[name].default}
+        if wrong := sorted(changed & {"difficulty", "lc_c", "lc_interval"}) if self.kind != "alpacaeval" else []:
+            raise ValueError(f"{', '.join(wrong)}: for kind alpacaeval only, this suite's kind is {self.kind}")
+        if wrong := sorted(changed & {"mode", "references", "parsing"}) if self.kind != "mtbench" else []:
+            raise ValueError(f"{', '.join(wrong)}: for kind mtbench only, this suite's kind is {self.kind}")
+        if wrong := sorted(changed & {"questions", "difficulty"}) if self.source != "files" else []:
+            raise ValueError(f"{', '.join(wrong)}: for source files only, this suite's source is {self.source}")
+        if self.source == "files" and self.questions is None:
+            raise ValueError("questions: is missing; with source files it names the file of questions")
+        return self
+
+    @model_validator(mode="after")
+    def _baseline_fits(self) -> SuiteConfig:
+        """Only comparisons have a baseline, and the shipped AlpacaEval suites bring their own."""
+        own_pairs = self.kind == "alpacaeval" and self.source == "files"
+        if self.baseline is not None and not own_pairs and self.mode != "pairwise":
+            raise ValueError("baseline: for mode pairwise, or for kind alpacaeval with source files")
+        if self.mode == "pairwise" and self.baseline is None:
+            raise ValueError("mode: pairwise and baseline go together")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_are_named(self) -> SuiteConfig:
+        """A variant of MT-Bench says so in its name: results and judgments are kept by it, and must not mix with the official ones."""
+        variants = [word for word in (self.mode, self.references, self.parsing) if word not in ("single", "official")]
+        if variants and self.source.startswith("tinyworld"):
+            raise ValueError(f"{', '.join(variants)}: needs a judge that is a language model, the tinyworld's is a rubric")
+        if self.references == "corrected" and self.source != "official":
+            raise ValueError("references: corrected is a set for the official questions; the source is not official")
+        if missing := [word for word in variants if word not in self.name]:
+            raise ValueError(f"name must contain {' and '.join(missing)}: results are kept by it, and must not mix with the official ones")
+        return self
+
+    @property
+    def protocol(self) -> str:
+        """Name of the class that runs it: `kind`, and "KIND-pairwise" for MT-Bench's comparisons."""
+        return self.kind if self.mode == "single" else f"{self.kind}-{self.mode}"
+
+    def path(self, name: str) -> Path:
+        """A file that the suite's YAML names."""
+        return self._folder / name
 
 
 class RubricJudgeConfig(Strict):
@@ -101,6 +187,7 @@ class OpenAIJudgeConfig(Strict):
     timeout_seconds: float = Field(default=120.0, gt=0)
     max_attempts: int = Field(default=6, gt=0)
     context_tokens: int | None = Field(default=None, gt=0)
+    tokenizer: str | None = Field(default=None, description="folder or hub id: prompts are counted exactly against context_tokens, not by their characters")
     input_usd_per_million_tokens: float | None = Field(default=None, ge=0)
     output_usd_per_million_tokens: float | None = Field(default=None, ge=0)
     price_date: date | None = None
@@ -123,6 +210,21 @@ class OpenAIJudgeConfig(Strict):
         if self.temperature is not None and not self.send_temperature:
             raise ValueError("`temperature` is set, and `send_temperature: false` says that none is sent: leave one of them out")
         return self
+
+
+class VLLMJudgeConfig(Strict):
+    """A model in a vLLM server that is started when the first judgment is asked for, and stopped after the last."""
+
+    name: str
+    kind: Literal["vllm"]
+    model: str = Field(description="checkpoint folder, or a hub id that was fetched before")
+    templates: Literal["official", "seft-bench"] = Field(default="seft-bench", description="the official tools' prompts, or our own")
+    temperature: float | None = Field(default=None, ge=0, description="of grades; null: the protocol's own")
+    max_tokens: int | None = Field(default=None, gt=0, description="of grades; null: the protocol's own")
+    server_arguments: list[str] = Field(default_factory=list, description="added to the server's command line, as in --max-model-len, 8192")
+    start_seconds: float = Field(default=1800.0, gt=0, description="how long a start may take")
+    max_in_flight: int = Field(default=256, gt=0)
+    description: str = ""
 
 
 class LocalJudgeConfig(Strict):
@@ -161,7 +263,7 @@ class RewardModelJudgeConfig(LocalJudgeConfig):
     calibration: GradedAnswersConfig | None = Field(default=None, description="grades come from a map fitted on these; null: from reference answers")
 
 
-JudgeConfig = RubricJudgeConfig | ReplayJudgeConfig | OpenAIJudgeConfig | TransformersJudgeConfig | RewardModelJudgeConfig
+JudgeConfig = RubricJudgeConfig | ReplayJudgeConfig | OpenAIJudgeConfig | VLLMJudgeConfig | TransformersJudgeConfig | RewardModelJudgeConfig
 _JUDGE: TypeAdapter[JudgeConfig] = TypeAdapter(Annotated[JudgeConfig, Field(discriminator="kind")])
 
 
@@ -204,6 +306,8 @@ class MatrixConfig(Strict):
     workers: int = Field(default=1, gt=0, description="cells at a time")
     cpus_per_cell: int | None = Field(default=None, gt=0, description="null: the cores shared out among the workers; 1 with Ray")
     gpus_per_cell: float | None = Field(default=None, ge=0, description="null: one where there are any")
+    controls: list[Literal["constant", "copy-prompt", "length-only"]] = Field(default_factory=list, description="answers without a model, at the tables' foot")
+    published: str | None = Field(default=None, description="published figures in a table of their own: a shipped set, or a YAML file")
     rows: list[MatrixRow] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -232,7 +336,7 @@ class MatrixConfig(Strict):
 
     def as_row(self) -> dict[str, Any]:
         """JSON-ready. Keys that came later are left out where they say nothing, so that old matrices keep their bytes."""
-        later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell")
+        later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published")
         return self.model_dump(mode="json", exclude={key for key in later if not getattr(self, key)})
 
 
@@ -247,8 +351,10 @@ def shipped(kind: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted((config_folder() / kind).glob("*.yaml"))}
 
 
-def load_suite(name: str) -> SuiteConfig:
-    suite: SuiteConfig = load_yaml(_find("suite", "suites", name), SuiteConfig)
+def load_suite(name: str, overrides: Iterable[str] = ()) -> SuiteConfig:
+    path = _find("suite", "suites", name)
+    suite: SuiteConfig = load_yaml(path, SuiteConfig, overrides)
+    suite._folder = path.parent
     return suite
 
 
@@ -327,11 +433,14 @@ def validate(values: Mapping[str, Any], model: type[ConfigT] | TypeAdapter[Any],
 
 def _describe(item: Any, model: Any) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "(top)"
+    if item["type"] == "value_error" and not item["loc"]:
+        return f"  {item['msg'].removeprefix('Value error, ')}"
     if item["type"] == "extra_forbidden":
         allowed = sorted(getattr(model, "model_fields", {})) if len(item["loc"]) == 1 else []
         return f"  {key}: unknown key" + (f"; allowed are {', '.join(allowed)}" if allowed else "")
     if item["type"] == "missing":
         return f"  {key}: is missing"
     if item["type"] == "value_error":
-        return f"  {key}: {item['ctx']['error']}"
+        got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+        return f"  {key}: {item['ctx']['error']}{got}"
     return f"  {key}: {item['msg']} (got {item['input']!r})"

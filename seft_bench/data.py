@@ -12,11 +12,12 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.files import read_text, sha256_file
+from seft_bench.files import read_once, read_text, sha256_file
 from seft_bench.records import Question
 
 BASELINE = "alpaca_eval/alpaca_eval_gpt4_baseline.json"
@@ -25,9 +26,12 @@ DIFFICULTY = "alpaca_eval/instruction_difficulty.csv"
 QUESTIONS = "mt_bench/question.jsonl"
 JUDGE_PROMPTS = "mt_bench/judge_prompts.jsonl"
 REFERENCE_ANSWERS = "mt_bench/reference_answer/gpt-4.jsonl"
+CORRECTED_REFERENCES = "mt_bench/reference_answer/gpt-4-0125-preview_pr3158.jsonl"
+"""GPT-4's answers of March 2024 to the same thirty questions (FastChat's pull request 3158): 13 of the official ones are wrong."""
 
 _HUB = "data set tatsu-lab/alpaca_eval on the Hugging Face hub, file {}"
 _FASTCHAT = "repository lm-sys/FastChat, file fastchat/llm_judge/data/{}"
+_FASTCHAT_3158 = "repository lm-sys/FastChat at commit 962316eba4e9db86bc8002243290e4074dabf48e, file fastchat/llm_judge/data/{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,9 @@ OFFICIAL_FILES: dict[str, OfficialFile] = {
     JUDGE_PROMPTS: OfficialFile(_FASTCHAT.format("judge_prompts.jsonl"), "fd283293406d024f44c174b094ef48031d0687a4682fd3a56b29b138f80281b6"),
     REFERENCE_ANSWERS: OfficialFile(
         _FASTCHAT.format("mt_bench/reference_answer/gpt-4.jsonl"), "f957a5bc977badb66885ec970e6cd08527845780313f0995764260e5777b9b3f"
+    ),
+    CORRECTED_REFERENCES: OfficialFile(
+        _FASTCHAT_3158.format("mt_bench/reference_answer/gpt-4-0125-preview.jsonl"), "e484037da5cc14007dde1d821ef76046fccbd0b2f095237fad9ead2c4fc66800"
     ),
 }
 
@@ -113,12 +120,19 @@ def file_status(name: str) -> FileStatus:
     official, path = OFFICIAL_FILES[name], _find(name)
     if path is None:
         return FileStatus(name, "missing", "", "", official.origin, _missing_message(name))
-    digest = sha256_file(path)
+    digest = _digest(path)
     try:
         message = difference(name, path, digest)
     except InputError as error:
         return FileStatus(name, "broken", str(path), digest, official.origin, str(error))
     return FileStatus(name, "differs" if message else "ok", str(path), digest, official.origin, message)
+
+
+def problems(rows: Sequence[FileStatus]) -> list[str]:
+    """What is wrong with the files, a line each; where to look and what to run is said for the first missing one only."""
+    missing = [row for row in rows if row.state == "missing"]
+    lines = [row.message for row in rows if row.state not in ("ok", "missing")] + [row.message for row in missing[:1]]
+    return lines + [f"missing too: {row.name}, from the {row.origin}" for row in missing[1:]]
 
 
 def data_warnings(names: Sequence[str]) -> list[str]:
@@ -179,6 +193,7 @@ def _contents(folder: Path) -> str:
     return f"has {', '.join(there)}" if there else "has none of the official files"
 
 
+@lru_cache(maxsize=32)
 def difference(name: str, path: Path, digest: str) -> str:
     """What sets the file at `path` apart from the published one of that name, "" if nothing does.
 
@@ -189,6 +204,9 @@ def difference(name: str, path: Path, digest: str) -> str:
     if pinned is not None:
         return "" if digest == pinned else f"{name} is not the published file (sha256 {digest[:16]}..., published {pinned[:16]}...)"
     return _CONTENT_CHECKS[name](path, digest)
+
+
+_digest = read_once(sha256_file)
 
 
 def _difficulty_difference(path: Path, digest: str) -> str:
@@ -210,6 +228,7 @@ def _gamed_difference(path: Path, digest: str) -> str:
 _CONTENT_CHECKS: dict[str, Callable[[Path, str], str]] = {DIFFICULTY: _difficulty_difference, GAMED: _gamed_difference}
 
 
+@read_once
 def _read_difficulties(path: Path) -> tuple[float, ...]:
     rows = _read_csv(path, ("index", "instruction_difficulty"), _DIFFICULTY_ROWS)
     by_index = {int(_number(row, "index", path, line)): _number(row, "instruction_difficulty", path, line) for line, row in enumerate(rows, start=2)}
@@ -218,6 +237,7 @@ def _read_difficulties(path: Path) -> tuple[float, ...]:
     return tuple(by_index[index] for index in range(_DIFFICULTY_ROWS))
 
 
+@read_once
 def _read_gamed(path: Path) -> GamedData:
     columns = ("std_delta_len", "instruction_difficulty", "preference")
     rows = _read_csv(path, columns, _GAMED_ROWS)

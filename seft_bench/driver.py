@@ -5,6 +5,7 @@ One thread judges, so that a slow judge keeps no worker waiting; the main thread
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import traceback
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
+from seft_bench.bench_engines import TICK_SECONDS, Event
 from seft_bench.config import MatrixConfig
-from seft_bench.engines import TICK_SECONDS, Event
 from seft_bench.errors import SeftBenchError
+from seft_bench.evaluation import PROBED
 from seft_bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 
 
@@ -27,7 +29,7 @@ class Driver:
 
         self._matrix, self._out, self._results = matrix, out, results
         self._places = places_of(out, results)
-        self._answered: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._answered: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # None: nothing more comes
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def check_judges(self) -> None:
@@ -39,15 +41,16 @@ class Driver:
         """
         from seft_bench.suites import load_suite
 
-        open_judge = _judges(self._places.store)
+        open_judge = _judges(self._places.store, {})
         for suite in map(load_suite, self._matrix.suites):
             questions = suite.questions()
             for name in judge_names(self._matrix, suite):
                 judge = open_judge(name)
                 if not self._all_judged(suite, judge):
+                    kind = PROBED[suite.config.protocol]
                     if check_questions := getattr(judge, "check_questions", None):
-                        check_questions(KIND[suite.config.kind], questions)  # some can judge only some questions
-                    judge.check([KIND[suite.config.kind]])
+                        check_questions(kind, questions)  # some can judge only some questions
+                    judge.check([kind])
 
     def _all_judged(self, suite: Any, judge: Any) -> bool:
         from seft_bench.cells import subjects
@@ -80,6 +83,8 @@ class Driver:
                 for said in self._heard(block=True):
                     waiting -= said["event"] in ("done", "failed")
                     yield said
+            self._answered.put(None)
+            thread.join()
         finally:
             getattr(engine, "close", lambda: None)()
 
@@ -93,10 +98,12 @@ class Driver:
             return
 
     def _judge(self) -> None:
-        """The judging thread: opens its judges itself, as a store's connection belongs to one thread."""
-        open_judge = _judges(self._places.store)
-        while True:
-            self._said.put(self._outcome(self._answered.get(), open_judge))
+        """The judging thread: opens its judges itself, as a store's connection belongs to one thread, and stops servers of ours at the end."""
+        opened: dict[str, Any] = {}
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: [judge.close() for judge in opened.values() if hasattr(judge, "close")])
+            while (name := self._answered.get()) is not None:
+                self._said.put(self._outcome(name, _judges(self._places.store, opened)))
 
     def _outcome(self, name: str, open_judge: Callable[[str], Any]) -> Event:
         from seft_bench.cells import judge_answers
@@ -113,16 +120,10 @@ class Driver:
         return {"cell": name, "event": "done"}
 
 
-KIND = {"alpacaeval": "preference", "mtbench": "grade"}
-"""A suite's kind -> what its judge is asked."""
-
-
-def _judges(store: Path) -> Callable[[str], Any]:
+def _judges(store: Path, opened: dict[str, Any]) -> Callable[[str], Any]:
     """Opens each judge once."""
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
-
-    opened: dict[str, Any] = {}
 
     def open_once(name: str) -> Any:
         if name not in opened:

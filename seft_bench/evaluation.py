@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seft_bench import pipeline
+from seft_bench import engines, pipeline
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import read_json, sha256_file, write_atomic
 from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
 from seft_bench.records import Result
-from seft_bench.results import read_results
 from seft_bench.runs import run_facts
+from seft_bench.sheets import STYLES, matrix_sheets, plain_sheets
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one command evaluates: every subject on every suite, with the judge of each suite."""
+    """What one command evaluates: every subject on every suite, with the judge of each suite; `engine` answers for checkpoints."""
 
     subjects: Sequence[Subject]
     suites: Sequence[Any]
     judges: Sequence[Any]
     steps: Sequence[str]
+    engine: engines.Engine | None = None
 
 
 def plan(
@@ -33,55 +34,82 @@ def plan(
     judge_name: str | None,
     steps: Sequence[str],
     runs: Path,
-    store: Path,
+    store: Path | None,
     server: str | None = None,
     server_key_env: str | None = None,
     trust_remote_code: bool = False,
+    engine_name: str = "transformers",
+    reference: Path | None = None,
+    length_control: Mapping[str, str | None] | None = None,
+    ask_servers: bool = True,
 ) -> Plan:
-    """Check names, data, judges and models before any model is loaded or any judge is paid.
+    """Check names, data, judges and models before any model is loaded or any judge is asked (`probe` does that).
+
+    Args:
+        ask_servers: False sends nothing at all, so answers of a keyless server that are at hand are not found.
 
     Raises:
         InputError: the first thing that is wrong.
     """
-    from seft_bench.suites import load_suite
+    from seft_bench.suites import load_suites
 
     for step in steps:
         if step not in STEPS:
             raise unknown_name("step", step, STEPS)
     wanted = tuple(step for step in STEPS if step in steps) or STEPS
-    suites = [load_suite(name) for name in dict.fromkeys(suite_names)]
-    judges = [_open_judge(suite, judge_name, store) for suite in suites]
+    suites = [_with_baseline(suite, reference) for suite in load_suites(suite_names, length_control or {})]
+    opened: dict[str, Any] = {}
+    judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
+    engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
     if server:
-        subjects = [_served(model, server, server_key_env, store) for model in models]
+        subjects = [_served(model, server, server_key_env, store, ask_servers) for model in models]
     else:
         subjects = [subject for model in models or _all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
     if not subjects:
         raise InputError("--server needs the name of a model that it serves")
-    if "judge" in wanted:
-        _probe(subjects, suites, judges, Places(runs, runs, store))
-    return Plan(subjects, suites, judges, wanted)
+    subjects = [engine.answers_for(subject) for subject in subjects] if engine else subjects
+    return Plan(subjects, suites, judges, wanted, engine)
 
 
-def _probe(subjects: Sequence[Subject], suites: Sequence[Any], judges: Sequence[Any], places: Places) -> None:
-    """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed."""
-    for suite, judge in zip(suites, judges, strict=True):
-        if not all(pipeline.is_judged(subject, suite, judge, places) for subject in subjects):
-            kind = {"alpacaeval": "preference", "mtbench": "grade"}[suite.config.kind]
+PROBED = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "pair"}
+"""Protocol of a suite -> the kind of request that a judge's probe makes."""
+
+
+def probe(plan: Plan, places: Places) -> None:
+    """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed.
+
+    Raises:
+        InputError, JudgeUnavailableError: see `Judge.check`.
+    """
+    for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
+        if not all(pipeline.is_judged(subject, suite, judge, places) for subject in plan.subjects):
+            kind = PROBED[suite.config.protocol]
             if check_questions := getattr(judge, "check_questions", None):
                 check_questions(kind, suite.questions())  # some can judge only some questions
             judge.check([kind])
 
 
-def _open_judge(suite: Any, name: str | None, store: Path) -> Any:
+def _with_baseline(suite: Any, reference: Path | None) -> Any:
+    if reference is None:
+        return suite
+    if suite.config.mode != "pairwise":
+        raise InputError(f"--reference names the answers that a suite of MT-Bench comparisons is to compare with; {suite.config.name} is none")
+    return suite.with_baseline(reference)
+
+
+def _open_judge(suite: Any, name: str | None, store: Path | None, opened: dict[str, Any]) -> Any:
+    """The judge of a suite; one that runs a server of its own is shared by all suites (`opened`)."""
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
 
     config = load_judge(name or suite.config.default_judge)
-    if config.kind == "rubric" and suite.config.source == "official":
+    if config.kind == "rubric" and suite.config.source in ("official", "files"):
         raise InputError(
             f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)"
         )
-    judge = open_judge(config, store)
+    judge = opened.get(config.name) or open_judge(config, store)
+    if config.kind == "vllm":
+        opened[config.name] = judge
     _check_data(suite, config)
     return judge
 
@@ -91,7 +119,7 @@ def _check_data(suite: Any, judge: Any) -> None:
     from seft_bench.judges import missing_key
 
     try:
-        suite.questions()
+        suite.requests(suite.questions(), {})  # without answers nothing is asked, but the baseline's file is read
     except InputError:
         variable = getattr(judge, "api_key_env", None)
         if variable and not os.environ.get(variable):
@@ -108,11 +136,15 @@ def _all_runs(runs: Path) -> list[str]:
 
 
 def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
-    """What a MODEL argument stands for: a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
+    """What a MODEL argument stands for: a control, a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
 
     Raises:
         InputError: there is nothing of the kind.
     """
+    if model.startswith("control:"):
+        from seft_bench.controls import control_subject
+
+        return [control_subject(model)]
     path = Path(model)
     if path.is_file():
         return _ready_answers(path)
@@ -165,35 +197,32 @@ def _ready_answers(path: Path) -> list[Subject]:
     return [Subject(model, digest, lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
 
 
-def _served(model: str, server: str, key_env: str | None, store: Path) -> Subject:
+def _served(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:
     """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a folder of their own."""
     from seft_bench.files import sha256_json
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 
     generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)
-    return Subject(model, sha256_json([server, model, generator.fingerprint()]), lambda: generator)
+    return Subject(model, sha256_json([server, model, generator.fingerprint() if ask else ""]), lambda: generator, server=server)
 
 
 def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:
     """Evaluate everything of a plan and rebuild the leaderboard."""
     places = Places(runs, results, store)
     scored: list[Result] = []
-    for subject in plan.subjects:
-        for suite, judge in zip(plan.suites, plan.judges, strict=True):
-            scored += pipeline.evaluate(subject, suite, judge, places, steps=plan.steps, seed=seed, progress=progress)
+    with engines.closed_at_the_end(plan.engine, plan.judges):
+        for subject, suite, judge, steps in engines.in_turn(plan.subjects, plan.suites, plan.judges, plan.steps, plan.engine):
+            scored += pipeline.evaluate(subject, suite, judge, places, steps=steps, seed=seed, progress=progress)
     if scored:
         write_leaderboard(results)
     return scored
 
 
-STYLES = {"md": "md", "csv": "csv", "html": "html", "latex": "tex", "json": "json"}
-"""Format -> ending of its file."""
-
-
 def write_leaderboard(results: Path) -> None:
-    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder."""
+    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, and imported figures below."""
+    sheets = plain_sheets(results)
     for style, suffix in STYLES.items():
-        write_atomic(results / f"leaderboard.{suffix}", leaderboard_text(results, None, style))
+        write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))
 
 
 def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
@@ -204,30 +233,8 @@ def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
     """
     if style not in STYLES:
         raise unknown_name("format", style, STYLES)
-    return rendered(_results_of(results, matrix_name), style, by_method=matrix_name is not None)
+    if matrix_name is None:
+        return plain_sheets(results).text(style)
+    from seft_bench.config import load_matrix
 
-
-def rendered(results: Sequence[Result], style: str, by_method: bool) -> str:
-    """Results as a leaderboard in one format: a table a suite for readers, one wide table for programs."""
-    from seft_bench import leaderboard
-    from seft_bench.report import render
-
-    one, several = (leaderboard.method_table, leaderboard.method_tables) if by_method else (leaderboard.plain_table, leaderboard.plain_tables)
-    if style in ("csv", "json"):
-        return render.RENDERERS[style](one(results))
-    if style == "html":
-        return render.html_page("Leaderboard", several(results))
-    return "\n".join(render.RENDERERS[style](table) for table in several(results))
-
-
-def _results_of(results: Path, matrix_name: str | None) -> list[Result]:
-    found = read_results(results)
-    if matrix_name:
-        from seft_bench.config import load_matrix
-        from seft_bench.matrix import of_matrix
-
-        matrix = load_matrix(matrix_name)
-        found = of_matrix(matrix.model_copy(update={"seeds": sorted({result.run["seed"] for result in found if "seed" in result.run}) or matrix.seeds}), found)
-    if not found:
-        raise InputError(f"no results in {results}/. Run `seft-bench eval` or `seft-bench demo` first, or name the folder with --results.")
-    return found
+    return matrix_sheets(load_matrix(matrix_name), results).text(style)

@@ -31,6 +31,7 @@ BLOCK_BYTES = 1 << 16
 _ADDRESSES = (
     (re.compile(r"data set (\S+) on the Hugging Face hub, file (\S+)"), "https://huggingface.co/datasets/{}/resolve/main/{}"),
     (re.compile(r"repository (\S+), file (\S+)"), "https://raw.githubusercontent.com/{}/main/{}"),
+    (re.compile(r"repository (\S+) at commit ([0-9a-f]{40}), file (\S+)"), "https://raw.githubusercontent.com/{}/{}/{}"),
 )
 
 Progress = Callable[[str, int, int], None]

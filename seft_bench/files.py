@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from seft_bench.errors import InputError
 
 Row = dict[str, Any]
+ValueT = TypeVar("ValueT")
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -143,6 +145,24 @@ def read_log(path: Path) -> list[Row]:
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     complete = lines[:-1]  # what follows the last newline was never finished
     return [_parse_row(line, path, number, (), "log") for number, line in enumerate(complete, start=1) if line.strip()]
+
+
+def read_once(read: Callable[[Path], ValueT]) -> Callable[[Path], ValueT]:
+    """A reader that reads a file again only when its size or time has changed. What it returns is shared: leave it as it is."""
+
+    @functools.lru_cache(maxsize=16)
+    def at_time(path: Path, _changed_ns: int, _size: int) -> ValueT:
+        return read(path)
+
+    @functools.wraps(read)
+    def reader(path: Path) -> ValueT:
+        try:
+            found = path.stat()
+        except OSError:
+            return read(path)  # it says in words what is wrong
+        return at_time(path.absolute(), found.st_mtime_ns, found.st_size)
+
+    return reader
 
 
 def sha256_file(path: Path) -> str:

@@ -113,6 +113,7 @@ def check(matrix: MatrixConfig) -> None:
     """
     from seft_bench.config import load_judge
     from seft_bench.datasets import open_base
+    from seft_bench.published import load_published
     from seft_bench.stages import training
     from seft_bench.suites import load_suite
 
@@ -126,6 +127,8 @@ def check(matrix: MatrixConfig) -> None:
             load_judge(judge)
     if matrix.diagnostics_judge:
         load_judge(matrix.diagnostics_judge)
+    if matrix.published:
+        load_published(matrix.published)
 
 
 # What a cell leaves behind

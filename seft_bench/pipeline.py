@@ -21,12 +21,13 @@ from seft_bench import stages as stage_runner
 from seft_bench.config import RecipeConfig
 from seft_bench.datasets import open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
-from seft_bench.files import append_rows, read_log, sha256_folder
+from seft_bench.files import append_rows, read_log, sha256_folder, sha256_json
 from seft_bench.generators import decoding_hash
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import save_result, slug
 from seft_bench.runs import TrainedRun, finished_run, publish_run
+from seft_bench.suites.own import folder_suffix
 
 Progress = Callable[[str, int, int], None]
 
@@ -84,6 +85,8 @@ class Subject:
         model_id: its name in tables. fingerprint: hash of the weights, or of the answers' file.
         open_generator: loads it; called only when answers are missing.
         run: the training run behind it, see `Result.run`.
+        server: base URL of the server behind which it answers; "" where no server does.
+        folder: its checkpoint, where it is one. engine: what answers for it, if not our own generator ("vllm 0.32.0").
     """
 
     model_id: str
@@ -91,6 +94,9 @@ class Subject:
     open_generator: Callable[[], Any]
     run: Mapping[str, Any] = field(default_factory=dict)
     ready: bool = False
+    server: str = ""
+    folder: Path | None = None
+    engine: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,12 +125,14 @@ def evaluate(
     steps: Sequence[str] = STEPS,
     seed: int = 0,
     progress: Progress = _silent,
+    keep: bool = True,
 ) -> list[Result]:
     """Answer, judge and score one subject on one suite, once a decoding of the suite; returns the results scored.
 
     Args:
         judge: an open judge; None when `steps` does not judge.
         steps: which of "answer", "judge", "score" to run; the others' files are taken as they are.
+        keep: write the results; False where the suite is only a part of one.
     """
     questions = suite.questions()
     generator = _Lazily(subject.open_generator)
@@ -137,7 +145,9 @@ def evaluate(
         if "judge" in steps:
             _judge(judge, suite, questions, answers, subject, folder, progress)
         if "score" in steps:
-            results.append(_score(suite, questions, answers, subject, decoding, judge, folder, places.results, seed))
+            results.append(_score(suite, questions, answers, subject, decoding, judge, folder, seed))
+            if keep:
+                save_result(places.results, results[-1])
     return results
 
 
@@ -147,8 +157,9 @@ def decodings(subject: Subject, suite: Any) -> list[str]:
 
 
 def _folder(places: Places, subject: Subject, suite: Any, decoding: str) -> Path:
-    subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}"
-    return subject_folder / str(suite.config.name) / decoding
+    engine = f"-{slug(subject.engine)}" if subject.engine else ""  # answers of two engines are never mixed
+    subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}{engine}"
+    return subject_folder / f"{suite.config.name}{folder_suffix(suite.config)}" / decoding
 
 
 def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
@@ -262,19 +273,20 @@ def _score(
     decoding: str,
     judge: Any,
     folder: Path,
-    results: Path,
     seed: int,
 ) -> Result:
     """Figures from the judgments at hand, with the manifest that says how they came about."""
     judgments = [from_row(Judgment, row) for row in read_log(_judgments_path(folder, judge))]
     scored = suite.score(subject.model_id, questions, answers, judgments)
-    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding}
-    manifest = build_manifest(config, seed, now(), parents={"model": subject.fingerprint})
+    returned = sorted({row.returned_model for row in judgments if row.status == "ok" and row.returned_model})
+    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding, "returned_models": returned}
+    config |= {"engine": subject.engine} if subject.engine else {}
+    asked = {"asked": sha256_json([[question.id, question.turns, question.reference] for question in questions])}
+    manifest = build_manifest(config, seed, now(), data_hashes=suite.data_hashes() | asked, parents={"model": subject.fingerprint})
     notes = tuple(dict.fromkeys((*scored.notes, *judge.notes)))
     result: Result = dataclasses.replace(
         scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
     )
-    save_result(results, result)
     return result
 
 
@@ -286,4 +298,4 @@ def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | Non
 
         return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
 
-    return Subject(model_id, sha256_folder(folder), load, run or {})
+    return Subject(model_id, sha256_folder(folder), load, run or {}, folder=folder)

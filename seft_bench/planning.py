@@ -11,6 +11,7 @@ from seft_bench import matrix as matrices
 from seft_bench import pipeline
 from seft_bench.cells import places_of, subjects
 from seft_bench.config import MatrixConfig
+from seft_bench.errors import InputError
 from seft_bench.matrix import Cell, judge_names
 from seft_bench.records import Answer
 from seft_bench.runs import finished_run
@@ -60,12 +61,17 @@ class CellState:
 
 @dataclass(frozen=True)
 class BenchPlan:
-    """All chosen cells, and those that a run would do."""
+    """All chosen cells, and those that a run would do.
+
+    Attributes:
+        usd_per_verdict: judge -> (low, high), None where its price is unknown.
+    """
 
     name: str
     cells: Sequence[CellState]
     todo: Sequence[CellState]
     asks_a_server: Mapping[str, bool]
+    usd_per_verdict: Mapping[str, tuple[float, float] | None]
 
     def verdicts(self) -> dict[str, Part]:
         """Judge -> verdicts of the cells to run."""
@@ -86,7 +92,29 @@ def plan_of(matrix: MatrixConfig, out: Path, results: Path, only: Sequence[str] 
     states = [_state(matrix, cell, out, results, suites) for cell in matrices.chosen(matrices.cells(matrix), only)]
     todo = [state for state in states if not state.is_finished and (state.error or not retry_failed)]
     servers = {name: hasattr(judge, "client") for suite in suites for name, judge in suite.judges.items()}
-    return BenchPlan(matrix.name, states, todo, servers)
+    return BenchPlan(matrix.name, states, todo, servers, _usd_per_verdict(suites, servers))
+
+
+def _usd_per_verdict(suites: Sequence[_Suite], servers: Mapping[str, bool]) -> dict[str, tuple[float, float] | None]:
+    """Over all suites of a judge, for answers of a typical length."""
+    found: dict[str, tuple[float, float] | None] = {}
+    for name, asks_a_server in servers.items():
+        own = [suite for suite in suites if name in suite.judges]
+        costs = [_usd(suite, name) if asks_a_server else (0.0, 0.0) for suite in own]
+        known = [cost for cost in costs if cost is not None]
+        verdicts = sum(suite.requests for suite in own)
+        found[name] = (sum(low for low, _ in known) / verdicts, sum(high for _, high in known) / verdicts) if len(known) == len(costs) and verdicts else None
+    return found
+
+
+def _usd(suite: _Suite, judge: str) -> tuple[float, float] | None:
+    """None too where its prompts cannot be rendered here: the judge's probe says that before anything is trained."""
+    from seft_bench.money.estimate import usd_of_one_model
+
+    try:
+        return usd_of_one_model(suite.suite, suite.judges[judge])
+    except InputError:
+        return None
 
 
 class _Suite:
@@ -139,10 +167,12 @@ def _parts(subject: Any, suite: _Suite, decoding: str, out: Path, results: Path,
 
 
 def judge_price(plan: BenchPlan) -> list[str]:
-    """What the judges would be asked, one line a judge, and what that costs: the one place where a price is worked out."""
+    """What the judges would be asked, one line a judge, and what that costs."""
     lines = []
     for judge, part in plan.verdicts().items():
-        price = "the price depends on its server" if plan.asks_a_server[judge] else "runs here, 0 USD"
+        usd = plan.usd_per_verdict[judge]
+        asked = "price unknown" if usd is None else f"about {usd[0] * part.missing:.2f} to {usd[1] * part.missing:.2f} USD"
+        price = asked if plan.asks_a_server[judge] else "runs here, 0 USD"
         lines.append(f"judge {judge}: {part.missing:,} verdicts to ask, {part.at_hand:,} at hand; {price}")
     return lines
 

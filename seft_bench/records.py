@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 Message = dict[str, str]
@@ -68,6 +69,11 @@ class Answer:
     decoding_hash: str = ""
 
 
+def preference_key(question_id: str, turn: int, candidate_first: bool) -> str:
+    """Key of a comparison within one model's judgments."""
+    return f"{question_id}/{turn}/preference/{'candidate-first' if candidate_first else 'candidate-second'}"
+
+
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
     """What a judge is asked; it never says which model or method wrote an answer.
@@ -76,7 +82,7 @@ class JudgeRequest:
         kind: "grade" (one answer, 1-10) or "preference" (two answers, in [1, 2]; 2: the candidate wins).
         turn: the turn to judge, from 1; turn 2 is judged with turn 1 before it.
         candidate: the answer texts to judge, one a turn up to `turn`.
-        baseline: the answer texts to compare with (preferences only).
+        baseline: the answer texts to compare with, one a turn up to `turn` (preferences only).
         candidate_first: order in which a preference judge is shown the two.
         repeat: 0, or which repetition on purpose this is: the judge is asked anew, and no stored response of another repeat serves it.
     """
@@ -92,8 +98,8 @@ class JudgeRequest:
     @property
     def key(self) -> str:
         """Key within one model's judgments."""
-        order = ("/candidate-first" if self.candidate_first else "/candidate-second") if self.kind == "preference" else ""
-        return f"{self.question.id}/{self.turn}/{self.kind}{order}" + (f"/repeat-{self.repeat}" if self.repeat else "")
+        key = f"{self.question.id}/{self.turn}/grade" if self.kind == "grade" else preference_key(self.question.id, self.turn, self.candidate_first)
+        return f"{key}/repeat-{self.repeat}" if self.repeat else key
 
     @property
     def answer_hash(self) -> str:
@@ -153,8 +159,11 @@ class Result:
         per_question: question id -> the figure that enters the mean (for paired comparison).
         parts: part of a verdict ("content") -> question id -> its mean over the question's judgments; empty where the judge
             reports no parts.
+        covariates: of a length-controlled win rate, so that it can be fitted again and compared in pairs: "length_difference" (characters)
+            and "lc_influence" (percent, see `stats.length_control`) -> question id -> value.
         run: the training run behind a checkpoint: row, label, role, method, seed, step, final (is it the run's last
-            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other models.
+            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other models. A control
+            without a model has the same keys, and "control" with its name.
     """
 
     suite: str
@@ -171,6 +180,7 @@ class Result:
     statuses: Mapping[str, int] = field(default_factory=dict)
     per_question: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    covariates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     run: Mapping[str, Any] = field(default_factory=dict)
     manifest: Mapping[str, Any] = field(default_factory=dict)
 
@@ -229,6 +239,7 @@ def from_row(kind: type[RecordT], row: Mapping[str, Any]) -> RecordT:
     return kind(**values)
 
 
+@lru_cache(maxsize=4096)  # every file of a question set asks for the same ones
 def instruction_id(instruction: str) -> str:
     """Key of a question by its text: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(instruction.encode()).hexdigest()[:16]
@@ -236,9 +247,8 @@ def instruction_id(instruction: str) -> str:
 
 def text_hash(*texts: str) -> str:
     """Hash of several texts, in order, unambiguous about where one ends."""
-    digest = hashlib.sha256()
+    pieces: list[bytes] = []
     for text in texts:
         data = text.encode()
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()[:16]
+        pieces += (len(data).to_bytes(8, "big"), data)
+    return hashlib.sha256(b"".join(pieces)).hexdigest()[:16]

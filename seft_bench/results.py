@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 from seft_bench.files import read_json, write_atomic, write_json
-from seft_bench.records import Result, from_row, to_row
+from seft_bench.records import Result, from_row
 
 
 def slug(name: str) -> str:
@@ -23,17 +24,18 @@ def result_folder(results: Path, result: Result) -> Path:
 def save_result(results: Path, result: Result) -> None:
     """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json."""
     folder = result_folder(results, result)
-    rows = to_row(result)
-    questions = {key: rows.pop(key) for key in ("per_question", "parts")}
+    rows = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}  # its values are JSON already, and copying is slow
+    questions = {key: rows.pop(key) for key in ("per_question", "parts", "covariates")}
     write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
     write_json(folder / "result.json", rows)
 
 
 def read_results(folder: Path) -> list[Result]:
     """All results below a folder, in the order of their paths; without questions.json a result has no intervals over seeds."""
-    return [_read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
+    return [read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
 
 
-def _read_result(path: Path) -> Result:
+def read_result(path: Path) -> Result:
+    """The result of one result.json, with the figures of every question where they lie beside it."""
     questions = path.with_name("questions.json")
     return from_row(Result, read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}))

@@ -8,31 +8,42 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.interop import holds_judged_texts, read_answers, read_judgments
-from seft_bench.records import Answer, Judgment, Question, Result
-from seft_bench.suites import Suite, load_suite
+from seft_bench.fastchat_pairs import against_one_baseline
+from seft_bench.files import sha256_file
+from seft_bench.interop import read_answers, read_judged_texts
+from seft_bench.manifest import build_manifest, now
+from seft_bench.records import Answer, Judgment, Question, Result, to_row
+from seft_bench.results import save_result
+from seft_bench.suites import Suite, load_suites
+from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
 
 Answers = Mapping[str, Mapping[str, Answer]]
 """Model id -> question id -> answer."""
 
 
-def score_files(suite_name: str, answers: Path | None, judgments: Path, reference: Path | None = None) -> list[Result]:
+def score_files(
+    suite_name: str, answers: Path | None, judgments: Path, reference: Path | None = None, length_control: Mapping[str, str | None] | None = None
+) -> list[Result]:
     """One result for each model in the file of judgments, in order of first appearance.
 
     Args:
         answers: ours, or alpaca_eval's or FastChat's; without it, the outputs that alpaca_eval's annotations hold are used.
         judgments: ours, or alpaca_eval's or FastChat's; several models may be in one file.
         reference: answers of another baseline (pairwise suites only); default: the suite's own.
+        length_control: "lc_c" and "lc_interval" instead of the suite's; None leaves them.
 
     Raises:
         InputError: unknown suite, missing official data, a broken row, or no row of this suite.
     """
-    suite = load_suite(suite_name)
-    rows = read_judgments(judgments)
+    [suite] = load_suites([suite_name], length_control or {})
+    rows, judged_texts = read_judged_texts(judgments)
+    if isinstance(suite, PairwiseMTBench):
+        suite = suite.with_baseline(reference) if reference else suite
+        rows, reference = against_one_baseline(rows, suite.baseline_name, reference is not None), None
     questions = _questions(suite, reference)
     _check_same_suite(suite_name, judgments, rows, questions)
-    source = answers or (judgments if holds_judged_texts(judgments) else None)
-    by_model = index_answers(read_answers(source)) if source else {}
+    _check_same_kind(suite, judgments, rows)
+    by_model = index_answers(read_answers(answers) if answers else judged_texts)
     return [_score_model(suite, model, questions, by_model, rows, answers) for model in dict.fromkeys(row.model_id for row in rows)]
 
 
@@ -77,3 +88,18 @@ def _check_same_suite(suite_name: str, path: Path, rows: Sequence[Judgment], que
             f"{path}: none of its {len(rows)} judgments is of a question of {suite_name} ({len(known)} questions); "
             f"they are rows of {', '.join(sorted({row.suite for row in rows}))}, e.g. question {rows[0].question_id}"
         )
+
+
+def _check_same_kind(suite: Suite, path: Path, rows: Sequence[Judgment]) -> None:
+    """Grades of a suite's questions say nothing about its comparisons, nor the other way round."""
+    grades = suite.config.protocol == "mtbench"
+    if not any(("/preference" not in row.key) == grades for row in rows):
+        wanted, found = ("grades", "comparisons") if grades else ("comparisons", "grades of single answers")
+        raise InputError(f"{path} holds {found}, and {suite.config.name} is scored from {wanted}; choose another suite (`seft-bench suites list`)")
+
+
+def save_scored(results: Path, scored: Sequence[Result], judgments: Path) -> None:
+    """Keep figures from ready files as `eval` keeps its own, so that the leaderboard shows them."""
+    for result in scored:
+        manifest = build_manifest({"suite": result.suite, "judge": result.judge_id}, 0, now(), parents={"judgments": sha256_file(judgments)})
+        save_result(results, dataclasses.replace(result, manifest=to_row(manifest)))

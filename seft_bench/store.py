@@ -66,7 +66,7 @@ class ResponseStore:
     A damaged file is set aside under another name, what can still be read is carried over, and `notes` says so.
 
     Raises:
-        InputError: the file cannot be opened at all.
+        InputError: the file cannot be opened, or not one response in it can be read; it is left as it is.
         JudgeUnavailableError: a response cannot be written (disk full).
     """
 
@@ -74,6 +74,7 @@ class ResponseStore:
         self.path = path
         self.notes: list[str] = []
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
         self._open()
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -107,7 +108,7 @@ class ResponseStore:
         _check_openable(self.path)
         with locked(self.path.with_name(self.path.name + ".lock")):
             try:
-                self._connection = _connect(self.path)
+                self._connect()
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise _unusable(self.path, error) from None
@@ -126,14 +127,26 @@ class ResponseStore:
                 self._rebuild(str(error))
         return action(self._connection)
 
+    def _connect(self) -> sqlite3.Connection:
+        self._connection = _connect(self.path)
+        self._inode = self.path.stat().st_ino
+        return self._connection
+
     def _rebuild(self, reason: str) -> None:
         """Set the damaged file aside and carry over the rows that can still be read."""
         self.close()
+        if self._inode and self.path.exists() and self.path.stat().st_ino != self._inode:
+            self._connect()  # another process was faster
+            return
         aside = _set_aside(self.path)
-        self._connection = _connect(self.path)
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", _readable_rows(aside))
+        rows = list(_readable_rows(aside))
+        if not rows:
+            _move(aside, self.path)
+            raise _unreadable(self.path, reason)
+        connection = self._connect()
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", rows)
         kept = self.stats()["responses"]
         note = f"response store {self.path} was damaged ({reason}): set aside as {aside.name}, {kept} responses carried over, the rest will be asked for again"
         self.notes.append(note)
@@ -175,6 +188,13 @@ def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError | JudgeUna
     return InputError(f"the response store cannot be used: {path} ({error}). Move it away, or name another file with SEFT_BENCH_STORE.")
 
 
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"the response store cannot be read: {path} ({reason}), not one response could be saved out of it. It is left as it is. "
+        "Move it away to start a new one (what was paid for is asked again), put a copy in its place, or name another with SEFT_BENCH_STORE."
+    )
+
+
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte is the primary result code
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -188,10 +208,14 @@ def _set_aside(path: Path) -> Path:
     """Rename the file and its write-ahead log together, so that what the log holds can still be read."""
     number = next(n for n in range(1, 10_000) if not path.with_name(f"{path.name}.damaged-{n}").exists())
     aside = path.with_name(f"{path.name}.damaged-{number}")
-    for part, target in zip(_parts(path), _parts(aside), strict=True):
-        with contextlib.suppress(FileNotFoundError):
-            part.rename(target)
+    _move(path, aside)
     return aside
+
+
+def _move(path: Path, target: Path) -> None:
+    for part, renamed in zip(_parts(path), _parts(target), strict=True):
+        with contextlib.suppress(FileNotFoundError):
+            part.rename(renamed)
 
 
 def _readable_rows(path: Path) -> Iterator[tuple[str, str, str]]:

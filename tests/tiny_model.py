@@ -41,10 +41,13 @@ def make_tiny_tokenizer(vocab_size: int = 320) -> Any:
     )
 
 
-def make_tiny_model(folder: Path, vocab_size: int = 320, seed: int = 0, *, with_weights: bool = True, hidden_size: int = 32) -> Path:
+def make_tiny_model(
+    folder: Path, vocab_size: int = 320, seed: int = 0, *, with_weights: bool = True, hidden_size: int = 32, tied: bool = True, context_tokens: int = 512
+) -> Path:
     """Save a 2-layer Llama with its tokenizer and chat template to `folder`, and return the folder.
 
     Args:
+        tied: input and output embeddings are one tensor.
         with_weights: False leaves config.json and tokenizer only, for training from a fresh initialisation.
     """
     import torch
@@ -58,8 +61,8 @@ def make_tiny_model(folder: Path, vocab_size: int = 320, seed: int = 0, *, with_
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
+        max_position_embeddings=context_tokens,
+        tie_word_embeddings=tied,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

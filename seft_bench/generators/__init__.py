@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 GENERATORS = {
     "transformers": "seft_bench.generators.transformers:TransformersGenerator",
     "openai": "seft_bench.generators.openai_compatible:OpenAICompatibleGenerator",
+    "vllm": "seft_bench.generators.vllm_server:VLLMGenerator",
+    "vllm-in-process": "seft_bench.generators.vllm_engine:VLLMEngineGenerator",
     "ready": "seft_bench.generators.ready:ReadyGenerator",
+    "controls": "seft_bench.generators.controls:ControlGenerator",
 }
 
 

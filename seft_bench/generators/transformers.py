@@ -8,47 +8,20 @@ which other prompts shared its batch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.errors import InputError
-from seft_bench.generators import decoding_hash as hash_of
-from seft_bench.records import Answer, Message, Question
-
-if TYPE_CHECKING:
-    from seft_bench.config import DecodingConfig
+from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling
+from seft_bench.records import Message
 
 FINISHED_SHARE_TO_COMPACT = 0.5
 """Finished rows leave the batch once they are this share of it: dropping rows copies the KV cache, so not every time."""
 
 
-@dataclass(frozen=True)
-class Completion:
-    """One generated text; token counts include the stop token.
-
-    `finish_reason` is "stop", "length" (cut at the limit or at the end of the model's context), or "over_length" (the prompt
-    alone fills the context, so there is no answer).
-    """
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How one conversation is continued: temperature 0 is greedy; `key` seeds its own stream of random numbers."""
-
-    key: str
-    temperature: float
-    top_p: float = 1.0
-
-
-class TransformersGenerator:
+class TransformersGenerator(ConversationGenerator):
     """A checkpoint folder or hub id, loaded once and used for any number of batches."""
 
     def __init__(self, model: str | Path, model_id: str, *, batch_size: int = 128, device: str = "auto", trust_remote_code: bool = False) -> None:
@@ -58,49 +31,6 @@ class TransformersGenerator:
         self.model = load_causal_lm(model, device, trust_remote_code)
         self.stops = stop_ids(self.tokenizer)
         self.context_tokens: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
-
-    def answer(
-        self,
-        questions: Sequence[Question],
-        decoding: DecodingConfig,
-        decoding_name: str,
-        max_new_tokens: int,
-        seed: int,
-        on_answer: Callable[[Answer], None],
-    ) -> None:
-        """Answer every turn of every question; `on_answer` gets each one when its last turn is done."""
-        decoding_hash = hash_of(decoding, max_new_tokens, seed)
-        for start in range(0, len(questions), self.batch_size * 4):
-            for answer in self._answer_chunk(questions[start : start + self.batch_size * 4], decoding, decoding_name, max_new_tokens, seed, decoding_hash):
-                on_answer(answer)
-
-    def _answer_chunk(
-        self, questions: Sequence[Question], decoding: DecodingConfig, decoding_name: str, max_new_tokens: int, seed: int, decoding_hash: str
-    ) -> list[Answer]:
-        conversations: list[list[Message]] = [[] for _ in questions]
-        completions: list[list[Completion]] = [[] for _ in questions]
-        for turn in range(max((len(question.turns) for question in questions), default=0)):
-            active = [index for index, question in enumerate(questions) if turn < len(question.turns)]
-            for index in active:
-                _open_turn(conversations[index], completions[index], questions[index].turns[turn])
-            samplings = [_sampling(questions[index], turn, decoding) for index in active]
-            for index, completion in zip(active, self.complete([conversations[index] for index in active], samplings, max_new_tokens, seed), strict=True):
-                completions[index].append(completion)
-        return [
-            Answer(
-                suite=question.suite,
-                question_id=question.id,
-                model_id=self.model_id,
-                turns=tuple(completion.text for completion in done),
-                messages=tuple(conversation),
-                finish_reasons=tuple(completion.finish_reason for completion in done),
-                prompt_tokens=tuple(completion.prompt_tokens for completion in done),
-                completion_tokens=tuple(completion.completion_tokens for completion in done),
-                decoding=decoding_name,
-                decoding_hash=decoding_hash,
-            )
-            for question, conversation, done in zip(questions, conversations, completions, strict=True)
-        ]
 
     def complete(self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[Completion]:
         """Continue every conversation with one assistant's message, in the order given."""
@@ -123,28 +53,12 @@ class TransformersGenerator:
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             return self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1).logits[:, -1].float()
 
-    def _completion(self, prompt_tokens: int, ids: list[int]) -> Completion:
-        stopped = bool(ids) and ids[-1] in self.stops
-        text = self.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True).strip()
-        return Completion(text, "stop" if stopped else "length", prompt_tokens, len(ids))
-
     def _generate(self, prompts: Sequence[list[int]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[list[int]]:
         """New token ids of each prompt, up to and with its stop token."""
         import torch
 
         with torch.inference_mode():
             return _decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed, self.context_tokens)
-
-
-def _open_turn(conversation: list[Message], done: Sequence[Completion], turn: str) -> None:
-    if done:
-        conversation.append({"role": "assistant", "content": done[-1].text})
-    conversation.append({"role": "user", "content": turn})
-
-
-def _sampling(question: Question, turn: int, decoding: DecodingConfig) -> Sampling:
-    temperature = decoding.by_category.get(question.category, decoding.temperature)
-    return Sampling(f"{question.suite}/{question.id}/{turn}", temperature, decoding.top_p)
 
 
 def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: bool = False) -> Any:

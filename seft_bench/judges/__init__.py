@@ -20,11 +20,12 @@ JUDGES = {
     "rubric": "seft_bench.judges.rubric:RubricJudge",
     "replay": "seft_bench.judges.replay:ReplayJudge",
     "openai": "seft_bench.judges.openai_compatible:OpenAIJudge",
+    "vllm": "seft_bench.judges.vllm:VLLMJudge",
     "transformers": "seft_bench.judges.transformers:TransformersJudge",
     "reward-model": "seft_bench.judges.reward_model:RewardModelJudge",
 }
 
-__all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "usable_judges"]
+__all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "state_of", "usable_judges"]
 
 
 def open_judge(config: JudgeConfig, store_path: Path | None = None) -> Judge:
@@ -43,6 +44,31 @@ def open_judge(config: JudgeConfig, store_path: Path | None = None) -> Judge:
     module, _, name = JUDGES[config.kind].partition(":")
     kind = getattr(import_module(module), name)
     return cast(Judge, kind.from_config(config, store_path))
+
+
+def state_of(config: JudgeConfig) -> str:
+    """Whether a judge can be used here and now, as far as one can tell without asking its server."""
+    if isinstance(config, OpenAIJudgeConfig):
+        if _is_retired(config):
+            return f"retired since {config.retired_on}"
+        if config.api_key_env and not os.environ.get(config.api_key_env):
+            return f"key missing: {config.api_key_env}"
+        return f"ready until {config.retired_on}" if config.retired_on else "ready"
+    if config.kind == "replay" and not Path(config.path).exists():
+        return f"file missing: {config.path}"
+    if config.kind == "vllm":
+        return _state_of_model(config.model)
+    return "ready"
+
+
+def _state_of_model(name: str) -> str:
+    from seft_bench.judges.vllm import find_model
+
+    try:
+        find_model(name)
+    except InputError:
+        return f"model missing: {name}"
+    return "ready"
 
 
 def usable_judges() -> list[str]:

@@ -14,6 +14,7 @@ server can do wrong becomes a `Reply` with a status, or an exception that stops 
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.judges.budget import Meter
 from seft_bench.judges.concurrency import AdaptiveLimit
 from seft_bench.judges.replies import Reply, classify_error, read_completion, retry_after_seconds
 from seft_bench.records import Message
@@ -59,11 +61,11 @@ class ChatCall:
 
 
 class _Retry(Exception):
-    """This attempt failed in a way that another may not."""
+    """This attempt failed in a way that another may not; `may_be_paid`: the server may have done its work all the same."""
 
-    def __init__(self, reason: str, wait_seconds: float | None = None, unreachable: bool = False) -> None:
+    def __init__(self, reason: str, wait_seconds: float | None = None, unreachable: bool = False, may_be_paid: bool = False) -> None:
         super().__init__(reason)
-        self.wait_seconds, self.unreachable = wait_seconds, unreachable
+        self.wait_seconds, self.unreachable, self.may_be_paid = wait_seconds, unreachable, may_be_paid
 
 
 class ChatClient:
@@ -79,6 +81,8 @@ class ChatClient:
         on_missing_key: makes the error for a missing key, so that the caller can name what would work instead.
         sleep, clock: replaced in tests.
     """
+
+    meter: Meter | None = None  # counts what is paid, and stops at a budget
 
     def __init__(
         self,
@@ -103,6 +107,7 @@ class ChatClient:
         self._on_missing_key, self._sleep, self._clock = on_missing_key, sleep, clock
         self._jitter = random.Random()  # spreads retries over time; no result depends on it
         self._failures_in_a_row = 0
+        self.probes: list[Reply] = []
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         """Send all calls; `on_reply(index, reply)` is called as each arrives, in any order.
@@ -125,15 +130,22 @@ class ChatClient:
             self.run([call], lambda _, reply: replies.append(reply))
         finally:
             self.store, self.limit = store, limit
+        self.probes += replies
         return replies[0]
 
     def get_json(self, url: str) -> Any:
         """The JSON at an address of this server; None where there is none, or nobody answers."""
         return asyncio.run(self._get_json(url))
 
+    @property
+    def server_in_keys(self) -> str:
+        """What names the server in the keys of stored responses."""
+        return self.base_url
+
     def key_of(self, call: ChatCall) -> str:
         epoch = "/".join(part for part in (self.epoch, f"repeat-{call.repeat}" if call.repeat else "") if part)
-        return request_key(self.base_url, self.model, call.messages, call.sampling, call.template_version, call.sample_index, epoch, self.weights_fingerprint)
+        server, weights = self.server_in_keys, self.weights_fingerprint
+        return request_key(server, self.model, call.messages, call.sampling, call.template_version, call.sample_index, epoch, weights)
 
     async def _run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         same: dict[str, list[int]] = {}
@@ -167,7 +179,8 @@ class ChatClient:
             if attempt:
                 await self._sleep(self._backoff_seconds(attempt, failure.wait_seconds))
             try:
-                reply = await self._attempt(session, call)
+                attempt_once = functools.partial(self._attempt, session, call)
+                reply = await (self.meter.count(call.messages, call.sampling, attempt_once) if self.meter else attempt_once())
             except _Retry as error:
                 failure = error
                 continue
@@ -207,9 +220,9 @@ class ChatClient:
         except aiohttp.InvalidURL:
             raise InputError(f"not an address of a server: {self.base_url!r} (base_url of the judge's YAML)") from None
         except TimeoutError:
-            raise _Retry(f"no reply within {self.timeout_seconds:g} seconds") from None
+            raise _Retry(f"no reply within {self.timeout_seconds:g} seconds", may_be_paid=True) from None
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise _Retry(f"the connection broke ({type(error).__name__})") from None
+            raise _Retry(f"the connection broke ({type(error).__name__})", may_be_paid=True) from None
         finally:
             self.limit.leave()
         latency_seconds = self._clock() - entered_at
@@ -232,7 +245,7 @@ class ChatClient:
         try:
             reply = read_completion(json.loads(text), latency_seconds)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _Retry(f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}") from None
+            raise _Retry(f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}", may_be_paid=True) from None
         self.limit.succeeded()
         return reply
 

@@ -20,15 +20,14 @@ from seft_bench.files import sha256_json
 from seft_bench.judges import parse, probe
 from seft_bench.judges.base import OnJudgment, judgment_of
 from seft_bench.judges.client import ChatCall, ChatClient
+from seft_bench.judges.context import TokenCounter, estimated_tokens, outgrown, token_counter, unread_details
 from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
 from seft_bench.judges.replies import Reply
 from seft_bench.judges.sampling import PreferenceFrom, Sampling
 from seft_bench.judges.weights import fingerprint_local_weights
+from seft_bench.money.prices import UNKNOWN_PRICE, Price, judge_price
 from seft_bench.records import JudgeRequest, Status
 from seft_bench.store import ResponseStore
-
-CHARACTERS_PER_TOKEN = 4.0
-"""Of English text, on average: good enough to refuse a prompt that a server would silently cut."""
 
 Verdict = dict[str, Any]
 
@@ -55,10 +54,11 @@ class OpenAIJudge:
         seed: int | None = None,
         extra_body: Mapping[str, Any] | None = None,
         context_tokens: int | None = None,
-        usd_per_million_tokens: tuple[float | None, float | None] = (None, None),
+        price: Price = UNKNOWN_PRICE,
+        count_tokens: TokenCounter = estimated_tokens,
     ) -> None:
         self.client, self.templates, self.context_tokens = client, templates, context_tokens
-        self.usd_per_million_tokens = usd_per_million_tokens
+        self.price, self.count_tokens = price, count_tokens
         self.sampling = Sampling(preference_from, samples, temperature, max_tokens, max_tokens_parameter, send_temperature, seed, dict(extra_body or {}))
         self._body = functools.cache(self.sampling.body)
         self._name = name
@@ -104,7 +104,8 @@ class OpenAIJudge:
             seed=config.seed,
             extra_body=config.extra_body,
             context_tokens=config.context_tokens,
-            usd_per_million_tokens=(config.input_usd_per_million_tokens, config.output_usd_per_million_tokens),
+            price=judge_price(config),
+            count_tokens=token_counter(config.tokenizer, config.context_tokens),
         )
 
     def check(self, kinds: Collection[str]) -> None:
@@ -112,6 +113,7 @@ class OpenAIJudge:
         who = f"judge {self._name} ({self.client.model} at {self.client.base_url})"
         for kind in sorted(kinds):
             prompt = render(probe.probe_request(kind), self.templates)
+            self.count_tokens(prompt.messages)  # a tokenizer that is not there is said now
             reply_kind = prompt.template.reply
             reply = self.client.probe(ChatCall(prompt.messages, self._probe_body(reply_kind)))
             probe.refuse_failed(who, self.sampling.preference_from, reply)
@@ -159,6 +161,11 @@ class OpenAIJudge:
 
         self.client.run([call for _, call in calls], on_reply)
 
+    def calls(self, request: JudgeRequest) -> list[ChatCall]:
+        """What would be sent for a verdict on `request`; [] where none need be. Nothing is sent."""
+        prompt = render(request, self.templates)
+        return [] if self._without_asking(request, prompt) is not None else self._calls(request, prompt)
+
     def _calls(self, request: JudgeRequest, prompt: Prompt) -> list[ChatCall]:
         """The requests that make one verdict."""
         reply_kind = prompt.template.reply
@@ -174,10 +181,8 @@ class OpenAIJudge:
         """Verdicts that need no server: two equal answers, and a prompt that cannot fit."""
         if request.kind == "preference" and request.candidate == request.baseline:
             return {"status": "ok", "preference": 1.5, "details": {"preference_from": "equal answers"}, "price_usd": 0.0}
-        needed = sum(len(message["content"]) for message in prompt.messages) / CHARACTERS_PER_TOKEN + self.sampling.reply_tokens(prompt.template.reply)
-        if self.context_tokens is not None and needed > self.context_tokens:
-            raw = f"not sent: about {needed:.0f} tokens with the reply, the judge's context has {self.context_tokens}"
-            return {"status": "over_length", "raw": raw, "price_usd": 0.0}
+        if too_long := outgrown(prompt.messages, self.sampling.reply_tokens(prompt.template.reply), self.context_tokens, self.count_tokens):
+            return {"status": "over_length", "raw": too_long, "price_usd": 0.0}
         return None
 
     def _verdict(self, request: JudgeRequest, prompt: Prompt, replies: Sequence[Reply]) -> Verdict:
@@ -193,8 +198,10 @@ class OpenAIJudge:
         (reply,) = replies
         fields: Verdict = {"status": reply.status, "raw": reply.text}
         if reply.status == "ok":
+            read = self._read(reply_kind, request.candidate_first, reply)
             details |= {"top_logprobs": dict(reply.top_logprobs)} if reply_kind == "token" and reply.top_logprobs else {}
-            fields |= self._read(reply_kind, request.candidate_first, reply) or {"status": "parse_error"}
+            details |= {} if read else unread_details(reply.finish_reason, self.sampling.reply_tokens(reply_kind))
+            fields |= read or {"status": "parse_error"}
         return {**self._usage(replies), **fields, "details": details}
 
     def _read(self, reply_kind: ReplyKind, candidate_first: bool, reply: Reply) -> Verdict | None:
@@ -229,10 +236,9 @@ class OpenAIJudge:
         """What this reply cost now; None where prices or token counts are unknown."""
         if reply.stored:
             return 0.0
-        input_price, output_price = self.usd_per_million_tokens
-        if input_price is None or output_price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
+        if reply.prompt_tokens is None or reply.completion_tokens is None:
             return None
-        return (reply.prompt_tokens * input_price + reply.completion_tokens * output_price) / 1e6
+        return self.price.usd(reply.prompt_tokens, reply.completion_tokens)
 
     def _note_model(self, returned: str) -> None:
         if returned and returned != self.client.model:

@@ -52,9 +52,19 @@ def _finite(digits: str) -> float | None:
     return value if math.isfinite(value) else None  # hundreds of digits overflow, and infinity is no grade
 
 
-def parse_verdict(text: str) -> Verdict | None:
-    """The verdict of a pairwise judge: `[[A]]`, `[[B]]` or `[[C]]` (a tie), in FastChat's order of looking."""
+def parse_verdict(text: str, strict: bool = False) -> Verdict | None:
+    """The verdict of a pairwise judge: `[[A]]`, `[[B]]` or `[[C]]` (a tie), in FastChat's order of looking.
+
+    Args:
+        strict: the LAST of the three in the text.
+
+    >>> parse_verdict("Not [[A]]: [[B]]"), parse_verdict("Not [[A]]: [[B]]", strict=True)
+    ('A', 'B')
+    """
     verdicts: dict[str, Verdict] = {"[[A]]": "A", "[[B]]": "B", "[[C]]": "tie"}
+    if strict:
+        last = max(verdicts, key=text.rfind)
+        return verdicts[last] if last in text else None
     return next((verdict for marker, verdict in verdicts.items() if marker in text), None)
 
 

@@ -45,6 +45,8 @@ class ReplayJudge:
 
     def _remember(self, row: Judgment) -> None:
         table, key = (self._by_answer, (row.key, row.answer_hash)) if row.answer_hash else (self._by_model, (row.key, row.model_id))
+        if (before := table.get(key)) and before.details.get("compared_with") != row.details.get("compared_with"):
+            raise InputError(f"judge {self.id}: the file compares {row.model_id} with several models; keep the rows of one baseline in it")
         if row.status == "ok" or key not in table:
             table[key] = row
 

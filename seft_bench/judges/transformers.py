@@ -170,7 +170,7 @@ class TransformersJudge:
 
     def _write(self, generator: TransformersGenerator, batch: Sequence[Asked]) -> list[Verdict]:
         """Grades and verdicts in words, greedily."""
-        from seft_bench.generators.transformers import Sampling
+        from seft_bench.generators.conversations import Sampling
 
         samplings = [Sampling(asked.request.key, temperature=0.0) for asked in batch]
         completions = generator.complete([asked.prompt.messages for asked in batch], samplings, self.max_tokens, seed=0)

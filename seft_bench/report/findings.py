@@ -15,6 +15,7 @@ from seft_bench.report.arms import (
     by_group,
     difference,
     excludes_zero,
+    is_control,
     mean_interval,
     measure_of,
     on_fewer_prompts,
@@ -35,7 +36,7 @@ def findings(results: Iterable[Result]) -> list[str]:
     Who leads; whether SEFT beats the start; SEFT against always-rewrite and each control; its gain in content alone. Where a control is not
     below SEFT by an interval that excludes zero, the sentence says what the gain can then not be credited to. Empty without such results.
     """
-    final = [result for result in results if result.run and result.run["final"]]
+    final = [result for result in results if result.run and result.run["final"] and not is_control(result)]
     return [f"{plain_text(group)}: {sentence}" if group else sentence for group, own in by_group(final).items() for sentence in _of_group(own)] + _caveats(
         final
     )

@@ -55,7 +55,7 @@ def _sample_all(stage: Stage, prompts: Sequence[Row], model: Path, log: Path, sh
 
 def _drawer(stage: Stage, model: Path, seed: int) -> Callable[[Sequence[Row], int], list[Row]]:
     """Draws for some prompts, of which the first has the given index; the model is loaded once."""
-    from seft_bench.generators.transformers import Sampling
+    from seft_bench.generators.conversations import Sampling
 
     settings, generator = stage.settings, _generator(model, stage.settings)
 
@@ -81,7 +81,7 @@ def _generator(model: Path, settings: Mapping[str, Any]) -> Any:
 
 def greedy(model: Path, conversations: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[str], int]:
     """Greedy completions, and how many tokens they took."""
-    from seft_bench.generators.transformers import Sampling
+    from seft_bench.generators.conversations import Sampling
 
     samplings = [Sampling(str(index), 0.0) for index in range(len(conversations))]
     completions = _generator(model, settings).complete(conversations, samplings, settings["max_new_tokens"], seed=0)

@@ -51,6 +51,25 @@ def mean_by_question(rows: Sequence[Grade]) -> dict[str, float]:
     return {question: _mean(values) for question, values in scores.items()}
 
 
+def figures(rows: Sequence[Grade], name: str = "score") -> dict[str, float | None]:
+    """`name`, `turn_1`, ... and of each `_se`, `_low`, `_high` (of "score" plain `se`, `low`, `high`), all clustered by question."""
+    found = _named(rows, name, "" if name == "score" else f"{name}_")
+    for turn in sorted({row.turn for row in rows}):
+        found |= _named([row for row in rows if row.turn == turn], f"turn_{turn}", f"turn_{turn}_")
+    return found
+
+
+def _named(rows: Sequence[Grade], name: str, prefix: str) -> dict[str, float | None]:
+    interval, error = clustered_mean(rows)
+    return {name: interval.mean, f"{prefix}se": error, f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+
+
+def figures_by_category(rows: Sequence[Grade], name: str = "score") -> dict[str, dict[str, float | None]]:
+    """Category -> its `figures` and its number of questions; questions without a category are left out."""
+    groups = {category: [row for row in rows if row.category == category] for category in dict.fromkeys(row.category for row in rows) if category}
+    return {category: figures(group, name) | {"questions": len({row.question_id for row in group})} for category, group in groups.items()}
+
+
 def fastchat_average(rows: Sequence[Grade]) -> float:
     """show_result's "average": the mean over all parsed rows, repeated ones included."""
     return _mean(row.score for row in rows)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, cast
 
 from seft_bench import config
 from seft_bench.config import SuiteConfig
+from seft_bench.errors import InputError
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
 
 SUITES = {
     "alpacaeval": "seft_bench.suites.alpacaeval:AlpacaEval",
     "mtbench": "seft_bench.suites.mtbench:MTBench",
+    "mtbench-pairwise": "seft_bench.suites.mtbench_pairwise:PairwiseMTBench",
 }
-"""Kind of a suite -> its class. A new protocol is one file and one line here; a new suite over one of these is YAML only."""
+"""Protocol of a suite (`SuiteConfig.protocol`) -> its class. A new protocol is one file and one line here; a new suite over one of these is YAML only."""
 
 
 class Suite(Protocol):
@@ -34,17 +36,43 @@ class Suite(Protocol):
         """The judgment that the protocol itself fixes, so that no judge is asked; else None."""
         ...
 
+    def data_hashes(self) -> dict[str, str]:
+        """SHA-256 of the files that questions and references come from, by name: they enter the manifest."""
+        ...
+
     def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
         """Figures from one model's judgments, with coverage over all that the questions demand."""
         ...
 
 
-def load_suite(name: str) -> Suite:
+def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) -> list[Suite]:
+    """Suites by their names, each once; settings of the length control ("lc_c", "lc_interval") that are not None go to those of kind alpacaeval.
+
+    Raises:
+        InputError: as `load_suite`, or such settings where no suite has use for them.
+    """
+    overrides = [f"{key}={value}" for key, value in length_control.items() if value is not None]
+    suites = [load_suite(name) for name in dict.fromkeys(names)]
+    if overrides and not any(suite.config.kind == "alpacaeval" for suite in suites):
+        flags = " and ".join(f"--{override.partition('=')[0].replace('_', '-')}" for override in overrides)
+        raise InputError(f"{flags}: only suites of kind alpacaeval have a length control; asked for: {', '.join(suite.config.name for suite in suites)}")
+    names = list(dict.fromkeys(names))
+    return [load_suite(name, overrides) if overrides and suite.config.kind == "alpacaeval" else suite for name, suite in zip(names, suites, strict=True)]
+
+
+def load_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
     """A shipped suite by its name, or one of the user's by its file, NAME.yaml.
+
+    Args:
+        overrides: "key=value", as in YAML, instead of what the file says.
 
     Raises:
         InputError: unknown name, or a YAML file with errors.
     """
-    settings = config.load_suite(name)
-    module, _, attribute = SUITES[settings.kind].partition(":")
+    return open_suite(config.load_suite(name, overrides))
+
+
+def open_suite(settings: SuiteConfig) -> Suite:
+    """The suite of a config."""
+    module, _, attribute = SUITES[settings.protocol].partition(":")
     return cast(Suite, getattr(importlib.import_module(module), attribute)(settings))

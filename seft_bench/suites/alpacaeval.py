@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench import data
 from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
-from seft_bench.files import read_json
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id
+from seft_bench.files import read_json, read_once
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id, preference_key
+from seft_bench.suites import length, own
 from seft_bench.suites import scored as common
 
 if TYPE_CHECKING:
-    from seft_bench.stats.length_control import Comparisons, GamedRows
+    from seft_bench.stats.lc_regression import Comparisons
 
 _DATA_FILES = (data.BASELINE, data.DIFFICULTY, data.GAMED)
-_FIGURES = ("win_rate", "win_rate_se", "discrete_win_rate", "lc_win_rate", "lc_low", "lc_high", "avg_length")
+_FIGURES = ("win_rate", "win_rate_se", "discrete_win_rate", *length.FIGURES, "avg_length")
 
 
+Pairs = tuple[tuple[str, str, str], ...]
+"""(instruction, baseline's answer, data set) of each row."""
+
+
+@lru_cache(maxsize=4096)  # seeding the generator is most of the time of scoring, and a table of models asks for the same again and again
 def candidate_first(instruction: str) -> bool:
     """Whether the judge is shown the candidate first: alpaca_eval's seed rule (`annotators/base.py`, 0.6.6)."""
     return random.Random(f"is_switched_outputs{instruction}0").choices([False, True])[0]
 
 
 class AlpacaEval:
-    """The protocol over the official questions or the tinyworld's. Questions are keyed by instruction, never by position."""
+    """The protocol over the official questions, the tinyworld's, or the user's own. Questions are keyed by instruction, never by position."""
 
     def __init__(self, config: SuiteConfig) -> None:
         self.config = config
 
     def questions(self) -> list[Question]:
-        everything = self._official_questions() if self._official else data.tinyworld_questions("alpacaeval", self.config.source)
-        return everything[: self.config.max_questions]
+        questions = self._all_questions()
+        if self.config.source == "files":
+            own.difficulties(self.config, questions)  # what is wrong with them is said before anything runs
+        return questions[: self.config.max_questions]
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
         """One preference for every question that has an answer."""
@@ -44,7 +54,7 @@ class AlpacaEval:
 
         The tinyworld's rubric is asked all the same: it costs nothing, and grades the answer's parts.
         """
-        if not self._official or request.candidate != request.baseline:
+        if self.config.source.startswith("tinyworld") or request.candidate != request.baseline:
             return None
         order = "candidate_first" if request.candidate_first else "candidate_second"
         return Judgment(
@@ -66,29 +76,43 @@ class AlpacaEval:
 
     def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
         """Win rates and LC over the scored questions; a draw for identical texts needs no judgment in the list."""
-        requests = self.requests(questions, answers)
-        rows = common.match(_expected(questions, requests), [*judgments, *self._draws(model, requests, judgments)])
-        preferences = {row.question_id: _preference(row) for row in rows.by_key.values()}
+        rows = self.counted(model, questions, answers, judgments)
+        preferences = preferences_of(rows)
         judged = [question for question in questions if question.id in preferences]
         metrics: dict[str, Any] = dict.fromkeys(_FIGURES)
         metrics |= _plain_figures(preferences)
         metrics |= _average_length(questions, answers)
-        metrics |= self._lc_figures(judged, answers, preferences)
+        lc_figures, about_length, covariates = self._length_control(questions, judged, answers, preferences)
+        metrics |= lc_figures
         metrics |= common.rubric_means(rows.by_key.values())
-        notes = (*rows.notes, *common.coverage_note(len(questions), rows), *self._notes(metrics, len(questions) - len(judged)))
+        notes = (*rows.notes, *common.coverage_note(len(questions), rows), *self._notes(metrics, about_length))
         per_question = {question.id: preferences[question.id] - 1.0 for question in judged}
-        return common.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question)
+        return common.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question, covariates=covariates)
+
+    def comparisons_of(self, result: Result, questions: Sequence[str]) -> Comparisons | None:
+        """What LC is fitted on, out of a result, for these questions in this order; None where the suite has no length control."""
+        difficulty = self._difficulties(self.questions())
+        return None if difficulty is None else length.comparisons_of(result, questions, difficulty, self._official)
+
+    def data_hashes(self) -> dict[str, str]:
+        return data.data_hashes(_DATA_FILES) if self._official else {}
+
+    def counted(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> common.Scored:
+        """The judgments that count: the last valid one of each question, draws for identical texts included."""
+        requests = self.requests(questions, answers)
+        return common.match(_expected(questions, requests), [*judgments, *self._draws(model, requests, judgments)])
 
     @property
     def _official(self) -> bool:
         return self.config.source == "official"
 
-    def _official_questions(self) -> list[Question]:
-        path = data.official_path(data.BASELINE)
-        rows = read_json(path, "AlpacaEval's baseline")
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and {"instruction", "output"} <= row.keys() for row in rows):
-            raise InputError(f"{path}: a list of objects with instruction and output is expected")
-        return [_question(self.config.name, row) for row in rows]
+    def _all_questions(self) -> list[Question]:
+        """The whole question set, whatever `max_questions` says."""
+        if self.config.source == "files":
+            return own.pairwise_questions(self.config)
+        if self._official:
+            return list(_official_questions(_read_pairs(data.official_path(data.BASELINE)), self.config.name))
+        return data.tinyworld_questions("alpacaeval", self.config.source)
 
     def _draws(self, model: str, requests: Sequence[JudgeRequest], judgments: Sequence[Judgment]) -> list[Judgment]:
         """Settled judgments of the requests that have no valid one yet."""
@@ -96,53 +120,50 @@ class AlpacaEval:
         settled = [self.settled(request, model) for request in requests if request.key not in judged]
         return [judgment for judgment in settled if judgment is not None]
 
-    def _lc_figures(self, judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]) -> dict[str, Any]:
-        """LC needs the text of every judged answer; without them only the plain figures can be given."""
-        if len(judged) < 2 or any(question.id not in answers for question in judged):
-            return {}
-        from seft_bench.stats.length_control import length_controlled
+    def _length_control(
+        self, questions: Sequence[Question], judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]
+    ) -> tuple[dict[str, Any], list[str], length.Covariates]:
+        """LC with its notes and covariates; own questions have it only with difficulties of their own, or with 0 by the suite's word."""
+        difficulty = self._difficulties(questions)
+        if difficulty is None:
+            return (
+                {},
+                ["own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, or a file fitted to these questions)."],
+                {},
+            )
+        return length.figures(self.config, length.Judged(questions, judged, answers, preferences, difficulty, self._official))
 
-        lc = length_controlled(self._comparisons(judged, answers, preferences))
-        return {"lc_win_rate": lc.win_rate, "lc_low": lc.low, "lc_high": lc.high}
+    def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
+        """Difficulty by question id; None: no length control. The official file is in the order of the baseline's file."""
+        if self._official:
+            ids = (instruction_id(instruction) for instruction, _, _ in _read_pairs(data.official_path(data.BASELINE)))
+            return dict(zip(ids, data.instruction_difficulties(), strict=True))
+        return own.difficulties(self.config, questions) if self.config.source == "files" else dict.fromkeys((question.id for question in questions), 0.0)
 
-    def _comparisons(self, judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]) -> Comparisons:
-        import numpy as np
-
-        from seft_bench.stats.alpacaeval import win_probabilities
-        from seft_bench.stats.length_control import NO_GAMED_ROWS, Comparisons
-
-        difficulties = self._difficulties()
-        return Comparisons(
-            wins=win_probabilities([preferences[question.id] for question in judged]),
-            length_difference=np.array([len(question.reference[0]) - len(answers[question.id].turns[0]) for question in judged], dtype=np.float64),
-            difficulty=np.array([difficulties.get(question.id, 0.0) for question in judged]),
-            gamed=_gamed_rows() if self._official else NO_GAMED_ROWS,
-        )
-
-    def _difficulties(self) -> dict[str, float]:
-        """Difficulty by question id; the official file is in the order of the baseline's file."""
-        if not self._official:
-            return {}
-        return {question.id: value for question, value in zip(self._official_questions(), data.instruction_difficulties(), strict=True)}
-
-    def _notes(self, metrics: Mapping[str, Any], missing: int) -> list[str]:
+    def _notes(self, metrics: Mapping[str, Any], about_length: Sequence[str]) -> list[str]:
+        notes = [own.files_note(self.config)] if self.config.source == "files" else []
         if metrics["win_rate"] is None:
-            return ["nothing is scored, so there are no figures."]
-        if metrics["lc_win_rate"] is None:
-            return ["no length-controlled win rate: it needs the texts of all judged answers, and at least two."]
-        notes = ["lc_low and lc_high: 95 % interval over questions by influence functions; win_rate_se: standard error over questions."]
-        if not self._official:
-            return [*notes, "length control without difficulties and gamed rows (own questions): difficulty set to 0, features length and constant."]
-        notes.append("length control: exact optimum at C = 21.544; the official tool picks C by cross-validation and then differs by up to 0.15.")
-        if missing:
-            notes.append("difficulty is keyed by instruction; the official tool goes by row position, so with missing rows its figure differs.")
-        return notes + data.data_warnings(_DATA_FILES)
+            return [*notes, "nothing is scored, so there are no figures."]
+        notes += ["win_rate_se: standard error over questions.", *about_length]
+        return notes + (data.data_warnings(_DATA_FILES) if self._official else [])
 
 
-def _question(suite: str, row: Mapping[str, Any]) -> Question:
-    instruction = str(row["instruction"])
-    metadata = {"dataset": str(row.get("dataset", ""))}
-    return Question(suite, instruction_id(instruction), "", (instruction,), (str(row["output"]),), metadata)
+def preferences_of(rows: common.Scored) -> dict[str, float]:
+    """Question id -> preference in [1, 2]."""
+    return {row.question_id: _preference(row) for row in rows.by_key.values()}
+
+
+@read_once
+def _read_pairs(path: Path) -> Pairs:
+    rows = read_json(path, "AlpacaEval's baseline")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"instruction", "output"} <= row.keys() for row in rows):
+        raise InputError(f"{path}: a list of objects with instruction and output is expected")
+    return tuple((str(row["instruction"]), str(row["output"]), str(row.get("dataset", ""))) for row in rows)
+
+
+@lru_cache(maxsize=4)
+def _official_questions(pairs: Pairs, suite: str) -> tuple[Question, ...]:
+    return tuple(Question(suite, instruction_id(instruction), "", (instruction,), (output,), {"dataset": dataset}) for instruction, output, dataset in pairs)
 
 
 def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
@@ -150,8 +171,14 @@ def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
 
 
 def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[common.Expected]:
-    hashes = {request.question.id: request.answer_hash for request in requests}
-    return [common.Expected(_request(question, ()).key, hashes.get(question.id, "")) for question in questions]
+    asked = {request.question.id: request for request in requests}
+    return [_expected_one(question, asked.get(question.id)) for question in questions]
+
+
+def _expected_one(question: Question, request: JudgeRequest | None) -> common.Expected:
+    if request:
+        return common.Expected(request.key, request.answer_hash)
+    return common.Expected(preference_key(question.id, 1, candidate_first(question.turns[0])), "")
 
 
 def _plain_figures(preferences: Mapping[str, float]) -> dict[str, Any]:
@@ -177,13 +204,3 @@ def _preference(row: Judgment) -> float:
     if row.preference is None:
         raise InputError(f"judgment {row.key} of {row.model_id} has status ok but no preference")
     return row.preference or 1.5
-
-
-def _gamed_rows() -> GamedRows:
-    import numpy as np
-
-    from seft_bench.stats.length_control import GamedRows
-
-    rows = data.gamed_data()
-    length, difficulty, preference = np.tanh(rows.std_length_difference), np.array(rows.difficulty), np.array(rows.preference)
-    return GamedRows(length, difficulty, float(preference @ length), float(preference @ difficulty))

@@ -1,4 +1,4 @@
-"""MT-Bench: single-answer grading, one grade from 1 to 10 for each turn."""
+"""MT-Bench: single-answer grading, one grade from 1 to 10 for each turn. Comparisons with a baseline are in `mtbench_pairwise`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
 from seft_bench.files import Row, read_jsonl
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
+from seft_bench.suites import mtbench_notes, own
 from seft_bench.suites import scored as common
 
 if TYPE_CHECKING:
     from seft_bench.stats.mtbench import Grade
 
-_DATA_FILES = (data.QUESTIONS, data.REFERENCE_ANSWERS)
-_FIGURES = ("score", "turn_1", "turn_2", "se", "low", "high", "by_category", "score_fastchat")
+_FIGURES = ("score", "turn_1", "turn_2", "se", "low", "high", "by_category", "categories", "score_fastchat")
 
 
 class MTBench:
-    """The protocol over the official questions or the tinyworld's."""
+    """The protocol over the official questions, the tinyworld's, or the user's own."""
 
     def __init__(self, config: SuiteConfig) -> None:
         self.config = config
 
     def questions(self) -> list[Question]:
-        everything = self._official_questions() if self.config.source == "official" else data.tinyworld_questions("mtbench", self.config.source)
-        return everything[: self.config.max_questions]
+        return questions_of(self.config)
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
         """One grade for every answered turn; turn 2 is judged with turn 1 before it."""
@@ -36,7 +35,7 @@ class MTBench:
             JudgeRequest("grade", question, turn, answers[question.id].turns[:turn])
             for question in questions
             if question.id in answers
-            for turn in _turns(question)
+            for turn in turns_of(question)
             if turn <= len(answers[question.id].turns)
         ]
 
@@ -47,47 +46,75 @@ class MTBench:
     def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
         """Means over the last valid row of each key, and FastChat's own mean over all rows."""
         expected = _expected(questions, self.requests(questions, answers))
-        rows = common.match(expected, judgments)
-        categories = {question.id: question.category for question in questions}
-        grades = [_grade(row, categories) for row in rows.valid_rows]
+        rows = common.match(expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments))
+        grades = _grades(rows, questions)
         metrics = dict.fromkeys(_FIGURES) | _figures(grades) | common.rubric_means(rows.by_key.values())
-        notes = (*rows.notes, *common.coverage_note(len(expected), rows), *self._notes(bool(grades)))
-        return common.result(self.config.name, model, len(expected), rows, answers, metrics, notes=notes, per_question=_per_question(grades))
+        notes = [*rows.notes, *common.coverage_note(len(expected), rows), *_interval_note(bool(grades))]
+        if self.config.parsing == "strict":
+            official = common.match(expected, judgments)
+            before = _figures(_grades(official, questions)).get("score")
+            notes.append(mtbench_notes.strict_note(official.by_key, rows.by_key, "score", before, metrics["score"]))
+        notes += mtbench_notes.notes(self.config, answers, judgments)
+        return common.result(self.config.name, model, len(expected), rows, answers, metrics, notes=tuple(notes), per_question=_per_question(grades))
 
-    def _official_questions(self) -> list[Question]:
-        path = data.official_path(data.QUESTIONS)
-        references = _official_references(data.official_path(data.REFERENCE_ANSWERS))
-        rows = read_jsonl(path, "MT-Bench's questions", required=("question_id", "category", "turns"))
-        return [
-            Question(self.config.name, str(row["question_id"]), str(row["category"]), tuple(row["turns"]), references.get(str(row["question_id"]), ()))
-            for row in rows
-        ]
-
-    def _notes(self, scored: bool) -> list[str]:
-        if not scored:
-            return ["nothing is scored, so there are no figures."]
-        from seft_bench.stats.mtbench import CLUSTERED
-
-        notes = [f"low and high: 95 % {CLUSTERED}; se is clustered likewise."]
-        return notes + (data.data_warnings(_DATA_FILES) if self.config.source == "official" else [])
+    def data_hashes(self) -> dict[str, str]:
+        return data.data_hashes(mtbench_notes.data_files(self.config))
 
 
-def _turns(question: Question) -> range:
+def questions_of(config: SuiteConfig) -> list[Question]:
+    """The questions of a suite of this kind, with the reference answers that its config asks for.
+
+    Raises:
+        InputError: an official file is missing or broken.
+    """
+    return _all_questions(config)[: config.max_questions]
+
+
+def _all_questions(config: SuiteConfig) -> list[Question]:
+    if config.source == "files":
+        return own.conversations(config)
+    return _official_questions(config) if config.source == "official" else data.tinyworld_questions("mtbench", config.source)
+
+
+def _official_questions(config: SuiteConfig) -> list[Question]:
+    questions, reference_answers = map(data.official_path, mtbench_notes.data_files(config))
+    references = _official_references(reference_answers)
+    rows = read_jsonl(questions, "MT-Bench's questions", required=("question_id", "category", "turns"))
+    return [
+        Question(config.name, str(row["question_id"]), str(row["category"]), tuple(row["turns"]), references.get(str(row["question_id"]), ())) for row in rows
+    ]
+
+
+def turns_of(question: Question) -> range:
+    """Numbers of a question's turns, from 1."""
     return range(1, len(question.turns) + 1)
+
+
+def _interval_note(scored: bool) -> list[str]:
+    if not scored:
+        return ["nothing is scored, so there are no figures."]
+    from seft_bench.stats.mtbench import CLUSTERED
+
+    return [f"low and high: 95 % {CLUSTERED}; se is clustered likewise, and so are those of turns and categories."]
 
 
 def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[common.Expected]:
     hashes = {request.key: request.answer_hash for request in requests}
-    keys = [JudgeRequest("grade", question, turn, ()).key for question in questions for turn in _turns(question)]
+    keys = [JudgeRequest("grade", question, turn, ()).key for question in questions for turn in turns_of(question)]
     return [common.Expected(key, hashes.get(key, "")) for key in keys]
 
 
-def _grade(row: Judgment, categories: Mapping[str, str]) -> Grade:
+def _grades(rows: common.Scored, questions: Sequence[Question]) -> list[Grade]:
     from seft_bench.stats.mtbench import Grade
 
+    categories = {question.id: question.category for question in questions}
+    return [Grade(row.question_id, categories[row.question_id], row.turn, _score(row)) for row in rows.valid_rows]
+
+
+def _score(row: Judgment) -> float:
     if row.score is None:
         raise InputError(f"judgment {row.key} of {row.model_id} has status ok but no score")
-    return Grade(row.question_id, categories[row.question_id], row.turn, row.score)
+    return row.score
 
 
 def _figures(grades: Sequence[Grade]) -> dict[str, Any]:
@@ -97,10 +124,8 @@ def _figures(grades: Sequence[Grade]) -> dict[str, Any]:
     from seft_bench.stats import mtbench
 
     rows = mtbench.last_of_each_key(grades)
-    interval, error = mtbench.clustered_mean(rows)
-    turns = {f"turn_{turn}": value for turn, value in mtbench.mean_by_turn(rows).items()}
-    figures = {"score": interval.mean, "se": error, "low": interval.low, "high": interval.high}
-    return figures | turns | {"by_category": mtbench.mean_by_category(rows), "score_fastchat": mtbench.fastchat_average(grades)}
+    by_category = {"by_category": mtbench.mean_by_category(rows), "categories": mtbench.figures_by_category(rows)}
+    return mtbench.figures(rows) | by_category | {"score_fastchat": mtbench.fastchat_average(grades)}
 
 
 def _per_question(grades: Sequence[Grade]) -> dict[str, float]:

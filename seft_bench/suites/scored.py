@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from seft_bench.records import MINIMUM_COVERAGE, Answer, Judgment, Result
@@ -31,12 +31,14 @@ class Scored:
         valid_rows: every judgment with status ok of an expected key, repeated ones included, in the order given.
         statuses: how many expected keys ended ok, with which failure, or "missing".
         notes: what a reader must know about the rows.
+        status_by_key: expected key -> "ok", its last failure, or "missing".
     """
 
     by_key: Mapping[str, Judgment]
     valid_rows: Sequence[Judgment]
     statuses: Mapping[str, int]
     notes: tuple[str, ...]
+    status_by_key: Mapping[str, str] = field(default_factory=dict)
 
 
 def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored:
@@ -47,9 +49,10 @@ def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored
     valid_rows = [row for row in rows if row.status == "ok"]
     by_key = {row.key: row for row in valid_rows}
     last_status = {row.key: row.status for row in rows} | dict.fromkeys(by_key, "ok")
-    statuses = Counter(last_status.get(key, "missing") for key in hashes)
+    status_by_key = {key: str(last_status.get(key, "missing")) for key in hashes}
     notes = _notes(stale=len(known) - len(rows), repeated=len(valid_rows) - len(by_key), judges={row.judge_id for row in by_key.values()})
-    return Scored(by_key, valid_rows, dict(statuses), (*notes, *judge_notes(by_key.values())))
+    notes = (*notes, *judge_notes(by_key.values()))
+    return Scored(by_key, valid_rows, dict(Counter(status_by_key.values())), notes, status_by_key)
 
 
 def _is_stale(judgment: Judgment, answer_hash: str) -> bool:

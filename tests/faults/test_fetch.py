@@ -237,6 +237,7 @@ def test_offline_asks_nobody_but_leaves_what_is_there(server: FileServer, folder
         ["failed", QUESTIONS],
         ["present", JUDGE_PROMPTS],
         ["failed", "mt_bench/reference_answer/gpt-4.jsonl"],
+        ["failed", "mt_bench/reference_answer/gpt-4-0125-preview_pr3158.jsonl"],
     ]
     assert_refused(seen, "HF_HUB_OFFLINE", str(folder / QUESTIONS))
     assert len(server.asked) == 1
@@ -247,8 +248,8 @@ def test_an_unreachable_host_is_tried_once_for_all_files(folder: Path) -> None:
         closed.bind(("127.0.0.1", 0))  # bound and not listening: refuses
         seen = seft_bench("data", "fetch", "--base-url", f"http://127.0.0.1:{closed.getsockname()[1]}")
     assert_refused(seen, "cannot be reached", "refused", "--base-url", str(folder))
-    assert seen.err.count("was not tried") == 5
-    assert [line.split("\t")[0] for line in seen.out.splitlines()] == ["failed"] * 6
+    assert seen.err.count("was not tried") == len(OFFICIAL_FILES) - 1
+    assert [line.split("\t")[0] for line in seen.out.splitlines()] == ["failed"] * len(OFFICIAL_FILES)
     assert files_in(folder) == set()
 
 
@@ -302,6 +303,8 @@ def test_wrong_usage(arguments: list[str], said: str, folder: Path) -> None:
 def test_addresses_come_from_the_table() -> None:
     assert fetch.address(data.BASELINE) == "https://huggingface.co/datasets/tatsu-lab/alpaca_eval/resolve/main/alpaca_eval_gpt4_baseline.json"
     assert fetch.address(QUESTIONS) == "https://raw.githubusercontent.com/lm-sys/FastChat/main/fastchat/llm_judge/data/mt_bench/question.jsonl"
+    pinned = "https://raw.githubusercontent.com/lm-sys/FastChat/962316eba4e9db86bc8002243290e4074dabf48e/fastchat/llm_judge/data/mt_bench/reference_answer"
+    assert fetch.address(data.CORRECTED_REFERENCES) == f"{pinned}/gpt-4-0125-preview.jsonl"
     assert all(fetch.address(name).startswith("https://") for name in OFFICIAL_FILES)
     assert fetch.address(QUESTIONS, "http://host/a/") == "http://host/a/mt_bench/question.jsonl"
 
@@ -333,7 +336,7 @@ def test_all_official_files_are_fetched_and_verified(official: Path, server: Fil
     assert seft_bench("data", "verify").status == 0
     again = seft_bench("data", "fetch")
     assert (again.status, again.out) == (0, seen.out.replace("fetched", "present"))
-    assert len(server.asked) == 6
+    assert len(server.asked) == len(OFFICIAL_FILES)
 
 
 def test_a_table_in_another_byte_form_is_accepted_by_its_content_and_a_changed_one_is_not(official: Path, server: FileServer) -> None:

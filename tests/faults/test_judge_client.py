@@ -19,6 +19,7 @@ from judge_run import requests
 from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.judges.client import FAILURES_IN_A_ROW_TO_STOP, ChatClient
 from seft_bench.judges.openai_compatible import OpenAIJudge
+from seft_bench.money.prices import Price
 from seft_bench.records import JudgeRequest, Judgment, Question
 from seft_bench.store import ResponseStore
 
@@ -58,7 +59,7 @@ def store(tmp_path: Path) -> ResponseStore:
 
 def test_a_good_reply_becomes_a_judgment(store: ResponseStore) -> None:
     with serving() as server:
-        (judgment,) = Run(server, store, usd_per_million_tokens=(10.0, 30.0))()
+        (judgment,) = Run(server, store, price=Price(10.0, 30.0, None, "test"))()
     assert (judgment.status, judgment.score, judgment.model_id, judgment.returned_model) == ("ok", 7.0, "model", "judge")
     assert judgment.price_usd == pytest.approx(100 * 10e-6 + 10 * 30e-6)
     assert server.bodies[0]["temperature"] == 0.0
@@ -306,7 +307,7 @@ def test_equal_answers_are_a_draw_without_a_call() -> None:
 
 def test_the_id_knows_what_changes_a_verdict_and_not_how_fast_it_comes() -> None:
     with serving() as server:
-        same = {Run(server).judge.id, Run(server, max_in_flight=2, timeout_seconds=9.0, context_tokens=5, usd_per_million_tokens=(1.0, 2.0)).judge.id}
+        same = {Run(server).judge.id, Run(server, max_in_flight=2, timeout_seconds=9.0, context_tokens=5, price=Price(1.0, 2.0, None, "test")).judge.id}
         others = {Run(server, temperature=0.5).judge.id, Run(server, max_tokens=9).judge.id}
     assert len(same) == 1
     assert len(same | others) == 3

@@ -24,14 +24,14 @@ def start(url: str, store: Path, judgments: Path, count: int, in_flight: int) ->
     return subprocess.Popen([sys.executable, str(SCRIPT), url, str(store), str(judgments), str(count), str(in_flight)], env=environment)
 
 
-def test_killed_at_random_moments_nothing_is_lost_and_little_is_paid_twice(tmp_path: Path) -> None:
-    count, in_flight, kills = 160, 8, 4
+def test_killed_at_ten_random_moments_nothing_is_lost_and_little_is_paid_twice(tmp_path: Path) -> None:
+    count, in_flight, kills = 240, 8, 10
     store, judgments = tmp_path / "store.sqlite", tmp_path / "judgments.jsonl"
     moments = random.Random(1)
     with serving(otherwise=after(0.02)) as server:
         for _ in range(kills):
             process = start(server.url, store, judgments, count, in_flight)
-            goal = server.answered + moments.randrange(5, 30)
+            goal = server.answered + moments.randrange(3, 20)
             while server.answered < goal and process.poll() is None:
                 time.sleep(0.001)
             assert process.poll() is None, "the run ended before it could be killed"

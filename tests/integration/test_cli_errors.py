@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from seft_bench.data import OFFICIAL_FILES
 from tests.integration.cli import Seen, seft_bench
 from tests.tiny_model import make_tiny_model
 
@@ -37,6 +38,7 @@ def _write_configs(desk: Path) -> None:
     (desk / "latin.yaml").write_bytes("name: caf\xe9\n".encode("latin-1"))
     (desk / "keys.yaml").write_text("name: bad name\nmethod: sft\nbase: tinyworld\nseed: many\ncolour: red\n")
     (desk / "judge.yaml").write_text("name: mine\nkind: openai\nmodel: m\napi_key: sk-1\ntimeout_seconds: -1\n")
+    (desk / "keyed.yaml").write_text("name: keyed\nkind: openai\nmodel: m\n")
     (desk / "kind.yaml").write_text("name: mine\nkind: oracle\n")
     (desk / "suite.yaml").write_text("name: mine\nkind: mtbench\nsource: tinyworld\ndefault_judge: rubric\ndecodings: {}\nmax_new_tokens: 0\n")
     (desk / "matrix.yaml").write_text("name: m\nbase: tinyworld\nseeds: []\nsuites: [tiny-mtbench]\nrows:\n  - {name: a, method: sft, role: hero}\n")
@@ -140,7 +142,10 @@ BAD_INPUT = {
     # results
     "no results": (["leaderboard"], ["no results in results", "seft-bench eval"]),
     # what the official suites need
-    "official judge without a key": (["eval", "tiny", "--suite", "mtbench"], ["OPENAI_API_KEY", "not set", "--judge local-openai", "FILE.yaml"]),
+    "official judge without a key": (
+        ["eval", "tiny", "--suite", "mtbench", "--judge", "keyed.yaml"],
+        ["OPENAI_API_KEY", "not set", "--judge local-openai", "FILE.yaml"],
+    ),
     "retired judge": (["eval", "tiny", "--suite", "alpacaeval"], ["alpacaeval-gpt4-turbo", "2026-03-26", "seft-bench score", "local-openai"]),
     "rubric for an official suite": (["eval", "tiny", "--suite", "mtbench", "--judge", "rubric"], ["tinyworld only"]),
     "official data missing": (["score", "--suite", "mtbench", "--judgments", "elsewhere.jsonl"], ["mt_bench/question.jsonl", "SEFT_BENCH_DATA_DIR", "tiny-"]),
@@ -174,7 +179,7 @@ def test_nothing_was_made_for_bad_input(desk: Path) -> None:
 
 def test_missing_official_data_is_said_before_the_judge_is_asked(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-never-sent")
-    seen = seft_bench("eval", "tiny", "--suite", "mtbench")
+    seen = seft_bench("eval", "tiny", "--suite", "mtbench", "--judge", "keyed.yaml")
     assert_user_error(seen, "official file missing", "SEFT_BENCH_DATA_DIR")
     assert "sk-never-sent" not in seen.err + seen.out
 
@@ -182,7 +187,7 @@ def test_missing_official_data_is_said_before_the_judge_is_asked(desk: Path, mon
 def test_data_verify_lists_on_stdout_and_complains_on_stderr(desk: Path) -> None:
     seen = seft_bench("data", "verify")
     assert_user_error(seen, "official file missing", str(desk / "cache"))
-    assert [line.split("\t")[0] for line in seen.out.splitlines()] == ["missing"] * 6
+    assert [line.split("\t")[0] for line in seen.out.splitlines()] == ["missing"] * len(OFFICIAL_FILES)
 
 
 def test_fresh_deletes_a_run_and_nothing_else(desk: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import importlib.util
 import sys
 from pathlib import Path
@@ -152,3 +153,26 @@ def test_absent_peers_are_skipped_with_what_would_install_them(capsys: pytest.Ca
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["alpaca_eval", "FastChat"]
     assert all("skipped" in line and "seft-bench[official]" in line for line in lines)
+
+
+def test_report_makes_a_case_that_the_report_reads(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seft_bench.report.site import write_report
+
+    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
+    load("report").make_case(shared_data, tmp_path, 2)
+    written = write_report(tmp_path / "report", tmp_path / "results", tmp_path / "runs")
+    assert written.notes == ()
+    assert len(list((tmp_path / "report" / "data" / "answers").glob("1-*.js"))) > 1
+
+
+def test_tables_writes_real_rows_and_scores_them(shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two mixed models: whole annotation files of 805 rows, and a leaderboard that ranks both by LC."""
+    module = load("tables")
+    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
+    files = module.write_models(shared_data, tmp_path / "models", 2)
+    seconds = module.measure(files, tmp_path / "results", {"lc_c": None, "lc_interval": None})
+    assert set(seconds) == {"figures", "results", "tables", "all", "CPU"}
+    with open(tmp_path / "results" / "leaderboard.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["model"] for row in rows) == ["model-00", "model-01"]
+    assert all(5 < float(row["lc_win_rate"]) < 95 for row in rows)

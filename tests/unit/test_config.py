@@ -170,3 +170,46 @@ def test_a_recipe_may_be_overrides_alone() -> None:
 def test_shipped_configs_are_found_by_their_stems() -> None:
     assert {"alpacaeval", "mtbench", "tiny-alpacaeval", "tiny-mtbench"} <= config.shipped("suites").keys()
     assert config.shipped("suites")["mtbench"].parent == config.config_folder() / "suites"
+
+
+# Variants of MT-Bench
+
+MTBENCH = "kind: mtbench\nsource: official\ndefault_judge: mtbench-gpt4\nmax_new_tokens: 9\ndecodings: {official: {temperature: 0}}\ndescription: x\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: mtbench\nreferences: corrected\n", "name must contain corrected"),
+        ("name: mtbench\nparsing: strict\n", "name must contain strict"),
+        ("name: mine\nmode: pairwise\nbaseline: a.jsonl\nparsing: strict\n", "name must contain pairwise and strict"),
+        ("name: my-pairwise\nmode: pairwise\n", "mode: pairwise and baseline go together"),
+        ("name: mine\nbaseline: a.jsonl\n", "baseline: for mode pairwise"),
+    ],
+)
+def test_a_variant_is_named_and_whole(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text(text + MTBENCH)
+    with pytest.raises(InputError, match=message):
+        load_suite(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("kind: mtbench", "kind: alpacaeval"), "parsing: for kind mtbench only"),
+        (("source: official", "source: tinyworld"), "the tinyworld's is a rubric"),
+    ],
+)
+def test_variants_belong_to_mtbench_and_a_language_model(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_text("name: my-strict\nparsing: strict\n" + MTBENCH.replace(*change))
+    with pytest.raises(InputError, match=message):
+        load_suite(str(path))
+
+
+def test_the_protocol_of_each_shipped_suite_of_mtbench() -> None:
+    found = {name: load_suite(name).protocol for name in config.shipped("suites") if "mtbench" in name}
+    assert found.pop("mtbench-pairwise") == "mtbench-pairwise"
+    assert set(found.values()) == {"mtbench"}
+    assert {"mtbench", "mtbench-corrected", "mtbench-strict", "tiny-mtbench"} <= set(found)

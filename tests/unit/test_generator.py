@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from seft_bench.config import DecodingConfig
-from seft_bench.generators.transformers import Sampling, TransformersGenerator, choose_tokens
+from seft_bench.generators.conversations import Sampling
+from seft_bench.generators.transformers import TransformersGenerator, choose_tokens
 from seft_bench.records import Answer, Question
 from tests.tiny_model import make_tiny_model
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from seft_bench import config, recipes
+from seft_bench.errors import InputError
 from seft_bench.judges import JUDGES, open_judge
 from seft_bench.report.render import RENDERERS
 from seft_bench.suites import SUITES
@@ -38,7 +39,7 @@ ALLOWED = {
     "seft_bench.leaderboard": ("seft_bench.report", "seft_bench.stats", "seft_bench.records", "seft_bench.errors"),
     "seft_bench.generators": (
         *("seft_bench.generators", "seft_bench.chat", "seft_bench.config", "seft_bench.errors", "seft_bench.files", "seft_bench.interop", "seft_bench.records"),
-        *("seft_bench.store", "seft_bench.judges.client", "seft_bench.judges.weights", "seft_bench.judges.replies"),
+        *("seft_bench.vllm", "seft_bench.store", "seft_bench.judges.client", "seft_bench.judges.weights", "seft_bench.judges.replies"),
     ),
     "training": ("training", "seft_bench.records", "seft_bench.config", "seft_bench.errors", "seft_bench.files", "seft_bench.chat", "seft_bench.contamination"),
 }  # fmt: skip
@@ -53,7 +54,16 @@ ONLY_IMPORTED_BY = {
 }
 """Module or package -> the only ones of `seft_bench` that may import it: training and generators know nothing of the tinyworld."""
 
-PURE = ("seft_bench.stats", "seft_bench.leaderboard", "seft_bench.judges.parse", "seft_bench.tinyworld.rubric", "seft_bench.contamination", "training.losses")
+PURE = (
+    "seft_bench.stats",
+    "seft_bench.leaderboard",
+    "seft_bench.report.curves",
+    "seft_bench.report.site.encode",
+    "seft_bench.judges.parse",
+    "seft_bench.tinyworld.rubric",
+    "seft_bench.contamination",
+    "training.losses",
+)
 IMPURE_MODULES = set("os pathlib time datetime socket subprocess shutil tempfile requests aiohttp http urllib sqlite3 random".split())
 
 HEAVY = set("torch transformers tokenizers huggingface_hub accelerate peft trl datasets openai aiohttp pandas matplotlib vllm ray".split())
@@ -202,7 +212,10 @@ def test_every_suite_loads(name: str) -> None:
 def test_every_judge_loads(name: str) -> None:
     judge = config.load_judge(name)
     assert judge.name == name
-    if getattr(judge, "retired_on", None) is None:
+    if judge.kind == "vllm":  # its id is that of weights, which only users have
+        with pytest.raises(InputError, match="nothing is downloaded without being asked"):
+            _ = open_judge(judge).id
+    elif getattr(judge, "retired_on", None) is None:
         assert open_judge(judge).id.startswith(f"{name}-")
 
 
@@ -245,6 +258,6 @@ def test_registry_strings_resolve(registry: dict[str, str], entry: str) -> None:
 
 
 def test_every_kind_of_config_has_its_class() -> None:
-    assert {suite.kind for suite in map(config.load_suite, config.shipped("suites"))} <= set(SUITES)
+    assert {suite.protocol for suite in map(config.load_suite, config.shipped("suites"))} <= set(SUITES)
     assert {judge.kind for judge in map(config.load_judge, config.shipped("judges"))} <= set(JUDGES)
     assert {"md", "csv", "latex", "html", "json"} <= set(RENDERERS)

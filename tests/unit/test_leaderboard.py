@@ -70,6 +70,13 @@ def test_alpacaeval_ranks_by_lc_and_the_win_rate_has_students_interval() -> None
     assert (cells(table, "lc_win_rate")[1].low, cells(table, "lc_win_rate")[1].high) == (28.0, 33.0)
 
 
+def test_length_control_at_different_c_is_said() -> None:
+    plain = {"win_rate": 40.0, "win_rate_se": 1.0, "lc_win_rate": 41.0, "lc_low": 40.0, "lc_high": 42.0}
+    results = [Result("alpacaeval", name, plain | {"lc_c": c}, 100, 100, 0, 1.0, False, "gpt-4") for name, c in (("a", 21.544), ("b", 2.7826))]
+    assert "alpacaeval: the length control was fitted at C = 2.783, 21.54, by model." in plain_table(results).notes
+    assert not any("fitted at C" in note for note in plain_table(results[:1]).notes)
+
+
 def test_without_lc_for_one_model_all_are_ranked_by_the_win_rate() -> None:
     results = [
         Result("alpacaeval", name, {"win_rate": rate, "win_rate_se": 1.0, "lc_win_rate": lc}, 100, 100, 0, 1.0, False, "gpt-4")
@@ -91,8 +98,8 @@ def test_a_figure_that_cannot_be_given_is_a_dash_and_has_no_rank() -> None:
 
 def test_suites_make_a_table_each() -> None:
     tables = plain_tables([result("dpo", [5, 6, 7]), result("dpo", [0.2, 0.4, 0.6], suite="tiny-alpacaeval")])
-    assert [table.title for table in tables] == ["Leaderboard: tiny-mtbench", "Leaderboard: tiny-alpacaeval"]
-    assert "score" not in [column.key for column in tables[1].columns]
+    assert [table.title for table in tables] == ["Leaderboard: tiny-alpacaeval", "Leaderboard: tiny-mtbench"]
+    assert "score" not in [column.key for column in tables[0].columns]
 
 
 def test_no_results_and_unknown_metrics_are_the_users_error() -> None:
@@ -184,7 +191,7 @@ def test_missing_values_are_empty_in_csv_null_in_json_and_a_dash_elsewhere() -> 
     assert json.loads(to_json(table))["rows"][0]["b_note"] == "why"
     assert "– (1)" in to_markdown(table)  # noqa: RUF001
     assert "- (1) why" in to_markdown(table)
-    assert r"--\textsuperscript{(1)}" in to_latex(table)
+    assert r"\textendash{} & \textsuperscript{(1)}" in to_latex(table)
     assert "<sup>(1)</sup>" in to_html(table)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from seft_bench.config import OpenAIJudgeConfig, ReplayJudgeConfig, RubricJudgeConfig, load_judge, shipped
+from seft_bench.config import ReplayJudgeConfig, RubricJudgeConfig, load_judge, shipped
 from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
-from seft_bench.judges import open_judge
+from seft_bench.judges import open_judge, state_of
 from seft_bench.judges.prompts import choose, fill, ours_by_name, render, split_chatml
 from seft_bench.records import JudgeRequest, Judgment, Question, to_row
 
@@ -202,11 +202,14 @@ def test_every_shipped_judge_opens_or_is_retired(tmp_path: Path) -> None:
     retired = []
     for name in shipped("judges"):
         config = load_judge(name)
-        if isinstance(config, OpenAIJudgeConfig) and config.retired_on:
+        if state_of(config).startswith("retired"):
             retired.append(name)
+        elif state_of(config).startswith("model missing"):
+            assert name == "local-vllm"  # its id holds the weights, which nothing downloads unasked
         else:
             assert open_judge(config, tmp_path / "store.sqlite").id.startswith(name)
-    assert retired == ["alpacaeval-gpt4-turbo"]
+    assert {"alpacaeval-gpt4-turbo", "mtbench-gpt4"} <= set(retired)
+    assert not {"rubric", "local-openai"} & set(retired)
 
 
 def test_a_retired_judge_names_what_works() -> None:
@@ -214,7 +217,8 @@ def test_a_retired_judge_names_what_works() -> None:
         open_judge(load_judge("alpacaeval-gpt4-turbo"))
     assert "--judge rubric (tiny suites only)" in str(caught.value)
     assert "local-openai" in str(caught.value)
-    assert "mtbench-gpt4" not in str(caught.value)  # its key is not set either
+    assert "mtbench-gpt4" not in str(caught.value)  # it is retired too
+    assert "openai-gpt-4.1" not in str(caught.value)  # its key is not set
 
 
 def test_a_judge_that_will_be_retired_still_opens() -> None:
@@ -222,9 +226,20 @@ def test_a_judge_that_will_be_retired_still_opens() -> None:
     assert open_judge(config.model_copy(update={"retired_on": date(2999, 1, 1)})).id
 
 
+def test_the_state_of_a_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    living = load_judge("mtbench-gpt4").model_copy(update={"retired_on": None})
+    assert state_of(load_judge("mtbench-gpt4")) == "retired since 2026-10-23"
+    assert state_of(living) == "key missing: OPENAI_API_KEY"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-never-sent")
+    assert state_of(living) == "ready"
+    assert state_of(living.model_copy(update={"retired_on": date(2999, 1, 1)})) == "ready until 2999-01-01"
+    assert state_of(ReplayJudgeConfig(name="r", kind="replay", path="nowhere.jsonl")) == "file missing: nowhere.jsonl"
+    assert state_of(load_judge("rubric")) == "ready"
+
+
 def test_a_missing_key_is_said_before_anything_is_sent(data_folder: Path) -> None:
     with pytest.raises(InputError, match="OPENAI_API_KEY, which is not set") as caught:
-        open_judge(load_judge("mtbench-gpt4")).check(["grade"])
+        open_judge(load_judge("mtbench-gpt4").model_copy(update={"retired_on": None})).check(["grade"])
     assert "--judge rubric (tiny suites only)" in str(caught.value)
 
 

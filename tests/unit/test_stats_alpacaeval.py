@@ -43,7 +43,7 @@ def synthetic(n: int = 300, *, gamed: bool = True, seed: int = 0) -> Comparisons
         return Comparisons(wins, difference, np.zeros(n), NO_GAMED_ROWS)
     length, gamed_difficulty = np.tanh(rng.normal(0, 1.5, 2 * n)), np.tile(difficulty, 2)
     preference = expit(-length + 0.5 * gamed_difficulty)
-    return Comparisons(wins, difference, difficulty, GamedRows(length, gamed_difficulty, float(preference @ length), float(preference @ gamed_difficulty)))
+    return Comparisons(wins, difference, difficulty, GamedRows(length, gamed_difficulty, preference))
 
 
 def slow_optimum(data: Comparisons, c: float) -> np.ndarray:

@@ -75,12 +75,28 @@ def test_a_file_cut_in_half_is_said_set_aside_and_rebuilt(path: Path, caplog: py
         assert again.notes == []
 
 
-def test_no_database_at_all_is_set_aside(path: Path) -> None:
+def test_no_database_at_all_is_refused_and_left_alone(path: Path) -> None:
     path.parent.mkdir()
-    path.write_bytes(b"these are not the bytes of a database " * 200)
-    with ResponseStore(path) as store:
-        assert store.stats()["responses"] == 0
-        assert "damaged" in store.notes[0]
+    content = b"these are not the bytes of a database " * 200
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="not one response could be saved"):
+        ResponseStore(path)
+    assert path.read_bytes() == content
+    assert not list(path.parent.glob("*.damaged-*"))
+
+
+def test_what_another_process_has_rebuilt_is_not_rebuilt_again(path: Path) -> None:
+    fill(path, 400)
+    late = ResponseStore(path)
+    path.with_name("store.sqlite-wal").unlink(missing_ok=True)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with ResponseStore(path) as early:
+        kept = early.stats()["responses"]
+        early.put("new", {"body": {}})
+        late._rebuild("as found through a connection to the old file")
+        assert late.get("new") == {"body": {}}
+        assert late.stats()["responses"] == kept + 1
+    assert not path.with_name("store.sqlite.damaged-2").exists()
 
 
 def test_damage_inside_the_file_is_found_when_it_is_read(path: Path) -> None:

@@ -56,7 +56,7 @@ def test_every_kind_of_suite_resolves_and_every_yaml_loads() -> None:
     names = config.shipped("suites")
     assert {"alpacaeval", "mtbench", *TINY} <= set(names)
     suites = [load_suite(name) for name in names]
-    assert {suite.config.kind for suite in suites} == set(SUITES)
+    assert {suite.config.protocol for suite in suites} == set(SUITES)
     assert [suite.config.name for suite in suites] == list(names)
 
 

@@ -1,0 +1,146 @@
+"""Answers of checkpoints through vLLM in this process (extra `vllm`, in an environment of its own: its pins differ from ours)."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
+from seft_bench.errors import InputError
+from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling
+from seft_bench.records import Message
+from seft_bench.vllm.environment import CPU_SETTINGS, SETTINGS
+from seft_bench.vllm.server import reloads_rightly, shape_of
+
+CPU_ENGINE = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
+"""As the server's; see `vllm.environment`."""
+
+
+class VLLMEngine:
+    """One `vllm.LLM` for many checkpoints, one at a time.
+
+    Args:
+        settings: further arguments of `vllm.LLM` (max_model_len, gpu_memory_utilization, tensor_parallel_size).
+
+    Raises:
+        InputError: vLLM is not installed in this environment.
+    """
+
+    def __init__(self, *, trust_remote_code: bool = False, **settings: Any) -> None:
+        self.version = engine_version()
+        self.trust_remote_code, self._settings = trust_remote_code, settings
+        self._llm: Any = None
+        self._folder: Path | None = None
+        self._shape = ""
+
+    def load(self, folder: Path) -> Any:
+        """The `vllm.LLM` with this checkpoint's weights: loaded into the running engine where all but the weights is equal, else a new one."""
+        folder, shape = folder.resolve(), shape_of(folder)
+        if self._llm is not None and self._folder == folder:
+            return self._llm
+        self._folder = None  # in between nobody can say what is loaded
+        if self._llm is not None and self._shape == shape and reloads_rightly(folder):
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+            if not self._llm.reset_prefix_cache():
+                raise RuntimeError("vLLM did not forget the former weights' prefix cache")
+        else:
+            self.close()
+            self._llm = self._open(folder)
+        self._folder, self._shape = folder, shape
+        return self._llm
+
+    def close(self) -> None:
+        """Give its memory back. May be called twice."""
+        llm, self._llm, self._folder = self._llm, None, None
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown()
+            del llm
+            gc.collect()
+
+    def _open(self, folder: Path) -> Any:
+        on_cpu = not _has_accelerator()
+        for name, value in {**SETTINGS, **({**CPU_SETTINGS, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if on_cpu else {})}.items():
+            os.environ.setdefault(name, value)
+        from vllm import LLM
+
+        try:
+            return LLM(
+                str(folder),
+                generation_config="vllm",  # no sampling defaults out of the checkpoint
+                load_format="safetensors",
+                trust_remote_code=self.trust_remote_code,
+                disable_log_stats=True,
+                **{**(CPU_ENGINE if on_cpu else {}), **self._settings},
+            )
+        except (ValueError, OSError, RuntimeError) as error:
+            raise InputError(f"vLLM does not load {folder}: {str(error).splitlines()[0]}") from None
+
+
+class VLLMEngineGenerator(ConversationGenerator):
+    """A checkpoint folder in a `VLLMEngine`, prompted with our own token ids; each conversation draws from its own seed.
+
+    Args:
+        engine: shared by the generators of one command; it is given this checkpoint's weights when answers are asked for.
+    """
+
+    def __init__(self, folder: Path, model_id: str, engine: VLLMEngine, *, batch_size: int = 64) -> None:
+        self.folder, self.model_id, self.engine, self.batch_size = folder, model_id, engine, batch_size
+        self.tokenizer = load_tokenizer(folder, engine.trust_remote_code)
+        self.stops = stop_ids(self.tokenizer)
+
+    def complete(self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[Completion]:
+        from vllm import SamplingParams
+
+        llm = self.engine.load(self.folder)
+        context_tokens = int(llm.model_config.max_model_len)
+        prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
+        done = {index: Completion("", "over_length", len(ids), 0) for index, ids in enumerate(prompts) if len(ids) >= context_tokens}
+        asked = [index for index in range(len(prompts)) if index not in done]
+        parameters = [
+            SamplingParams(
+                temperature=samplings[index].temperature,
+                top_p=samplings[index].top_p,
+                max_tokens=min(max_new_tokens, context_tokens - len(prompts[index])),
+                seed=conversation_seed(seed, samplings[index].key),
+                stop_token_ids=self.stops,
+                detokenize=False,
+            )
+            for index in asked
+        ]
+        outputs = llm.generate([{"prompt_token_ids": prompts[index]} for index in asked], parameters, use_tqdm=False) if asked else []
+        done |= {index: self._completion(len(prompts[index]), list(output.outputs[0].token_ids)) for index, output in zip(asked, outputs, strict=True)}
+        return [done[index] for index in range(len(prompts))]
+
+
+def conversation_seed(seed: int, key: str) -> int:
+    """Of one conversation's random stream, in [0, 2^31)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big") >> 1
+
+
+@functools.cache
+def engine_version() -> str:
+    """Distribution and version, as in "vllm 0.32.0".
+
+    Raises:
+        InputError: vLLM is not installed in this environment.
+    """
+    names = importlib.metadata.packages_distributions().get("vllm", [])
+    if not names or importlib.util.find_spec("vllm") is None:
+        raise InputError(
+            "vLLM is not installed in this environment. Its pins differ from ours, so make one for both: "
+            '`pip install "seft-bench[vllm]"` in a fresh environment, or use `--engine vllm`, which talks to vLLM as a server.'
+        )
+    return f"{names[0]} {importlib.metadata.version(names[0])}"
+
+
+def _has_accelerator() -> bool:
+    import torch
+
+    return bool(torch.accelerator.is_available())

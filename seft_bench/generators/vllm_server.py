@@ -1,0 +1,56 @@
+"""Answers of checkpoints through a vLLM server of ours: one server for many checkpoints, weights loaded in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seft_bench.chat import load_tokenizer, stop_ids
+from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
+from seft_bench.records import Answer, Question
+from seft_bench.store import ResponseStore
+from seft_bench.vllm.client import AnswerClient
+from seft_bench.vllm.server import VLLMServer
+
+if TYPE_CHECKING:
+    from seft_bench.config import DecodingConfig
+
+
+class VLLMGenerator(OpenAICompatibleGenerator):
+    """A checkpoint folder behind a `VLLMServer`.
+
+    Answers end at the same tokens and start from the same prompt as `TransformersGenerator`'s; greedy ones are equal up to the
+    engines' rounding, sampled ones come from vLLM's own random streams.
+
+    Args:
+        server: shared by the generators of one command; it is started, or given this checkpoint's weights, when answers are asked for.
+        store_path: keeps each response as it arrives, under the loaded weights' fingerprint; None keeps nothing.
+    """
+
+    def __init__(self, folder: Path, model_id: str, server: VLLMServer, *, store_path: Path | None = None) -> None:
+        tokenizer = load_tokenizer(folder, server.trust_remote_code)
+        store = ResponseStore(store_path) if store_path else None
+        super().__init__(model_id, server.base_url, client=AnswerClient(server, tokenizer, stop_ids(tokenizer), store))
+        self.folder, self.server = folder, server
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        decoding: DecodingConfig,
+        decoding_name: str,
+        max_new_tokens: int,
+        seed: int,
+        on_answer: Callable[[Answer], None],
+    ) -> None:
+        """As `OpenAICompatibleGenerator.answer`, of this checkpoint, whatever the server served before.
+
+        Raises:
+            InputError: the server does not start on it. JudgeUnavailableError: the server died; what was answered was handed over.
+        """
+        self.server.serve(self.folder)
+        self.client.weights_fingerprint = self.server.weights_fingerprint  # known, so it need not be measured
+        super().answer(questions, decoding, decoding_name, max_new_tokens, seed, on_answer)
+
+    def _note_model(self, returned: str) -> None:
+        """Nothing: the server knows all checkpoints under one name."""

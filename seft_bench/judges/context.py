@@ -1,0 +1,75 @@
+"""Does a prompt fit into the judge's context? Counted exactly with the judge's own tokenizer, or estimated by characters.
+
+A prompt that does not fit is `over_length`: a server might cut it silently, and the judge would then grade half a conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from seft_bench.errors import InputError
+from seft_bench.records import Message
+
+TokenCounter = Callable[[Sequence[Message]], int]
+"""Messages -> tokens of the prompt that a server makes of them."""
+
+CHARACTERS_PER_TOKEN = 4.0
+"""Of English text, on average: good enough to refuse a prompt that an API would refuse or cut anyway."""
+
+
+def estimated_tokens(messages: Sequence[Message]) -> int:
+    """By characters; for judges whose tokenizer is not public."""
+    return round(sum(len(message["content"]) for message in messages) / CHARACTERS_PER_TOKEN)
+
+
+def token_counter(tokenizer: str | None, context_tokens: int | None) -> TokenCounter:
+    """Exact with the tokenizer of this folder or hub id, loaded at the first count; estimated without one.
+
+    Raises:
+        InputError: a tokenizer, and nothing to count against.
+    """
+    if tokenizer is None:
+        return estimated_tokens
+    if context_tokens is None:
+        raise InputError(f"the judge's tokenizer {tokenizer} counts prompts against context_tokens, which is not set in its YAML")
+    return lambda messages: exact_tokens(tokenizer, messages)
+
+
+def exact_tokens(tokenizer: str, messages: Sequence[Message]) -> int:
+    """Tokens of the messages in the tokenizer's chat template, with the marker that opens the reply: what vLLM counts.
+
+    Markers inside a text are tokens of their own there, so they are here.
+
+    Raises:
+        InputError: no tokenizer, no chat template, or one that takes no such messages (a system message, say).
+    """
+    loaded = _load(tokenizer)
+    try:
+        return len(loaded.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False))
+    except Exception as error:  # jinja2's, whose templates raise what they like
+        raise InputError(f"the chat template of the judge's tokenizer {tokenizer} refuses the judge's messages: {error}") from None
+
+
+@cache
+def _load(tokenizer: str) -> Any:
+    from seft_bench.chat import load_tokenizer
+
+    return load_tokenizer(tokenizer)
+
+
+def outgrown(messages: Sequence[Message], max_tokens: int, context_tokens: int | None, count_tokens: TokenCounter) -> str:
+    """Why the prompt and a reply of `max_tokens` do not fit; "" where they do, or where the context is not known."""
+    if context_tokens is None:
+        return ""
+    needed = count_tokens(messages) + max_tokens
+    about = "about " if count_tokens is estimated_tokens else ""
+    return f"not sent: {about}{needed} tokens with the reply, the judge's context has {context_tokens}" if needed > context_tokens else ""
+
+
+def unread_details(finish_reason: str, max_tokens: int) -> dict[str, Any]:
+    """Why a reply without a verdict has none, as far as the server says."""
+    if finish_reason != "length":
+        return {}
+    return {"finish_reason": "length", "why": f"the reply was cut at max_tokens ({max_tokens}) before a verdict"}

@@ -1,0 +1,194 @@
+"""A judge in a vLLM server of ours: started at the first judgment, stopped after the last.
+
+Grades are texts, as `OpenAIJudge`'s. A preference is the probability of "m" against "M" when nothing else can be written:
+vLLM's `structured_outputs` masks all other tokens, so the two log-probabilities sum to 1, and no judgment is lost because
+the judge wanted to say something else first.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from seft_bench.config import VLLMJudgeConfig
+from seft_bench.errors import InputError
+from seft_bench.files import sha256_folder, sha256_json
+from seft_bench.judges.base import OnJudgment
+from seft_bench.judges.openai_compatible import OpenAIJudge
+from seft_bench.judges.probe import probe_request
+from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
+from seft_bench.judges.replies import Reply
+from seft_bench.records import JudgeRequest
+from seft_bench.store import ResponseStore
+from seft_bench.vllm.client import VLLMClient
+from seft_bench.vllm.environment import find_environment
+from seft_bench.vllm.server import START_SECONDS, VLLMServer
+
+CHOICES = ("m", "M")
+
+
+class VLLMJudge:
+    """See `config.VLLMJudgeConfig` for what the arguments mean.
+
+    Args:
+        store_path: judgments are kept there as they arrive, under the hash of the judge's weights; None keeps nothing.
+        log_folder: of the server's logs; None: a temporary folder.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: str,
+        *,
+        store_path: Path | None = None,
+        log_folder: Path | None = None,
+        templates: TemplateSet = "seft-bench",
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        server_arguments: Sequence[str] = (),
+        start_seconds: float = START_SECONDS,
+        max_in_flight: int = 256,
+    ) -> None:
+        self._name, self.model, self.templates = name, model, templates
+        self._store_path, self._log_folder = store_path, log_folder
+        self._temperature, self._max_tokens = temperature, max_tokens
+        self._server_arguments, self._start_seconds, self._max_in_flight = tuple(server_arguments), start_seconds, max_in_flight
+        self._open: _ServedJudge | None = None
+        self.notes: list[str] = []
+
+    @classmethod
+    def from_config(cls, config: VLLMJudgeConfig, store_path: Path | None = None) -> VLLMJudge:
+        settings = config.model_dump(include={"templates", "temperature", "max_tokens", "server_arguments", "start_seconds", "max_in_flight"})
+        logs = store_path.parent / "vllm-logs" if store_path else None
+        return cls(config.name, config.model, store_path=store_path, log_folder=logs, **settings)
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """Where the judge's checkpoint lies.
+
+        Raises:
+            InputError: it is not on this machine.
+        """
+        return find_model(self.model)
+
+    @functools.cached_property
+    def id(self) -> str:
+        """Name and hash of what can change a verdict: weights, engine, server arguments, wording, sampling, source of preferences.
+
+        Raises:
+            InputError: the model or vLLM is not here.
+        """
+        settings = {
+            "weights": sha256_folder(self.folder),
+            "engine": find_environment().engine,
+            "arguments": [find_environment().arguments, self._server_arguments],
+            "templates": [self.templates, template_versions(self.templates)],
+            "sampling": [self._temperature, self._max_tokens],
+            "preference_from": "choice",
+        }
+        return f"{self._name}-{sha256_json(settings)[:8]}"
+
+    def check(self, kinds: Collection[str]) -> None:
+        """All that can be known without a start, which takes minutes: vLLM, the model, its chat template, our prompts.
+
+        Raises:
+            InputError: one of them is missing.
+        """
+        find_environment()
+        tokenizer = self._tokenizer
+        for kind in sorted(kinds):
+            render(probe_request(kind), self.templates)
+        if "preference" in kinds and any(len(tokenizer.encode(choice, add_special_tokens=False)) != 1 for choice in CHOICES):
+            raise InputError(f"judge {self._name}: for the tokenizer of {self.model}, {' or '.join(CHOICES)} is more than one token, so it cannot compare.")
+
+    def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
+        """As `Judge.judge`; the server is started by the first call that has requests.
+
+        Raises:
+            InputError: vLLM does not start. JudgeUnavailableError: the server died; what arrived is kept.
+        """
+        if requests:
+            self._served({_probe_kind(request) for request in requests}).judge(requests, model_id, on_judgment)
+
+    def close(self) -> None:
+        """Stop the server; the next judgment would start it again."""
+        served, self._open = self._open, None
+        if served is not None:
+            served.server.stop()
+
+    @functools.cached_property
+    def _tokenizer(self) -> Any:
+        from seft_bench.chat import load_tokenizer
+
+        return load_tokenizer(self.folder)
+
+    def _served(self, kinds: Collection[str]) -> _ServedJudge:
+        if self._open is None:
+            self.check(kinds)
+            self._open = self._start()
+        self._open.server.serve(self.folder)  # started anew after it died
+        self._open.client.weights_fingerprint = self._open.server.weights_fingerprint
+        if not set(kinds) <= self._open.probed:
+            self._open.check(kinds)
+        return self._open
+
+    def _start(self) -> _ServedJudge:
+        logs = self._log_folder or Path(tempfile.mkdtemp(prefix="seft-bench-vllm-"))
+        name = Path(self.model).name if Path(self.model).is_absolute() else self.model  # no path of this machine in a record
+        server = VLLMServer(find_environment(), logs, reloadable=False, served_name=name, arguments=self._server_arguments, start_seconds=self._start_seconds)
+        store = ResponseStore(self._store_path) if self._store_path else None
+        client = VLLMClient(server, self._tokenizer, store, max_in_flight=self._max_in_flight)
+        return _ServedJudge(self, server, client, temperature=self._temperature, max_tokens=self._max_tokens)
+
+
+class _ServedJudge(OpenAIJudge):
+    """The running half: an `OpenAIJudge` whose preferences are a choice between two tokens."""
+
+    def __init__(self, judge: VLLMJudge, server: VLLMServer, client: VLLMClient, *, temperature: float | None, max_tokens: int | None) -> None:
+        super().__init__(judge._name, client, templates=judge.templates, temperature=temperature, max_tokens=max_tokens, preference_from="choice")
+        self.server, self.probed = server, set[str]()
+        self.notes = judge.notes
+        self.__dict__["id"] = judge.id  # of weights, not of a port
+
+    def check(self, kinds: Collection[str]) -> None:
+        """One real request of each kind.
+
+        Raises:
+            InputError: the server ignores the choice, which would give another kind of preference.
+        """
+        super().check(kinds)
+        self.probed |= set(kinds)
+
+    def _verdict(self, request: JudgeRequest, prompt: Prompt, replies: Sequence[Reply]) -> dict[str, Any]:
+        fields = super()._verdict(request, prompt, replies)
+        return {**fields, "details": {**fields["details"], "engine": self.server.engine}}
+
+
+def _probe_kind(request: JudgeRequest) -> str:
+    """What `check` calls this kind of request."""
+    return "pair" if request.kind == "preference" and len(request.question.turns) > 1 else request.kind
+
+
+def find_model(name: str) -> Path:
+    """The folder of a judge's model: a checkpoint folder, or a hub id in the hub's cache. Nothing is downloaded: judges are large.
+
+    Raises:
+        InputError: it is not on this machine; with what would fetch it.
+    """
+    if (Path(name).expanduser() / "config.json").is_file():
+        return Path(name).expanduser()
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(f"judge's model {name!r} is no checkpoint folder (with config.json, safetensors, tokenizer), and no hub id (owner/name)")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError, OSError):
+        raise InputError(
+            f"judge's model {name} is not on this machine, and nothing is downloaded without being asked: "
+            f"`hf download {name} --exclude '*.bin' '*.pth'`, or name a checkpoint folder as `model`."
+        ) from None

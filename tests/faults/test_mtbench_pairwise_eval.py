@@ -1,0 +1,191 @@
+"""`eval` on MT-Bench comparisons against a real server: what is sent, merged, withheld, and refused before anything is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from seft_bench.data import JUDGE_PROMPTS, QUESTIONS, REFERENCE_ANSWERS
+from tests.faults.chat_server import ChatServer, Handler, completion, serving, status
+from tests.integration.cli import seft_bench
+
+QUESTION_IDS = (81, 82, 101)
+TEMPLATES = {
+    "pair-v2": "{question}|{answer_a}|{answer_b}",
+    "pair-math-v1": "{question}|{ref_answer_1}|{answer_a}|{answer_b}",
+    "pair-v2-multi-turn": "{question_1}|{question_2}|{answer_a_1}|{answer_a_2}|{answer_b_1}|{answer_b_2}",
+    "pair-math-v1-multi-turn": "{question_1}|{question_2}|{ref_answer_1}|{ref_answer_2}|{answer_a_1}|{answer_a_2}|{answer_b_1}|{answer_b_2}",
+}
+SUITE = """
+name: little-pairwise
+kind: mtbench
+mode: pairwise
+baseline: mt_bench/model_answer/gpt-3.5-turbo.jsonl
+source: official
+default_judge: mtbench-gpt4
+max_new_tokens: 16
+decodings: {official: {temperature: 0.0}}
+description: three questions
+"""
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def answers(path: Path, model: str, mark: str, ids: tuple[int, ...] = QUESTION_IDS) -> Path:
+    return write(path, [{"question_id": key, "model_id": model, "choices": [{"turns": [f"{mark}1 to {key}", f"{mark}2 to {key}"]}]} for key in ids])
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with small official files of our own making, a suite over them, and a model's answers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    categories = {81: "writing", 82: "writing", 101: "reasoning"}
+    write(tmp_path / "data" / QUESTIONS, [{"question_id": key, "category": name, "turns": [f"q{key}", "more"]} for key, name in categories.items()])
+    write(tmp_path / "data" / REFERENCE_ANSWERS, [{"question_id": 101, "choices": [{"turns": ["ref1", "ref2"]}]}])
+    prompts = [{"name": name, "type": "pairwise", "system_prompt": "Judge.", "prompt_template": text} for name, text in TEMPLATES.items()]
+    write(tmp_path / "data" / JUDGE_PROMPTS, prompts)
+    answers(tmp_path / "data" / "mt_bench/model_answer/gpt-3.5-turbo.jsonl", "gpt-3.5-turbo", "BASE")
+    answers(tmp_path / "mine.jsonl", "mine", "MINE")
+    (tmp_path / "little.yaml").write_text(SUITE)
+    return tmp_path
+
+
+def evaluate(desk: Path, server: ChatServer, *arguments: str) -> Any:
+    (desk / "judge.yaml").write_text(f"name: local\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: official\n")
+    return seft_bench("eval", "mine.jsonl", "--suite", "little.yaml", "--judge", "judge.yaml", "--json", *arguments)
+
+
+def replying(choose: Any) -> Handler:
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(completion(choose(body["messages"][1]["content"])))
+
+    return answer
+
+
+def for_mine(prompt: str) -> str:
+    return "Better: [[A]]" if prompt.index("MINE") < prompt.index("BASE") else "Better: [[B]]"
+
+
+def test_both_turns_are_asked_in_both_orders_with_the_official_settings(desk: Path) -> None:
+    with serving(otherwise=replying(lambda prompt: for_mine(prompt) if "MINE" in prompt else "[[C]]")) as server:
+        seen = evaluate(desk, server)
+    assert seen.status == 0, seen.err
+    (result,) = json.loads(seen.out)
+    metrics = result["metrics"]
+    assert (result["n"], result["n_scored"], result["suite"]) == (6, 6, "little-pairwise")
+    assert (metrics["win_rate"], metrics["wins"], metrics["inconsistent"], metrics["first_shown_win_rate"]) == (100.0, 6, 0, 50.0)
+    assert any("compared with the answers of gpt-3.5-turbo" in note for note in result["notes"])
+    probe, *asked = server.bodies
+    assert probe["max_tokens"] == 1
+    assert len(asked) == 12
+    assert all((body["temperature"], body["max_tokens"]) == (0.0, 2048) and "logprobs" not in body for body in asked)
+    prompts = {body["messages"][1]["content"] for body in asked}
+    assert "q101|ref1|BASE1 to 101|MINE1 to 101" in prompts
+    assert "q101|more|ref1|ref2|MINE1 to 101|MINE2 to 101|BASE1 to 101|BASE2 to 101" in prompts
+    assert not any("mine" in prompt or "gpt-3.5" in prompt for prompt in prompts)  # the judge never learns whose answers these are
+    saved = json.loads(next((desk / "results/little-pairwise").glob("*/result.json")).read_text())
+    assert set(saved["manifest"]["data_hashes"]) == {QUESTIONS, REFERENCE_ANSWERS, "baseline"}
+
+
+def test_a_judge_that_always_takes_the_first_gives_ties_only(desk: Path) -> None:
+    with serving(otherwise=replying(lambda prompt: "[[A]]")) as server:
+        (result,) = json.loads(evaluate(desk, server).out)
+    metrics = result["metrics"]
+    assert (metrics["win_rate"], metrics["ties"], metrics["inconsistent"]) == (50.0, 6, 6)
+    assert (metrics["inconsistent_rate"], metrics["first_shown_win_rate"]) == (100.0, 100.0)
+
+
+def test_one_failed_order_leaves_the_comparison_out(desk: Path) -> None:
+    """The baseline first, turn 2 of question 82: no verdict in the reply. The other five comparisons count."""
+    unsaid = "q82|more|BASE1 to 82"
+    with serving(
+        otherwise=replying(lambda prompt: "I cannot say." if prompt.startswith(unsaid) else for_mine(prompt) if "MINE" in prompt else "[[C]]")
+    ) as server:
+        seen = evaluate(desk, server)
+    (result,) = json.loads(seen.out)
+    assert seen.status == 5
+    assert (result["n_scored"], result["n_unscored"], result["metrics"]["wins"]) == (5, 1, 5)
+    assert any("1 of 6 comparisons" in note and "1 parse_error" in note for note in result["notes"])
+
+
+def test_replies_cut_at_max_tokens_say_so(desk: Path) -> None:
+    cut = completion("I weigh both answers and") | {}
+    cut["choices"][0]["finish_reason"] = "length"
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response(cut)
+
+    with serving(otherwise=answer) as server:
+        (result,) = json.loads(evaluate(desk, server).out)
+    assert any(note.startswith("12 replies of the judge were cut at its max_tokens") for note in result["notes"])
+    rows = [json.loads(line) for path in (desk / "runs").rglob("judgments-*.jsonl") for line in path.read_text().splitlines()]
+    assert {(row["status"], row["details"]["why"]) for row in rows} == {("parse_error", "the reply was cut at max_tokens (2048) before a verdict")}
+
+
+def test_a_conversation_beyond_the_context_is_unscored_not_lost(desk: Path) -> None:
+    too_long = status(400, '{"error": {"message": "This model\'s maximum context length is 8192 tokens.", "code": "context_length_exceeded"}}')
+
+    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        prompt = body["messages"][1]["content"]
+        return await too_long(request, body) if prompt.startswith("q81|more") else await replying(lambda text: "[[C]]")(request, body)
+
+    with serving(otherwise=answer) as server:
+        (result,) = json.loads(evaluate(desk, server).out)
+    assert result["metrics"]["win_rate"] == 50.0
+    assert any("1 over_length" in note for note in result["notes"])
+
+
+def test_another_baseline_makes_another_suite(desk: Path) -> None:
+    answers(desk / "other.jsonl", "other/model", "BASE")
+    with serving(otherwise=replying(lambda prompt: "[[C]]")) as server:
+        (result,) = json.loads(evaluate(desk, server, "--reference", "other.jsonl").out)
+    assert result["suite"] == "little-pairwise-vs-other-model"
+    assert (desk / "results/little-pairwise-vs-other-model").is_dir()
+
+
+def test_a_baseline_that_is_not_there_is_said_before_anything_is_asked(desk: Path) -> None:
+    (desk / "data/mt_bench/model_answer/gpt-3.5-turbo.jsonl").unlink()
+    with serving() as server:
+        seen = evaluate(desk, server)
+    assert seen.status == 2
+    assert "--reference FILE" in seen.err
+    assert "lmsys/mt-bench" in seen.err
+    assert server.bodies == []
+
+
+def test_a_baseline_that_lacks_answers_or_holds_two_models_is_refused(desk: Path) -> None:
+    answers(desk / "short.jsonl", "short", "BASE", QUESTION_IDS[:2])
+    both = desk / "both.jsonl"
+    both.write_text((desk / "short.jsonl").read_text() + (desk / "mine.jsonl").read_text())
+    with serving() as server:
+        lacking, two = (evaluate(desk, server, "--reference", name) for name in ("short.jsonl", "both.jsonl"))
+    assert (lacking.status, two.status, server.bodies) == (2, 2, [])
+    assert "lacks the baseline's answer to 1 of 3 questions, e.g. question 101" in lacking.err
+    assert "answers of 2 models (short, mine)" in two.err
+
+
+def test_a_reference_for_single_grading_is_refused(desk: Path) -> None:
+    with serving() as server:
+        (desk / "judge.yaml").write_text(f"name: local\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\n")
+        seen = seft_bench("eval", "mine.jsonl", "--suite", "mtbench", "--judge", "judge.yaml", "--reference", "mine.jsonl")
+    assert seen.status == 2
+    assert "mtbench is none" in seen.err
+
+
+def test_recorded_comparisons_with_several_models_are_no_replay_judge(desk: Path) -> None:
+    row = {"question_id": 81, "model_1": "mine", "g1_winner": "tie", "g2_winner": "tie", "turn": 1, "judge": ["gpt-4", "pair-v2"]}
+    write(desk / "gpt-4_pair.jsonl", [row | {"model_2": "a"}, row | {"model_2": "b"}])
+    (desk / "replay.yaml").write_text("name: recorded\nkind: replay\npath: gpt-4_pair.jsonl\n")
+    seen = seft_bench("eval", "mine.jsonl", "--suite", "little.yaml", "--judge", "replay.yaml")
+    assert seen.status == 2
+    assert "compares mine with several models" in seen.err
