@@ -13,8 +13,8 @@ from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import read_json, sha256_file, write_atomic
 from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
 from seft_bench.records import Result
-from seft_bench.results import read_results
 from seft_bench.runs import run_facts
+from seft_bench.sheets import STYLES, matrix_sheets, plain_sheets
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,15 @@ def _all_runs(runs: Path) -> list[str]:
 
 
 def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
-    """What a MODEL argument stands for: a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
+    """What a MODEL argument stands for: a control, a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
 
     Raises:
         InputError: there is nothing of the kind.
     """
+    if model.startswith("control:"):
+        from seft_bench.controls import control_subject
+
+        return [control_subject(model)]
     path = Path(model)
     if path.is_file():
         return _ready_answers(path)
@@ -237,14 +241,11 @@ def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress:
     return scored
 
 
-STYLES = {"md": "md", "csv": "csv", "html": "html", "latex": "tex", "json": "json"}
-"""Format -> ending of its file."""
-
-
 def write_leaderboard(results: Path) -> None:
-    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder."""
+    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, and imported figures below."""
+    sheets = plain_sheets(results)
     for style, suffix in STYLES.items():
-        write_atomic(results / f"leaderboard.{suffix}", leaderboard_text(results, None, style))
+        write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))
 
 
 def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
@@ -255,30 +256,8 @@ def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
     """
     if style not in STYLES:
         raise unknown_name("format", style, STYLES)
-    return rendered(_results_of(results, matrix_name), style, by_method=matrix_name is not None)
+    if matrix_name is None:
+        return plain_sheets(results).text(style)
+    from seft_bench.config import load_matrix
 
-
-def rendered(results: Sequence[Result], style: str, by_method: bool) -> str:
-    """Results as a leaderboard in one format: a table a suite for readers, one wide table for programs."""
-    from seft_bench import leaderboard
-    from seft_bench.report import render
-
-    one, several = (leaderboard.method_table, leaderboard.method_tables) if by_method else (leaderboard.plain_table, leaderboard.plain_tables)
-    if style in ("csv", "json"):
-        return render.RENDERERS[style](one(results))
-    if style == "html":
-        return render.html_page("Leaderboard", several(results))
-    return "\n".join(render.RENDERERS[style](table) for table in several(results))
-
-
-def _results_of(results: Path, matrix_name: str | None) -> list[Result]:
-    found = read_results(results)
-    if matrix_name:
-        from seft_bench.config import load_matrix
-        from seft_bench.matrix import of_matrix
-
-        matrix = load_matrix(matrix_name)
-        found = of_matrix(matrix.model_copy(update={"seeds": sorted({result.run["seed"] for result in found if "seed" in result.run}) or matrix.seeds}), found)
-    if not found:
-        raise InputError(f"no results in {results}/. Run `seft-bench eval` or `seft-bench demo` first, or name the folder with --results.")
-    return found
+    return matrix_sheets(load_matrix(matrix_name), results).text(style)

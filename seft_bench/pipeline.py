@@ -23,7 +23,7 @@ from seft_bench.config import RecipeConfig
 from seft_bench.console import note
 from seft_bench.datasets import open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
-from seft_bench.files import append_rows, locked, read_log, sha256_folder
+from seft_bench.files import append_rows, locked, read_log, sha256_folder, sha256_json
 from seft_bench.generators import decoding_hash
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
@@ -124,12 +124,14 @@ def evaluate(
     steps: Sequence[str] = STEPS,
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
+    keep: bool = True,
 ) -> list[Result]:
     """Answer, judge and score one subject on one suite, once a decoding of the suite; returns the results scored.
 
     Args:
         judge: an open judge; None when `steps` does not judge.
         steps: which of "answer", "judge", "score" to run; the others' files are taken as they are.
+        keep: write the results; False where the suite is only a part of one.
     """
     questions = suite.questions()
     generator = _Lazily(subject.open_generator)
@@ -144,7 +146,9 @@ def evaluate(
             with _alone(folder / f".{slug(judge.id)}.lock", f"judges {suite.config.name}"):
                 _judge(judge, suite, questions, answers, subject, folder, progress)
         if "score" in steps:
-            results.append(_score(suite, questions, answers, subject, decoding, judge, folder, places.results, seed))
+            results.append(_score(suite, questions, answers, subject, decoding, judge, folder, seed))
+            if keep:
+                save_result(places.results, results[-1])
     return results
 
 
@@ -280,19 +284,20 @@ def _score(
     decoding: str,
     judge: Any,
     folder: Path,
-    results: Path,
     seed: int,
 ) -> Result:
     """Figures from the judgments at hand, with the manifest that says how they came about."""
     judgments = [from_row(Judgment, row) for row in read_log(_judgments_path(folder, judge))]
     scored = suite.score(subject.model_id, questions, answers, judgments)
-    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding} | ({"engine": subject.engine} if subject.engine else {})
-    manifest = build_manifest(config, seed, now(), data_hashes=suite.data_hashes(), parents={"model": subject.fingerprint})
+    returned = sorted({row.returned_model for row in judgments if row.status == "ok" and row.returned_model})
+    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding, "returned_models": returned}
+    config |= {"engine": subject.engine} if subject.engine else {}
+    asked = {"asked": sha256_json([[question.id, question.turns, question.reference] for question in questions])}
+    manifest = build_manifest(config, seed, now(), data_hashes=suite.data_hashes() | asked, parents={"model": subject.fingerprint})
     notes = tuple(dict.fromkeys((*scored.notes, *judge.notes)))
     result: Result = dataclasses.replace(
         scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
     )
-    save_result(results, result)
     return result
 
 

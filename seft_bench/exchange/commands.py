@@ -73,7 +73,7 @@ def import_files(
     from seft_bench.suites import load_suite
 
     done = take_over(format_name, load_suite(suite), paths, RUNS, results)
-    if done.results:
+    if done.written:
         evaluation.write_leaderboard(results)
     if as_json:
         print(json.dumps([result_row(result) for result in done.results], indent=1))

@@ -95,6 +95,21 @@ def estimate(plan: Plan, places: Places, seed: int) -> Estimate:
     return Estimate(lines)
 
 
+def usd_of_one_model(suite: Any, judge: Any) -> tuple[float, float] | None:
+    """(low, high) of judging one model's answers to a suite, none of them there yet, in one decoding; None where the price is unknown.
+
+    Raises:
+        InputError: a prompt cannot be rendered.
+    """
+    questions, limit = suite.questions(), suite.config.max_new_tokens
+    text = "x" * (min(TYPICAL_ANSWER_TOKENS, limit) * CHARACTERS_PER_TOKEN)
+    stand_ins = {question.id: Answer(question.suite, question.id, "", (text,) * len(question.turns)) for question in questions}
+    sent = _sent(judge, suite.requests(questions, stand_ins), stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
+    price = _price_of(judge)
+    low, high = price.usd(sent.input_about, sent.output_typical), price.usd(sent.input_most, sent.output_most)
+    return None if low is None or high is None else (low, high)
+
+
 def _lines(plan: Plan, places: Places, seed: int, subject: Subject, suite: Any, judge: Any, decoding: str) -> list[Line]:
     questions = suite.questions()
     answers = _ready(subject, suite, questions) if subject.ready else pipeline.answered(subject, suite, decoding, places, seed)

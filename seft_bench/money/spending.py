@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from seft_bench import evaluation
 from seft_bench.console import note
@@ -17,6 +17,8 @@ from seft_bench.money.estimate import Estimate, estimate, total_line
 from seft_bench.money.prices import how_to_price, price_of
 from seft_bench.pipeline import Places, Progress, Subject
 from seft_bench.records import Result
+
+DoneT = TypeVar("DoneT")
 
 LIMIT_VARIABLE = "SEFT_BENCH_ASK_ABOVE_USD"
 ASK_ABOVE_USD = 5.0
@@ -72,11 +74,20 @@ def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progres
     Raises:
         BudgetSpentError: it is spent; what arrived is kept.
     """
+    return within_budget(plan, places, seed, budget_usd, lambda metered: evaluation.run(metered, places.work, places.results, places.store, seed, progress))
+
+
+def within_budget(plan: Plan, places: Places, seed: int, budget_usd: float | None, work: Callable[[Plan], DoneT]) -> DoneT:
+    """Probe the judges, then do some work of the plan with everything that costs money counted; at the end say what was paid.
+
+    Raises:
+        BudgetSpentError: the budget is spent; what arrived is kept.
+    """
     budget = Budget(budget_usd)
     metered = _metered(plan, budget)
     try:
         evaluation.probe(metered, places, seed)
-        return evaluation.run(metered, places.work, places.results, places.store, seed, progress)
+        return work(metered)
     except BudgetSpentError as error:
         raise BudgetSpentError(f"{error} {_left(plan, places, seed)} What arrived is kept; the same command with a larger --budget goes on.") from None
     finally:

@@ -78,6 +78,10 @@ def load_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
     Raises:
         InputError: unknown name, or a YAML file with errors.
     """
-    settings = config.load_suite(name, overrides)
+    return open_suite(config.load_suite(name, overrides))
+
+
+def open_suite(settings: SuiteConfig) -> Suite:
+    """The suite of a config."""
     module, _, attribute = SUITES[settings.protocol].partition(":")
     return cast(Suite, getattr(importlib.import_module(module), attribute)(settings))
