@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,26 @@ def save_result(results: Path, result: Result) -> None:
     """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json."""
     folder = result_folder(results, result)
     rows = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}  # its values are JSON already, and copying is slow
-    questions = {key: rows.pop(key) for key in ("per_question", "parts")}
+    questions = {key: rows.pop(key) for key in ("per_question", "parts", "covariates")}
     write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
     write_json(folder / "result.json", rows)
 
 
 def read_results(folder: Path) -> list[Result]:
     """All results below a folder, in the order of their paths; without questions.json a result has no intervals over seeds."""
-    return [_read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
+    return [read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
 
 
-def _read_result(path: Path) -> Result:
+def read_result(path: Path) -> Result:
+    """The result of one result.json, with the figures of every question where they lie beside it."""
     questions = path.with_name("questions.json")
     return from_row(Result, read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}))
+
+
+def noted(results: Sequence[Result]) -> list[str]:
+    """The results' notes for people: each once, with the models it is about where it is not about all of them."""
+    models: dict[str, list[str]] = {}
+    for result in results:
+        for text in result.notes:
+            models.setdefault(text, []).append(f"{result.model} ({result.suite}, {result.decoding})")
+    return [text if len(about) == len(results) else f"{', '.join(dict.fromkeys(about))}: {text}" for text, about in models.items()]

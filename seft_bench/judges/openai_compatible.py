@@ -25,7 +25,7 @@ from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, te
 from seft_bench.judges.replies import Reply
 from seft_bench.judges.sampling import PreferenceFrom, Sampling
 from seft_bench.judges.weights import fingerprint_local_weights
-from seft_bench.prices import UNKNOWN_PRICE, Price, judge_price
+from seft_bench.money.prices import UNKNOWN_PRICE, Price, judge_price
 from seft_bench.records import JudgeRequest, Status
 from seft_bench.store import ResponseStore
 

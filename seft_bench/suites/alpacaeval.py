@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench import data
 from seft_bench.config import SuiteConfig
@@ -15,6 +15,9 @@ from seft_bench.files import read_json, read_once
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id, preference_key
 from seft_bench.suites import length, own
 from seft_bench.suites import scored as common
+
+if TYPE_CHECKING:
+    from seft_bench.stats.lc_regression import Comparisons
 
 _DATA_FILES = (data.BASELINE, data.DIFFICULTY, data.GAMED)
 _FIGURES = ("win_rate", "win_rate_se", "discrete_win_rate", *length.FIGURES, "avg_length")
@@ -79,12 +82,17 @@ class AlpacaEval:
         metrics: dict[str, Any] = dict.fromkeys(_FIGURES)
         metrics |= _plain_figures(preferences)
         metrics |= _average_length(questions, answers)
-        lc_figures, about_length = self._length_control(questions, judged, answers, preferences)
+        lc_figures, about_length, covariates = self._length_control(questions, judged, answers, preferences)
         metrics |= lc_figures
         metrics |= common.rubric_means(rows.by_key.values())
         notes = (*rows.notes, *common.coverage_note(len(questions), rows), *self._notes(metrics, about_length))
         per_question = {question.id: preferences[question.id] - 1.0 for question in judged}
-        return common.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question)
+        return common.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question, covariates=covariates)
+
+    def comparisons_of(self, result: Result, questions: Sequence[str]) -> Comparisons | None:
+        """What LC is fitted on, out of a result, for these questions in this order; None where the suite has no length control."""
+        difficulty = self._difficulties(self.questions())
+        return None if difficulty is None else length.comparisons_of(result, questions, difficulty, self._official)
 
     def data_hashes(self) -> dict[str, str]:
         return data.data_hashes(_DATA_FILES) if self._official else {}
@@ -114,13 +122,15 @@ class AlpacaEval:
 
     def _length_control(
         self, questions: Sequence[Question], judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]
-    ) -> tuple[dict[str, Any], list[str]]:
-        """LC with its notes; own questions have it only with difficulties of their own, or with 0 by the suite's word."""
+    ) -> tuple[dict[str, Any], list[str], length.Covariates]:
+        """LC with its notes and covariates; own questions have it only with difficulties of their own, or with 0 by the suite's word."""
         difficulty = self._difficulties(questions)
         if difficulty is None:
-            return {}, [
-                "own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, or a file fitted to these questions)."
-            ]
+            return (
+                {},
+                ["own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, or a file fitted to these questions)."],
+                {},
+            )
         return length.figures(self.config, length.Judged(questions, judged, answers, preferences, difficulty, self._official))
 
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:

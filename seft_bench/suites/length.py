@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench import data
 from seft_bench.config import SuiteConfig
-from seft_bench.records import Answer, Question
+from seft_bench.records import Answer, Question, Result
 
 if TYPE_CHECKING:
     from seft_bench.stats.lc_regression import Comparisons, GamedRows
@@ -45,16 +45,26 @@ class Judged:
         return [position for position, question in enumerate(self.questions) if question.id in scored]
 
 
-def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[str]]:
-    """LC and what stands beside it, with the notes that say how it was made; no figures where it cannot be computed."""
+Covariates = dict[str, dict[str, float]]
+
+
+def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[str], Covariates]:
+    """LC and what stands beside it, the notes that say how it was made, and `Result.covariates`; no figures where it cannot be computed."""
     if len(judged.scored) < 2 or any(question.id not in judged.answers for question in judged.scored):
-        return {}, [TOO_FEW]
+        return {}, [TOO_FEW], {}
     rows = comparisons(judged)
     found = _fitted(config, judged, rows)
     if found is None:
-        return {}, [TOO_FEW]
+        return {}, [TOO_FEW], {}
     values = (found.win_rate, found.standard_error, found.low, found.high, found.standard_error_official, found.c)
-    return dict(zip(FIGURES, values, strict=True)), _notes(config, judged, rows, found)
+    return dict(zip(FIGURES, values, strict=True)), _notes(config, judged, rows, found), _covariates(judged, rows, found)
+
+
+def _covariates(judged: Judged, rows: Comparisons, found: LengthControlled) -> Covariates:
+    """What another fit, or a paired comparison, needs of each question."""
+    ids = [question.id for question in judged.scored]
+    columns = {"length_difference": rows.length_difference.tolist(), "lc_influence": [round(value, 7) for value in found.influence.tolist()]}
+    return {name: dict(zip(ids, column, strict=True)) for name, column in columns.items()}
 
 
 def comparisons(judged: Judged) -> Comparisons:
@@ -71,6 +81,22 @@ def comparisons(judged: Judged) -> Comparisons:
         difficulty=np.array([judged.difficulty[question.id] for question in scored]),
         gamed=_gamed_rows() if judged.gamed else NO_GAMED_ROWS,
     )
+
+
+def comparisons_of(result: Result, questions: Sequence[str], difficulty: Mapping[str, float], gamed: bool) -> Comparisons:
+    """The same rows out of a result's figures of every question, for these questions in this order.
+
+    Raises:
+        KeyError: the result lacks one of them.
+    """
+    import numpy as np
+
+    from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons
+
+    differences = result.covariates["length_difference"]
+    columns = [[source[question] for question in questions] for source in (result.per_question, differences, difficulty)]
+    wins, length_difference, difficulties = (np.array(column, dtype=np.float64) for column in columns)
+    return Comparisons(wins, length_difference, difficulties, _gamed_rows() if gamed else NO_GAMED_ROWS)
 
 
 def _fitted(config: SuiteConfig, judged: Judged, rows: Comparisons) -> LengthControlled | None:

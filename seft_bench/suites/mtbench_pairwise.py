@@ -57,6 +57,8 @@ class PairwiseMTBench:
             InputError: no file of answers of exactly one model.
         """
         other = PairwiseMTBench(self.config.model_copy(update={"baseline": str(path)}))
+        if other._baseline_path is None:
+            raise InputError(f"--reference: no such file of answers: {path}")
         return PairwiseMTBench(other.config.model_copy(update={"name": self._name_against(other._baseline[0])}))
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:

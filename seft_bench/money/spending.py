@@ -7,17 +7,19 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from seft_bench import evaluation
 from seft_bench.console import note
 from seft_bench.errors import InputError
-from seft_bench.estimate import Estimate, estimate, total_line
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import Budget, BudgetSpentError, Meter
+from seft_bench.money.estimate import Estimate, estimate, total_line
+from seft_bench.money.prices import how_to_price, price_of
 from seft_bench.pipeline import Places, Progress, Subject
-from seft_bench.prices import how_to_price, price_of
 from seft_bench.records import Result
+
+DoneT = TypeVar("DoneT")
 
 LIMIT_VARIABLE = "SEFT_BENCH_ASK_ABOVE_USD"
 ASK_ABOVE_USD = 5.0
@@ -81,6 +83,15 @@ def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progres
     Raises:
         BudgetSpentError: it is spent; what arrived is kept.
     """
+    return within_budget(plan, places, seed, budget_usd, lambda metered: evaluation.run(metered, places.work, places.results, places.store, seed, progress))
+
+
+def within_budget(plan: Plan, places: Places, seed: int, budget_usd: float | None, work: Callable[[Plan], DoneT]) -> DoneT:
+    """Probe the judges, then do some work of the plan with everything that costs money counted; at the end say what was paid.
+
+    Raises:
+        BudgetSpentError: the budget is spent; what arrived is kept.
+    """
     budget = Budget(budget_usd)
     metered = _metered(plan, budget)
 
@@ -88,8 +99,8 @@ def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progres
         return _left(estimate(plan, places, seed))
 
     with _said(budget, left):
-        evaluation.probe(metered, places)
-        return evaluation.run(metered, places.work, places.results, places.store, seed, progress)
+        evaluation.probe(metered, places, seed)
+        return work(metered)
 
 
 @contextlib.contextmanager

@@ -48,8 +48,8 @@ def agreement(
     as_json: JsonOption = False,
 ) -> None:
     """Does a judge prefer what humans prefer, as often as humans among themselves? And does it prefer the first, or the longer?"""
-    from seft_bench.agreement import measure_agreement
-    from seft_bench.asking import Ask
+    from seft_bench.judge_quality.agreement import measure_agreement
+    from seft_bench.judge_quality.asking import Ask
 
     if (ask is None) == (judge_votes is None):
         raise InputError("name either --ask JUDGE (ask it now) or --judge-votes FILE (verdicts that are there)")
@@ -72,9 +72,9 @@ class Money:
 def _ask(
     name: str, suite: str, votes: Path, answers: list[Path], raters: str, turn: int | None, out: Path | None, settings: Any, money: Money, as_json: bool
 ) -> None:
-    from seft_bench import asking
-    from seft_bench.agreement import compared_answers, human_votes
     from seft_bench.console import steps_shown
+    from seft_bench.judge_quality import asking
+    from seft_bench.judge_quality.agreement import compared_answers, human_votes
     from seft_bench.suites import load_suite
 
     humans, texts = human_votes(votes, raters, turn), compared_answers(votes, answers)
@@ -114,10 +114,10 @@ def consistency(
     as_json: JsonOption = False,
 ) -> None:
     """How often a judge repeats its own verdict on the very same prompt, and how much that noise moves a mean."""
-    from seft_bench import asking
-    from seft_bench.consistency import measure_consistency, requests_of
     from seft_bench.console import steps_shown
     from seft_bench.interop import read_answers
+    from seft_bench.judge_quality import asking
+    from seft_bench.judge_quality.consistency import measure_consistency, requests_of
     from seft_bench.report.agreement import consistency_row, consistency_text
     from seft_bench.suites import load_suite
 
@@ -138,7 +138,8 @@ def consistency(
 @contextlib.contextmanager
 def _paid_for(judge: Any, requests: list[JudgeRequest], suite: str, out: Path, money: Money, as_json: bool) -> Iterator[None]:
     """Estimate, agreement and budget around asking; a dry run shows the estimate and ends here."""
-    from seft_bench import asking, estimate, spending
+    from seft_bench.judge_quality import asking
+    from seft_bench.money import estimate, spending
 
     def left() -> estimate.Estimate:
         return estimate.estimate_requests(judge, len(requests), asking.missing(judge.id, requests, out, judge), suite)

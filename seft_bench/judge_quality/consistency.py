@@ -11,9 +11,9 @@ from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seft_bench import asking
 from seft_bench.errors import InputError
 from seft_bench.interop import read_judgments
+from seft_bench.judge_quality import asking
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question
 
 if TYPE_CHECKING:

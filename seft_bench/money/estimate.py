@@ -14,11 +14,11 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import reply_tokens
+from seft_bench.judges.context import CHARACTERS_PER_TOKEN, estimated_tokens
+from seft_bench.money.prices import Price, price_of
 from seft_bench.pipeline import Places, Subject
-from seft_bench.prices import Price, price_of
 from seft_bench.records import Answer, JudgeRequest, Question
 
-CHARACTERS_PER_TOKEN = 4
 TYPICAL_ANSWER_TOKENS = 400
 """Assumed of an answer that is not there yet."""
 TYPICAL_REPLY_TOKENS = 200
@@ -93,6 +93,21 @@ def estimate(plan: Plan, places: Places, seed: int) -> Estimate:
             for decoding in pipeline.decodings(subject, suite):
                 lines += _lines(plan, places, seed, subject, suite, judge, decoding)
     return Estimate(lines)
+
+
+def usd_of_one_model(suite: Any, judge: Any) -> tuple[float, float] | None:
+    """(low, high) of judging one model's answers to a suite, none of them there yet, in one decoding; None where the price is unknown.
+
+    Raises:
+        InputError: a prompt cannot be rendered.
+    """
+    questions, limit = suite.questions(), suite.config.max_new_tokens
+    text = "x" * (min(TYPICAL_ANSWER_TOKENS, limit) * CHARACTERS_PER_TOKEN)
+    stand_ins = {question.id: Answer(question.suite, question.id, "", (text,) * len(question.turns)) for question in questions}
+    sent = _sent(judge, suite.requests(questions, stand_ins), stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
+    price = _price_of(judge)
+    low, high = price.usd(sent.input_about, sent.output_typical), price.usd(sent.input_most, sent.output_most)
+    return None if low is None or high is None else (low, high)
 
 
 def _lines(plan: Plan, places: Places, seed: int, subject: Subject, suite: Any, judge: Any, decoding: str) -> list[Line]:
@@ -216,7 +231,7 @@ def _sent(judge: Any, requests: Sequence[JudgeRequest], stand_ins: Mapping[str, 
             if sees_store and judge.client.store.get(key) is not None:
                 sent.stored = (sent.stored or 0) + 1
                 continue
-            size = sum(len(message["content"]) for message in call.messages) // CHARACTERS_PER_TOKEN
+            size = estimated_tokens(call.messages)
             sent.requests += 1
             sent.input_about += size
             sent.input_most += size + (longer_by_tokens * len(request.candidate) if request.question.id in stand_ins else 0)

@@ -1,0 +1,128 @@
+"""`seft-bench check`: is the candidate worse than the baseline? Open this file first.
+
+results of both ──arms──▶ pairs that may be compared ──differences──▶ paired differences ──stats.paired──▶ a verdict
+(or, judging on the way: early ──▶ the same, look by look, until the verdict is clear)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seft_bench.checks.arms import Pair, find_pairs, reasons_not_comparable
+from seft_bench.checks.differences import MARGINS, CategoryDifference, Measured, by_category, extremes, measure, suite_of
+from seft_bench.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSED, InputError, WithheldError
+from seft_bench.records import Question
+from seft_bench.suites import Suite, load_suite
+
+if TYPE_CHECKING:
+    from seft_bench.stats.paired import Check
+
+EXIT_OF = {"PASS": EXIT_OK, "REGRESSED": EXIT_REGRESSED, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One primary metric with its test and where the difference lies.
+
+    Attributes:
+        worst, best: ids of the questions with the largest losses and gains. questions: id -> question, for their texts.
+    """
+
+    measured: Measured
+    check: Check
+    categories: Sequence[CategoryDifference]
+    worst: Sequence[str]
+    best: Sequence[str]
+    questions: Mapping[str, Question]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the command shows. `notes` say how the verdict came about, one sentence each."""
+
+    candidate: str
+    baseline: str
+    verdict: str
+    compared: Sequence[Compared]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def check(
+    candidate: str,
+    baseline: str,
+    results: Path,
+    *,
+    suites: Sequence[str] = (),
+    judge: str = "",
+    decoding: str = "",
+    margins: Mapping[str, float] | None = None,
+) -> Report:
+    """Compare two models that are evaluated already; nothing is judged.
+
+    Raises:
+        InputError: no results, or none in common.
+        WithheldError: the two cannot be compared.
+    """
+    named = {suite.config.name: suite for suite in map(load_suite, suites)}
+    pairs = find_pairs(candidate, baseline, results, list(named), judge, decoding)
+    refuse_not_comparable(pairs)
+    return report_of(pairs, margins or {}, named)
+
+
+def refuse_not_comparable(pairs: Sequence[Pair]) -> None:
+    reasons = [f"{pair.name}: {reason}" for pair in pairs for reason in reasons_not_comparable(pair)]
+    if reasons:
+        raise WithheldError("NOT COMPARABLE\n" + "\n".join(f"  {reason}" for reason in reasons))
+
+
+def report_of(
+    pairs: Sequence[Pair],
+    margins: Mapping[str, float],
+    named: Mapping[str, Suite],
+    *,
+    alpha: float | None = None,
+    regression_alpha: float | None = None,
+    interim: bool = False,
+    notes: Sequence[str] = (),
+) -> Report:
+    """Measure, test, and say where the differences lie.
+
+    Args:
+        margins: metric, suite or "suite, decoding" -> margin, instead of the default. named: suites by name, where they are open already.
+        alpha, regression_alpha, interim: of a look of a sequential check, see `stats.paired.checked`.
+    """
+    from seft_bench.stats.paired import ALPHA, checked, verdict
+
+    opened = [(pair, suite_of(pair.candidate, named)) for pair in pairs]
+    measured = [measure(pair, suite) for pair, suite in opened]
+    tested = checked(
+        [(item.name, item.difference, _margin(item, margins)) for item in measured], alpha or ALPHA, regression_alpha=regression_alpha, interim=interim
+    )
+    _refuse_unknown_margins(measured, margins)
+    compared = [
+        _compared(item, result, {question.id: question for question in suite.questions()})
+        for item, result, (_, suite) in zip(measured, tested, opened, strict=True)
+    ]
+    first = pairs[0]
+    return Report(first.candidate.model, first.baseline.model, verdict(tested), compared, tuple(notes))
+
+
+def _margin(item: Measured, margins: Mapping[str, float]) -> float:
+    named = [margins[name] for name in (item.pair.name, item.pair.candidate.suite, item.metric) if name in margins]
+    return named[0] if named else MARGINS[item.metric]
+
+
+def _refuse_unknown_margins(measured: Sequence[Measured], margins: Mapping[str, float]) -> None:
+    known = {name for item in measured for name in (item.pair.name, item.pair.candidate.suite, item.metric)}
+    unknown = sorted(set(margins) - known)
+    if unknown:
+        raise InputError(f"--margin {unknown[0]}: no metric of this check; its suites and metrics are {', '.join(sorted(known))}")
+
+
+def _compared(item: Measured, tested: Check, questions: Mapping[str, Question]) -> Compared:
+    worst, best = extremes(item)
+    categories = by_category(item, {question.id: question.category for question in questions.values()})
+    return Compared(item, tested, categories, worst, best, questions)

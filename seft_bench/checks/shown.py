@@ -1,0 +1,141 @@
+"""A check's report as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from seft_bench.checks import Compared, Report
+from seft_bench.checks.differences import TITLES
+from seft_bench.report.tables import Cell, Column, Row, Table
+from seft_bench.results import slug
+
+SENTENCES = {
+    "PASS": "PASS: {candidate} is not worse than {baseline} by the margin or more, on every primary metric.",
+    "REGRESSED": "REGRESSED: {candidate} is worse than {baseline} on {where}.",
+    "INCONCLUSIVE": "INCONCLUSIVE: these questions neither show that {candidate} is worse than {baseline}, nor rule out a loss of the margin.",
+}
+
+_COLUMNS = (
+    Column("metric", "metric", role="label"),
+    Column("n", "questions", kind="number", role="label"),
+    Column("candidate", "candidate", kind="number", decimals=2, role="main"),
+    Column("baseline", "baseline", kind="number", decimals=2, role="main"),
+    Column("difference", "difference", kind="difference", decimals=2, role="main"),
+    Column("margin", "margin", kind="number", decimals=2, role="main"),
+    Column("p", "p, Holm", kind="number", decimals=4, role="main"),
+    Column("minimal_effect", "loss seen with 80 % power", kind="number", decimals=2),
+    Column("needed_n", "questions for the margin", kind="number"),
+    Column("outcome", "outcome", role="main"),
+)
+
+
+def headline(report: Report) -> str:
+    """The verdict in one sentence."""
+    where = ", ".join(item.measured.name for item in report.compared if item.check.regressed)
+    return SENTENCES[report.verdict].format(candidate=report.candidate, baseline=report.baseline, where=where)
+
+
+def table_of(report: Report) -> Table:
+    """One row a primary metric. The difference's bounds are one-sided, at 95 % each."""
+    rows = tuple(_row(item) for item in report.compared)
+    how = sorted({item.check.difference.how for item in report.compared})
+    notes = (
+        f"Difference: candidate - baseline with its lower and upper one-sided 95 % bound (Student's t; standard error from {', '.join(how)}).",
+        "A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change, is under 0.05 after Holm.",
+    )
+    return Table(f"{report.candidate} against {report.baseline}", _COLUMNS, rows, (*notes, *report.notes))
+
+
+def _row(item: Compared) -> Row:
+    check, measured = item.check, item.measured
+    difference = check.difference
+    outcome = "passes" if check.passes else "regressed" if check.regressed else "inconclusive"
+    cells = (
+        Cell(measured.name),
+        Cell(difference.n),
+        Cell(measured.candidate),
+        Cell(measured.baseline),
+        Cell(difference.delta, difference.lower(), difference.upper()),
+        Cell(check.margin),
+        Cell(check.p_holm),
+        Cell(check.minimal_effect),
+        Cell(check.needed_n),
+        Cell(outcome),
+    )
+    return Row(cells)
+
+
+def details(report: Report) -> list[str]:
+    """Where the differences lie: categories and questions, a line each."""
+    return [line for item in report.compared for line in _details_of(item)]
+
+
+def _details_of(item: Compared) -> list[str]:
+    lines = [f"{item.measured.name} by category:"] if item.categories else []
+    for row in item.categories:
+        error = "" if row.standard_error is None else f" (SE {row.standard_error:.2f})"
+        lines.append(f"  {row.delta:+.2f}{error}  {row.category}, {row.n} questions")
+    unit = "points of win rate" if item.measured.metric == "lc_win_rate" else TITLES[item.measured.metric]
+    for title, questions in (("lost most on", item.worst), ("won most on", item.best)):
+        if questions:
+            lines.append(f"{item.measured.pair.name}, {title} ({unit}):")
+            lines += [f"  {item.measured.by_question[question]:+.2f}  {_question_line(item, question)}" for question in questions]
+    return lines
+
+
+def _question_line(item: Compared, question_id: str) -> str:
+    question = item.questions.get(question_id)
+    text = " ".join(question.turns[0].split())[:90] if question else ""
+    return f"{question_id}  {text}  {link(item.measured.pair.candidate.suite, question_id)}"
+
+
+def link(suite: str, question_id: str) -> str:
+    """Where the HTML report shows this question's answers and verdicts side by side."""
+    return f"report/index.html#/questions/{slug(suite)}/{question_id}"
+
+
+def report_row(report: Report) -> dict[str, Any]:
+    """The JSON object that `--json` prints and `--out` keeps."""
+    return {
+        "verdict": report.verdict,
+        "candidate": report.candidate,
+        "baseline": report.baseline,
+        "metrics": [_metric_row(item) for item in report.compared],
+        "notes": list(report.notes),
+    }
+
+
+def _metric_row(item: Compared) -> dict[str, Any]:
+    check, measured = item.check, item.measured
+    difference = check.difference
+    return {
+        "suite": measured.pair.candidate.suite,
+        "decoding": measured.pair.candidate.decoding,
+        "judge_id": measured.pair.candidate.judge_id,
+        "metric": measured.metric,
+        "title": TITLES[measured.metric],
+        "n": difference.n,
+        "candidate": measured.candidate,
+        "baseline": measured.baseline,
+        "difference": difference.delta,
+        "standard_error": difference.standard_error,
+        "lower_bound": difference.lower(),
+        "upper_bound": difference.upper(),
+        "how": difference.how,
+        "margin": check.margin,
+        "p_regressed": check.p_regressed,
+        "p_holm": check.p_holm,
+        "passes": check.passes,
+        "regressed": check.regressed,
+        "minimal_detectable_effect": check.minimal_effect,
+        "questions_needed": check.needed_n,
+        "categories": [{"category": row.category, "n": row.n, "difference": row.delta, "standard_error": row.standard_error} for row in item.categories],
+        "worst": _question_rows(item, item.worst),
+        "best": _question_rows(item, item.best),
+    }
+
+
+def _question_rows(item: Compared, questions: Sequence[str]) -> list[dict[str, Any]]:
+    suite = item.measured.pair.candidate.suite
+    return [{"question_id": question, "difference": item.measured.by_question[question], "link": link(suite, question)} for question in questions]
