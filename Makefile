@@ -14,7 +14,7 @@ PYTEST_ARGS ?=
 help:
 	@echo "make demo      SEFT, its controls and baselines on the tinyworld, and the leaderboard: minutes on 2 cores, no GPU, key or network"
 	@echo "make test      the default tests"
-	@echo "make test-all  all tests, also the slow ones and those against alpaca-eval, FastChat and TRL (installs them into $(VENV_ALL))"
+	@echo "make test-all  all tests, also the slow ones and those against alpaca-eval, FastChat, TRL and Ray (installs them into $(VENV_ALL))"
 	@echo "make test-vllm tests against real vLLM on the CPU: 2.5 GB into $(VENV_VLLM), then minutes"
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      docs/cli.md and the README's leaderboard, from the code and the results"
@@ -61,7 +61,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 $(VENV_ALL)/.installed: $(PINS)
 	$(PYTHON) -m venv $(VENV_ALL)
-	$(VENV_ALL)/bin/$(PIP) -e '.[dev,official,trl]'
+	$(VENV_ALL)/bin/$(PIP) -e '.[dev,official,trl,ray]'
 	@touch $@
 
 # torch first, so that vLLM finds the CPU build; the wheels that are taken away again link CUDA and break `import vllm`.

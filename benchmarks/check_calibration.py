@@ -38,7 +38,7 @@ from scipy.special import stdtr
 
 from seft_bench.errors import InputError
 from seft_bench.stats.lc_regression import GAMED_WEIGHT, Comparisons, Problems, evaluate, length_feature, sigmoid, solve
-from seft_bench.stats.length_control import DECLARED_C, influence_of_questions
+from seft_bench.stats.length_control import DECLARED_C, length_controlled
 from seft_bench.stats.paired import ALPHA, Difference, hall, minimal_effect
 from seft_bench.stats.sequential import levels_for, look_sizes
 
@@ -202,7 +202,7 @@ class Mixed:
         difficulty = np.array([difficulties[question] for question in questions])
         gamed = GamedRows(np.tanh(rows.std_length_difference), np.array(rows.difficulty), np.array(rows.preference))
         arms = [Comparisons(*np.array([arm[question] for question in questions]).T, difficulty, gamed) for arm in (one, other)]
-        return cls(*sorted(arms, key=lambda arm: influence_of_questions(arm)[0]))
+        return cls(*sorted(arms, key=lambda arm: length_controlled(arm).win_rate))
 
     def counts(self, units: np.ndarray, swapped: np.ndarray) -> np.ndarray:
         """How often each row is the candidate's, shape (repeats, 2n); the baseline has the same with the halves changed."""
@@ -230,7 +230,7 @@ class Mixed:
 
 
 def influences(data: Comparisons, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`length_control.influence_of_questions` for many sets of counts: LC (repeats,), influence of each row's count (repeats, rows)."""
+    """`length_control.length_controlled` for many sets of counts: LC (repeats,), influence of each row's count (repeats, rows)."""
     length = length_feature(data.length_difference, counts)
     weights, hessian = _fitted(data, length, counts)
     difficulty, difference = data.difficulty, data.length_difference

@@ -25,7 +25,7 @@ QUOTED = (*FIRST, "SEFT against the start", "in content alone", 'against the con
 def excerpt() -> str:
     """Table, what it says, and where the rest is."""
     with open(RESULTS / "leaderboard.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row["seeds"]]  # rows that were trained: neither controls without a model nor published figures
     head = ["method", *(title for title, _ in COLUMNS.values()), "unannotated prompts", "CPU seconds"]
     lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)]), *(_line(_cells(row)) for row in rows)]
     findings = [line for line in (RESULTS / "findings.md").read_text(encoding="utf-8").splitlines() if line.startswith("- ")]

@@ -1,4 +1,4 @@
-"""`seft-bench bench` and `demo`: the plan, the cells that are missing, then tables, findings and pictures."""
+"""`seft-bench bench` and `demo`: the cells that are missing, judged as they come, then tables, findings and pictures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seft_bench import matrix as matrices
+from seft_bench.bench_engines import EngineSettings, check_engine, run_cells
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
+from seft_bench.controls import run_controls
 from seft_bench.diagnostics import GOOD_GRADE
-from seft_bench.evaluation import STYLES, rendered
-from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
+from seft_bench.driver import Driver
+from seft_bench.files import held, read_json, read_jsonl, write_atomic, write_json
+from seft_bench.matrix import Cell, Failure
+from seft_bench.planning import plan_of, summary
 from seft_bench.records import Result
+from seft_bench.report.arms import by_group
 from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
-from seft_bench.results import read_results
+from seft_bench.results import read_results, slug
+from seft_bench.sheets import STYLES, sheets_of
 
 
 @dataclass(frozen=True)
@@ -25,69 +31,96 @@ class Benched:
 
     results: Sequence[Result]
     findings: Sequence[str]
-    failures: Sequence[matrices.Failure]
+    failures: Sequence[Failure]
     written: Sequence[Path]
     ran: int
 
 
-def bench(matrix: MatrixConfig, out: Path, results: Path, workers: int | None = None) -> Benched:
+def bench(
+    matrix: MatrixConfig,
+    out: Path,
+    results: Path,
+    engine: EngineSettings | None = None,
+    only: Sequence[str] = (),
+    retry_failed: bool = False,
+) -> Benched:
     """Run what is missing of a matrix and write its tables.
 
     Args:
         out: runs, stages and answers. results: tables, figures and one result.json a row.
+        only: patterns of cell names; other cells are left as they are. retry_failed: run only cells that failed before.
 
     Raises:
         InputError: the matrix cannot run; nothing was started.
     """
+    settings = engine or EngineSettings(workers=matrix.workers)
     matrices.check(matrix)
-    plan = matrices.cells(matrix)
-    todo = [cell for cell in plan if not matrices.is_finished(matrix, cell, out, results)]
-    note(f"{matrix.name}: {len(plan)} cells, {len(plan) - len(todo)} finished already, {len(todo)} to run in {out}")
-    failures = _run(matrix, todo, out, results, workers or matrix.workers)
-    return publish(matrix, results, failures, ran=len(todo) - len(failures))
+    check_engine(settings, matrix)
+    with held(out / ".bench.lock", f"another bench is at work in {out}: wait for it, or give another --out"):
+        plan = plan_of(matrix, out, results, only, retry_failed)
+        for line in summary(plan):
+            note(line)
+        todo = [state.cell for state in plan.todo]
+        failures = _run(matrix, todo, out, results, settings)
+        ran = len(todo) - len(failures)
+        failures += run_controls(matrix, out, results)
+        return publish(matrix, results, failures, ran)
 
 
-def _run(matrix: MatrixConfig, todo: Sequence[matrices.Cell], out: Path, results: Path, workers: int) -> list[matrices.Failure]:
-    failures: list[matrices.Failure] = []
+def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings) -> list[Failure]:
+    """Train and answer on the engine, judge here; a failed cell does not stop the others."""
+    failures: list[Failure] = []
     if not todo:
         return failures
+    by_name = {cell.name: cell for cell in todo}
+    driver = Driver(matrix, out, results)
+    driver.check_judges()
     with cells_shown(len(todo)) as progress:
-        for event in matrices.run_cells(matrix, todo, out, results, workers):
+        for event in driver.events(run_cells(matrix, todo, out, settings)):
             progress.handle(event)
             if event["event"] == "failed":
-                failures.append(matrices.Failure(event["cell"], event["message"]))
-                write_atomic(out / "cells" / (event["cell"] or "workers") / "error.txt", event["message"])
+                failures.append(Failure(event["cell"], event["message"]))
+                write_atomic(matrices.error_path(out, by_name[event["cell"]]), event["message"])
+            elif event["event"] == "done":
+                matrices.error_path(out, by_name[event["cell"]]).unlink(missing_ok=True)
     return failures
 
 
-def publish(matrix: MatrixConfig, results: Path, failures: Sequence[matrices.Failure] = (), ran: int = 0) -> Benched:
+def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0) -> Benched:
     """Tables, findings and the picture of the results at hand. Equal results give equal bytes."""
     from seft_bench.leaderboard import findings
 
-    found = matrices.of_matrix(matrix, read_results(results))
+    everything = read_results(results)
+    found, sheets = matrices.of_matrix(matrix, everything), sheets_of(matrix, everything)
     if not found:
         return Benched([], [], failures, [], ran)
     revisions = _read_revisions(matrix, results)
     said = [*findings(found), *revision_findings(revisions, GOOD_GRADE)]
     written = [results / f"leaderboard.{suffix}" for suffix in STYLES.values()]
     for style, path in zip(STYLES, written, strict=True):
-        write_atomic(path, rendered(found, style, by_method=True))
+        write_atomic(path, sheets.text(style))
     if revisions:
         written += _write_revisions(revisions, results)
-    write_atomic(results / "findings.md", _findings_page(matrix, said))
-    write_json(results / "matrix.json", matrix.model_dump(mode="json"))
-    score_curves(found, results / "curves.png")
-    return Benched(found, said, failures, [*written, results / "findings.md", results / "curves.png"], ran)
+    pictures = {results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members for group, members in by_group(found).items()}
+    write_atomic(results / "findings.md", _findings_page(matrix, said, [path.name for path in pictures]))
+    write_json(results / "matrix.json", matrix.as_row())
+    for path, members in pictures.items():
+        score_curves(members, path)
+    written += [results / "findings.md", *pictures]
+    return Benched(sheets.results, said, failures, written, ran)
 
 
 def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:
     """What each row's revise stages did, over the matrix's seeds; only rows of which every seed is there."""
-    folders = {cell.name: results / "cells" / cell.name for cell in matrices.cells(matrix)}
+    seeds: dict[tuple[str, str], list[Cell]] = {}
+    for cell in matrices.cells(matrix):
+        seeds.setdefault((", ".join(cell.group.values()), cell.row.name), []).append(cell)
     found = []
-    for row in matrix.rows:
-        own = [folders[cell.name] for cell in matrices.cells(matrix) if cell.row == row]
+    for (group, row), members in sorted(seeds.items(), key=lambda item: [seed.name for seed in matrix.rows].index(item[0][1])):
+        own = [results / "cells" / cell.name for cell in members]
+        label = (members[0].row.label or row) + (f" ({group})" if group else "")
         names = sorted({path.stem for folder in own for path in folder.glob("revised-*.jsonl")})
-        found += [_revisions_of(row.name, row.label or row.name, name, own) for name in names if all((folder / f"{name}.jsonl").exists() for folder in own)]
+        found += [_revisions_of(row, label, name, own) for name in names if all((folder / f"{name}.jsonl").exists() for folder in own)]
     return found
 
 
@@ -105,7 +138,8 @@ def _write_revisions(revisions: Sequence[Revisions], results: Path) -> list[Path
     return paths
 
 
-def _findings_page(matrix: MatrixConfig, said: Sequence[str]) -> str:
+def _findings_page(matrix: MatrixConfig, said: Sequence[str], pictures: Sequence[str]) -> str:
     """What the table says in words."""
     lines = "\n".join(f"- {sentence}" for sentence in said)
-    return f"# What the figures of {matrix.name} say\n\n{lines}\n\n![Scores against training step and unannotated prompts](curves.png)\n"
+    shown = "\n\n".join(f"![Scores against training step and unannotated prompts]({name})" for name in pictures)
+    return f"# What the figures of {matrix.name} say\n\n{lines}\n\n{shown}\n"

@@ -16,9 +16,11 @@ from typing import Annotated, Any
 import typer
 
 from seft_bench import __version__
-from seft_bench.catalog import data_app, judges_app, methods_app, suites_app
 from seft_bench.checks import command as check_command
-from seft_bench.errors import EXIT_CRASH, EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WITHHELD, InputError, SeftBenchError
+from seft_bench.commands import bench as bench_commands
+from seft_bench.commands import report as report_command
+from seft_bench.commands.catalog import data_app, judges_app, methods_app, suites_app
+from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WITHHELD, SeftBenchError
 from seft_bench.exchange import commands as exchange_commands
 
 app = typer.Typer(
@@ -51,77 +53,7 @@ def _global(version: Annotated[bool, typer.Option("--version", callback=_print_v
     """Options of the whole program."""
 
 
-@app.command()
-def demo(
-    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 1,
-    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for runs and results.")] = RUNS / "demo",
-    workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: the matrix's.")] = None,
-) -> None:
-    """Train SEFT and its baselines on the tinyworld, judge every checkpoint, print the leaderboard. Needs no GPU, key or network."""
-    _bench("tinyworld", out, out / "results", workers, list(range(seed, seed + seeds)))
-
-
-@app.command()
-def bench(
-    matrix: Annotated[str, typer.Argument(help="A shipped matrix (tinyworld) or a YAML file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for runs; default: runs/<matrix>.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Folder for tables; default: <out>/results.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds instead of the matrix's, as in 0,1,2.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: the matrix's.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and what is there already; run nothing.")] = False,
-) -> None:
-    """Train and evaluate every cell of a matrix: methods x seeds x checkpoints x suites. Run again, it does what is missing."""
-    chosen = _seeds(seeds)
-    folder = out or RUNS / Path(matrix).stem
-    if dry_run:
-        _show_plan(matrix, folder, results or folder / "results", chosen)
-        return
-    _bench(matrix, folder, results or folder / "results", workers, chosen)
-
-
-def _seeds(text: str | None) -> list[int] | None:
-    if text is None:
-        return None
-    try:
-        return list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        raise InputError(f"--seeds takes whole numbers separated by commas, as in 0,1,2; got {text!r}") from None
-
-
-def _matrix(name: str, seeds: list[int] | None) -> Any:
-    from seft_bench.config import load_matrix
-
-    loaded = load_matrix(name)
-    return loaded.model_copy(update={"seeds": seeds}) if seeds else loaded
-
-
-def _show_plan(name: str, out: Path, results: Path, seeds: list[int] | None) -> None:
-    from seft_bench import matrix as matrices
-
-    matrix = _matrix(name, seeds)
-    matrices.check(matrix)
-    for cell in matrices.cells(matrix):
-        print(f"{cell.name}\t{cell.row.method}\t{'finished' if matrices.is_finished(matrix, cell, out, results) else 'to run'}")
-
-
-def _bench(name: str, out: Path, results: Path, workers: int | None, seeds: list[int] | None) -> None:
-    from seft_bench.bench import bench as run_bench
-    from seft_bench.console import note
-
-    done = run_bench(_matrix(name, seeds), out, results, workers)
-    _print_tables(done.results, by_method=True)
-    for sentence in done.findings:
-        print(f"- {sentence}")
-    for path in done.written:
-        note(f"written: {path}")
-    if not done.ran and not done.failures:
-        note("nothing to do: every cell is finished. The table above is from the results at hand.")
-    for failure in done.failures:
-        note(f"FAILED {failure.cell}: {failure.message}")
-    if done.failures:
-        note("the other cells are finished; the same command runs the failed ones again")
-        raise typer.Exit(EXIT_CRASH)
+bench_commands.register(app)
 
 
 @app.command()
@@ -159,7 +91,8 @@ def train(
 @app.command("eval")
 def evaluate(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, or file of answers.", show_default="every run under runs/")
+        list[str] | None,
+        typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, file of answers, or control:NAME.", show_default="every run under runs/"),
     ] = None,
     suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite; may be repeated.", show_default="tiny-mtbench")] = None,
     judge: Annotated[str | None, typer.Option(help="Judge's name or YAML file; default: the suite's.")] = None,
@@ -179,8 +112,9 @@ def evaluate(
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model. Dangerous.")] = False,
 ) -> None:
     """Answer, judge and score: every checkpoint, on every suite asked for. Finished work is never paid for twice."""
-    from seft_bench import estimate, evaluation, spending
+    from seft_bench import evaluation
     from seft_bench.console import steps_shown
+    from seft_bench.money import estimate, spending
     from seft_bench.pipeline import Places
 
     store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
@@ -189,12 +123,12 @@ def evaluate(
         models or [],
         suite or ["tiny-mtbench"],
         judge,
-        stage or [],
-        RUNS,
-        kept,
-        server,
-        server_key_env,
-        trust_remote_code,
+        steps=stage or [],
+        runs=RUNS,
+        store=kept,
+        server=server,
+        server_key_env=server_key_env,
+        trust_remote_code=trust_remote_code,
         engine_name=engine,
         reference=reference,
         length_control={"lc_c": lc_c, "lc_interval": lc_interval},
@@ -214,12 +148,15 @@ def evaluate(
 def _show_results(scored: list[Any], as_json: bool, advice: str) -> None:
     """Figures on stdout; exit status 5 when one had to be withheld."""
     from seft_bench.console import note
+    from seft_bench.results import noted
     from seft_bench.scoring import result_row
 
     if as_json:
         print(json.dumps([result_row(result) for result in scored], indent=1))
     elif scored:
         _print_tables(scored)
+        for text in noted(scored):
+            note(text)
     withheld = [result for result in scored if result.withheld]
     for result in withheld:
         note(f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at least 98 % are needed.")
@@ -277,7 +214,7 @@ def show_leaderboard(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """What this machine has: packages, GPU, data, keys (their names only)."""
-    from seft_bench.doctor import examine, report
+    from seft_bench.commands.doctor import examine, report
 
     found = examine()
     print(json.dumps(found, indent=1) if as_json else report(found))
@@ -285,6 +222,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
 exchange_commands.register(app)
 check_command.register(app)
+report_command.register(app)
 
 
 def main() -> None:

@@ -70,10 +70,14 @@ class CellProgress:
         self._bars, self._total, self._done = bars, total, 0
 
     def handle(self, event: dict[str, Any]) -> None:
-        """Show one event of `matrix.run_cells`."""
+        """Show one event of an engine, or "done" from the driver."""
         if event["event"] == "progress":
             if self._bars:
                 self._bars.show(f"{event['cell']}: {event['what']}", event["done"], event["total"], key=event["cell"])
+            return
+        if event["event"] == "again":
+            note(f"{event['cell']} runs again: {event['message']}")
+        if event["event"] not in ("done", "failed"):
             return
         self._done += 1
         if self._bars:

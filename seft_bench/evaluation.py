@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import engines, pipeline
+from seft_bench.console import note
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.files import read_json, sha256_file, write_atomic
+from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json, write_atomic
 from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
 from seft_bench.records import Result
-from seft_bench.results import read_results
 from seft_bench.runs import checkpoint_name, run_facts
+from seft_bench.sheets import STYLES, matrix_sheets, plain_sheets
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ def plan(
     models: Sequence[str],
     suite_names: Sequence[str],
     judge_name: str | None,
+    *,
     steps: Sequence[str],
     runs: Path,
     store: Path | None,
@@ -46,6 +48,9 @@ def plan(
     """Check names, data, judges and models before any model is loaded or any judge is asked (`probe` does that).
 
     Args:
+        judge_name: None for each suite's own. steps: none for all. runs, store: where runs and stored responses lie.
+        server, server_key_env: where the models answer, and the NAME of the variable with its key.
+        reference: answers of another baseline. length_control: "lc_c" and "lc_interval" instead of the suites'.
         ask_servers: False sends nothing at all, so answers of a keyless server that are at hand are not found.
 
     Raises:
@@ -57,7 +62,7 @@ def plan(
         if step not in STEPS:
             raise unknown_name("step", step, STEPS)
     wanted = tuple(step for step in STEPS if step in steps) or STEPS
-    suites = [_with_baseline(suite, reference) for suite in load_suites(suite_names, length_control or {})]
+    suites = [with_baseline(suite, reference) for suite in load_suites(suite_names, length_control or {})]
     opened: dict[str, Any] = {}
     judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
     engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
@@ -84,21 +89,45 @@ PROBED = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "p
 """Protocol of a suite -> the kind of request that a judge's probe makes."""
 
 
-def probe(plan: Plan, places: Places) -> None:
-    """Ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed.
+def probe(plan: Plan, places: Places, seed: int) -> None:
+    """Look whether answers can be had, then ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed.
 
     Raises:
         InputError, JudgeUnavailableError: see `Judge.check`.
     """
+    for subject in plan.subjects:
+        for suite in plan.suites:
+            _check_answers(subject, suite, places, seed, to_answer="answer" in plan.steps)
     for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
         if not all(pipeline.is_judged(subject, suite, judge, places) for subject in plan.subjects):
             kind = PROBED[suite.config.protocol]
             if check_questions := getattr(judge, "check_questions", None):
                 check_questions(kind, suite.questions())  # some can judge only some questions
             judge.check([kind])
+            if again := sum(pipeline.judged_by_other_weights(subject, suite, judge, places) for subject in plan.subjects):
+                note(f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are asked for again")
 
 
-def _with_baseline(suite: Any, reference: Path | None) -> Any:
+def _check_answers(subject: Subject, suite: Any, places: Places, seed: int, to_answer: bool) -> None:
+    """Answers that are not there, do not fit or cannot be asked for are said before a judge is paid for its probe."""
+    if not to_answer:
+        return pipeline.check_answers(subject, suite, places)
+    if subject.ready:
+        subject.open_generator().check(suite.questions())
+    variable = subject.server_key_env
+    if variable and not os.environ.get(variable):
+        questions = suite.questions()
+        if any(len(pipeline.answered(subject, suite, decoding, places, seed)) < len(questions) for decoding in pipeline.decodings(subject, suite)):
+            raise InputError(f"the key of {subject.server} is to be in {variable} (--server-key-env), which is not set")
+    return None
+
+
+def with_baseline(suite: Any, reference: Path | None) -> Any:
+    """The suite, against the answers in `reference` where it is one of comparisons.
+
+    Raises:
+        InputError: it is none, or the file is no baseline's.
+    """
     if reference is None:
         return suite
     if suite.config.mode != "pairwise":
@@ -145,11 +174,15 @@ def _all_runs(runs: Path) -> list[str]:
 
 
 def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
-    """What a MODEL argument stands for: a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
+    """What a MODEL argument stands for: a control, a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
 
     Raises:
         InputError: there is nothing of the kind.
     """
+    if model.startswith("control:"):
+        from seft_bench.controls import control_subject
+
+        return [control_subject(model)]
     path = Path(model)
     if path.is_file():
         return _ready_answers(path)
@@ -176,6 +209,7 @@ def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
     from seft_bench.chat import load_tokenizer
 
     load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
+    check_safetensors(folder)
     run = folder.parent.parent
     facts = _run_facts(run, folder) if folder.parent.name == "checkpoints" and (run / "manifest.json").is_file() else {}
     return checkpoint_subject(folder, checkpoint_name(folder), facts, trust_remote_code)
@@ -197,17 +231,18 @@ def _ready_answers(path: Path) -> list[Subject]:
     """One subject for each model in a file of answers."""
     from seft_bench.generators.ready import ReadyGenerator, models_in
 
-    digest = sha256_file(path)
-    return [Subject(model, digest, lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
+    digest = sha256_file(path)  # with the name, as two names can be one as a folder's ("a/b", "a-b")
+    return [Subject(model, sha256_json([digest, model]), lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
 
 
 def _served(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:
     """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a folder of their own."""
-    from seft_bench.files import sha256_json
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 
+    if Path(model).is_file():
+        raise InputError(f"{model} is a file here, and --server takes names of models that it serves; leave one of the two out")
     generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)
-    return Subject(model, sha256_json([server, model, generator.fingerprint() if ask else ""]), lambda: generator, server=server)
+    return Subject(model, sha256_json([server, model, generator.fingerprint() if ask else ""]), lambda: generator, server=server, server_key_env=key_env)
 
 
 def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:
@@ -222,14 +257,11 @@ def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress:
     return scored
 
 
-STYLES = {"md": "md", "csv": "csv", "html": "html", "latex": "tex", "json": "json"}
-"""Format -> ending of its file."""
-
-
 def write_leaderboard(results: Path) -> None:
-    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder."""
+    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, and imported figures below."""
+    sheets = plain_sheets(results)
     for style, suffix in STYLES.items():
-        write_atomic(results / f"leaderboard.{suffix}", leaderboard_text(results, None, style))
+        write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))
 
 
 def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
@@ -240,30 +272,8 @@ def leaderboard_text(results: Path, matrix_name: str | None, style: str) -> str:
     """
     if style not in STYLES:
         raise unknown_name("format", style, STYLES)
-    return rendered(_results_of(results, matrix_name), style, by_method=matrix_name is not None)
+    if matrix_name is None:
+        return plain_sheets(results).text(style)
+    from seft_bench.config import load_matrix
 
-
-def rendered(results: Sequence[Result], style: str, by_method: bool) -> str:
-    """Results as a leaderboard in one format: a table a suite for readers, one wide table for programs."""
-    from seft_bench import leaderboard
-    from seft_bench.report import render
-
-    one, several = (leaderboard.method_table, leaderboard.method_tables) if by_method else (leaderboard.plain_table, leaderboard.plain_tables)
-    if style in ("csv", "json"):
-        return render.RENDERERS[style](one(results))
-    if style == "html":
-        return render.html_page("Leaderboard", several(results))
-    return "\n".join(render.RENDERERS[style](table) for table in several(results))
-
-
-def _results_of(results: Path, matrix_name: str | None) -> list[Result]:
-    found = read_results(results)
-    if matrix_name:
-        from seft_bench.config import load_matrix
-        from seft_bench.matrix import of_matrix
-
-        matrix = load_matrix(matrix_name)
-        found = of_matrix(matrix.model_copy(update={"seeds": sorted({result.run["seed"] for result in found if "seed" in result.run}) or matrix.seeds}), found)
-    if not found:
-        raise InputError(f"no results in {results}/. Run `seft-bench eval` or `seft-bench demo` first, or name the folder with --results.")
-    return found
+    return matrix_sheets(load_matrix(matrix_name), results).text(style)

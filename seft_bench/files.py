@@ -6,13 +6,17 @@ a file that can be read: at worst the last line of an appended file is cut, and 
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import functools
+import gzip
 import hashlib
 import json
 import os
+import platform
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +25,8 @@ from seft_bench.errors import InputError
 
 Row = dict[str, Any]
 ValueT = TypeVar("ValueT")
+
+_GZIP_MAGIC = b"\x1f\x8b"
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -80,17 +86,32 @@ def _drop_half_line(file: Any) -> None:
 
 
 def read_text(path: Path, what: str = "file") -> str:
-    """Read a UTF-8 file; a missing or unreadable one is the user's error, named with `what` it should be."""
+    """Read a UTF-8 file, gzipped or not, with or without a byte order mark, line ends as newlines.
+
+    Raises:
+        InputError: a missing or unreadable file, named with `what` it should be.
+    """
     try:
-        return path.read_text(encoding="utf-8")
+        stored = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{what} not found: {path}{_neighbours(path)}") from None
     except IsADirectoryError:
         raise InputError(f"{what} expected, but this is a folder: {path}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} is not UTF-8 text: {path} (byte {error.start})") from None
     except PermissionError:
         raise InputError(f"{what} cannot be read, permission denied: {path}") from None
+    try:
+        stored = _unzipped(path, stored)
+        text = stored.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} is not UTF-8 text: {path} (byte {error.start})") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{what} is not gzipped UTF-8 text: {path} ({error})") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n") if b"\r" in stored else text
+
+
+def _unzipped(path: Path, stored: bytes) -> bytes:
+    """Told by its first bytes too: a download may have lost its ending."""
+    return gzip.decompress(stored) if path.suffix == ".gz" or stored.startswith(_GZIP_MAGIC) else stored
 
 
 def _neighbours(path: Path) -> str:
@@ -184,10 +205,65 @@ def sha256_folder(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.j
     return sha256_json([(path.name, sha256_file(path)) for path in files])
 
 
+def check_safetensors(folder: Path) -> None:
+    """Refuse weights that were cut off or are none, by their headers alone: 8 bytes of its length, JSON with every tensor's place.
+
+    Raises:
+        InputError: which file, and what to do.
+    """
+    for path in sorted(folder.glob("*.safetensors")):
+        if wrong := _wrong_with_safetensors(path):
+            raise InputError(f"{path} is broken: {wrong}. Copy, download or save it again (`save_pretrained` writes safetensors).")
+
+
+def _wrong_with_safetensors(path: Path) -> str:
+    """Why the file cannot be read as safetensors; "" where its header and size agree."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        header_size = int.from_bytes(file.read(8), "little")
+        if size < 8 or header_size > size - 8:
+            return f"it has {size:,} bytes, and not even a whole header (cut off, or a pointer of git-lfs in its place)"
+        header = file.read(header_size)
+    try:
+        ends = [int(tensor["data_offsets"][1]) for name, tensor in json.loads(header).items() if name != "__metadata__"]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        return "its header is no header of safetensors"
+    wanted = 8 + header_size + max(ends, default=0)
+    return "" if size == wanted else f"it has {size:,} bytes, and its header says {wanted:,}"
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path` (made when absent); the system frees it when the process dies."""
+def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold an exclusive lock on `path` (made when absent); the system frees it when the process dies.
+
+    Args:
+        on_wait: called once where another process holds the lock, before waiting for it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def held(path: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock like `locked`, or refuse at once where another process has it; the file says which.
+
+    Raises:
+        InputError: `refusal`, with what the lock's file says of its holder.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(f"{refusal} ({file.read().decode(errors='replace').strip() or 'unknown process'})") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}".encode())
+        file.flush()
         yield

@@ -7,7 +7,6 @@ the official files store as null or -1 was never a verdict.
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -66,9 +65,9 @@ def read_judged_texts(path: Path) -> tuple[list[Judgment], list[Answer]]:
     Raises:
         InputError: as `read_judgments`.
     """
-    rows = _rows(path, "judgments")
+    rows = read_rows(path, "judgments")
     judgments = _flat(_records(rows, path, "judgments", _JUDGMENT_READERS))
-    holds_answers = _format(rows[0][1]) == "alpaca_eval annotations"
+    holds_answers = format_of(rows[0][1]) == "alpaca_eval annotations"
     return judgments, _records(rows, path, "answers", _ANSWER_READERS) if holds_answers else []
 
 
@@ -78,16 +77,23 @@ def read_rows(path: Path, what: str) -> list[tuple[str, Row]]:
     Raises:
         InputError: missing file, no rows, or something that is no JSON object, with its line or index.
     """
-    return _rows(path, what)
+    text = read_text(path, f"file of {what}")
+    located = _array_rows(text, path, what) if text.lstrip().startswith("[") else _line_rows(text, path, what)
+    if not located:
+        raise InputError(f"the file of {what} has no rows: {path}")
+    for where, row in located:
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, {where}: a JSON object is expected, this is {type(row).__name__}")
+    return located
 
 
 def _read(path: Path, what: str, readers: Mapping[Format, Callable[[Row], RecordT]]) -> list[RecordT]:
-    return _records(_rows(path, what), path, what, readers)
+    return _records(read_rows(path, what), path, what, readers)
 
 
 def _records(rows: list[tuple[str, Row]], path: Path, what: str, readers: Mapping[Format, Callable[[Row], RecordT]]) -> list[RecordT]:
     where, first = rows[0]
-    kind = _format(first)
+    kind = format_of(first)
     if kind is None or kind not in readers:
         found = f"it looks like {kind}" if kind else f"its first row has the keys {', '.join(sorted(first)) or '(none)'}"
         raise InputError(f"{path} is no file of {what} ({where}): {found}. Formats that can be read: {', '.join(readers)}.")
@@ -107,35 +113,7 @@ def _record(reader: Callable[[Row], RecordT], row: Row, path: Path, where: str, 
 
 def format_of(row: Row) -> Format | None:
     """Which format a row is of, told by its keys."""
-    return _format(row)
-
-
-def _format(row: Row) -> Format | None:
     return next((kind for kind, signs in _SIGNS.items() if signs <= row.keys()), None)
-
-
-def _rows(path: Path, what: str) -> list[tuple[str, Row]]:
-    """(place, row) of a JSON array or of JSON Lines, gzipped or not."""
-    text = _text(path, what)
-    located = _array_rows(text, path, what) if text.lstrip().startswith("[") else _line_rows(text, path, what)
-    if not located:
-        raise InputError(f"the file of {what} has no rows: {path}")
-    for where, row in located:
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, {where}: a JSON object is expected, this is {type(row).__name__}")
-    return located
-
-
-def _text(path: Path, what: str) -> str:
-    if path.suffix != ".gz" or not path.is_file():
-        try:
-            return path.read_bytes().decode("utf-8")  # three times as fast as with translated line ends, which JSON does not need
-        except (OSError, UnicodeDecodeError):
-            return read_text(path, f"file of {what}")  # it says in words what is wrong
-    try:
-        return gzip.decompress(path.read_bytes()).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise InputError(f"file of {what} is not gzipped UTF-8 text: {path} ({error})") from None
 
 
 def _array_rows(text: str, path: Path, what: str) -> list[tuple[str, Any]]:
@@ -165,12 +143,12 @@ def _answer(row: Row) -> Answer:
 
 def _answer_of_outputs(row: Row) -> Answer:
     _check_texts((row["instruction"], row["output"]))
-    return Answer("alpacaeval", instruction_id(row["instruction"]), str(row.get("generator", "unnamed")), (row["output"],))
+    return Answer("alpacaeval", instruction_id(row["instruction"]), str(row.get("generator") or "unnamed"), (row["output"],))
 
 
 def _answer_of_annotation(row: Row) -> Answer:
     _check_texts((row["instruction"], row["output_2"]))
-    return Answer("alpacaeval", instruction_id(row["instruction"]), str(row.get("generator_2", "unnamed")), (row["output_2"],))
+    return Answer("alpacaeval", instruction_id(row["instruction"]), str(row.get("generator_2") or "unnamed"), (row["output_2"],))
 
 
 def _answer_of_fastchat(row: Row) -> Answer:
@@ -206,7 +184,7 @@ def _judgment_of_annotation(row: Row) -> Judgment:
     return Judgment(
         suite="alpacaeval",
         question_id=question_id,
-        model_id=str(row.get("generator_2", "unnamed")),
+        model_id=str(row.get("generator_2") or "unnamed"),
         turn=1,
         key=preference_key(question_id, 1, first),
         answer_hash=text_hash(row["output_2"], row["output_1"]),

@@ -10,17 +10,18 @@ from dataclasses import replace
 
 from seft_bench.errors import InputError
 from seft_bench.records import Result
-from seft_bench.report.arms import LC, belongs, by_suite, measure_of, panels
+from seft_bench.report.arms import LC, belongs, by_suite, in_table_order, is_control, measure_of, panels
 from seft_bench.report.findings import findings
-from seft_bench.report.methods import method_table, method_tables
-from seft_bench.report.tables import Cell, Column, Row, Table
-from seft_bench.stats.intervals import t_quantile
+from seft_bench.report.methods import CONTROLS, CONTROLS_NOTE, Plan, method_table, method_tables
+from seft_bench.report.published import published_table, published_tables
+from seft_bench.report.tables import Cell, Column, Mark, Row, Table
+from seft_bench.report.ties import ends, not_above, tied_with
 
-__all__ = ["Table", "findings", "method_table", "method_tables", "plain_table", "plain_tables"]
+__all__ = ["Plan", "Table", "findings", "method_table", "method_tables", "plain_table", "plain_tables", "published_table", "published_tables"]
 
 
 def plain_tables(results: Iterable[Result]) -> list[Table]:
-    """`plain_table` of each suite, in order of first appearance."""
+    """`plain_table` of each suite, by name."""
     return [plain_table(group) for group in by_suite(results)]
 
 
@@ -33,21 +34,27 @@ def plain_table(results: Iterable[Result]) -> Table:
     Raises:
         InputError: no results, or one with none of the metrics that we know.
     """
-    everything = list(results)
+    everything = in_table_order(results)
     if not everything:
         raise InputError("no results to make a table of. Run `seft-bench eval MODEL --suite SUITE` first.")
     columns = [column for column in _PLAIN_COLUMNS if column.role == "label" or any(_plain_cell(result, column).value is not None for result in everything)]
-    rows, notes = [], []
+    rows, controls, notes = [], [], []
     for panel in panels(everything):
-        members = [result for result in everything if belongs(result, panel)]
+        members = [result for result in everything if belongs(result, panel) and not is_control(result)]
+        beside = sorted((result for result in everything if belongs(result, panel) and is_control(result)), key=_order)
+        controls += [_unranked_row(result, columns, CONTROLS, "control") for result in beside]
         if members:
             ranked_by = _ranking_metric(members)
-            rows += _ranked_rows(members, ranked_by, columns, f"{panel.title}, judge {panel.judge_id or 'unknown'}")
+            ranked = _ranked_rows(members, ranked_by, columns, f"{panel.title}, judge {panel.judge_id or 'unknown'}")
+            rows += ranked
             notes += _mixed_c_note(panel.suite, members)
             notes += [f"{panel.suite} is ranked by {next(column.title for column in _PLAIN_COLUMNS if column.key == ranked_by)}."]
-    withheld = [result for result in everything if result.withheld]
-    rows += [Row(tuple(_plain_cell(result, column) for column in columns), "withheld") for result in withheld]
+            notes += [_ties_note(ranked_by)] if any(cell.mark == "tied" for row in ranked for cell in row.cells) else []
+            notes += [f"{panel.title}: {sentence}" for sentence in not_above(members, beside, ranked_by)]
+    withheld = sorted((result for result in everything if result.withheld), key=_order)
+    rows += [_unranked_row(result, columns, "withheld", "withheld") for result in withheld] + controls
     notes += ["Withheld: too few judgments are scored; the figures are shown, and must not be ranked or quoted."] if withheld else []
+    notes += [CONTROLS_NOTE] if controls else []
     title = f"Leaderboard: {', '.join(dict.fromkeys(result.suite for result in everything))}"
     return Table(title, tuple(columns), tuple(rows), (*dict.fromkeys(notes), _plain_intervals_note(columns)))
 
@@ -76,6 +83,18 @@ def _plain_intervals_note(columns: Sequence[Column]) -> str:
     return f"In brackets: 95 % intervals over questions ({', '.join(kinds)}); they say nothing about training noise." if kinds else "No figure has an interval."
 
 
+def _ties_note(metric: str) -> str:
+    how = "by the interval of differences paired by question" + (
+        " (sandwich formula; where a result lacks what that needs, by both intervals' joint width)" if metric == LC.key else ", Student's t"
+    )
+    return f"Ties in {next(column.title for column in _PLAIN_COLUMNS if column.key == metric)}: {how}."
+
+
+def _order(result: Result) -> tuple[str, str, str]:
+    """What rows without a rank are sorted by: never the order in which files were read."""
+    return result.model, result.decoding, result.judge_id
+
+
 def _mixed_c_note(suite: str, members: Sequence[Result]) -> list[str]:
     """Length control at different C, as cross-validation chooses it for each model, is no error, but nothing that a reader would guess."""
     found = sorted({result.metrics["lc_c"] for result in members if result.metrics.get("lc_c") is not None})
@@ -92,23 +111,32 @@ def _ranking_metric(members: Sequence[Result]) -> str:
 def _ranked_rows(members: Sequence[Result], metric: str, columns: Sequence[Column], block: str) -> list[Row]:
     """Rows from best to worst; equal figures share a rank, a row without the figure has none and comes last."""
     figures = [result.metrics.get(metric) for result in members]
-    order = sorted(range(len(members)), key=lambda index: (figures[index] is None, -(figures[index] or 0.0), members[index].model))
-    return [_ranked_row(members[index], _rank(figures[index], figures), metric, columns, block) for index in order]
+    order = sorted(range(len(members)), key=lambda index: (figures[index] is None, -(figures[index] or 0.0), _order(members[index])))
+    ranks = [_rank(figure, figures) for figure in figures]
+    tied = tied_with(members[order[0]], [members[index] for index in order if ranks[index] != 1], metric)
+    return [_ranked_row(members[index], ranks[index], metric, columns, block, _mark(members[index], ranks[index], tied)) for index in order]
+
+
+def _mark(result: Result, rank: int | None, tied: Sequence[Result]) -> Mark:
+    return "best" if rank == 1 else "tied" if any(result is other for other in tied) else ""
 
 
 def _rank(figure: float | None, figures: Sequence[float | None]) -> int | None:
-    return None if figure is None else 1 + sum(other is not None and other > figure for other in figures)
+    return None if figure is None else 1 + sum(1 for other in figures if other is not None and other > figure)
 
 
-def _ranked_row(result: Result, rank: int | None, metric: str, columns: Sequence[Column], block: str) -> Row:
+def _ranked_row(result: Result, rank: int | None, metric: str, columns: Sequence[Column], block: str, mark: Mark) -> Row:
     cells = [Cell(rank) if column.key == "rank" else _plain_cell(result, column) for column in columns]
-    marked = [replace(cell, mark="best") if column.key == metric and rank == 1 else cell for cell, column in zip(cells, columns, strict=True)]
+    marked = [replace(cell, mark=mark) if column.key == metric else cell for cell, column in zip(cells, columns, strict=True)]
     return Row(tuple(marked), block)
+
+
+def _unranked_row(result: Result, columns: Sequence[Column], block: str, why: str) -> Row:
+    return Row(tuple(Cell(why) if column.key == "rank" else _plain_cell(result, column) for column in columns), block)
 
 
 def _plain_cell(result: Result, column: Column) -> Cell:
     facts: dict[str, str | float] = {
-        "rank": "withheld",  # ranked rows get their number in `_ranked_row`
         "model": result.model,
         "suite": result.suite,
         "decoding": result.decoding,
@@ -118,17 +146,5 @@ def _plain_cell(result: Result, column: Column) -> Cell:
     }
     if column.key in facts:
         return Cell(facts[column.key])
-    low, high = _ends(result, column.key)
+    low, high = ends(result, column.key)
     return Cell(result.metrics.get(column.key), low, high)
-
-
-def _ends(result: Result, metric: str) -> tuple[float | None, float | None]:
-    """The 95 % interval over questions of a metric, where there is one."""
-    metrics = result.metrics
-    if metrics.get(f"{metric}_low") is not None:
-        return metrics[f"{metric}_low"], metrics[f"{metric}_high"]
-    if metric == "win_rate" and metrics.get("win_rate_se") is not None and result.n_scored > 1:
-        margin = t_quantile(result.n_scored - 1) * metrics["win_rate_se"]
-        return metrics["win_rate"] - margin, metrics["win_rate"] + margin
-    prefix = {"score": "", LC.key: "lc_"}.get(metric)
-    return (None, None) if prefix is None else (metrics.get(f"{prefix}low"), metrics.get(f"{prefix}high"))

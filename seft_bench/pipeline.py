@@ -13,15 +13,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seft_bench import stages as stage_runner
+from seft_bench import verdicts
 from seft_bench.config import RecipeConfig
+from seft_bench.console import note
 from seft_bench.datasets import open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
-from seft_bench.files import append_rows, read_log, sha256_folder, sha256_json
+from seft_bench.files import append_rows, locked, read_log, sha256_folder, sha256_json
 from seft_bench.generators import decoding_hash
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
@@ -30,10 +33,6 @@ from seft_bench.runs import TrainedRun, finished_run, publish_run
 from seft_bench.suites.own import folder_suffix
 
 Progress = Callable[[str, int, int], None]
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """No progress shown."""
 
 
 # Train
@@ -46,7 +45,7 @@ def train(
     stages_folder: Path | None = None,
     checkpoints: int = 2,
     diagnostics_judge: str | None = None,
-    progress: Progress = _silent,
+    progress: Progress = lambda what, done, total: None,
 ) -> TrainedRun:
     """Run a recipe's method; finished stages are taken as they are, a finished run is returned at once.
 
@@ -85,7 +84,7 @@ class Subject:
         model_id: its name in tables. fingerprint: hash of the weights, or of the answers' file.
         open_generator: loads it; called only when answers are missing.
         run: the training run behind it, see `Result.run`.
-        server: base URL of the server behind which it answers; "" where no server does.
+        server: base URL of the server behind which it answers; "" where no server does. server_key_env: NAME of the variable with its key.
         folder: its checkpoint, where it is one. engine: what answers for it, if not our own generator ("vllm 0.32.0").
     """
 
@@ -97,6 +96,7 @@ class Subject:
     server: str = ""
     folder: Path | None = None
     engine: str = ""
+    server_key_env: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def evaluate(
     *,
     steps: Sequence[str] = STEPS,
     seed: int = 0,
-    progress: Progress = _silent,
+    progress: Progress = lambda what, done, total: None,
     keep: bool = True,
 ) -> list[Result]:
     """Answer, judge and score one subject on one suite, once a decoding of the suite; returns the results scored.
@@ -140,15 +140,22 @@ def evaluate(
     for decoding in decodings(subject, suite):
         folder = _folder(places, subject, suite, decoding)
         if "answer" in steps:
-            _answer(generator, suite, questions, decoding, folder, seed, progress)
+            with _alone(folder / ".answers.lock", f"answers {suite.config.name}"):
+                _answer(generator, suite, questions, decoding, folder, seed, progress)
         answers = _read_answers(folder, suite, questions)
         if "judge" in steps:
-            _judge(judge, suite, questions, answers, subject, folder, progress)
+            with _alone(folder / f".{slug(judge.id)}.lock", f"judges {suite.config.name}"):
+                _judge(judge, suite, questions, answers, subject, folder, progress)
         if "score" in steps:
             results.append(_score(suite, questions, answers, subject, decoding, judge, folder, seed))
             if keep:
                 save_result(places.results, results[-1])
     return results
+
+
+def _alone(lock: Path, what: str) -> AbstractContextManager[None]:
+    """Two commands on the same work would pay for it twice: the second waits, and then takes what the first has made."""
+    return locked(lock, lambda: note(f"another command {what} for the same model: waiting for it"))
 
 
 def decodings(subject: Subject, suite: Any) -> list[str]:
@@ -173,13 +180,21 @@ def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
     return True
 
 
+def judged_by_other_weights(subject: Subject, suite: Any, judge: Any, places: Places) -> int:
+    """Verdicts at hand that other weights gave than the judge has now, as far as it has measured them: they are asked for again."""
+    folders = [_folder(places, subject, suite, decoding) for decoding in decodings(subject, suite)]
+    return sum(verdicts.by_other_weights(read_log(_judgments_path(folder, judge)), judge) for folder in folders)
+
+
 def answered(subject: Subject, suite: Any, decoding: str, places: Places, seed: int) -> dict[str, Answer]:
     """Answers at hand that this command would not draw anew, by question id."""
-    questions = suite.questions()
-    config = suite.config.decodings.get(decoding)
-    wanted = decoding_hash(config, suite.config.max_new_tokens, seed) if config else ""
-    at_hand = _answers_at_hand(_folder(places, subject, suite, decoding), questions)
-    return {key: answer for key, answer in at_hand.items() if not config or answer.decoding_hash == wanted}
+    return _answered(suite, suite.questions(), decoding, _folder(places, subject, suite, decoding), seed)
+
+
+def check_answers(subject: Subject, suite: Any, places: Places) -> None:
+    """Raise InputError where a step that takes the answers as they are would find none."""
+    for decoding in decodings(subject, suite):
+        _read_answers(_folder(places, subject, suite, decoding), suite, suite.questions())
 
 
 def unjudged(subject: Subject, suite: Any, judge: Any, decoding: str, places: Places, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
@@ -201,10 +216,7 @@ class _Lazily:
 
 def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decoding: str, folder: Path, seed: int, progress: Progress) -> None:
     """Answer the questions that have no answer yet, drawn with these settings and this seed; each is saved as it comes."""
-    config = suite.config.decodings.get(decoding)
-    wanted = decoding_hash(config, suite.config.max_new_tokens, seed) if config else ""
-    at_hand = _answers_at_hand(folder, questions).values()
-    done = {answer.question_id for answer in at_hand if not config or answer.decoding_hash == wanted}
+    done = _answered(suite, questions, decoding, folder, seed)
     missing = [question for question in questions if question.id not in done]
     if not missing:
         return
@@ -216,7 +228,13 @@ def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decod
         count += 1
         progress(f"answer {suite.config.name} ({decoding})", count, len(questions))
 
-    generator().answer(missing, config, decoding, suite.config.max_new_tokens, seed, save)
+    generator().answer(missing, suite.config.decodings.get(decoding), decoding, suite.config.max_new_tokens, seed, save)
+
+
+def _answered(suite: Any, questions: Sequence[Question], decoding: str, folder: Path, seed: int) -> dict[str, Answer]:
+    config = suite.config.decodings.get(decoding)
+    wanted = decoding_hash(config, suite.config.max_new_tokens, seed) if config else ""
+    return {key: answer for key, answer in _answers_at_hand(folder, questions).items() if not config or answer.decoding_hash == wanted}
 
 
 def _read_answers(folder: Path, suite: Any, questions: Sequence[Question]) -> dict[str, Answer]:
@@ -246,8 +264,8 @@ def _judgments_path(folder: Path, judge: Any) -> Path:
 
 
 def _unjudged(folder: Path, judge: Any, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
-    """Requests without a good verdict on these very texts."""
-    done = {(row["key"], row["answer_hash"]) for row in read_log(_judgments_path(folder, judge)) if row["status"] == "ok"}
+    """Requests without a good verdict on these very texts that still stands."""
+    done = verdicts.standing(read_log(_judgments_path(folder, judge)), judge)
     return [request for request in requests if (request.key, request.answer_hash) not in done]
 
 

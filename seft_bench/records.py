@@ -159,10 +159,11 @@ class Result:
         per_question: question id -> the figure that enters the mean (for paired comparison).
         parts: part of a verdict ("content") -> question id -> its mean over the question's judgments; empty where the judge
             reports no parts.
-        covariates: what a figure was adjusted for ("length_difference", in characters) -> question id -> its value, so that it can be
-            fitted again.
+        covariates: of a length-controlled win rate, so that it can be fitted again and compared in pairs: "length_difference" (characters)
+            and "lc_influence" (percent, see `stats.length_control`) -> question id -> value.
         run: the training run behind a checkpoint: row, label, role, method, seed, step, final (is it the run's last
-            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other models.
+            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other models. A control
+            without a model has the same keys, and "control" with its name.
     """
 
     suite: str

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from seft_bench.files import read_json, write_atomic, write_json
+from seft_bench.files import read_json, sha256_json, write_atomic, write_json
 from seft_bench.records import Result, from_row
 
 
@@ -17,8 +19,21 @@ def slug(name: str) -> str:
 
 
 def result_folder(results: Path, result: Result) -> Path:
-    """results/<suite>/<model>@<decoding>@<judge>/"""
-    return results / slug(result.suite) / f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+    """results/<suite>/<model>@<decoding>@<judge>/; where another result lies there ("a/b" and "a-b"), with a hash of the real names behind it."""
+    plain = results / slug(result.suite) / f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+    names = [result.suite, result.model, result.decoding, result.judge_id]
+    hashed = plain.with_name(f"{plain.name}-{sha256_json(names)[:8]}")
+    return hashed if hashed.exists() or _held_by_another(plain, names) else plain
+
+
+def _held_by_another(folder: Path, names: list[str]) -> bool:
+    path = folder / "result.json"
+    return path.exists() and _names(read_json(path, "result")) != names
+
+
+def _names(row: Mapping[str, Any]) -> list[str]:
+    """What one result is told by."""
+    return [str(row.get(name)) for name in ("suite", "model", "decoding", "judge_id")]
 
 
 def save_result(results: Path, result: Result) -> None:
@@ -39,3 +54,12 @@ def read_result(path: Path) -> Result:
     """The result of one result.json, with the figures of every question where they lie beside it."""
     questions = path.with_name("questions.json")
     return from_row(Result, read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}))
+
+
+def noted(results: Sequence[Result]) -> list[str]:
+    """The results' notes for people: each once, with the models it is about where it is not about all of them."""
+    models: dict[str, list[str]] = {}
+    for result in results:
+        for text in result.notes:
+            models.setdefault(text, []).append(f"{result.model} ({result.suite}, {result.decoding})")
+    return [text if len(about) == len(results) else f"{', '.join(dict.fromkeys(about))}: {text}" for text, about in models.items()]

@@ -64,7 +64,15 @@ def index_answers(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
 def _score_model(suite: Suite, model: str, questions: Sequence[Question], by_model: Answers, rows: Sequence[Judgment], path: Path | None) -> Result:
     if path is not None and model not in by_model:
         raise InputError(f"{path} has no answers of {model}, which is judged; it has those of {', '.join(by_model)}")
-    return suite.score(model, questions, by_model.get(model, {}), [row for row in rows if row.model_id == model])
+    own = [row for row in rows if row.model_id == model]
+    result = suite.score(model, questions, by_model.get(model, {}), own)
+    return dataclasses.replace(result, notes=(*result.notes, *_strangers(suite.config.name, questions, own)))
+
+
+def _strangers(suite_name: str, questions: Sequence[Question], rows: Sequence[Judgment]) -> list[str]:
+    known = {question.id for question in questions}
+    count = sum(row.question_id not in known for row in rows)
+    return [f"{count} rows judge questions that {suite_name} does not have; they are left out."] if count else []
 
 
 def _questions(suite: Suite, reference: Path | None) -> list[Question]:

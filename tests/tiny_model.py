@@ -11,6 +11,8 @@ from typing import Any
 
 BOS, STOP = "<|bos|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+UNREADABLE = (48).to_bytes(8, "little") + b'{"x":{"dtype":"?","data_offsets":[0,0]}}'.ljust(48)
+"""Weights whose header and size agree, and which no library loads: for tests that nothing does."""
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seft_bench.errors import InputError
-from seft_bench.files import read_json, write_json
+from seft_bench.files import check_safetensors, read_json, write_json
 
 WEIGHTS = "*.safetensors"
 
@@ -44,6 +44,7 @@ def load_model(folder: Path) -> Any:
     _check_folder(folder)
     if not has_weights(folder):
         raise InputError(f"{folder} holds no {WEIGHTS}{_other_weights(folder)}. Save the model with save_pretrained, which writes safetensors.")
+    check_safetensors(folder)
     with _quiet_transformers():
         return _loaded(lambda: AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True), folder)
 

@@ -109,9 +109,21 @@ def score_answers(
     Raises:
         InputError: the folder holds no model, tokenizer or chat template.
     """
+    return score_answer_lists(model_folder, tokenizer, [pairs], batch_size, device)[0]
+
+
+def score_answer_lists(
+    model_folder: Path, tokenizer: Any | None, lists: Sequence[Sequence[tuple[Sequence[Message], str]]], batch_size: int = 32, device: str = "auto"
+) -> list[list[AnswerLogprob]]:
+    """As `score_answers` for each of several lists, with the model loaded once; no batch holds answers of two lists.
+
+    Raises:
+        InputError: as there.
+    """
     tokenizer = tokenizer or load_tokenizer(model_folder)
-    sequences = [Tokens.of(*answer_ids(tokenizer, messages, answer)) for messages, answer in pairs]
-    return score_sequences(load_model(model_folder).to(pick_device(device)), sequences, batch_size)
+    model = load_model(model_folder).to(pick_device(device))
+    sequences = [[Tokens.of(*answer_ids(tokenizer, messages, answer)) for messages, answer in pairs] for pairs in lists]
+    return [score_sequences(model, part, batch_size) for part in sequences]
 
 
 def reference_logprobs(load_reference: Callable[[], Any], fingerprint: str, examples: Sequence[Example], batch_size: int, cache_folder: Path) -> Tensor:

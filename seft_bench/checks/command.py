@@ -100,13 +100,14 @@ def _look_by_look(
     budget: float | None,
     yes: bool,
 ) -> Report:
-    from seft_bench import engines, evaluation, spending
+    from seft_bench import engines, evaluation
     from seft_bench.checks.early import check_early, tasks_of
     from seft_bench.console import steps_shown
+    from seft_bench.money import spending
     from seft_bench.pipeline import Places
 
     store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
-    plan = evaluation.plan([candidate, baseline], suites, judge, [], RUNS, store)
+    plan = evaluation.plan([candidate, baseline], suites, judge, steps=[], runs=RUNS, store=store)
     places = Places(RUNS, results, store)
     tasks_of(plan, candidate, baseline, decoding)  # what is wrong with the models is said before anybody is asked for money
     spending.agree(plan, places, seed, budget, yes)

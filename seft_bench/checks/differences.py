@@ -57,7 +57,7 @@ class CategoryDifference:
 
 def measure(pair: Pair, suite: Suite) -> Measured:
     """The primary metric of the suite: LC (else the win rate) of pairwise suites, the mean score of graded ones."""
-    from seft_bench.stats.length_control import influence_of_questions
+    from seft_bench.stats.length_control import length_controlled
     from seft_bench.stats.paired import lc_difference, mean_difference
 
     questions = pair.questions
@@ -70,7 +70,7 @@ def measure(pair: Pair, suite: Suite) -> Measured:
     if arms is not None and arms[0] is not None and arms[1] is not None:
         c = _common_c(pair)
         metric, difference = "lc_win_rate", lc_difference(arms[0], arms[1], c=c)
-        figures = [influence_of_questions(arm, c)[0] for arm in arms if arm is not None]
+        figures = [length_controlled(arm, c).win_rate for arm in arms if arm is not None]
     else:
         metric, difference = ("score" if arms is None else "win_rate"), mean_difference(*sides)
         figures = [sum(side) / len(side) for side in sides]

@@ -11,8 +11,9 @@ import typer
 from seft_bench.console import note
 from seft_bench.errors import EXIT_WITHHELD, InputError
 
-FormatOption = Annotated[str, typer.Option("--format", help="alpaca_eval or fastchat.")]
+FormatOption = Annotated[str, typer.Option("--format", help="alpaca_eval, fastchat or fastchat-pairs.")]
 SuiteOption = Annotated[str, typer.Option(help="Suite that the rows belong to.")]
+ReferenceOption = Annotated[Path | None, typer.Option(help="Suites of comparisons: answers of another baseline.", show_default="the suite's own")]
 RUNS, RESULTS = Path("runs"), Path("results")
 
 
@@ -31,12 +32,14 @@ def export_files(
     decoding: Annotated[str | None, typer.Option(help="Only this decoding.", show_default="all")] = None,
     answers: Annotated[Path | None, typer.Option(help="A file of answers, instead of evaluated models.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="A file of judgments, instead of evaluated models.")] = None,
+    reference: ReferenceOption = None,
 ) -> None:
     """Write evaluated models, or files of answers and judgments, as the official tools' files."""
+    from seft_bench.evaluation import with_baseline
     from seft_bench.exchange import exporting, sources
     from seft_bench.suites import load_suite
 
-    chosen = load_suite(suite)
+    chosen = with_baseline(load_suite(suite), reference)
     exporting.check_format(format_name, chosen)
     if answers or judgments:
         if models or judge or decoding:
@@ -60,6 +63,7 @@ def import_files(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders or files of the official tool; a leaderboard CSV by its name.")],
     format_name: FormatOption,
     suite: SuiteOption,
+    reference: ReferenceOption = None,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -72,8 +76,8 @@ def import_files(
     from seft_bench.scoring import result_row
     from seft_bench.suites import load_suite
 
-    done = take_over(format_name, load_suite(suite), paths, RUNS, results)
-    if done.results:
+    done = take_over(format_name, evaluation.with_baseline(load_suite(suite), reference), paths, RUNS, results)
+    if done.written:
         evaluation.write_leaderboard(results)
     if as_json:
         print(json.dumps([result_row(result) for result in done.results], indent=1))

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.exchange import alpaca_eval, fastchat
+from seft_bench.exchange import alpaca_eval, fastchat, fastchat_pairs
 from seft_bench.exchange.records import Export, Recorded
 from seft_bench.files import read_text, write_atomic
 from seft_bench.suites import Suite
 
-FORMATS: dict[str, Any] = {"alpaca_eval": alpaca_eval, "fastchat": fastchat}
+FORMATS: dict[str, Any] = {"alpaca_eval": alpaca_eval, "fastchat": fastchat, "fastchat-pairs": fastchat_pairs}
 """Format -> the module with its KIND of suite and its `files`."""
 
 
@@ -43,7 +43,7 @@ def export(format_name: str, suite: Suite, recorded: Sequence[Recorded], out: Pa
     made: Export = check_format(format_name, suite).files(recorded, suite)
     if not made.files:
         raise InputError(f"nothing to export: {', '.join(item.model for item in recorded)} have neither answers nor judgments")
-    models = {item.model for item in recorded}
+    models = {item.model for item in recorded} | made.opponents
     for path in made.files:
         _check_replaces_only(out / path, models)
     for path, text in made.files.items():
@@ -65,7 +65,7 @@ def _models_in(path: Path) -> set[str]:
         if path.suffix == ".csv":
             return {row[0] for row in csv.reader(io.StringIO(text)) if row} - {""}
         rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
-        keys = ("generator_2", "generator", "model_id", "model")
-        return {next(str(row[key]) for key in keys if key in row) for row in rows}
+        keys = ("generator_2", "generator", "model_id", "model", "model_1")
+        return {next(str(row[key]) for key in keys if key in row) for row in rows} | {str(row["model_2"]) for row in rows if "model_2" in row}
     except (ValueError, TypeError, StopIteration):
         raise InputError(f"{path} is there and is no file of this format; name another folder with --out") from None

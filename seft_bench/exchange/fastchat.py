@@ -64,7 +64,7 @@ def answer_rows(item: Recorded, questions: Sequence[Question]) -> list[dict[str,
 
 def _answer_row(model: str, answer: Answer) -> dict[str, Any]:
     return {
-        "question_id": _official_id(answer.question_id),
+        "question_id": official_id(answer.question_id),
         "answer_id": text_hash(model, answer.question_id, *answer.turns),
         "model_id": model,
         "choices": [{"index": 0, "turns": list(answer.turns)}],
@@ -89,14 +89,14 @@ def _judgment_row(row: Judgment, judge: str, model: str, request: JudgeRequest |
     recorded: Mapping[str, Any] = official if isinstance(official, dict) else {}
     judgment = ERROR if row.status in ("api_error", "over_length") else row.raw
     made = {
-        "question_id": _official_id(row.question_id),
+        "question_id": official_id(row.question_id),
         "model": model,
         "judge": [judge, str(row.details.get("template", _NO_TEMPLATE))],
-        "user_prompt": "" if recorded or request is None else _user_prompt(row, request),
+        "user_prompt": "" if recorded or request is None else user_prompt(row, request),
         "judgment": judgment,
         "score": _official_score(row.score),
         "turn": row.turn,
-        "tstamp": _seconds(row.judged_at),
+        "tstamp": seconds(row.judged_at),
     }
     kept = {key: value for key, value in recorded.items() if key not in _OWN_FIELDS}
     return made | kept | our_column(row, derived_status(judgment, row.score))
@@ -109,7 +109,7 @@ def derived_status(judgment: str, score: float | None) -> Status:
     return "parse_error" if score is None else "ok"
 
 
-def _user_prompt(row: Judgment, request: JudgeRequest) -> str:
+def user_prompt(row: Judgment, request: JudgeRequest) -> str:
     """What the judge read, rendered again, and given only where its hash is the recorded one."""
     sets: tuple[TemplateSet, ...] = ("official", "seft-bench")
     for templates in sets if row.prompt_hash else ():
@@ -128,7 +128,7 @@ def with_fields(judgment: Judgment, row: Mapping[str, Any]) -> tuple[Any, dict[s
     return status, details | {OFFICIAL: own_fields(row, _OWN_FIELDS)}
 
 
-def _official_id(question_id: str) -> int | str:
+def official_id(question_id: str) -> int | str:
     """FastChat's ids are numbers; ours are texts."""
     return int(question_id) if question_id.isdecimal() and str(int(question_id)) == question_id else question_id
 
@@ -139,7 +139,7 @@ def _official_score(score: float | None) -> float | int:
     return int(score) if score == int(score) else score
 
 
-def _seconds(judged_at: str) -> float:
+def seconds(judged_at: str) -> float:
     """ISO 8601 as seconds since 1970; 0 where the time is not known."""
     try:
         return datetime.fromisoformat(judged_at).timestamp() if judged_at else 0.0

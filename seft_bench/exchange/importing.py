@@ -17,7 +17,7 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.exchange.exporting import check_format
-from seft_bench.exchange.records import Recorded, safe_names
+from seft_bench.exchange.records import Recorded, requests_of, safe_names
 from seft_bench.exchange.sources import grouped, read_whole_judgments
 from seft_bench.files import read_text, sha256_file, sha256_json, write_json, write_jsonl
 from seft_bench.interop import Format, format_of, read_answers, read_rows
@@ -29,8 +29,20 @@ from seft_bench.suites import Suite
 DECODING = "imported"
 PUBLISHED = "published"
 _LABEL = "published figures, taken over from a leaderboard file; not measured here, and not comparable with figures of other judges"
-_ANSWERS: dict[str, Format] = {"alpaca_eval": "alpaca_eval outputs", "fastchat": "FastChat answers"}
-_JUDGMENTS: dict[str, Format] = {"alpaca_eval": "alpaca_eval annotations", "fastchat": "FastChat judgments"}
+_ANSWERS: dict[str, Format] = {"alpaca_eval": "alpaca_eval outputs", "fastchat": "FastChat answers", "fastchat-pairs": "FastChat answers"}
+_JUDGMENTS: dict[str, Format] = {"alpaca_eval": "alpaca_eval annotations", "fastchat": "FastChat judgments", "fastchat-pairs": "FastChat pairs"}
+_PLACES = {
+    "alpaca_eval": ("model_outputs.json", "annotations.json"),
+    "fastchat": ("model_answer/*.jsonl", "model_judgment/*_single.jsonl"),
+    "fastchat-pairs": ("model_answer/*.jsonl", "model_judgment/*_pair.jsonl"),
+}
+"""Format -> where answers and judgments lie below a folder, at any depth."""
+_BESIDE = {
+    "alpaca_eval": ("*leaderboard.csv", "a table is imported where it is named itself"),
+    "fastchat": (_PLACES["fastchat-pairs"][1], "comparisons have no grades; import them with --format fastchat-pairs"),
+    "fastchat-pairs": (_PLACES["fastchat"][1], "grades are no comparisons; import them with --format fastchat"),
+}
+"""Format -> files that are left out and named, and why."""
 
 
 @dataclass
@@ -93,18 +105,13 @@ def find(format_name: str, paths: Sequence[Path]) -> Sources:
 
 
 def _find_below(format_name: str, folder: Path, sources: Sources) -> None:
-    if format_name == "alpaca_eval":
-        answers, judgments = sorted(folder.rglob("model_outputs.json")), sorted(folder.rglob("annotations.json"))
-        if tables := sorted(folder.rglob("*leaderboard.csv")):
-            sources.notes.append(f"{len(tables)} leaderboard files below {folder} are left out: a table is imported where it is named itself")
-    else:
-        answers, judgments = sorted(folder.rglob("model_answer/*.jsonl")), sorted(folder.rglob("model_judgment/*_single.jsonl"))
-        if pairs := sorted(folder.rglob("model_judgment/*_pair.jsonl")):
-            sources.notes.append(f"{', '.join(path.name for path in pairs)} below {folder} left out: pairwise verdicts have no grades")
+    answers, judgments = (sorted(folder.rglob(place)) for place in _PLACES[format_name])
+    beside, why = _BESIDE[format_name]
+    if others := sorted(folder.rglob(beside)):
+        sources.notes.append(f"{len(others)} files below {folder} are left out ({', '.join(path.name for path in others[:5])}): {why}")
     if not answers and not judgments:
-        wanted = "model_outputs.json or annotations.json" if format_name == "alpaca_eval" else "model_answer/*.jsonl or model_judgment/*_single.jsonl"
         there = ", ".join(sorted(child.name for child in folder.iterdir())[:12]) or "nothing"
-        raise InputError(f"{folder} holds no {wanted}, at any depth. It holds: {there}")
+        raise InputError(f"{folder} holds no {' or '.join(_PLACES[format_name])}, at any depth. It holds: {there}")
     sources.answers += answers
     sources.judgments += judgments
 
@@ -144,7 +151,7 @@ def _judged_texts(paths: Iterable[Path], answered: set[str]) -> list[Answer]:
 
 def _of_this_suite(item: Recorded, suite: Suite, sources: Sources) -> Recorded:
     """Judges whose verdicts all compare with another baseline, or judged other texts, are dropped and named."""
-    hashes = {request.key: request.answer_hash for request in suite.requests(suite.questions(), item.answers)}
+    hashes = {key: request.answer_hash for key, request in requests_of(suite, item.answers).items()}
     judgments: dict[str, Sequence[Judgment]] = {}
     for judge, rows in item.judgments.items():
         if any(not row.answer_hash or hashes.get(row.key, row.answer_hash) == row.answer_hash for row in rows):

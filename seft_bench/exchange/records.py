@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from seft_bench.records import STATUSES, Answer, Judgment, Result, Status, text_hash
+from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Result, Status, text_hash
 from seft_bench.results import slug
+from seft_bench.suites import Suite
 from seft_bench.suites.scored import SETTLED
 
 OFFICIAL = "official"
@@ -37,11 +38,23 @@ class Recorded:
 
 @dataclass
 class Export:
-    """Files to write, by their path below the folder; notes for the user; results too incomplete to stand in a table."""
+    """Files to write, by their path below the folder; notes for the user; results too incomplete to stand in a table.
+
+    Attributes:
+        opponents: models in the files that the exported ones are compared with.
+    """
 
     files: dict[Path, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     withheld: list[Result] = field(default_factory=list)
+    opponents: set[str] = field(default_factory=set)
+
+
+def requests_of(suite: Suite, answers: Mapping[str, Answer]) -> dict[str, JudgeRequest]:
+    """Key -> request for the answers at hand; empty where the baseline's answers are not on this machine: verdicts can be exchanged without."""
+    if not answers or not getattr(suite, "has_baseline", True):
+        return {}
+    return {request.key: request for request in suite.requests(suite.questions(), answers)}
 
 
 def by_judge(rows: Iterable[Judgment]) -> dict[str, list[Judgment]]:

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.exchange import alpaca_eval, fastchat
+from seft_bench.exchange import alpaca_eval, fastchat, fastchat_pairs
 from seft_bench.exchange.records import Recorded, by_judge
+from seft_bench.fastchat_pairs import against_one_baseline
 from seft_bench.files import read_log
 from seft_bench.interop import Format, format_of, read_answers, read_judgments, read_rows
 from seft_bench.records import Answer, Judgment, from_row
 from seft_bench.results import slug
 from seft_bench.scoring import index_answers
 from seft_bench.suites import Suite
+from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
 
 _FIELDS: Mapping[Format | None, Callable[[Judgment, Mapping[str, Any]], tuple[Any, dict[str, Any]]]] = {
     "alpaca_eval annotations": alpaca_eval.with_fields,
@@ -42,7 +44,11 @@ def read_whole_judgments(path: Path) -> list[Judgment]:
     """
     judgments = read_judgments(path)
     rows = read_rows(path, "judgments")
-    fields = _FIELDS.get(format_of(rows[0][1]))
+    kind = format_of(rows[0][1])
+    if kind == "FastChat pairs":
+        each = len(judgments) // len(rows)
+        return [fastchat_pairs.whole(judgment, rows[number // each][1]) for number, judgment in enumerate(judgments)]
+    fields = _FIELDS.get(kind)
     return judgments if fields is None else [_whole(judgment, *fields(judgment, row)) for judgment, (_, row) in zip(judgments, rows, strict=True)]
 
 
@@ -69,6 +75,8 @@ def grouped(suite: Suite, answers: Iterable[Answer], judgments: Sequence[Judgmen
     Raises:
         InputError: no row is of a question of the suite.
     """
+    if isinstance(suite, PairwiseMTBench):
+        judgments = against_one_baseline(judgments, suite.baseline_name, named_by_user=False)
     known, name = {question.id for question in suite.questions()}, suite.config.name
     texts = index_answers(dataclasses.replace(answer, suite=name) for answer in answers if answer.question_id in known)
     rows = [dataclasses.replace(row, suite=name) for row in judgments if row.question_id in known]

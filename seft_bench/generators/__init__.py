@@ -17,6 +17,7 @@ GENERATORS = {
     "vllm": "seft_bench.generators.vllm_server:VLLMGenerator",
     "vllm-in-process": "seft_bench.generators.vllm_engine:VLLMEngineGenerator",
     "ready": "seft_bench.generators.ready:ReadyGenerator",
+    "controls": "seft_bench.generators.controls:ControlGenerator",
 }
 
 

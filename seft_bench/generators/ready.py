@@ -50,7 +50,16 @@ class ReadyGenerator:
         """Hand over the answers that the file has; a question without one stays unanswered, which lowers coverage.
 
         Raises:
-            InputError: the file answers none of the questions.
+            InputError: see `check`.
+        """
+        for question, answer in self.check(questions):
+            on_answer(dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding_name))
+
+    def check(self, questions: Sequence[Question]) -> list[tuple[Question, Answer]]:
+        """The questions that the file answers, with the answers.
+
+        Raises:
+            InputError: it answers none of them, or none with all its turns.
         """
         found = [(question, answer) for question in questions if (answer := self._find(question))]
         if questions and not found:
@@ -58,8 +67,12 @@ class ReadyGenerator:
                 f"{self.path} answers none of the {len(questions)} questions of {questions[0].suite} asked for: its question ids are "
                 f"{', '.join(list(self._answers)[:4])}, ..., the suite's are {', '.join(question.id for question in questions[:4])}, ..."
             )
-        for question, answer in found:
-            on_answer(dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding_name))
+        if questions and all(len(answer.turns) < len(question.turns) for question, answer in found):
+            raise InputError(
+                f"{self.path} holds answers to another suite than {questions[0].suite}: "
+                f"it answers {len(found)} of its {len(questions)} questions, none with all turns"
+            )
+        return found
 
     def _find(self, question: Question) -> Answer | None:
         """By id, or by the text of the first turn: files keyed by instruction fit any suite with that question."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.errors import InputError
+from seft_bench.files import check_safetensors
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling
 from seft_bench.records import Message
 
@@ -68,16 +69,18 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
         InputError: the folder or hub id holds no causal LM in safetensors.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # our own bars say what is going on
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    check_safetensors(Path(model))
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             str(model), dtype=torch.float32 if place == "cpu" else "auto", use_safetensors=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"no causal language model can be loaded from {model}: {str(error).splitlines()[0]}") from None
     return loaded.to(place).eval()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from seft_bench.errors import JudgeUnavailableError
 from seft_bench.judges.replies import Reply
-from seft_bench.prices import Price
+from seft_bench.money.prices import Price
 from seft_bench.records import Message
 
 TOKENS_BESIDE_A_MESSAGE = 16

@@ -218,7 +218,7 @@ class ChatClient:
         except aiohttp.ClientConnectorError as error:
             raise _Retry(f"no connection to {self.base_url} ({error.os_error.strerror or type(error.os_error).__name__})", unreachable=True) from None
         except aiohttp.InvalidURL:
-            raise InputError(f"not an address of a server: {self.base_url!r} (base_url of the judge's YAML)") from None
+            raise InputError(f"not an address of a server: {self.base_url!r} (--server, or base_url in a judge's YAML)") from None
         except TimeoutError:
             raise _Retry(f"no reply within {self.timeout_seconds:g} seconds", may_be_paid=True) from None
         except (aiohttp.ClientError, ConnectionError) as error:

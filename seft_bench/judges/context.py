@@ -15,7 +15,7 @@ from seft_bench.records import Message
 TokenCounter = Callable[[Sequence[Message]], int]
 """Messages -> tokens of the prompt that a server makes of them."""
 
-CHARACTERS_PER_TOKEN = 4.0
+CHARACTERS_PER_TOKEN = 4
 """Of English text, on average: good enough to refuse a prompt that an API would refuse or cut anyway."""
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.errors import InputError
-from seft_bench.files import read_json, sha256_folder
+from seft_bench.files import check_safetensors, read_json, sha256_folder
 
 UNBOUNDED_TOKENS = 1 << 30
 ItemT = TypeVar("ItemT")
@@ -34,7 +34,7 @@ class LocalModel:
         self.name = model if self.folder != Path(model) else self.folder.resolve().name
         self.device = self._device(device)
         self._context_tokens = context_tokens
-        self._refuse_pickles()
+        self._check_weights()
 
     @functools.cached_property
     def config(self) -> Any:
@@ -110,8 +110,9 @@ class LocalModel:
         settings = read_json(self.folder / "config.json", "configuration of the judge's model")
         return str(settings.get("dtype") or settings.get("torch_dtype") or "auto")
 
-    def _refuse_pickles(self) -> None:
+    def _check_weights(self) -> None:
         if any(self.folder.glob("*.safetensors")):
+            check_safetensors(self.folder)
             return
         pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in self.folder.glob(pattern))
         found = f"It has {', '.join(pickled[:4])}, which can run code when loaded" if pickled else "It has no weights at all"

@@ -25,7 +25,7 @@ from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, te
 from seft_bench.judges.replies import Reply
 from seft_bench.judges.sampling import PreferenceFrom, Sampling
 from seft_bench.judges.weights import fingerprint_local_weights
-from seft_bench.prices import UNKNOWN_PRICE, Price, judge_price
+from seft_bench.money.prices import UNKNOWN_PRICE, Price, judge_price
 from seft_bench.records import JudgeRequest, Status
 from seft_bench.store import ResponseStore
 
@@ -109,7 +109,7 @@ class OpenAIJudge:
         )
 
     def check(self, kinds: Collection[str]) -> None:
-        """One small real request of each kind: the key is good, the model is there, the reply can be used."""
+        """One small real request of each kind: the key is good, the model is there, the reply can be used. Then a local server's weights are measured."""
         who = f"judge {self._name} ({self.client.model} at {self.client.base_url})"
         for kind in sorted(kinds):
             prompt = render(probe.probe_request(kind), self.templates)
@@ -120,6 +120,12 @@ class OpenAIJudge:
             self._note_model(reply.model)
             if reply_kind == "token":
                 self._check_preference(who, reply)
+        self._note(fingerprint_local_weights(self.client, self.sampling.adapt))
+
+    @property
+    def weights_fingerprint(self) -> str:
+        """Of a local server's weights, once they were measured; "" before, and for a provider's judge."""
+        return self.client.measured_fingerprint
 
     def _check_preference(self, who: str, reply: Reply) -> None:
         source = self.sampling.preference_from

@@ -35,8 +35,12 @@ _REFUSED_PARAMETERS = {
 """Word in a server's refusal -> what to do; the first that is found counts, "" stands for another source of preferences."""
 
 
+KINDS = ("grade", "preference", "pair")
+"""What a judge may be asked for, see `Judge.check`."""
+
+
 def probe_request(kind: str) -> JudgeRequest:
-    """A small request of a kind ("grade", "preference", "pair")."""
+    """A small request of one of the `KINDS`."""
     if kind == "grade":
         return JudgeRequest("grade", _PROBE, 1, ("Blue.",))
     question = _PROBE if kind == "preference" else dataclasses.replace(_PROBE, turns=(*_PROBE.turns, "And at dusk?"))
@@ -60,7 +64,7 @@ def refuse_failed(who: str, source: PreferenceFrom, reply: Reply) -> None:
         return
     word = next((word for word in _REFUSED_PARAMETERS if word in reply.text and reply.text.startswith("HTTP 4")), None)
     if word is None:
-        raise JudgeUnavailableError(f"{who}: the probe failed ({reply.text})")
+        raise JudgeUnavailableError(f"{who}: the probe failed ({reply.status}: {reply.text})")
     raise InputError(f"{who}: the server refuses the request ({reply.text[:300]}). {_REFUSED_PARAMETERS[word] or alternatives(source)}")
 
 

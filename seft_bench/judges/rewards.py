@@ -133,13 +133,14 @@ def load_classifier(model: LocalModel) -> Any:
     Raises:
         InputError: it cannot be loaded, or weights are missing, which transformers would draw at random.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # our own bars say what is going on
     try:
         loaded, report = AutoModelForSequenceClassification.from_pretrained(str(model.folder), output_loading_info=True, **model.load_options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"judge {model.judge}: no reward model can be loaded from {model.name}: {str(error).splitlines()[0]}") from None
     missing = sorted(report["missing_keys"])
     if missing:

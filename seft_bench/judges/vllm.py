@@ -15,7 +15,7 @@ from typing import Any
 
 from seft_bench.config import VLLMJudgeConfig
 from seft_bench.errors import InputError
-from seft_bench.files import sha256_folder, sha256_json
+from seft_bench.files import check_safetensors, sha256_folder, sha256_json
 from seft_bench.judges.base import OnJudgment
 from seft_bench.judges.openai_compatible import OpenAIJudge
 from seft_bench.judges.probe import probe_request
@@ -98,6 +98,7 @@ class VLLMJudge:
             InputError: one of them is missing.
         """
         find_environment()
+        check_safetensors(self.folder)
         tokenizer = self._tokenizer
         for kind in sorted(kinds):
             render(probe_request(kind), self.templates)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seft_bench.records import MINIMUM_COVERAGE
 
 if TYPE_CHECKING:
-    from seft_bench.agreement import Report
+    from seft_bench.judge_quality.agreement import Report
     from seft_bench.stats.agreement import Agreement, Cell
     from seft_bench.stats.consistency import Consistency
     from seft_bench.stats.intervals import Interval

@@ -5,6 +5,7 @@ Pure: no files, no network, no clock.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -68,11 +69,35 @@ def measure_of(result: Result) -> Measure:
     raise InputError(f"result of {result.model!r} on {result.suite!r} has none of the metrics {known}; it has {', '.join(sorted(result.metrics)) or 'none'}")
 
 
+def is_control(result: Result) -> bool:
+    """Is it a control without a model (a constant, a copy of the prompt, filler), and not one that was trained? `generators.controls` has them."""
+    return "control" in result.run
+
+
+def in_table_order(results: Iterable[Result]) -> list[Result]:
+    """By suite, decoding, judge and model: a table must not depend on the order in which files were read."""
+    return sorted(results, key=lambda result: (result.suite, result.decoding, result.judge_id, result.model))
+
+
 def by_suite(results: Iterable[Result]) -> list[list[Result]]:
+    """The results of each suite, in the order given; the suites by name."""
     groups: dict[str, list[Result]] = {}
     for result in results:
         groups.setdefault(result.suite, []).append(result)
-    return list(groups.values())
+    return [groups[suite] for suite in sorted(groups)]
+
+
+def group_of(run: Mapping[str, Any]) -> str:
+    """Base and data of a run of a matrix that has several; "" for others. Methods are compared within a group."""
+    return ", ".join(str(run[key]) for key in ("base", "data") if key in run)
+
+
+def by_group(results: Iterable[Result]) -> dict[str, list[Result]]:
+    """Results by base and data, in order of first appearance."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(group_of(result.run), []).append(result)
+    return groups
 
 
 def panels(results: Iterable[Result]) -> list[Panel]:
@@ -120,6 +145,13 @@ def mean_interval(candidate: Arm, measure: Measure) -> Interval | None:
     return question_seed_interval(values) if any_scored(values) else None
 
 
+def bare_mean(candidate: Arm, measure: Measure) -> Interval | None:
+    """Mean of the seeds' own figures, without an interval: for results whose figures of every question are not at hand."""
+    figures = [result.metrics.get(measure.key) for result in candidate.values()]
+    given = [float(figure) for figure in figures if figure is not None]
+    return Interval(math.fsum(given) / len(given), None, None, "no interval: figures of every question are not at hand") if given else None
+
+
 def difference(candidate: Arm, baseline: Arm, measure: Measure) -> Interval | None:
     """Candidate - baseline, paired by question and seed, over the seeds and questions of both; None where they share none."""
     seeds = sorted(set(candidate) & set(baseline))
@@ -136,6 +168,13 @@ def on_fewer_prompts(run: Mapping[str, Any], reference: Mapping[str, Any]) -> bo
 def excludes_zero(interval: Interval) -> bool:
     """Whether the interval shows a difference; without an interval nothing is shown."""
     return interval.low is not None and interval.high is not None and (interval.low > 0.0 or interval.high < 0.0)
+
+
+def overlap(first: Interval, second: Interval) -> bool:
+    """Is the gap within both intervals' joint width? For figures that cannot be paired question by question; wider than a paired interval would be."""
+    if first.high is None or second.high is None:
+        return False
+    return abs(first.mean - second.mean) <= math.hypot(first.high - first.mean, second.high - second.mean)
 
 
 def length_controlled(candidate: Arm) -> Interval | None:

@@ -12,7 +12,8 @@ from typing import Any
 from seft_bench.errors import InputError
 from seft_bench.files import write_atomic
 from seft_bench.records import Result
-from seft_bench.report.arms import Measure, Panel, arm, mean_interval, measure_of, on_fewer_prompts, panels
+from seft_bench.report.arms import Panel, is_control, on_fewer_prompts, panels
+from seft_bench.report.curves import Points, panel_measure, prompt_point, start_point, step_points
 from seft_bench.report.render import plain_text
 from seft_bench.stats.intervals import Interval
 
@@ -26,8 +27,6 @@ MARKERS = "sD^vPXph"
 _STYLE = {"font.size": 10.0, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E4E4E4", "axes.axisbelow": True}
 _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
 """No dates and versions: the same results give the same bytes."""
-
-Points = list[tuple[float, Interval]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def score_curves(results: Iterable[Result], path: Path) -> None:
     Raises:
         InputError: no published result of a matrix, or a file type that is neither png nor pdf.
     """
-    own = [result for result in results if result.run]
+    own = [result for result in results if result.run and not is_control(result)]
     published = [result for result in own if not result.withheld]
     kind = path.suffix.lstrip(".").lower()
     if kind not in _METADATA:
@@ -129,25 +128,16 @@ def _shown(text: object) -> str:
 
 
 def _start(results: Sequence[Result], panel: Panel) -> tuple[str, Interval] | None:
-    """Label and figure of the start's final checkpoint."""
-    final = [result for result in results if result.run.get("role") == "start" and result.run["final"]]
-    found = arm(final, panel)
-    if not found:
-        return None
-    estimate = mean_interval(found, _measure(results, panel))
-    return None if estimate is None else (_shown(final[0].run.get("label") or "start"), estimate)
-
-
-def _measure(results: Sequence[Result], panel: Panel) -> Measure:
-    return measure_of(next(result for result in results if result.suite == panel.suite))
+    found = start_point(results, panel)
+    return None if found is None else (_shown(found[0]), found[1])
 
 
 # Score against training step
 
 
 def _step_panel(axes: Any, panel: Panel, results: Sequence[Result], series: Sequence[_Series], is_first: bool) -> None:
-    measure, start = _measure(results, panel), _start(results, panel)
-    curves = {line.row: _step_points(results, panel, line.row, measure) for line in series}
+    measure, start = panel_measure(results, panel), _start(results, panel)
+    curves = {line.row: step_points(results, panel, line.row, measure) for line in series}
     last = max((step for points in curves.values() for step, _ in points), default=1.0)
     for position, line in enumerate(series):
         shift = (position - (len(series) - 1) / 2) * last * 0.018  # bars at one step would hide each other
@@ -169,14 +159,6 @@ def _step_panel(axes: Any, panel: Panel, results: Sequence[Result], series: Sequ
     axes.tick_params(labelleft=is_first)  # the panels of a suite share their scale
 
 
-def _step_points(results: Sequence[Result], panel: Panel, row: str, measure: Measure) -> Points:
-    """Figures of a row's checkpoints, each over its seeds."""
-    own = [result for result in results if result.run["row"] == row]
-    steps = sorted({int(result.run["step"]) for result in own})
-    estimates = [(float(step), mean_interval(arm([result for result in own if result.run["step"] == step], panel), measure)) for step in steps]
-    return [(step, estimate) for step, estimate in estimates if estimate is not None]
-
-
 def _xy(points: Points) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [estimate.mean for _, estimate in points]
 
@@ -193,7 +175,7 @@ def _bars(axes: Any, points: Points, colour: str) -> None:
 def _prompt_panel(axes: Any, shown: Sequence[Panel], results: Sequence[Result], series: Sequence[_Series]) -> None:
     """One suite: SEFT's line for each decoding from the start (no prompts) over its parts to all prompts, and other controls as points."""
     seft = next((line for line in series if line.row == "seft"), None)
-    measure = _measure(results, shown[0])
+    measure = panel_measure(results, shown[0])
     axes.set_title(f"{_shown(shown[0].suite)}: SEFT on more unannotated prompts", loc="left", fontsize=11)
     axes.set(xlabel="unannotated prompts", ylabel=f"{measure.title} ({measure.unit})")
     if seft is None:
@@ -210,10 +192,10 @@ def _prompt_panel(axes: Any, shown: Sequence[Panel], results: Sequence[Result], 
 
 
 def _prompt_line(axes: Any, panel: Panel, results: Sequence[Result], series: Sequence[_Series], seft: _Series, shift: float, look: Mapping[str, Any]) -> None:
-    measure, start = _measure(results, panel), _start(results, panel)
+    start = _start(results, panel)
     family = [line for line in series if line.row == "seft" or on_fewer_prompts(line.run, seft.run)]
     points = [(0.0, start[1])] if start else []
-    points += [point for line in family if (point := _prompt_point(results, panel, line, measure))]
+    points += [point for line in family if (point := _prompt_point(results, panel, line))]
     points = sorted([(x + shift, estimate) for x, estimate in points], key=lambda point: point[0])
     axes.plot(*_xy(points), color=SEFT_COLOUR, marker="o", markersize=7, linewidth=2.0, label=f"SEFT, {_shown(panel.decoding)}", **look)
     _bars(axes, points, SEFT_COLOUR)
@@ -225,17 +207,15 @@ def _other_uses(
     """Controls that spend the unannotated prompts otherwise, beside SEFT's points."""
     controls = [line for line in series if line.is_control and line.run.get("unannotated_prompts") and not on_fewer_prompts(line.run, seft.run)]
     for position, line in enumerate(controls, start=1):
-        point = _prompt_point(results, panel, line, _measure(results, panel))
+        point = _prompt_point(results, panel, line)
         points = [(point[0] + position * gap + shift, point[1])] if point else []
         fill = line.colour if is_filled else "white"
         axes.plot(*_xy(points), color=line.colour, marker=line.marker, markersize=7, linestyle="none", markerfacecolor=fill)
         _bars(axes, points, line.colour)
 
 
-def _prompt_point(results: Sequence[Result], panel: Panel, line: _Series, measure: Measure) -> tuple[float, Interval] | None:
-    final = [result for result in results if result.run["row"] == line.row and result.run["final"]]
-    estimate = mean_interval(arm(final, panel), measure)
-    return None if estimate is None else (float(line.run.get("unannotated_prompts") or 0), estimate)
+def _prompt_point(results: Sequence[Result], panel: Panel, line: _Series) -> tuple[float, Interval] | None:
+    return prompt_point(results, panel, line.row, float(line.run.get("unannotated_prompts") or 0), panel_measure(results, panel))
 
 
 # Around the panels

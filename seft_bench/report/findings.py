@@ -6,7 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from seft_bench.records import Result
-from seft_bench.report.arms import CONTENT, Arm, Measure, Panel, arm, difference, excludes_zero, mean_interval, measure_of, on_fewer_prompts, panels
+from seft_bench.report.arms import (
+    CONTENT,
+    Arm,
+    Measure,
+    Panel,
+    arm,
+    by_group,
+    difference,
+    excludes_zero,
+    is_control,
+    mean_interval,
+    measure_of,
+    on_fewer_prompts,
+    panels,
+)
 from seft_bench.report.render import plain_text
 from seft_bench.stats.intervals import Interval
 
@@ -22,16 +36,25 @@ def findings(results: Iterable[Result]) -> list[str]:
     Who leads; whether SEFT beats the start; SEFT against always-rewrite and each control; its gain in content alone. Where a control is not
     below SEFT by an interval that excludes zero, the sentence says what the gain can then not be credited to. Empty without such results.
     """
-    final = [result for result in results if result.run and result.run["final"]]
+    final = [result for result in results if result.run and result.run["final"] and not is_control(result)]
+    return [f"{plain_text(group)}: {sentence}" if group else sentence for group, own in by_group(final).items() for sentence in _of_group(own)] + _caveats(
+        final
+    )
+
+
+def _of_group(final: Sequence[Result]) -> list[str]:
+    """Sentences of one base and data set."""
     rows: dict[str, list[Result]] = {}
     for result in final:
         rows.setdefault(str(result.run["row"]), []).append(result)
     runs = {row: group[0].run for row, group in rows.items()}
-    sentences = []
-    for panel in panels(final):
+    sentences, shown = [], panels(final)
+    for panel in shown:
         arms = {row: found for row, group in rows.items() if (found := arm(group, panel))}
-        sentences += [f"{plain_text(panel.title)}: {plain_text(sentence)}" for sentence in _panel_sentences(panel, arms, runs)]
-    return sentences + _caveats(final)
+        several_judges = sum(other.title == panel.title for other in shown) > 1
+        title = f"{panel.title}, judge {panel.judge_id}" if several_judges else panel.title
+        sentences += [f"{plain_text(title)}: {plain_text(sentence)}" for sentence in _panel_sentences(panel, arms, runs)]
+    return sentences
 
 
 def _panel_sentences(panel: Panel, arms: Mapping[str, Arm], runs: Runs) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
@@ -17,23 +16,41 @@ from seft_bench.report.arms import (
     Measure,
     Panel,
     arm,
+    bare_mean,
+    belongs,
+    by_group,
     by_suite,
     difference,
     excludes_zero,
+    group_of,
+    in_table_order,
+    is_control,
     length_controlled,
     mean_interval,
     measure_of,
+    overlap,
     panels,
 )
 from seft_bench.report.tables import Cell, Column, Row, Table, footnote_number, interval_cell
 from seft_bench.stats.intervals import Interval
 
+CONTROLS = "Controls: what a judge gives to nothing"
+"""Block of the rows without a model."""
+CONTROLS_NOTE = "Controls without a model (a constant, a copy of the prompt, filler) are judged like all others, evaluated once, never ranked and never bold."
 _EACH_ALONE = "Each interval stands alone: nothing is corrected for the number of comparisons."
 
 
 @dataclass(frozen=True, slots=True)
+class Plan:
+    """What a matrix should hold: row name -> its label, and its training seeds."""
+
+    rows: Mapping[str, str]
+    seeds: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class _Matrix:
-    """The final results of a matrix: row name -> its results, in order; and all training seeds."""
+    """The final results of a matrix: row name -> its results, in order; and all training seeds that there should be."""
 
     rows: Mapping[str, Sequence[Result]]
     seeds: tuple[int, ...]
@@ -42,51 +59,76 @@ class _Matrix:
         return self.rows[row][0].run
 
     def label(self, row: str) -> str:
-        return str(self.facts(row).get("label") or row)
+        label, group = str(self.facts(row).get("label") or self.facts(row)["row"]), group_of(self.facts(row))
+        return f"{label} ({group})" if group else label
+
+    def is_modelless(self, row: str) -> bool:
+        return is_control(self.rows[row][0])
 
     def block(self, row: str) -> str:
+        if self.is_modelless(row):
+            return CONTROLS
         return "controls" if self.facts(row).get("role") == "control" else ""
 
-    def start(self, name: str) -> str | None:
-        """The row that differences are taken to: by name, else by its role."""
-        return name if name in self.rows else next((row for row in self.rows if self.facts(row).get("role") == "start"), None)
+    def start(self, row: str, name: str) -> str | None:
+        """The row that a row's differences are taken to, on the same base and data: by name, else by its role."""
+        group = group_of(self.facts(row))
+        peers = [other for other in self.rows if group_of(self.facts(other)) == group]
+        named = next((other for other in peers if self.facts(other)["row"] == name), None)
+        return named or next((other for other in peers if self.facts(other).get("role") == "start"), None)
+
+    def arm(self, row: str, panel: Panel) -> Arm:
+        """Seed -> result. A control without a model says the same whatever the seed, so its one result stands beside every seed."""
+        if not self.is_modelless(row):
+            return arm(self.rows[row], panel)
+        found = [result for result in self.rows[row] if belongs(result, panel)]
+        return dict.fromkeys(self.seeds, found[0]) if found else {}
 
 
-def method_tables(results: Iterable[Result], paired_against: str = "start") -> list[Table]:
-    """`method_table` of each suite, in order of first appearance: what fits a page."""
-    return [method_table(group, paired_against) for group in by_suite(result for result in results if result.run)]
+def method_tables(results: Iterable[Result], paired_against: str = "start", plan: Plan | None = None) -> list[Table]:
+    """`method_table` of each suite, by name, a matrix's bases and data apart: what fits a page. Controls stand in each of them."""
+    tables = []
+    for suite in by_suite(result for result in results if result.run):
+        controls = [result for result in suite if is_control(result)]
+        groups = by_group(result for result in suite if not is_control(result)).values()
+        tables += [method_table([*group, *controls], paired_against, plan) for group in groups or [[]]]
+    return tables
 
 
-def method_table(results: Iterable[Result], paired_against: str = "start") -> Table:
-    """One row a row of the matrix, over its seeds' final checkpoints; controls in a block at the foot.
+def method_table(results: Iterable[Result], paired_against: str = "start", plan: Plan | None = None) -> Table:
+    """One row a row of the matrix, over its seeds' final checkpoints; controls in blocks at the foot, those without a model last.
 
     For every suite, judge and decoding: the main metric with a 95 % interval over questions and seeds, LC where there is one, the
-    content mean, and the difference to the row `paired_against`, paired by question and seed. Then what each row cost.
+    content mean, and the difference to the row `paired_against`, paired by question and seed. Then what each row cost, the lowest
+    coverage of its results, and how many seeds it has.
+
+    Args:
+        plan: what the matrix should hold: the order of the rows, and a row or seed without any result is said too.
 
     Raises:
         InputError: no result comes from a matrix.
     """
     final = [result for result in results if result.run and result.run["final"]]
-    matrix = _matrix(final)
-    order = sorted(matrix.rows, key=lambda row: matrix.block(row) != "")  # a stable sort: the order given, controls last
-    start = matrix.start(paired_against)
+    matrix = _matrix(final, plan)
+    order = sorted(matrix.rows, key=lambda row: ("", "controls", CONTROLS).index(matrix.block(row)))  # a stable sort: the order given, controls last
+    starts = {row: matrix.start(row, paired_against) for row in order}
     footnotes: list[str] = []
     columns, cells = [_ROW_LABEL], {row: [Cell(matrix.label(row))] for row in order}
     several = len({result.suite for result in final}) > 1
-    for panel in panels(final):
-        arms = {row: arm(matrix.rows[row], panel) for row in order}
+    for panel in panels(in_table_order(final)):
+        arms = {row: matrix.arm(row, panel) for row in order}
         numbers = {row: footnote_number(footnotes, _what_is_missing(matrix, row, panel, arms[row])) for row in order}
-        for column, panel_cells in _panel_columns(_prefix(panel, final), _group(panel, several, final), _measure(final, panel), arms, start, numbers):
+        for column, panel_cells in _panel_columns(_prefix(panel, final), _group(panel, several, final), _measure(final, panel), arms, starts, numbers):
             columns.append(column)
             for row in order:
                 cells[row].append(panel_cells[row])
     for column in _COSTS:
         columns.append(column)
         for row in order:
-            cells[row].append(_cost(matrix.rows[row], column))
+            cells[row].append(_cost(matrix, row, column, footnotes))
     rows = tuple(Row(tuple(cells[row]), matrix.block(row)) for row in order)
-    title = f"Methods on {', '.join(dict.fromkeys(result.suite for result in final))}"
-    return Table(title, tuple(columns), rows, _method_notes(matrix, final), tuple(footnotes))
+    title = f"Methods on {', '.join(sorted({result.suite for result in final}))}"
+    return Table(title, tuple(columns), rows, _method_notes(matrix, final, plan), tuple(footnotes))
 
 
 _ROW_LABEL = Column("label", "method", role="label")
@@ -101,17 +143,21 @@ _COSTS = (
     Column("steps", "steps", kind="number", note=_COST_NOTE),
     Column("tokens_trained", "tokens trained", kind="number", note=_COST_NOTE),
     Column("cpu_seconds", "CPU", unit="s", kind="number", note=_COST_NOTE),
+    Column("coverage", "lowest coverage", unit="%", kind="number", role="label", decimals=1),
     Column("seeds", "seeds", kind="number", role="label"),
 )
 
 
-def _matrix(final: Sequence[Result]) -> _Matrix:
-    if not final:
+def _matrix(final: Sequence[Result], plan: Plan | None) -> _Matrix:
+    if all(is_control(result) for result in final):
         raise InputError("no result comes from a matrix's final checkpoint, so there are no methods to compare. Run `seft-bench bench MATRIX` first.")
-    rows: dict[str, list[Result]] = {}
+    rows: dict[str, list[Result]] = {row: [] for row in (plan.rows if plan else ())}
     for result in final:
-        rows.setdefault(str(result.run["row"]), []).append(result)
-    return _Matrix(rows, tuple(sorted({int(result.run["seed"]) for result in final})))
+        group = group_of(result.run)
+        rows.setdefault(f"{group}: {result.run['row']}" if group else str(result.run["row"]), []).append(result)
+    rows = {row: own for row, own in rows.items() if own}
+    seeds = {int(result.run["seed"]) for result in final if not is_control(result)} | set(plan.seeds if plan else ())
+    return _Matrix(rows, tuple(sorted(seeds)))
 
 
 def _measure(final: Sequence[Result], panel: Panel) -> Measure:
@@ -136,23 +182,26 @@ def _several_judges(panel: Panel, final: Sequence[Result]) -> bool:
 PanelColumn = tuple[Column, dict[str, Cell]]
 
 
-def _panel_columns(prefix: str, group: str, measure: Measure, arms: Mapping[str, Arm], start: str | None, footnotes: Mapping[str, int]) -> list[PanelColumn]:
+def _panel_columns(
+    prefix: str, group: str, measure: Measure, arms: Mapping[str, Arm], starts: Mapping[str, str | None], footnotes: Mapping[str, int]
+) -> list[PanelColumn]:
     """Main metric, LC, content and difference to the start, each with row -> cell."""
 
     def column(measure: Measure, kind: Any, role: Any = "detail", title: str = "", unit: str = "", key: str = "", note: str = "") -> Column:
         return Column(f"{prefix}_{key or measure.key}", title or measure.title, group, unit or measure.unit, kind, role, measure.decimals, note)
 
-    main = {row: mean_interval(arms[row], measure) for row in arms}
-    built = [(column(measure, "interval", "main"), _marked(main, _ties(main, arms, measure), footnotes))]
+    main = {row: mean_interval(arms[row], measure) or bare_mean(arms[row], measure) for row in arms}
+    built = [(column(measure, "interval", "main"), _marked(main, _ties(main, arms, measure), arms, footnotes))]
     lc = {row: length_controlled(arms[row]) for row in arms}
     if any(lc.values()):
-        built.append((column(LC, "interval", note=_LC_NOTE), _marked(lc, _unpaired_ties(lc), footnotes)))
+        built.append((column(LC, "interval", note=_LC_NOTE), _marked(lc, _unpaired_ties(lc, arms), arms, footnotes)))
     content = {row: mean_interval(arms[row], CONTENT) for row in arms}
     if any(content.values()):
-        built.append((column(CONTENT, "number"), _marked(content, _ties(content, arms, CONTENT), footnotes)))
-    if start is not None:
-        gains = {row: None if row == start else difference(arms[row], arms[start], measure) for row in arms}
-        numbers = {row: 0 if row == start else footnotes[row] or footnotes[start] for row in arms}
+        built.append((column(CONTENT, "number"), _marked(content, _ties(content, arms, CONTENT), arms, footnotes)))
+    if any(starts.values()):
+        paired = {row: start for row, start in starts.items() if start is not None and row != start}
+        gains = {row: difference(arms[row], arms[paired[row]], measure) if row in paired else None for row in arms}
+        numbers = {row: footnotes[row] or footnotes[paired[row]] if row in paired else 0 for row in arms}
         cells = {row: interval_cell(gain, numbers[row]) for row, gain in gains.items()}
         built.append((column(measure, "difference", title="Δ to start", unit="points", key=f"{measure.key}_difference", note=_DIFFERENCE_NOTE), cells))
     return built
@@ -161,38 +210,35 @@ def _panel_columns(prefix: str, group: str, measure: Measure, arms: Mapping[str,
 Estimates = Mapping[str, Interval | None]
 
 
-def _best(estimates: Estimates) -> str | None:
-    means = {row: estimate.mean for row, estimate in estimates.items() if estimate is not None}
+def _contest(estimates: Estimates, arms: Mapping[str, Arm]) -> dict[str, Interval]:
+    """The rows that may be best: those with an estimate and a model."""
+    return {row: estimate for row, estimate in estimates.items() if estimate is not None and not any(map(is_control, arms[row].values()))}
+
+
+def _best(estimates: Mapping[str, Interval]) -> str | None:
+    means = {row: estimate.mean for row, estimate in estimates.items()}
     return max(means, key=lambda row: means[row]) if len(means) > 1 else None
 
 
 def _ties(estimates: Estimates, arms: Mapping[str, Arm], measure: Measure) -> set[str]:
     """Rows that the paired interval does not tell apart from the best."""
-    best = _best(estimates)
+    contest = _contest(estimates, arms)
+    best = _best(contest)
     if best is None:
         return set()
-    gaps = {row: difference(arms[best], arms[row], measure) for row in arms if row != best and estimates[row] is not None}
+    gaps = {row: difference(arms[best], arms[row], measure) for row in contest if row != best}
     return {row for row, gap in gaps.items() if gap is not None and not excludes_zero(gap)}
 
 
-def _unpaired_ties(estimates: Estimates) -> set[str]:
+def _unpaired_ties(estimates: Estimates, arms: Mapping[str, Arm]) -> set[str]:
     """For LC: rows whose gap to the best is within both intervals' joint width (wider than a paired one would be)."""
-    best = _best(estimates)
-    top = estimates[best] if best is not None else None
-    if top is None or top.high is None:
-        return set()
-    return {row for row, estimate in estimates.items() if row != best and estimate is not None and _overlap(top, estimate)}
+    contest = _contest(estimates, arms)
+    best = _best(contest)
+    return set() if best is None else {row for row, estimate in contest.items() if row != best and overlap(contest[best], estimate)}
 
 
-def _overlap(first: Interval, second: Interval) -> bool:
-    if first.high is None or second.high is None:
-        return False
-    joint = math.hypot(first.high - first.mean, second.high - second.mean)
-    return abs(first.mean - second.mean) <= joint
-
-
-def _marked(estimates: Estimates, tied: set[str], footnotes: Mapping[str, int]) -> dict[str, Cell]:
-    best = _best(estimates)
+def _marked(estimates: Estimates, tied: set[str], arms: Mapping[str, Arm], footnotes: Mapping[str, int]) -> dict[str, Cell]:
+    best = _best(_contest(estimates, arms))
     cells = {row: interval_cell(estimate, footnotes[row]) for row, estimate in estimates.items()}
     return {row: replace(cell, mark="best" if row == best else "tied" if row in tied else "") for row, cell in cells.items()}
 
@@ -202,10 +248,15 @@ def _what_is_missing(matrix: _Matrix, row: str, panel: Panel, found: Arm) -> str
     absent = [seed for seed in matrix.seeds if seed not in found]
     if not absent:
         return ""
-    here = {int(result.run["seed"]): result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)}
+    if matrix.is_modelless(row):
+        here = [result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)]
+        return f"{matrix.label(row)}, {panel.title}: {_reason(here[0] if here else None)}."
+    if all(seed not in {int(result.run["seed"]) for result in matrix.rows[row]} for seed in absent):
+        return _missing_seeds(matrix, row)  # said once for the row, not again for every panel
+    by_seed = {int(result.run["seed"]): result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)}
     by_reason: dict[str, list[str]] = {}
     for seed in absent:
-        by_reason.setdefault(_reason(here.get(seed)), []).append(str(seed))
+        by_reason.setdefault(_reason(by_seed.get(seed)), []).append(str(seed))
     reasons = [f"{reason} (seed {', '.join(seeds)})" for reason, seeds in by_reason.items()]
     return f"{matrix.label(row)}, {panel.title}: {'; '.join(reasons)}."
 
@@ -218,17 +269,32 @@ def _reason(result: Result | None) -> str:
     return f"judged by {result.judge_id}"
 
 
-def _cost(results: Sequence[Result], column: Column) -> Cell:
-    """Mean over the row's seeds; the last column is their number."""
-    runs = {int(result.run["seed"]): result.run for result in results}
+def _cost(matrix: _Matrix, row: str, column: Column, footnotes: list[str]) -> Cell:
+    """Mean over the row's seeds; the last columns are the lowest coverage and the number of seeds. What took no training cost nothing to train: a dash."""
+    if column.key == "coverage":
+        return Cell(100.0 * min(result.coverage for result in matrix.rows[row]))
+    if matrix.is_modelless(row):
+        return Cell()
+    runs = {int(result.run["seed"]): result.run for result in matrix.rows[row]}
     if column.key == "seeds":
-        return Cell(len(runs))
+        return Cell(len(runs), footnote=footnote_number(footnotes, _missing_seeds(matrix, row)))
     values = [run[column.key] for run in runs.values() if run.get(column.key) is not None]
     return Cell(fmean(values)) if values else Cell()
 
 
-def _method_notes(matrix: _Matrix, final: Sequence[Result]) -> tuple[str, ...]:
+def _missing_seeds(matrix: _Matrix, row: str) -> str:
+    there = {int(result.run["seed"]) for result in matrix.rows[row]}
+    absent = [str(seed) for seed in matrix.seeds if seed not in there]
+    return f"{matrix.label(row)}: {len(matrix.seeds) - len(absent)} of {len(matrix.seeds)} seeds; no result of seed {', '.join(absent)}." if absent else ""
+
+
+def _method_notes(matrix: _Matrix, final: Sequence[Result], plan: Plan | None) -> tuple[str, ...]:
     seeds = f"{len(matrix.seeds)} training seeds" if len(matrix.seeds) > 1 else "one training seed, so training noise is not in the intervals"
     judges = ", ".join(sorted({result.judge_id for result in final if result.judge_id}))
     notes = [f"In brackets: 95 % bootstrap intervals over questions and seeds; {seeds}; only each run's final checkpoint.", _EACH_ALONE]
-    return (*notes, *([f"Judge: {judges}."] if judges else []))
+    notes += [f"Judge: {judges}."] if judges else []
+    if any(not result.per_question and not result.withheld for result in final):
+        notes.append("A figure without brackets: its figures of every question (questions.json beside result.json) are not at hand, so neither is an interval.")
+    notes += [CONTROLS_NOTE] if any(map(is_control, final)) else []
+    without = [label for row, label in (plan.rows if plan else {}).items() if row not in matrix.rows]
+    return (*notes, *([f"No final result yet, so no row: {', '.join(without)}."] if without else []))

@@ -9,6 +9,8 @@ from typing import Literal
 
 from seft_bench.stats.intervals import Interval
 
+Mark = Literal["", "best", "tied"]
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -47,7 +49,7 @@ class Cell:
     value: str | float | int | None = None
     low: float | None = None
     high: float | None = None
-    mark: Literal["", "best", "tied"] = ""
+    mark: Mark = ""
     footnote: int = 0
 
 
@@ -84,6 +86,22 @@ class Table:
         kept = [index for index, column in enumerate(self.columns) if column.role in roles]
         rows = [Row(tuple(row.cells[index] for index in kept), row.block) for row in self.rows]
         return dataclasses.replace(self, columns=tuple(self.columns[index] for index in kept), rows=tuple(rows))
+
+
+def stacked(tables: Sequence[Table]) -> Table:
+    """Tables one below the other as one, with every column that any of them has: for programs that read one file."""
+    columns = list({column.key: column for table in reversed(tables) for column in table.columns}.values())
+    order = {key: place for place, key in enumerate(dict.fromkeys(column.key for table in tables for column in table.columns))}
+    columns.sort(key=lambda column: order[column.key])
+    footnotes = list(dict.fromkeys(text for table in tables for text in table.footnotes))
+    rows = []
+    for table in tables:
+        numbers = [0, *(footnotes.index(text) + 1 for text in table.footnotes)]
+        for row in table.rows:
+            cells = {column.key: dataclasses.replace(cell, footnote=numbers[cell.footnote]) for cell, column in zip(row.cells, table.columns, strict=True)}
+            rows.append(Row(tuple(cells.get(column.key, Cell()) for column in columns), row.block))
+    notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+    return Table(tables[0].title, tuple(columns), tuple(rows), notes, tuple(footnotes))
 
 
 def interval_cell(interval: Interval | None, footnote: int = 0) -> Cell:

@@ -38,7 +38,8 @@ def _best_samples(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Map
     reviser = training("reviser")
     flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
     asked = [reviser.revision_prompt(prompt, text, settings["instruction"]) for prompt, text in flat]
-    scores = iter(mean_logprobs(inputs["reviser"], asked, [text for _, text in flat]))
+    [means] = mean_logprobs(inputs["reviser"], asked, [text for _, text in flat])
+    scores = iter(means)
     best = [max((next(scores), text) for text in row["samples"]) for row in rows]
     return [{**row, "kept": text == row["draft"], "statistic": None, "revision": text} for row, (_, text) in zip(rows, best, strict=True)], 0
 

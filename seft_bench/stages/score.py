@@ -22,8 +22,7 @@ def _score_labels(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> Row
     pairs = read_jsonl(inputs["data"], "preference pairs", ["prompt", "chosen", "rejected"])
     reviser, instruction = training("reviser"), stage.settings["instruction"]
     prompts = [reviser.revision_prompt(row["prompt"], row["rejected"], instruction) for row in pairs]
-    good = mean_logprobs(inputs["reviser"], prompts, [row["chosen"] for row in pairs])
-    poor = mean_logprobs(inputs["reviser"], prompts, [row["rejected"] for row in pairs])
+    good, poor = mean_logprobs(inputs["reviser"], prompts, [row["chosen"] for row in pairs], [row["rejected"] for row in pairs])
     deltas = [reviser.delta(*both) for both in zip(good, poor, strict=True)]
     labels = reviser.label_pairs(deltas, stage.settings["levels"])
     rows = [{**row, "delta": delta, "label": label} for row, delta, label in zip(pairs, deltas, labels, strict=True)]
@@ -36,10 +35,10 @@ def _calibrate(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> Row:
     rows = read_jsonl(inputs["data"], "calibration drafts", ["prompt", "chosen", "draft"])
     reviser, settings = training("reviser"), stage.settings
     prompts = [reviser.revision_prompt(row["prompt"], row["draft"], settings["instruction"]) for row in rows]
-    good = mean_logprobs(inputs["reviser"], prompts, [row["chosen"] for row in rows])
-    own = mean_logprobs(inputs["reviser"], prompts, [row["draft"] for row in rows])
+    drafts = [row["draft"] for row in rows]
+    good, own = mean_logprobs(inputs["reviser"], prompts, [row["chosen"] for row in rows], drafts)
     poor = [reviser.delta(*both) > 0 for both in zip(good, own, strict=True)]
-    statistics, _, tokens = draft_statistics([row["prompt"] for row in rows], [row["draft"] for row in rows], inputs, settings)
+    statistics, _, tokens = draft_statistics([row["prompt"] for row in rows], drafts, inputs, settings, own)
     calibration = reviser.calibrate(statistics, poor, settings["max_poor_kept"])
     scored = [{**row, "statistic": value, "poor": bad} for row, value, bad in zip(rows, statistics, poor, strict=True)]
     write_jsonl(folder / OUTPUTS["score"], scored)
@@ -51,33 +50,36 @@ def _finite(value: float) -> float:
     return max(value, -1e9)
 
 
-def mean_logprobs(model: Path, prompts: Sequence[Any], answers: Sequence[str]) -> list[float]:
-    """Mean log-probability per token of each answer, its stop token included."""
-    scores = training("logprobs").score_answers(model, None, list(zip(prompts, answers, strict=True)))
-    return [score.sum / max(1, score.tokens) for score in scores]
+def mean_logprobs(model: Path, prompts: Sequence[Any], *answers: Sequence[str]) -> list[list[float]]:
+    """Mean log-probability per token of each answer, its stop token included; one list for each list of answers to the same prompts."""
+    lists = [list(zip(prompts, texts, strict=True)) for texts in answers]
+    return [[score.sum / max(1, score.tokens) for score in scores] for scores in training("logprobs").score_answer_lists(model, None, lists)]
 
 
 def draft_statistics(
-    prompts: Sequence[Any], drafts: Sequence[str], inputs: Mapping[str, Path], settings: Mapping[str, Any]
+    prompts: Sequence[Any], drafts: Sequence[str], inputs: Mapping[str, Path], settings: Mapping[str, Any], own: list[float] | None = None
 ) -> tuple[list[float], list[str] | None, int]:
-    """The statistic that decides on each draft; the greedy revisions where it needs them, and the tokens they took."""
+    """The statistic that decides on each draft; the greedy revisions where it needs them, and the tokens they took.
+
+    Args:
+        own: the reviser's mean log-probability of each draft, where it is known already.
+    """
     reviser = training("reviser")
     asked = [reviser.revision_prompt(prompt, draft, settings["instruction"]) for prompt, draft in zip(prompts, drafts, strict=True)]
     if settings["decision"] == "token":
         return _label_statistics(inputs["decider"], asked), None, 0
-    own = mean_logprobs(inputs["reviser"], asked, drafts)
     if settings["statistic"] == "keep":
-        return [reviser.keep_statistic(value) for value in own], None, 0
+        kept = own or mean_logprobs(inputs["reviser"], asked, drafts)[0]
+        return [reviser.keep_statistic(value) for value in kept], None, 0
     revisions, tokens = greedy(inputs["reviser"], asked, settings)
-    revised = mean_logprobs(inputs["reviser"], asked, revisions)
-    return [reviser.mode_statistic(*both) for both in zip(own, revised, strict=True)], revisions, tokens
+    *unknown, revised = mean_logprobs(inputs["reviser"], asked, *([] if own else [drafts]), revisions)
+    return [reviser.mode_statistic(*both) for both in zip(own or unknown[0], revised, strict=True)], revisions, tokens
 
 
 def _label_statistics(decider: Path, asked: Sequence[Any]) -> list[float]:
     """Log-odds of the emitted label "no revise" against the likeliest other one."""
     texts = training("reviser").LABEL_TEXTS
-    scores = {
-        label: [score.sum for score in training("logprobs").score_answers(decider, None, [(prompt, text) for prompt in asked])] for label, text in texts.items()
-    }
+    scored = training("logprobs").score_answer_lists(decider, None, [[(prompt, text) for prompt in asked] for text in texts.values()])
+    scores = {label: [score.sum for score in row] for label, row in zip(texts, scored, strict=True)}
     others = [label for label in texts if label != "no_revise"]
     return [keep - max(scores[label][index] for label in others) for index, keep in enumerate(scores["no_revise"])]

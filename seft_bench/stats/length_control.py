@@ -12,7 +12,7 @@ is declared, or chosen in `lc_cross_validation`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,6 +49,8 @@ class LengthControlled:
             predictions. It takes the weights as known, so it is smaller, and no interval of LC.
         weights: of (length, difficulty, constant).
         c: the C of the fit; None where nothing is fitted (a model against itself).
+        influence: first-order effect of each question's weight on LC, in percent, shape (n,), summing to 0; differences of two models'
+            influences give the standard error of their LC difference.
     """
 
     win_rate: float
@@ -58,9 +60,7 @@ class LengthControlled:
     standard_error_official: float
     weights: tuple[float, float, float]
     c: float | None
-
-
-_ITSELF = LengthControlled(50.0, 50.0, 50.0, 0.0, 0.0, (0.0, 0.0, 0.0), None)
+    influence: Floats = field(compare=False)
 
 
 def length_controlled(data: Comparisons, c: float = DECLARED_C) -> LengthControlled:
@@ -76,7 +76,7 @@ def length_controlled(data: Comparisons, c: float = DECLARED_C) -> LengthControl
     if n < 2:
         raise ValueError("a length-controlled win rate needs at least two comparisons")
     if is_against_itself(data):
-        return _ITSELF
+        return LengthControlled(50.0, 50.0, 50.0, 0.0, 0.0, (0.0, 0.0, 0.0), None, np.zeros(n))
     weights = fit(data, c)
     predicted = 100.0 * sigmoid(data.difficulty * weights[1] + weights[2])
     value = float(predicted.mean())
@@ -85,7 +85,7 @@ def length_controlled(data: Comparisons, c: float = DECLARED_C) -> LengthControl
     margin = t_quantile(n - 1) * error
     official = float(predicted.std(ddof=1) / np.sqrt(n))
     fitted = (float(weights[0]), float(weights[1]), float(weights[2]))
-    return LengthControlled(value, max(0.0, value - margin), min(100.0, value + margin), error, official, fitted, c)
+    return LengthControlled(value, max(0.0, value - margin), min(100.0, value + margin), error, official, fitted, c, influence)
 
 
 def with_bootstrap(found: LengthControlled, data: Comparisons, resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED) -> LengthControlled:
@@ -95,19 +95,6 @@ def with_bootstrap(found: LengthControlled, data: Comparisons, resamples: int = 
     values = refitted(data, resamples, seed, found.c)
     low, high = np.percentile(values, [2.5, 97.5])
     return replace(found, low=float(low), high=float(high), standard_error=float(values.std(ddof=1)))
-
-
-def influence_of_questions(data: Comparisons, c: float = DECLARED_C) -> tuple[float, Floats]:
-    """LC in percent, and the first-order effect of each question's weight on it: shape (n,), summing to 0."""
-    if is_against_itself(data):
-        return 50.0, np.zeros(data.wins.size)
-    weights = fit(data, c)
-    return _level(data, weights), 100.0 * _influence(data, weights)
-
-
-def _level(data: Comparisons, weights: Floats) -> float:
-    """The mean prediction with the length term set to 0, in percent."""
-    return 100.0 * float(sigmoid(data.difficulty * weights[1] + weights[2]).mean())
 
 
 def fit(data: Comparisons, c: float = DECLARED_C) -> Floats:

@@ -142,10 +142,11 @@ def lc_difference(
     n = candidate.wins.size
     if baseline.wins.size != n or n < 2:
         raise ValueError("a paired difference needs the same questions on both sides, at least two")
-    values, influences = zip(*(length_control.influence_of_questions(arm, c) for arm in (candidate, baseline)), strict=True)
-    delta, skewness = float(values[0] - values[1]), _skewness(influences[0] - influences[1])
+    fits = [length_control.length_controlled(arm, c) for arm in (candidate, baseline)]
+    influence = fits[0].influence - fits[1].influence
+    delta, skewness = fits[0].win_rate - fits[1].win_rate, _skewness(influence)
     if not resamples:
-        error = float(np.sqrt(np.sum((influences[0] - influences[1]) ** 2) * n / (n - 1)))
+        error = float(np.sqrt(np.sum(influence**2) * n / (n - 1)))
         return Difference(delta, error, n, skewness, "sandwich formula over questions")
     draws = [_refitted(arm, resamples, seed, c) for arm in (candidate, baseline)]
     error = float((draws[0] - draws[1]).std(ddof=1)) * math.sqrt(n / (n - 1))

@@ -57,7 +57,16 @@ def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) 
         flags = " and ".join(f"--{override.partition('=')[0].replace('_', '-')}" for override in overrides)
         raise InputError(f"{flags}: only suites of kind alpacaeval have a length control; asked for: {', '.join(suite.config.name for suite in suites)}")
     names = list(dict.fromkeys(names))
-    return [load_suite(name, overrides) if overrides and suite.config.kind == "alpacaeval" else suite for name, suite in zip(names, suites, strict=True)]
+    return [_overridden(name, overrides) if overrides and suite.config.kind == "alpacaeval" else suite for name, suite in zip(names, suites, strict=True)]
+
+
+def _overridden(name: str, overrides: Sequence[str]) -> Suite:
+    """The suite is sound without them, so what is wrong is an option's, and is said under its name."""
+    try:
+        return load_suite(name, overrides)
+    except InputError as error:
+        wrong = [line.strip() for line in str(error).splitlines()[1:]]
+        raise InputError("; ".join(f"--{line.replace('_', '-', 1)}" for line in wrong)) from None
 
 
 def load_suite(name: str, overrides: Iterable[str] = ()) -> Suite:

@@ -82,14 +82,12 @@ class AlpacaEval:
         metrics: dict[str, Any] = dict.fromkeys(_FIGURES)
         metrics |= _plain_figures(preferences)
         metrics |= _average_length(questions, answers)
-        lc_figures, about_length = self._length_control(questions, judged, answers, preferences)
+        lc_figures, about_length, covariates = self._length_control(questions, judged, answers, preferences)
         metrics |= lc_figures
         metrics |= common.rubric_means(rows.by_key.values())
         notes = (*rows.notes, *common.coverage_note(len(questions), rows), *self._notes(metrics, about_length))
         per_question = {question.id: preferences[question.id] - 1.0 for question in judged}
-        return common.result(
-            self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question, covariates=_covariates(judged, answers)
-        )
+        return common.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question, covariates=covariates)
 
     def comparisons_of(self, result: Result, questions: Sequence[str]) -> Comparisons | None:
         """What LC is fitted on, out of a result, for these questions in this order; None where the suite has no length control."""
@@ -124,13 +122,15 @@ class AlpacaEval:
 
     def _length_control(
         self, questions: Sequence[Question], judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]
-    ) -> tuple[dict[str, Any], list[str]]:
-        """LC with its notes; own questions have it only with difficulties of their own, or with 0 by the suite's word."""
+    ) -> tuple[dict[str, Any], list[str], length.Covariates]:
+        """LC with its notes and covariates; own questions have it only with difficulties of their own, or with 0 by the suite's word."""
         difficulty = self._difficulties(questions)
         if difficulty is None:
-            return {}, [
-                "own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, or a file fitted to these questions)."
-            ]
+            return (
+                {},
+                ["own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, or a file fitted to these questions)."],
+                {},
+            )
         return length.figures(self.config, length.Judged(questions, judged, answers, preferences, difficulty, self._official))
 
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
@@ -146,13 +146,6 @@ class AlpacaEval:
             return [*notes, "nothing is scored, so there are no figures."]
         notes += ["win_rate_se: standard error over questions.", *about_length]
         return notes + (data.data_warnings(_DATA_FILES) if self._official else [])
-
-
-def _covariates(judged: Sequence[Question], answers: Mapping[str, Answer]) -> dict[str, dict[str, float]]:
-    """What LC is adjusted for, where the texts are there: the baseline's length - the candidate's, in characters."""
-    if any(question.id not in answers for question in judged):
-        return {}
-    return {"length_difference": {question.id: float(len(question.reference[0]) - len(answers[question.id].turns[0])) for question in judged}}
 
 
 def preferences_of(rows: common.Scored) -> dict[str, float]:

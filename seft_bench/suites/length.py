@@ -45,16 +45,26 @@ class Judged:
         return [position for position, question in enumerate(self.questions) if question.id in scored]
 
 
-def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[str]]:
-    """LC and what stands beside it, with the notes that say how it was made; no figures where it cannot be computed."""
+Covariates = dict[str, dict[str, float]]
+
+
+def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[str], Covariates]:
+    """LC and what stands beside it, the notes that say how it was made, and `Result.covariates`; no figures where it cannot be computed."""
     if len(judged.scored) < 2 or any(question.id not in judged.answers for question in judged.scored):
-        return {}, [TOO_FEW]
+        return {}, [TOO_FEW], {}
     rows = comparisons(judged)
     found = _fitted(config, judged, rows)
     if found is None:
-        return {}, [TOO_FEW]
+        return {}, [TOO_FEW], {}
     values = (found.win_rate, found.standard_error, found.low, found.high, found.standard_error_official, found.c)
-    return dict(zip(FIGURES, values, strict=True)), _notes(config, judged, rows, found)
+    return dict(zip(FIGURES, values, strict=True)), _notes(config, judged, rows, found), _covariates(judged, rows, found)
+
+
+def _covariates(judged: Judged, rows: Comparisons, found: LengthControlled) -> Covariates:
+    """What another fit, or a paired comparison, needs of each question."""
+    ids = [question.id for question in judged.scored]
+    columns = {"length_difference": rows.length_difference.tolist(), "lc_influence": [round(value, 7) for value in found.influence.tolist()]}
+    return {name: dict(zip(ids, column, strict=True)) for name, column in columns.items()}
 
 
 def comparisons(judged: Judged) -> Comparisons:

@@ -57,6 +57,8 @@ class PairwiseMTBench:
             InputError: no file of answers of exactly one model.
         """
         other = PairwiseMTBench(self.config.model_copy(update={"baseline": str(path)}))
+        if other._baseline_path is None:
+            raise InputError(f"--reference: no such file of answers: {path}")
         return PairwiseMTBench(other.config.model_copy(update={"name": self._name_against(other._baseline[0])}))
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
@@ -103,6 +105,11 @@ class PairwiseMTBench:
     def _name_against(self, baseline: str) -> str:
         """The suite's name; another baseline than the config's is part of it."""
         return self.config.name if baseline == self.baseline_name else f"{self.config.name}-vs-{slug(baseline)}"
+
+    @property
+    def has_baseline(self) -> bool:
+        """Is the baseline's file on this machine? Recorded verdicts can be scored without."""
+        return self._baseline_path is not None
 
     @property
     def _baseline_path(self) -> Path | None:

@@ -63,7 +63,7 @@ def _is_stale(judgment: Judgment, answer_hash: str) -> bool:
 def _notes(stale: int, repeated: int, judges: set[str]) -> tuple[str, ...]:
     notes = []
     if stale:
-        notes.append(f"{stale} judgments are of other texts than these answers and do not count.")
+        notes.append(f"{stale} judgments are of other texts than these answers (or this baseline) and do not count.")
     if repeated:
         notes.append(f"{repeated} rows judge a key again; the last valid row of each key counts.")
     asked = sorted(judges - {SETTLED})

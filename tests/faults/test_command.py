@@ -73,6 +73,65 @@ def wanted() -> int:
     return sum(len(question.turns) for question in load_suite("suite.yaml").questions())
 
 
+# Two commands at once
+
+
+def test_two_commands_on_the_same_work_pay_for_it_once(desk: Path, server: ChatServer) -> None:
+    server.otherwise = after(0.02)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "seft_bench.cli", *ARGUMENTS]
+    both = [subprocess.Popen(command, cwd=desk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    keys = good_keys(desk)
+    assert len(keys) == len(set(keys)) == wanted()
+    assert len(server.bodies) <= wanted() + 2  # and a probe each
+
+
+# Wrong input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("eval", "instructions.json", *ARGUMENTS[2:]), "none with all turns"),
+        ((*ARGUMENTS, "--stage", "judge"), "--stage answer"),
+        ((*ARGUMENTS, "--stage", "score"), "--stage answer"),
+        ((*ARGUMENTS, "--server", "http://127.0.0.1:9/v1"), "answers.jsonl is a file here"),
+        ((*ARGUMENTS, "--reference", "answers.jsonl"), "--reference"),
+        ((*ARGUMENTS, "--lc-c", "cross-validated"), "--lc-c"),
+        (("eval", "answers.jsonl", "--suite", "own.yaml", "--judge", "judge.yaml", "--lc-c", "much"), "error: --lc-c: a positive number"),
+        (("eval", "answers.jsonl", "--suite", "own.yaml", "--judge", "judge.yaml", "--lc-interval", "wide"), "error: --lc-interval: "),
+        (("eval", "answers.jsonl", "--suite", "own.yaml", "--judge", "judge.yaml"), "answers none of the 1 questions"),
+    ],
+)
+def test_wrong_input_is_said_before_anything_is_paid(desk: Path, server: ChatServer, arguments: tuple[str, ...], words: str) -> None:
+    question = load_suite("suite.yaml").questions()[0].turns[0]
+    (desk / "instructions.json").write_text(json.dumps([{"instruction": question, "output": "One turn only."}]))
+    (desk / "own.jsonl").write_text(json.dumps({"instruction": "Say something else.", "output": "Else."}))
+    own = {
+        "name": "own",
+        "kind": "alpacaeval",
+        "source": "files",
+        "questions": "own.jsonl",
+        "difficulty": "zero",
+        "default_judge": "local-openai",
+        "description": "One.",
+    }
+    (desk / "own.yaml").write_text(yaml.safe_dump(own | {"max_new_tokens": 10, "decodings": {"greedy": {"temperature": 0.0}}}))
+    seen = seft_bench(*arguments)
+    assert (seen.status, seen.out) == (2, "")
+    assert words in seen.err
+    assert server.bodies == []
+
+
+def test_the_key_of_a_server_that_answers_is_missed_before_the_judge_is_paid(desk: Path, server: ChatServer) -> None:
+    seen = seft_bench("eval", "judge", *ARGUMENTS[2:], "--server", server.url, "--server-key-env", "NO_SUCH_KEY")
+    assert seen.status == 2
+    assert "NO_SUCH_KEY (--server-key-env), which is not set" in seen.err
+    assert server.bodies == []
+
+
 # A disk without room
 
 

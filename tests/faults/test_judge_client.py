@@ -19,7 +19,7 @@ from judge_run import requests
 from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.judges.client import FAILURES_IN_A_ROW_TO_STOP, ChatClient
 from seft_bench.judges.openai_compatible import OpenAIJudge
-from seft_bench.prices import Price
+from seft_bench.money.prices import Price
 from seft_bench.records import JudgeRequest, Judgment, Question
 from seft_bench.store import ResponseStore
 

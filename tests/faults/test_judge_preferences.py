@@ -15,6 +15,7 @@ from test_judge_client import PAIR, Run
 
 from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.judges.probe import NEITHER_M
+from seft_bench.money.prices import Price
 from seft_bench.records import JudgeRequest, Question
 from seft_bench.store import ResponseStore
 
@@ -78,7 +79,7 @@ def test_a_constraint_that_is_lost_under_way_is_no_verdict(store: ResponseStore)
 
 def test_samples_are_the_share_of_wins_each_stored_and_paid_once(store: ResponseStore) -> None:
     with serving(*tokens("m", "M", " m\n", '"m"', "both")) as server:
-        run = Run(server, store, preference_from="samples", usd_per_million_tokens=(10.0, 0.0), max_in_flight=1)
+        run = Run(server, store, preference_from="samples", price=Price(10.0, 0.0, None, "test"), max_in_flight=1)
         (judgment,) = run(PAIR)
         assert [body["temperature"] for body in server.bodies] == [1.0] * 5
         assert "logprobs" not in server.bodies[0]
@@ -94,7 +95,7 @@ def test_samples_are_the_share_of_wins_each_stored_and_paid_once(store: Response
 def test_a_rerun_asks_only_for_the_samples_that_are_missing(store: ResponseStore) -> None:
     unreadable = status(400, "unknown parameter")
     with serving(*tokens("m", unreadable, "m", unreadable, unreadable), otherwise=tokens("M")[0]) as server:
-        settings = {"preference_from": "samples", "usd_per_million_tokens": (10.0, 0.0), "max_in_flight": 1}
+        settings = {"preference_from": "samples", "price": Price(10.0, 0.0, None, "test"), "max_in_flight": 1}
         (first,) = Run(server, store, **settings)(PAIR)
         assert (first.status, first.preference, first.details["read"]) == ("api_error", None, 2)
         (second,) = Run(server, store, **settings)(PAIR)

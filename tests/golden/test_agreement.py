@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from seft_bench.agreement import measure_agreement
-from seft_bench.consistency import measure_consistency
 from seft_bench.errors import InputError
+from seft_bench.judge_quality.agreement import measure_agreement
+from seft_bench.judge_quality.consistency import measure_consistency
 from seft_bench.stats.agreement import Cell
 from tests.integration.cli import seft_bench
 

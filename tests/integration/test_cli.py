@@ -121,9 +121,10 @@ def test_data_make_writes_the_tinyworld(desk: Path) -> None:
 
 
 def test_the_plan_of_a_matrix(desk: Path) -> None:
-    rows = [line.split("\t") for line in good(seft_bench("bench", "tinyworld", "--dry-run", "--seeds", "4,5")).out.splitlines()]
-    assert {state for *_, state in rows} == {"to run"}
-    assert {name.rpartition("-")[2] for name, *_ in rows} == {"seed4", "seed5"}
+    plan = json.loads(good(seft_bench("bench", "tinyworld", "--dry-run", "--seeds", "4,5", "--json")).out)
+    assert {cell["state"] for cell in plan["cells"]} == {"to run"}
+    assert {cell["cell"].rpartition("-")[2] for cell in plan["cells"]} == {"seed4", "seed5"}
+    assert plan["to_run"] == [cell["cell"] for cell in plan["cells"]]
     assert list(desk.iterdir()) == []
 
 
@@ -360,7 +361,8 @@ def test_a_matrix_resumes_and_goes_on_after_a_failure(desk: Path) -> None:
     assert "FAILED greedy-for-rounds-seed0: round 2 of 2 has no prompts left" in first.err
     assert "Traceback" not in first.err
     plan = in_its_own_process("bench", matrix, "--out", "out", "--dry-run", folder=desk)
-    assert plan.out == "start-seed0\tsft\tfinished\ngreedy-for-rounds-seed0\tseft\tto run\n"
+    assert [line.split()[0] + " " + line.split()[-1] for line in plan.out.splitlines()[1:3]] == ["start-seed0 finished", "greedy-for-rounds-seed0 failed"]
+    assert "greedy-for-rounds-seed0 failed: round 2 of 2 has no prompts left" in plan.out
 
     write_yaml(desk / "small.yaml", name="small", base="tinyworld", seeds=[0], suites=[suite], rows=rows[:1], checkpoints=1)
     second = in_its_own_process(*command, folder=desk)

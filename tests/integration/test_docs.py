@@ -15,7 +15,8 @@ import yaml
 
 from seft_bench import config
 from seft_bench.cli import app
-from seft_bench.prices import PriceTable
+from seft_bench.money.prices import PriceTable
+from seft_bench.published import PublishedConfig
 from tests.integration.cli import REPOSITORY, seft_bench
 from tests.tiny_model import make_tiny_model
 from training.methods import METHODS, build_stages
@@ -133,7 +134,16 @@ def test_every_file_of_the_map_exists_and_every_module_is_on_it() -> None:
 # Examples
 
 
-CONFIGS = {"judge": config._JUDGE, "prices": PriceTable, "suite": config.SuiteConfig, "recipe": config.RecipeConfig, "matrix": config.MatrixConfig}
+CONFIGS = {
+    "judge": config._JUDGE,
+    "prices": PriceTable,
+    "suite": config.SuiteConfig,
+    "recipe": config.RecipeConfig,
+    "matrix": config.MatrixConfig,
+    "published": PublishedConfig,
+}
+TOLD_BY = {"rows": "matrix", "sets": "published", "prices": "prices", "method": "recipe", "decodings": "suite"}
+"""A key that only one kind of file has -> that kind; the rest are judges."""
 
 
 def yaml_blocks() -> list[tuple[str, str]]:
@@ -143,9 +153,7 @@ def yaml_blocks() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "block"), yaml_blocks())
 def test_yaml_examples_are_accepted(page: str, block: str) -> None:
     values = yaml.safe_load(block)
-    kind = (
-        "matrix" if "rows" in values else "recipe" if "method" in values else "suite" if "decodings" in values else "prices" if "prices" in values else "judge"
-    )
+    kind = next((kind for key, kind in TOLD_BY.items() if key in values), "judge")
     loaded = config.validate(values, CONFIGS[kind], page)
     for row in [loaded] if kind == "recipe" else loaded.rows if kind == "matrix" else []:
         assert build_stages(row.method, row.settings, 2)

@@ -263,12 +263,16 @@ def test_verdicts_beside_another_baseline_are_refused(desk: Path) -> None:
     assert not (desk / "results").exists()
 
 
+def csv_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
 def test_a_leaderboard_becomes_a_labelled_block_that_is_not_ranked(desk: Path) -> None:
     evaluated("tiny-alpacaeval")
     good(seft_bench("export", "--format", "alpaca_eval", "--suite", "tiny-alpacaeval", "--out", "out"))
     text = ",win_rate,standard_error,mode,avg_length,lc_standard_error\nGreat,91.5,0.7,verified,1234,\n"
     (desk / "judge_x_leaderboard.csv").write_text(text)
-    before = Path("results/leaderboard.csv").read_bytes()
+    before = csv_rows(Path("results/leaderboard.csv"))
     good(seft_bench("import", "judge_x_leaderboard.csv", "--format", "alpaca_eval", "--suite", "tiny-alpacaeval"))
     block = json.loads(Path("results/published/judge_x_leaderboard.json").read_text())
     assert (block["judge"], block["suite"], block["source"], len(block["sha256"])) == ("judge_x", "tiny-alpacaeval", "judge_x_leaderboard.csv", 64)
@@ -277,9 +281,14 @@ def test_a_leaderboard_becomes_a_labelled_block_that_is_not_ranked(desk: Path) -
         {"model": "Great", "win_rate": 91.5, "standard_error": 0.7, "avg_length": 1234.0, "lc_standard_error": None, "mode": "verified"}
     ]
     good(seft_bench("leaderboard"))
-    assert Path("results/leaderboard.csv").read_bytes() == before
+    *rows, published = csv_rows(Path("results/leaderboard.csv"))
+    assert [{key: row[key] for key in before[0]} for row in rows] == before  # not a rank, not a mark is another
+    assert (published["block"], published["published"], published["model"], published["rank"], published["win_rate"]) == (
+        f"published, conditions differ: imported from judge_x_leaderboard.csv, {block['imported_at'][:10]}",
+        *("Great", "", "", "91.5"),
+    )
     seen = good(seft_bench("import", "out", "--format", "alpaca_eval", "--suite", "tiny-alpacaeval"))
-    assert "1 leaderboard files below out are left out" in seen.err
+    assert "1 files below out are left out (rubric" in seen.err
 
 
 def test_a_status_that_contradicts_the_verdict_is_not_believed(desk: Path) -> None:

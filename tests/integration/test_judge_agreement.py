@@ -93,6 +93,11 @@ def report(seen: Seen) -> dict[str, Any]:
     return dict(json.loads(seen.out))
 
 
+def to_ask(seen: Seen) -> tuple[int, int, int]:
+    [line] = report(seen)["lines"]
+    return line["wanted"], line["at_hand"], line["to_ask"]
+
+
 def compared(world: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str, int]]:
     """(text, other text, turn) of every comparison, the models in order of their names."""
     texts = {(row["model_id"], row["question_id"]): row["choices"][0]["turns"] for row in world["answers"]}
@@ -169,12 +174,11 @@ def test_repeats_are_asked_anew_and_their_noise_is_measured(folder: Path) -> Non
 
     options = ("--limit", "30", "--repeats", "1", "--repeat-sample", "20", "--out", "out.jsonl")
     with serving(otherwise=moody) as server:
-        dry = ask(server, *options, "--dry-run")
-        assert dry.out == "100 requests, 100 of them still to send\n"
+        assert to_ask(ask(server, *options, "--dry-run", "--json")) == (100, 0, 100)
         assert not server.bodies
         found = report(ask(server, *options, "--json"))
         assert len(server.bodies) == 100 + 1  # and the probe
-        assert ask(server, *options, "--dry-run").out == "100 requests, 0 of them still to send\n"
+        assert to_ask(ask(server, *options, "--dry-run", "--json")) == (100, 100, 0)
         alone = seft_bench("judges", "consistency", "--judgments", "out.jsonl", "--json")
     twice = [prompt for prompt, times in seen.items() if times == 2]
     equal = sum(len(prompt) % 2 for prompt in twice) / len(twice)

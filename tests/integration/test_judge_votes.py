@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from seft_bench.files import read_log
-from seft_bench.votes import answers_in_votes
+from seft_bench.judge_quality.votes import answers_in_votes
 from tests.faults.chat_server import completion, serving
 from tests.integration.cli import REPOSITORY, seft_bench
 

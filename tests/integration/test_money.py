@@ -16,9 +16,10 @@ import pytest
 import yaml
 from aiohttp import web
 
-from seft_bench import config, prices
+from seft_bench import config
 from seft_bench.errors import InputError
 from seft_bench.files import read_log
+from seft_bench.money import prices
 from tests.faults.chat_server import ChatServer, after, body_of, completion, serving, status
 from tests.integration.cli import REPOSITORY, Seen, seft_bench
 from tests.tiny_model import make_tiny_model
@@ -156,7 +157,7 @@ def test_the_tokens_in_are_those_of_the_prompts_that_are_sent(desk: Path, server
     expected = json.loads(evaluate("priced", "--dry-run", "--json").out)["lines"][1]["input_tokens"][0]
     assert evaluate("priced", "--yes").status == 0
     judging = [body for body in server.bodies if body["max_tokens"] == 50]
-    assert sum(sum(len(message["content"]) for message in body["messages"]) // 4 for body in judging) == expected
+    assert sum(round(sum(len(message["content"]) for message in body["messages"]) / 4) for body in judging) == expected
 
 
 def test_what_is_judged_and_what_is_stored_is_not_asked_again(desk: Path, server: ChatServer) -> None:
@@ -354,7 +355,7 @@ def test_a_probe_that_fails(desk: Path, server: ChatServer, fault: Any, kind: st
 def test_a_probe_of_what_needs_no_server_or_is_gone(desk: Path) -> None:
     assert "no server is asked" in good(seft_bench("judges", "probe", "rubric", "--kind", "grade")).out
     assert "2026-10-23" in bad(seft_bench("judges", "probe", "mtbench-gpt4")).err
-    assert "grade, preference" in bad(seft_bench("judges", "probe", "rubric", "--kind", "nonsense")).err
+    assert "grade, pair, preference" in bad(seft_bench("judges", "probe", "rubric", "--kind", "nonsense")).err
 
 
 def test_the_list_and_show_say_state_and_price() -> None:

@@ -41,6 +41,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
 MODELS = ("NullModel", "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise", "gemma-2b-it", "FuseChat-Gemma-2-9B-Instruct", "phi-2")
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
+QUESTIONS = 805
 
 
 @pytest.fixture
@@ -104,6 +105,8 @@ def check_table(path: Path, model: str, theirs: Mapping[str, float], outputs: Pa
     row = pandas.read_csv(path, index_col=0).loc[model]
     for name in ("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate"):
         assert row[name] == pytest.approx(theirs[name], abs=1e-6), name
+    if row["n_total"] == QUESTIONS:  # with missing rows theirs is fitted to difficulties of other questions
+        assert row["lc_standard_error"] == pytest.approx(theirs["lc_standard_error"], rel=0.02)
     assert row["avg_length"] == int(pandas.read_json(outputs)["output"].str.len().mean())
 
 

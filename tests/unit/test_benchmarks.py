@@ -155,6 +155,16 @@ def test_absent_peers_are_skipped_with_what_would_install_them(capsys: pytest.Ca
     assert all("skipped" in line and "seft-bench[official]" in line for line in lines)
 
 
+def test_report_makes_a_case_that_the_report_reads(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from seft_bench.report.site import write_report
+
+    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
+    load("report").make_case(shared_data, tmp_path, 2)
+    written = write_report(tmp_path / "report", tmp_path / "results", tmp_path / "runs")
+    assert written.notes == ()
+    assert len(list((tmp_path / "report" / "data" / "answers").glob("1-*.js"))) > 1
+
+
 def test_tables_writes_real_rows_and_scores_them(shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Two mixed models: whole annotation files of 805 rows, and a leaderboard that ranks both by LC."""
     module = load("tables")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -177,3 +179,32 @@ def test_a_lock_is_freed_by_a_kill(tmp_path: Path) -> None:
     holder.kill()
     holder.wait()
     assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("stored", [b"\xef\xbb\xbfa\r\nb", gzip.compress(b"a\nb"), gzip.compress(b"\xef\xbb\xbfa\rb")], ids=["byte order mark", "gzip", "both"])
+def test_text_is_read_as_other_programs_write_it(tmp_path: Path, stored: bytes) -> None:
+    path = tmp_path / "rows.json"  # gzip is told by the contents too
+    path.write_bytes(stored)
+    assert files.read_text(path) == "a\nb"
+
+
+def test_gzip_that_is_cut_is_the_users_to_mend(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress(b"a" * 1000)[:-9])
+    with pytest.raises(InputError, match="not gzipped UTF-8 text"):
+        files.read_text(path, "file of answers")
+
+
+def test_who_waits_for_a_lock_is_told_once(tmp_path: Path) -> None:
+    waited = threading.Event()
+
+    def wait() -> None:
+        with files.locked(tmp_path / "lock", waited.set):
+            pass
+
+    with files.locked(tmp_path / "lock", lambda: pytest.fail("nobody holds it")):
+        other = threading.Thread(target=wait)
+        other.start()
+        assert waited.wait(60)
+    other.join(60)
+    assert not other.is_alive()

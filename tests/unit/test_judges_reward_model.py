@@ -17,7 +17,7 @@ from seft_bench.errors import InputError
 from seft_bench.judges import open_judge, rewards
 from seft_bench.judges.reward_model import RewardModelJudge
 from seft_bench.records import JudgeRequest, Judgment, Question
-from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model, make_tiny_reward_model
+from tests.tiny_model import CHAT_TEMPLATE, UNREADABLE, make_tiny_model, make_tiny_reward_model
 
 QUESTION = Question("tiny", "q", "", ("Name three fish.", "And a bird?"), ("Pike, eel, trout.", "A wren."))
 ANSWERS = ("Pike.", "Pike, eel and trout, all of them good.", "A river has fish. " * 6, "No.", "Eel!")
@@ -220,7 +220,7 @@ def test_no_chat_template(folder: Path, tmp_path: Path) -> None:
 
 def test_check_does_not_read_the_weights(folder: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(folder, tmp_path / "broken"))
-    (broken / "model.safetensors").write_bytes(b"not weights")
+    (broken / "model.safetensors").write_bytes(UNREADABLE)
     judge_of(broken).check(["preference"])
 
 

@@ -21,7 +21,7 @@ from seft_bench.judges.prompts import render as render_prompt
 from seft_bench.judges.transformers import TransformersJudge
 from seft_bench.records import JudgeRequest, Judgment, Question
 from tests import tiny_model
-from tests.tiny_model import make_tiny_model, make_tiny_reward_model
+from tests.tiny_model import UNREADABLE, make_tiny_model, make_tiny_reward_model
 
 QUESTION = Question("tiny", "q", "", ("Name three fish.",))
 ANSWERS = ("Pike.", "Pike, eel and trout, all of them good.", "A river has fish. " * 6, "No.", "Eel!")
@@ -94,9 +94,9 @@ def test_batching_does_not_change_a_preference(folder: Path) -> None:
 
 def test_equal_answers_are_a_draw_without_loading_the_model(folder: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(folder, tmp_path / "tiny"))
-    (broken / "model.safetensors").write_bytes(b"not weights")
+    (broken / "model.safetensors").write_bytes(UNREADABLE)
     assert judged(judge_of(broken), [JudgeRequest("preference", QUESTION, 1, ("Eel.",), ("Eel.",))])[0].preference == 1.5
-    with pytest.raises(Exception, match=r"(?i)header|safetensors"):
+    with pytest.raises(InputError, match="can be loaded from"):
         judged(judge_of(broken), preferences(True))
 
 
@@ -218,7 +218,7 @@ def test_the_judge_is_never_told_whose_answers_it_reads(folder: Path, monkeypatc
 
 def test_check_is_fine_without_touching_the_weights(folder: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(folder, tmp_path / "tiny"))
-    (broken / "model.safetensors").write_bytes(b"not weights")
+    (broken / "model.safetensors").write_bytes(UNREADABLE)
     judge_of(broken).check(["grade", "preference"])
 
 

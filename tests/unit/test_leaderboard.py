@@ -98,8 +98,8 @@ def test_a_figure_that_cannot_be_given_is_a_dash_and_has_no_rank() -> None:
 
 def test_suites_make_a_table_each() -> None:
     tables = plain_tables([result("dpo", [5, 6, 7]), result("dpo", [0.2, 0.4, 0.6], suite="tiny-alpacaeval")])
-    assert [table.title for table in tables] == ["Leaderboard: tiny-mtbench", "Leaderboard: tiny-alpacaeval"]
-    assert "score" not in [column.key for column in tables[1].columns]
+    assert [table.title for table in tables] == ["Leaderboard: tiny-alpacaeval", "Leaderboard: tiny-mtbench"]
+    assert "score" not in [column.key for column in tables[0].columns]
 
 
 def test_no_results_and_unknown_metrics_are_the_users_error() -> None:
@@ -191,7 +191,7 @@ def test_missing_values_are_empty_in_csv_null_in_json_and_a_dash_elsewhere() -> 
     assert json.loads(to_json(table))["rows"][0]["b_note"] == "why"
     assert "– (1)" in to_markdown(table)  # noqa: RUF001
     assert "- (1) why" in to_markdown(table)
-    assert r"--\textsuperscript{(1)}" in to_latex(table)
+    assert r"\textendash{} & \textsuperscript{(1)}" in to_latex(table)
     assert "<sup>(1)</sup>" in to_html(table)
 
 

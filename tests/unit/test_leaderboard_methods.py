@@ -73,7 +73,7 @@ def test_the_best_is_bold_and_a_paired_tie_is_marked_a_real_gap_is_not() -> None
     text = to_markdown(table)
     assert "**5.00** [5.00, 5.00]" in text
     assert "] ≈" in text
-    assert r"\textbf{5.00} [5.00, 5.00]" in to_latex(table)
+    assert r"\textbf{5.00} & [5.00, 5.00]" in to_latex(table)
 
 
 def test_rows_stand_in_the_order_given_with_controls_in_a_block_at_the_foot() -> None:
@@ -149,8 +149,8 @@ def test_one_table_a_suite_and_a_short_one_for_a_terminal() -> None:
     results = matrix(LEVELS, seeds=(1,), questions=10)
     assert [table.title for table in method_tables(results)] == ["Methods on tiny-alpacaeval", "Methods on tiny-mtbench"]
     short = method_table(results).only("label", "main")
-    assert [column.title for column in short.columns] == ["method", "win rate", "win rate", "score", "score", "seeds"]
-    assert all(len(row.cells) == 6 for row in short.rows)
+    assert [column.title for column in short.columns] == ["method", "win rate", "win rate", "score", "score", "lowest coverage", "seeds"]
+    assert all(len(row.cells) == 7 for row in short.rows)
     assert not any("LC win rate" in note for note in short.all_notes)
 
 

@@ -131,6 +131,26 @@ def test_without_difficulties_there_is_only_the_plain_win_rate(tmp_path: Path) -
     assert any("questions.json (sha256 " in note for note in result.notes)
 
 
+def test_judgments_of_other_questions_are_counted_and_left_out(tmp_path: Path) -> None:
+    path = annotations(tmp_path)
+    rows = json.loads(path.read_text())
+    [alone] = score_files(pairwise(tmp_path), None, path)
+    save(path, [*rows, rows[0] | {"instruction": "Not among them?"}])
+    [result] = score_files(pairwise(tmp_path), None, path)
+    assert result.metrics == alone.metrics
+    assert set(result.notes) - set(alone.notes) == {"1 rows judge questions that mine does not have; they are left out."}
+
+
+def test_a_table_comes_with_its_notes(tmp_path: Path) -> None:
+    """What is true of one model only names it; what is true of all is said once."""
+    both = [*json.loads(annotations(tmp_path, "a").read_text()), *json.loads(annotations(tmp_path, "b", 3).read_text())[:-1]]
+    seen = seft_bench("score", "--suite", pairwise(tmp_path), "--judgments", str(save(tmp_path / "both.json", both)))
+    assert "own questions without difficulties" in seen.err
+    assert seen.err.count("own questions without difficulties") == 1
+    assert "b (mine, given): 1 of 20 judgments are unscored (1 missing)" in seen.err
+    assert "a (mine, given)" not in seen.err
+
+
 def test_zero_difficulties_are_said(tmp_path: Path) -> None:
     [result] = score_files(pairwise(tmp_path, "difficulty: zero\n"), None, annotations(tmp_path))
     assert result.metrics["lc_low"] < result.metrics["lc_win_rate"] < result.metrics["lc_high"]

@@ -1,21 +1,22 @@
-"""`seft-bench eval` with an eye on money: say what it may cost, ask, keep to the budget, say what it cost."""
+"""`seft-bench eval`, and judges that are measured, with an eye on money: say what it may cost, ask, keep to the budget, say what it cost."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from seft_bench import evaluation
 from seft_bench.console import note
 from seft_bench.errors import InputError
-from seft_bench.estimate import Estimate, estimate, total_line
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import Budget, BudgetSpentError, Meter
+from seft_bench.money.estimate import Estimate, estimate, total_line
+from seft_bench.money.prices import how_to_price, price_of
 from seft_bench.pipeline import Places, Progress, Subject
-from seft_bench.prices import how_to_price, price_of
 from seft_bench.records import Result
 
 DoneT = TypeVar("DoneT")
@@ -32,7 +33,15 @@ def agree(plan: Plan, places: Places, seed: int, budget_usd: float | None, yes: 
     """
     if not _may_cost(plan):
         return
-    found = estimate(plan, places, seed)
+    agree_to(estimate(plan, places, seed), budget_usd, yes)
+
+
+def agree_to(found: Estimate, budget_usd: float | None, yes: bool) -> None:
+    """As `agree`, to an estimate.
+
+    Raises:
+        InputError: as there.
+    """
     if unknown := found.unknown:
         note(f"price unknown: {unknown[0].price.source}; {sum(line.to_ask for line in unknown)} requests are not in the estimate")
     judged = [line for line in unknown if line.work == "judge"]
@@ -85,11 +94,37 @@ def within_budget(plan: Plan, places: Places, seed: int, budget_usd: float | Non
     """
     budget = Budget(budget_usd)
     metered = _metered(plan, budget)
-    try:
-        evaluation.probe(metered, places)
+
+    def left() -> str:
+        return _left(estimate(plan, places, seed))
+
+    with _said(budget, left):
+        evaluation.probe(metered, places, seed)
         return work(metered)
+
+
+@contextlib.contextmanager
+def within(budget_usd: float | None, judge: Any, left: Callable[[], Estimate]) -> Iterator[None]:
+    """Everything that the judge is asked inside counts into the budget, and what it cost is said at the end.
+
+    Args:
+        left: the estimate of what is still to ask, for the message when the budget is spent.
+
+    Raises:
+        BudgetSpentError: it is spent; what arrived is kept.
+    """
+    budget = Budget(budget_usd)
+    _meter(judge, budget)
+    with _said(budget, lambda: _left(left())):
+        yield
+
+
+@contextlib.contextmanager
+def _said(budget: Budget, left: Callable[[], str]) -> Iterator[None]:
+    try:
+        yield
     except BudgetSpentError as error:
-        raise BudgetSpentError(f"{error} {_left(plan, places, seed)} What arrived is kept; the same command with a larger --budget goes on.") from None
+        raise BudgetSpentError(f"{error} {left()} What arrived is kept; the same command with a larger --budget goes on.") from None
     finally:
         if budget.spent_usd:
             note(f"paid by this command: {budget.said()}")
@@ -97,8 +132,7 @@ def within_budget(plan: Plan, places: Places, seed: int, budget_usd: float | Non
             note(f"paid by this command: {budget.unpriced} replies at an unknown price")
 
 
-def _left(plan: Plan, places: Places, seed: int) -> str:
-    left = estimate(plan, places, seed)
+def _left(left: Estimate) -> str:
     answers, judgments = left.to_ask("answer"), left.to_ask("judge")
     low, high = left.usd
     parts = [f"{answers} answers" if answers else "", f"{judgments} judgments"]
@@ -108,9 +142,13 @@ def _left(plan: Plan, places: Places, seed: int) -> str:
 def _metered(plan: Plan, budget: Budget) -> Plan:
     """The plan, with everything that costs money counting into one budget."""
     for judge in plan.judges:
-        if hasattr(judge, "client"):
-            judge.client.meter = Meter(budget, judge.price)
+        _meter(judge, budget)
     return dataclasses.replace(plan, subjects=_metered_subjects(plan.subjects, budget))
+
+
+def _meter(judge: Any, budget: Budget) -> None:
+    if hasattr(judge, "client"):
+        judge.client.meter = Meter(budget, judge.price)
 
 
 def _metered_subjects(subjects: Sequence[Subject], budget: Budget) -> list[Subject]:

@@ -6,9 +6,7 @@ A row is a vote as in MT-Bench's human judgments: judge, model_a, model_b, quest
 
 from __future__ import annotations
 
-import gzip
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,21 +73,12 @@ def _assistant_texts(messages: Any) -> Iterator[str]:
 
 
 def _rows(path: Path, what: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(_text(path, what).split("\n"), start=1):
+    for number, line in enumerate(read_text(path, f"file of {what}").split("\n"), start=1):
         if line.strip():
             try:
                 yield number, json.loads(line)
             except ValueError as error:
                 raise InputError(f"file of {what} {path}, line {number}: {error}: {line[:80]!r}") from None
-
-
-def _text(path: Path, what: str) -> str:
-    if path.suffix != ".gz" or not path.is_file():
-        return read_text(path, f"file of {what}")
-    try:
-        return gzip.decompress(path.read_bytes()).decode("utf-8")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise InputError(f"file of {what} is not gzipped UTF-8 text: {path} ({error})") from None
 
 
 def _ballot(row: Any) -> Ballot:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seft_bench.console import note, plain
 from seft_bench.errors import EXIT_WITHHELD, InputError
 
+if TYPE_CHECKING:
+    from seft_bench.records import JudgeRequest
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what --ask would send and what that would cost; send nothing.")]
+BudgetOption = Annotated[float | None, typer.Option(min=0, help="The most that --ask may spend, in US dollars.", show_default="no limit")]
+YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask, however much it may cost.")]
 RUNS = Path("runs")
 
 
@@ -33,12 +42,14 @@ def agreement(
     repeats: Annotated[int, typer.Option(min=0, help="Ask a sample so many times again, past the response store, for self-consistency.")] = 0,
     repeat_sample: Annotated[int, typer.Option(min=1, help="Comparisons in that sample.")] = 50,
     out: Annotated[Path | None, typer.Option(help="File of the verdicts, JSON Lines.", show_default="runs/agreement/<judge>.jsonl")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many requests --ask would send; send none.")] = False,
+    dry_run: DryRunOption = False,
+    budget: BudgetOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Does a judge prefer what humans prefer, as often as humans among themselves? And does it prefer the first, or the longer?"""
-    from seft_bench.agreement import measure_agreement
-    from seft_bench.asking import Ask
+    from seft_bench.judge_quality.agreement import measure_agreement
+    from seft_bench.judge_quality.asking import Ask
 
     if (ask is None) == (judge_votes is None):
         raise InputError("name either --ask JUDGE (ask it now) or --judge-votes FILE (verdicts that are there)")
@@ -46,25 +57,30 @@ def agreement(
         _show(measure_agreement(votes, judge_votes, judge=judge, raters=raters, turn=turn, answers=answers or ()), as_json)
         return
     settings = Ask(limit, seed, repeats, repeat_sample, tie_band)
-    _ask(str(ask), suite, votes, answers or [], raters, turn, out, settings, dry_run, as_json)
+    _ask(str(ask), suite, votes, answers or [], raters, turn, out, settings, Money(dry_run, budget, yes), as_json)
+
+
+@dataclass(frozen=True)
+class Money:
+    """What the user says about cost."""
+
+    dry_run: bool
+    budget_usd: float | None
+    yes: bool
 
 
 def _ask(
-    name: str, suite: str, votes: Path, answers: list[Path], raters: str, turn: int | None, out: Path | None, settings: Any, dry_run: bool, as_json: bool
+    name: str, suite: str, votes: Path, answers: list[Path], raters: str, turn: int | None, out: Path | None, settings: Any, money: Money, as_json: bool
 ) -> None:
-    from seft_bench import asking
-    from seft_bench.agreement import compared_answers, human_votes
     from seft_bench.console import steps_shown
+    from seft_bench.judge_quality import asking
+    from seft_bench.judge_quality.agreement import compared_answers, human_votes
     from seft_bench.suites import load_suite
 
     humans, texts = human_votes(votes, raters, turn), compared_answers(votes, answers)
     questions = load_suite(suite).questions()
     opened, path = _open(name, out)
-    if dry_run:
-        wanted, unasked = asking.plan(humans, questions, texts, settings, opened.id, path)
-        print(json.dumps({"requests": wanted, "to_send": unasked}) if as_json else f"{wanted} requests, {unasked} of them still to send")
-        return
-    with steps_shown() as progress:
+    with _paid_for(opened, asking.requests_of(humans, questions, texts, settings), suite, path, money, as_json), steps_shown() as progress:
         report = asking.ask_and_measure(opened, humans, questions, texts, raters, path, settings, progress)
     _show(report, as_json)
     note(f"verdicts: {path}")
@@ -92,12 +108,16 @@ def consistency(
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
     out: Annotated[Path | None, typer.Option(help="File of the grades, JSON Lines.", show_default="runs/agreement/<judge>.jsonl")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Judgments that a mean is over, for its noise.")] = 160,
+    dry_run: DryRunOption = False,
+    budget: BudgetOption = None,
+    yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """How often a judge repeats its own verdict on the very same prompt, and how much that noise moves a mean."""
-    from seft_bench.consistency import ask_again, measure_consistency
     from seft_bench.console import steps_shown
     from seft_bench.interop import read_answers
+    from seft_bench.judge_quality import asking
+    from seft_bench.judge_quality.consistency import measure_consistency, requests_of
     from seft_bench.report.agreement import consistency_row, consistency_text
     from seft_bench.suites import load_suite
 
@@ -107,11 +127,30 @@ def consistency(
     if ask is not None:
         texts, questions = [answer for path in answers or [] for answer in read_answers(path)], load_suite(suite).questions()
         opened, path = _open(ask, out)
-        with steps_shown() as progress:
-            ask_again(opened, questions, texts, path, prompts, repeats, seed, progress)
+        requests = requests_of(questions, texts, prompts, repeats, seed)
+        with _paid_for(opened, requests, suite, path, Money(dry_run, budget, yes), as_json), steps_shown() as progress:
+            asking.collect(opened, requests, path, progress, "grade")
         judge_id, files = opened.id, [path]
     found = measure_consistency(files, rows, judge_id)
     print(json.dumps(consistency_row(found), indent=1) if as_json else plain(consistency_text(found)))
+
+
+@contextlib.contextmanager
+def _paid_for(judge: Any, requests: list[JudgeRequest], suite: str, out: Path, money: Money, as_json: bool) -> Iterator[None]:
+    """Estimate, agreement and budget around asking; a dry run shows the estimate and ends here."""
+    from seft_bench.judge_quality import asking
+    from seft_bench.money import estimate, spending
+
+    def left() -> estimate.Estimate:
+        return estimate.estimate_requests(judge, len(requests), asking.missing(judge.id, requests, out, judge), suite)
+
+    found = left()
+    if money.dry_run:
+        print(json.dumps(estimate.as_row(found), indent=1) if as_json else plain(estimate.as_text(found)))
+        raise typer.Exit
+    spending.agree_to(found, money.budget_usd, money.yes)
+    with spending.within(money.budget_usd, judge, left):
+        yield
 
 
 def _open(name: str, out: Path | None) -> tuple[Any, Path]:

@@ -1,34 +1,30 @@
 """`seft-bench judges consistency`: how much judgments of the very same prompt differ, recorded ones or asked for now.
 
-Rows are repeats where judge, turn and prompt are equal: FastChat's rows hold the prompt, ours its hash, or (judges without prompts) that of
-the judged texts. A key that was judged again with another answer is no repeat, so a file with two runs of a model says nothing here unless
-the model answered the same.
+Rows are repeats where judge, its weights (as far as rows tell), turn and prompt are equal: FastChat's rows hold the prompt, ours its hash, or
+(judges without prompts) that of the judged texts. A key that was judged again with another answer is no repeat, so a file with two runs of a
+model says nothing here unless the model answered the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from seft_bench import asking
-from seft_bench.asking import Progress
 from seft_bench.errors import InputError
 from seft_bench.interop import read_judgments
+from seft_bench.judge_quality import asking
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question
 
 if TYPE_CHECKING:
     from seft_bench.stats.consistency import Consistency
 
 
-def ask_again(
-    judge: Any, questions: Sequence[Question], answers: Sequence[Answer], out: Path, prompts: int, repeats: int, seed: int, progress: Progress
-) -> None:
-    """Have a random sample of answered turns graded `repeats` + 1 times into `out`; what is there already is not asked for again.
+def requests_of(questions: Sequence[Question], answers: Sequence[Answer], prompts: int, repeats: int, seed: int) -> list[JudgeRequest]:
+    """A random sample of answered turns, each to be graded `repeats` + 1 times.
 
     Raises:
-        InputError: no answer to any question, or the judge cannot be used.
-        JudgeUnavailableError: the judge is gone; what arrived is in `out`.
+        InputError: no answer to any question.
     """
     by_id = {question.id: question for question in questions}
     turns = [(by_id[a.question_id], turn, a.turns[:turn]) for a in answers if a.question_id in by_id for turn in range(1, len(a.turns) + 1)]
@@ -37,8 +33,7 @@ def ask_again(
             f"none of the {len(answers)} answers is to one of the suite's {len(by_id)} questions. Name answers with --answers, the suite with --suite"
         )
     chosen = asking.sample(turns, prompts, seed)
-    requests = [JudgeRequest("grade", *item, repeat=repeat) for repeat in range(repeats + 1) for item in chosen]
-    asking.collect(judge, requests, out, progress, "grade")
+    return [JudgeRequest("grade", *item, repeat=repeat) for repeat in range(repeats + 1) for item in chosen]
 
 
 def measure_consistency(files: Sequence[Path], rows: int = 160, judge_id: str | None = None) -> dict[str, Consistency]:
@@ -75,7 +70,7 @@ def _repeated(judgments: Iterable[Judgment]) -> Iterable[tuple[str, bool, list[t
         )
         if row.status == "ok" and prompt:
             kind = (row.judge_id, row.score is not None)
-            groups.setdefault(kind, {}).setdefault((row.turn, prompt), []).append(row)
+            groups.setdefault(kind, {}).setdefault((row.turn, prompt, row.details.get("weights_fingerprint")), []).append(row)
     for (judge_id, graded), prompts in groups.items():
         values = [(rows[0].question_id, tuple(_value(row) for row in _one_a_draw(rows))) for rows in prompts.values()]
         yield f"{judge_id} ({'grades' if graded else 'preferences'})", graded, values

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from seft_bench.agreement import Report, compare_with_humans, some
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_log
+from seft_bench.judge_quality.agreement import Report, compare_with_humans, some
+from seft_bench.judge_quality.votes import Ballot
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, from_row, to_row
-from seft_bench.votes import Ballot
+from seft_bench.verdicts import standing
 
 if TYPE_CHECKING:
     from seft_bench.stats.agreement import Vote
@@ -80,18 +81,21 @@ def ask_and_measure(
     chosen, again = _chosen(humans, questions, answers, ask)
     requests = _requests(chosen, again, ask.repeats)
     collect(judge, requests, out, progress)
-    verdicts = _good(judge.id, out)
+    verdicts = _good(judge.id, out, judge)
     ballots = [ballot_of(comparison, verdicts, ask.tie_band) for comparison in chosen]
     report = compare_with_humans(judge.id, raters, humans, ballots, answers)
     repeated = _consistency(again, verdicts, ask)
     return dataclasses.replace(report, consistency=repeated, notes=tuple(_notes(judge, chosen, again, requests, verdicts, ask)))
 
 
-def plan(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask, judge_id: str, out: Path) -> tuple[int, int]:
-    """How many requests there are, and how many of them have no verdict yet; nothing is sent."""
+def requests_of(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask) -> list[JudgeRequest]:
+    """Everything that `ask_and_measure` would have judged, each once; nothing is sent.
+
+    Raises:
+        InputError: nothing can be compared.
+    """
     chosen, again = _chosen(humans, questions, answers, ask)
-    requests = _requests(chosen, again, ask.repeats)
-    return len({(request.key, request.answer_hash) for request in requests}), len(missing(judge_id, requests, out))
+    return list({(request.key, request.answer_hash): request for request in _requests(chosen, again, ask.repeats)}.values())
 
 
 def _chosen(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask) -> tuple[list[Comparison], list[Comparison]]:
@@ -130,19 +134,23 @@ def sample(items: Sequence[ItemT], limit: int | None, seed: int) -> list[ItemT]:
     return shuffled[:limit]
 
 
-def missing(judge_id: str, requests: Iterable[JudgeRequest], out: Path) -> list[JudgeRequest]:
-    """Requests without a good verdict of this judge on these very texts; two that show the same texts are one."""
-    done = _good(judge_id, out)
+def missing(judge_id: str, requests: Iterable[JudgeRequest], out: Path, judge: Any = None) -> list[JudgeRequest]:
+    """Requests without a good verdict of this judge on these very texts; two that show the same texts are one.
+
+    Args:
+        judge: the judge itself where it was probed: then verdicts of other weights than it has now do not count.
+    """
+    done = _good(judge_id, out, judge)
     unique = {(request.key, request.answer_hash): request for request in requests}
     return [request for key, request in unique.items() if key not in done]
 
 
 def collect(judge: Any, requests: Sequence[JudgeRequest], out: Path, progress: Progress, kind: str = "pair") -> None:
     """Ask for what is missing; the judge is probed for this kind of request only when something is."""
-    wanted = missing(judge.id, requests, out)
-    if not wanted:
+    if not missing(judge.id, requests, out):
         return
     judge.check([kind])
+    wanted = missing(judge.id, requests, out, judge)
     count = 0
 
     def save(judgment: Judgment) -> None:
@@ -180,9 +188,10 @@ def _requests(chosen: Sequence[Comparison], again: Sequence[Comparison], repeats
     return once + [comparison.request(order, repeat) for repeat in range(1, repeats + 1) for comparison in again for order in ORDERS]
 
 
-def _good(judge_id: str, out: Path) -> dict[tuple[str, str], Judgment]:
-    rows = (from_row(Judgment, row) for row in read_log(out) if row.get("judge_id") == judge_id and row.get("status") == "ok")
-    return {(row.key, row.answer_hash): row for row in rows}
+def _good(judge_id: str, out: Path, judge: Any = None) -> dict[tuple[str, str], Judgment]:
+    rows = [row for row in read_log(out) if row.get("judge_id") == judge_id and row.get("status") == "ok"]
+    stand = standing(rows, judge)
+    return {key: from_row(Judgment, row) for row in rows if (key := (row["key"], row["answer_hash"])) in stand}
 
 
 def _consistency(again: Sequence[Comparison], verdicts: Verdicts, ask: Ask) -> dict[str, Consistency] | None:

@@ -8,9 +8,9 @@ from typing import Any
 from seft_bench.config import OpenAIJudgeConfig, load_judge
 from seft_bench.errors import unknown_name
 from seft_bench.judges import open_judge, state_of
-from seft_bench.prices import Price, judge_price
+from seft_bench.judges.probe import KINDS
+from seft_bench.money.prices import Price, judge_price
 
-KINDS = ("grade", "preference", "pair")
 ATTEMPTS = 2
 """A person waits for this probe."""
 NO_SERVER = Price(0.0, 0.0, None, "no server is asked")

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from seft_bench.commands.judge_quality import agreement, consistency
 from seft_bench.console import note, plain
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.judge_commands import agreement, consistency
 
 judges_app = typer.Typer(help="Judges that ship, and what they are.", no_args_is_help=True)
 suites_app = typer.Typer(help="Suites that ship, and what they ask.", no_args_is_help=True)
@@ -29,8 +29,8 @@ def _print_rows(rows: Sequence[Mapping[str, str]], as_json: bool) -> None:
 @judges_app.command("list")
 def judges_list(as_json: JsonOption = False) -> None:
     """The shipped judges, one a line: name, kind, model, whether it can be used here, and what it is."""
+    from seft_bench.commands.examine import judge_row
     from seft_bench.config import shipped
-    from seft_bench.examine import judge_row
 
     _print_rows([judge_row(name) for name in shipped("judges")], as_json)
 
@@ -38,7 +38,7 @@ def judges_list(as_json: JsonOption = False) -> None:
 @judges_app.command("show")
 def judges_show(name: str) -> None:
     """A judge's settings as JSON, with the price that holds, its day and its source."""
-    from seft_bench.examine import judge_settings
+    from seft_bench.commands.examine import judge_settings
 
     print(json.dumps(judge_settings(name), indent=1))
 
@@ -50,7 +50,7 @@ def judges_probe(
     as_json: JsonOption = False,
 ) -> None:
     """Ask a judge's server the least it can: do key, model and log-probabilities work? Exit status 2 or 6 where they do not."""
-    from seft_bench.examine import probe_judge, probe_text
+    from seft_bench.commands.examine import probe_judge, probe_text
 
     rows = probe_judge(name, kind)
     print(json.dumps(rows, indent=1) if as_json else plain("\n".join(map(probe_text, rows))))

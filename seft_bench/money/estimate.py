@@ -14,11 +14,11 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import reply_tokens
+from seft_bench.judges.context import CHARACTERS_PER_TOKEN, estimated_tokens
+from seft_bench.money.prices import Price, price_of
 from seft_bench.pipeline import Places, Subject
-from seft_bench.prices import Price, price_of
 from seft_bench.records import Answer, JudgeRequest, Question
 
-CHARACTERS_PER_TOKEN = 4
 TYPICAL_ANSWER_TOKENS = 400
 """Assumed of an answer that is not there yet."""
 TYPICAL_REPLY_TOKENS = 200
@@ -95,6 +95,21 @@ def estimate(plan: Plan, places: Places, seed: int) -> Estimate:
     return Estimate(lines)
 
 
+def usd_of_one_model(suite: Any, judge: Any) -> tuple[float, float] | None:
+    """(low, high) of judging one model's answers to a suite, none of them there yet, in one decoding; None where the price is unknown.
+
+    Raises:
+        InputError: a prompt cannot be rendered.
+    """
+    questions, limit = suite.questions(), suite.config.max_new_tokens
+    text = "x" * (min(TYPICAL_ANSWER_TOKENS, limit) * CHARACTERS_PER_TOKEN)
+    stand_ins = {question.id: Answer(question.suite, question.id, "", (text,) * len(question.turns)) for question in questions}
+    sent = _sent(judge, suite.requests(questions, stand_ins), stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
+    price = _price_of(judge)
+    low, high = price.usd(sent.input_about, sent.output_typical), price.usd(sent.input_most, sent.output_most)
+    return None if low is None or high is None else (low, high)
+
+
 def _lines(plan: Plan, places: Places, seed: int, subject: Subject, suite: Any, judge: Any, decoding: str) -> list[Line]:
     questions = suite.questions()
     answers = _ready(subject, suite, questions) if subject.ready else pipeline.answered(subject, suite, decoding, places, seed)
@@ -152,10 +167,20 @@ def _judge_line(
     asked = [request for request in open_ones if suite.settled(request, subject.model_id) is None]
     sent = _sent(judge, asked, stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
     settled = len(open_ones) - len(asked) + sent.unasked
+    return _line_of(judge, sent, (subject.model_id, suite.config.name, decoding), (len(wanted), len(wanted) - len(open_ones), settled))
+
+
+def estimate_requests(judge: Any, wanted: int, open_ones: Sequence[JudgeRequest], suite: str) -> Estimate:
+    """What a judge would be asked besides an evaluation: `wanted` requests in all, `open_ones` without a verdict."""
+    sent = _sent(judge, open_ones, {}, 0)
+    return Estimate([_line_of(judge, sent, ("given answers", suite, "given"), (wanted, wanted - len(open_ones), sent.unasked))])
+
+
+def _line_of(judge: Any, sent: _Sent, where: tuple[str, str, str], counts: tuple[int, int, int]) -> Line:
     return _line(
-        ("judge", judge.id, subject.model_id, suite.config.name, decoding),
+        ("judge", judge.id, *where),
         judge.client.model if sent.by_server else "",
-        counts=(len(wanted), len(wanted) - len(open_ones), settled, sent.stored, sent.requests),
+        counts=(*counts, sent.stored, sent.requests),
         tokens=((sent.input_about, sent.input_most), (sent.output_typical, sent.output_most)),
         price=_price_of(judge),
     )
@@ -206,7 +231,7 @@ def _sent(judge: Any, requests: Sequence[JudgeRequest], stand_ins: Mapping[str, 
             if sees_store and judge.client.store.get(key) is not None:
                 sent.stored = (sent.stored or 0) + 1
                 continue
-            size = sum(len(message["content"]) for message in call.messages) // CHARACTERS_PER_TOKEN
+            size = estimated_tokens(call.messages)
             sent.requests += 1
             sent.input_about += size
             sent.input_most += size + (longer_by_tokens * len(request.candidate) if request.question.id in stand_ins else 0)

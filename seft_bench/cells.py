@@ -1,0 +1,90 @@
+"""One cell in two halves: a worker trains and answers, the driver judges and scores.
+
+The driver alone judges, because the response store must not lie on a shared file system and keys stay with the driver;
+the halves meet at the run's folder and the files of answers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from seft_bench import pipeline
+from seft_bench.config import MatrixConfig
+from seft_bench.errors import InputError
+from seft_bench.files import locked, write_atomic, write_json
+from seft_bench.matrix import Cell, done_path, identity, judge_names, recipe_of
+from seft_bench.pipeline import Places, Progress, Subject
+from seft_bench.records import Result
+from seft_bench.runs import TrainedRun, finished_run, run_facts
+
+
+def make_answers(matrix: MatrixConfig, cell: Cell, out: Path, progress: Progress) -> None:
+    """A worker's half: train the cell and answer every suite with every checkpoint. What is there already is not made again."""
+    from seft_bench.suites import load_suite
+
+    with locked(out / "cells" / ".locks" / cell.name):  # a worker whose driver was killed may still be at it
+        run = pipeline.train(
+            recipe_of(matrix, cell),
+            out / "cells" / cell.name,
+            stages_folder=out / "stages",
+            checkpoints=matrix.checkpoints,
+            diagnostics_judge=matrix.diagnostics_judge,
+            progress=progress,
+        )
+        places = places_of(out, out / "results")
+        for subject in subjects(cell, run):
+            for name in matrix.suites:
+                pipeline.evaluate(subject, load_suite(name), None, places, steps=("answer",), seed=cell.seed, progress=progress)
+
+
+def judge_answers(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, open_judge: Callable[[str], Any], progress: Progress) -> list[Result]:
+    """The driver's half: judge and score every checkpoint by every judge, then mark the cell as done.
+
+    Args:
+        open_judge: the judge of a name; one is shared by all cells.
+
+    Raises:
+        InputError: the cell was not trained here.
+    """
+    from seft_bench.results import result_folder
+    from seft_bench.suites import load_suite
+
+    run = finished_run(recipe_of(matrix, cell), out / "cells" / cell.name)
+    if run is None:
+        raise InputError(f"cell {cell.name} has no trained run in {out / 'cells' / cell.name}: its worker wrote somewhere else")
+    places, scored = places_of(out, results), []
+    for subject in subjects(cell, run):
+        for suite in map(load_suite, matrix.suites):
+            for name in judge_names(matrix, suite):
+                judge = open_judge(name)
+                scored += pipeline.evaluate(subject, suite, judge, places, steps=("judge", "score"), seed=cell.seed, progress=progress)
+    _publish_records(run, out / "stages", results / "cells" / cell.name)
+    names = [str(result_folder(results, result).relative_to(results)) for result in scored]
+    write_json(done_path(out, cell), {"identity": identity(matrix, cell), "results": names})
+    return scored
+
+
+def places_of(out: Path, results: Path) -> Places:
+    """Where a bench reads and writes; the store elsewhere where SEFT_BENCH_STORE says so, as `out` may be on a shared file system."""
+    return Places(out, results, Path(os.environ.get("SEFT_BENCH_STORE") or out / "store.sqlite"))
+
+
+def subjects(cell: Cell, run: TrainedRun) -> Iterator[Subject]:
+    """Every checkpoint of a trained cell, knowing its training."""
+    for checkpoint in run.checkpoints:
+        label, is_final = cell.row.label or cell.row.name, checkpoint == run.checkpoints[-1]
+        facts = run_facts(cell.row.name, label, cell.row.role, run.manifest["config"], run.manifest["cost"], checkpoint.name, is_final)
+        yield pipeline.checkpoint_subject(checkpoint, f"{cell.name}/{checkpoint.name}", facts | cell.group)
+
+
+def _publish_records(run: TrainedRun, stages: Path, target: Path) -> None:
+    """How a run was made and what it says of its reviser, beside the results: manifest, summary, and the grades of every draft."""
+    for name in ("manifest.json", "diagnostics.json"):
+        write_atomic(target / name, (run.folder / name).read_text(encoding="utf-8"))
+    for name in run.manifest["stages"]:
+        grades = stages / name / "revision_grades.jsonl"
+        if grades.exists():
+            write_atomic(target / f"{name.rpartition('-')[0]}.jsonl", grades.read_text(encoding="utf-8"))

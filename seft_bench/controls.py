@@ -1,0 +1,96 @@
+"""Controls without a model as real rows: `seft-bench eval control:NAME`, and `controls:` of a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seft_bench import pipeline
+from seft_bench.config import MatrixConfig
+from seft_bench.console import note, steps_shown
+from seft_bench.errors import SeftBenchError
+from seft_bench.files import read_json, sha256_json, write_json
+from seft_bench.matrix import Failure, judge_names
+from seft_bench.records import Result
+from seft_bench.report.arms import is_control
+from seft_bench.results import result_folder
+
+PREFIX = "control:"
+
+
+def control_subject(name: str) -> pipeline.Subject:
+    """A control by its name, with or without "control:".
+
+    Raises:
+        InputError: no control of that name.
+    """
+    from seft_bench.generators.controls import ControlGenerator, fingerprint
+
+    control = name.removeprefix(PREFIX)
+    return pipeline.Subject(PREFIX + control, fingerprint(control), lambda: ControlGenerator(control), _facts(control))
+
+
+def _facts(control: str) -> dict[str, Any]:
+    """`Result.run` of a control: no training, so no step, no seed that would matter, and no cost."""
+    from seft_bench.generators.controls import CONTROLS
+
+    costs = dict.fromkeys(("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds"))
+    facts = {"row": PREFIX + control, "label": CONTROLS[control], "role": "control", "method": PREFIX + control, "control": control}
+    return {**facts, "seed": 0, "step": 0, "final": True, **costs}
+
+
+def run_controls(matrix: MatrixConfig, out: Path, results: Path) -> list[Failure]:
+    """Evaluate a matrix's controls once a suite, in this process; nothing is asked or written again when they are there.
+
+    Returns:
+        the failure, where there is one (a judge that is gone): it must not keep the cells from their tables, and what the judge said is kept.
+    """
+    try:
+        _run_missing(matrix, out, results)
+    except SeftBenchError as error:
+        return [Failure("controls", str(error))]
+    return []
+
+
+def _run_missing(matrix: MatrixConfig, out: Path, results: Path) -> None:
+    subjects = [control_subject(name) for name in matrix.controls]
+    done = out / "controls.json"
+    identity = sha256_json([matrix.suites, matrix.judges or matrix.judge, [subject.fingerprint for subject in subjects]])
+    if not subjects or _is_done(done, identity, results):
+        return
+    places = pipeline.Places(out, results, out / "store.sqlite")
+    scored: list[Result] = []
+    with steps_shown() as progress:
+        for suite_name in matrix.suites:
+            scored += _evaluate(matrix, suite_name, subjects, places, progress)
+    names = [str(result_folder(results, result).relative_to(results)) for result in scored]
+    write_json(done, {"identity": identity, "results": names})
+    note(f"{matrix.name}: {len(subjects)} controls without a model evaluated on {len(matrix.suites)} suites")
+
+
+def _is_done(done: Path, identity: str, results: Path) -> bool:
+    if not done.exists():
+        return False
+    record = read_json(done, "record of the controls")
+    return record.get("identity") == identity and all((results / name / "questions.json").exists() for name in record["results"])
+
+
+def _evaluate(matrix: MatrixConfig, suite_name: str, subjects: Sequence[pipeline.Subject], places: pipeline.Places, progress: Any) -> list[Result]:
+    from seft_bench.config import load_judge
+    from seft_bench.engines import closed_at_the_end
+    from seft_bench.judges import open_judge
+    from seft_bench.suites import load_suite
+
+    suite = load_suite(suite_name)
+    judges = [open_judge(load_judge(name), places.store) for name in judge_names(matrix, suite)]
+    with closed_at_the_end(None, judges):
+        return [result for judge in judges for subject in subjects for result in pipeline.evaluate(subject, suite, judge, places, progress=progress)]
+
+
+def of_matrix(matrix: MatrixConfig, rows: Sequence[Result], results: Sequence[Result]) -> list[Result]:
+    """The results of a matrix's controls on the suites of its rows' results, in its order; others are left out."""
+    suites = {result.suite for result in rows}
+    order = {PREFIX + name: index for index, name in enumerate(matrix.controls)}
+    own = [result for result in results if is_control(result) and result.run["row"] in order and result.suite in suites]
+    return sorted(own, key=lambda result: (order[result.run["row"]], result.suite, result.decoding, result.judge_id))

@@ -1,0 +1,134 @@
+"""The driver of a matrix: judges and scores each cell when its answers are there, while others are still being trained.
+
+One thread judges, so that a slow judge keeps no worker waiting; the main thread follows the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from seft_bench import pipeline
+from seft_bench.bench_engines import TICK_SECONDS, Event
+from seft_bench.config import MatrixConfig
+from seft_bench.errors import SeftBenchError
+from seft_bench.evaluation import PROBED
+from seft_bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
+
+
+class Driver:
+    """Judges the cells of one matrix."""
+
+    def __init__(self, matrix: MatrixConfig, out: Path, results: Path) -> None:
+        from seft_bench.cells import places_of
+
+        self._matrix, self._out, self._results = matrix, out, results
+        self._places = places_of(out, results)
+        self._answered: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # None: nothing more comes
+        self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def check_judges(self) -> None:
+        """Ask every judge whether it can do its part, before anything is trained; not where all verdicts are at hand.
+
+        Raises:
+            InputError: a key is missing, a model is not there, or official data is.
+            JudgeUnavailableError: a judge cannot be reached.
+        """
+        from seft_bench.suites import load_suite
+
+        open_judge = _judges(self._places.store, {})
+        for suite in map(load_suite, self._matrix.suites):
+            questions = suite.questions()
+            for name in judge_names(self._matrix, suite):
+                judge = open_judge(name)
+                if not self._all_judged(suite, judge):
+                    kind = PROBED[suite.config.protocol]
+                    if check_questions := getattr(judge, "check_questions", None):
+                        check_questions(kind, questions)  # some can judge only some questions
+                    judge.check([kind])
+
+    def _all_judged(self, suite: Any, judge: Any) -> bool:
+        from seft_bench.cells import subjects
+        from seft_bench.runs import finished_run
+
+        for cell in cells(self._matrix):
+            if is_finished(self._matrix, cell, self._out, self._results):
+                continue
+            run = finished_run(recipe_of(self._matrix, cell), self._out / "cells" / cell.name)
+            if run is None or not all(pipeline.is_judged(subject, suite, judge, self._places) for subject in subjects(cell, run)):
+                return False
+        return True
+
+    def events(self, engine: Iterator[Event]) -> Iterator[Event]:
+        """The engine's events, with "done" or "failed" in place of "answered". Closing it closes the engine."""
+        thread = threading.Thread(target=self._judge, daemon=True)  # a daemon: Ctrl-C must not wait for a judge; what arrived is stored
+        thread.start()
+        waiting = 0
+        try:
+            for event in engine:
+                if event["event"] == "answered":
+                    waiting += 1
+                    self._answered.put(event["cell"])
+                elif event["event"] != "tick":
+                    yield event
+                for said in self._heard(block=False):
+                    waiting -= said["event"] in ("done", "failed")
+                    yield said
+            while waiting:
+                for said in self._heard(block=True):
+                    waiting -= said["event"] in ("done", "failed")
+                    yield said
+            self._answered.put(None)
+            thread.join()
+        finally:
+            getattr(engine, "close", lambda: None)()
+
+    def _heard(self, block: bool) -> Iterator[Event]:
+        """What the judging thread said since; with `block` at least a moment's wait for more."""
+        try:
+            yield self._said.get(block, TICK_SECONDS if block else None)
+            while True:
+                yield self._said.get(block=False)
+        except queue.Empty:
+            return
+
+    def _judge(self) -> None:
+        """The judging thread: opens its judges itself, as a store's connection belongs to one thread, and stops servers of ours at the end."""
+        opened: dict[str, Any] = {}
+        with contextlib.ExitStack() as stack:
+            stack.callback(lambda: [judge.close() for judge in opened.values() if hasattr(judge, "close")])
+            while (name := self._answered.get()) is not None:
+                self._said.put(self._outcome(name, _judges(self._places.store, opened)))
+
+    def _outcome(self, name: str, open_judge: Callable[[str], Any]) -> Event:
+        from seft_bench.cells import judge_answers
+
+        def report(what: str, done: int, total: int) -> None:
+            self._said.put({"cell": name, "event": "progress", "what": what, "done": done, "total": total})
+
+        try:
+            judge_answers(self._matrix, find_cell(self._matrix, name), self._out, self._results, open_judge, report)
+        except SeftBenchError as error:
+            return {"cell": name, "event": "failed", "message": str(error)}
+        except Exception:
+            return {"cell": name, "event": "failed", "message": traceback.format_exc()}
+        return {"cell": name, "event": "done"}
+
+
+def _judges(store: Path, opened: dict[str, Any]) -> Callable[[str], Any]:
+    """Opens each judge once."""
+    from seft_bench.config import load_judge
+    from seft_bench.judges import open_judge
+
+    def open_once(name: str) -> Any:
+        if name not in opened:
+            store.parent.mkdir(parents=True, exist_ok=True)
+            opened[name] = open_judge(load_judge(name), store)
+        return opened[name]
+
+    return open_once

@@ -1,0 +1,253 @@
+"""Hours of a matrix by a short probe: a little of each kind of cell, at two sizes, and a straight line through them.
+
+Two sizes tell what is paid once (loading, compiling) from what is paid a step or a prompt. The probe's models are hardly
+trained, so their answers tend to be longer than those to come; its files are removed at the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from seft_bench.bench_engines import EngineSettings
+from seft_bench.config import MatrixConfig
+from seft_bench.console import note
+from seft_bench.files import read_jsonl, sha256_json, write_jsonl
+from seft_bench.matrix import Cell, find_cell
+from seft_bench.planning import CellState
+from seft_bench.records import Stage
+
+STEPS = (3, 9)
+"""Optimizer steps of the two sizes."""
+BATCHES = (1, 2)
+"""Batches of prompts and of questions of the two sizes: less than one would not show what a full batch costs."""
+
+Cost = dict[str, float]
+"""wall_seconds, cpu_seconds, tokens."""
+
+HOW = (
+    f"estimated on this machine from {STEPS[0]} and {STEPS[1]} training steps and from {BATCHES[0]} and {BATCHES[1]} batches of prompts and questions of each "
+    "base, data set and row, a straight line through the two; stages that cells share count once; judges are not in it"
+)
+
+
+@dataclass(frozen=True)
+class Hours:
+    """What is still to be done, in hours of the device that the probe ran on.
+
+    Attributes:
+        device: "GPU" or "CPU". rows: name of a cell's kind -> hours of training one seed, shared stages included.
+        wall_hours: with the engine's number of workers, all of them busy.
+    """
+
+    device: str
+    rows: Mapping[str, float]
+    training_hours: float
+    answering_hours: float
+    wall_hours: float
+    tokens: int
+
+    @property
+    def total_hours(self) -> float:
+        return self.training_hours + self.answering_hours
+
+    def lines(self) -> list[str]:
+        parts = f"{self.training_hours:.3g} training, {self.answering_hours:.3g} answering, {self.tokens:,} tokens"
+        return [f"about {self.total_hours:.3g} {self.device} hours ({parts}), {self.wall_hours:.3g} hours of waiting", HOW]
+
+    def as_row(self) -> dict[str, Any]:
+        return {**vars(self), "rows": dict(self.rows), "total_hours": self.total_hours, "how": HOW}
+
+
+def probe_hours(matrix: MatrixConfig, todo: Sequence[CellState], out: Path, engine: EngineSettings) -> Hours:
+    """Measure in a process of its own, which takes its memory with it, and add up over the cells to run.
+
+    Raises:
+        InputError: a cell cannot be trained.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    kinds = {_kind(state.cell): state.cell for state in todo}
+    folder, measured = out / ".probe", {}
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            for number, (kind, cell) in enumerate(kinds.items(), start=1):
+                note(f"probe {number}/{len(kinds)}: {kind}")
+                measured[kind] = pool.submit(_measure, matrix.as_row(), cell.name, str(folder), engine.cpus_per_cell or 1).result()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    return _added_up(todo, measured, engine)
+
+
+def _kind(cell: Cell) -> str:
+    """What cells share that differ in their seed only."""
+    return "-".join([*cell.group.values(), cell.row.name])
+
+
+def _added_up(todo: Sequence[CellState], measured: Mapping[str, Any], engine: EngineSettings) -> Hours:
+    is_gpu = any(found["gpu"] for found in measured.values())
+    clock, share = ("wall_seconds", engine.gpus_per_cell or 1.0) if is_gpu else ("cpu_seconds", 1.0)
+    stages: dict[tuple[str, int], Cost] = {}
+    answers: list[Cost] = []
+    for state in todo:
+        found = measured[_kind(state.cell)]
+        if not state.is_trained:
+            stages |= {(name, state.cell.seed): cost for name, cost in found["stages"].items()}
+        part = state.answers.missing / state.answers.wanted if state.answers.wanted else 0.0
+        answers.append({key: part * value for key, value in found["answers"].items()})
+    everything = [*stages.values(), *answers]
+    return Hours(
+        device="GPU" if is_gpu else "CPU",
+        rows={kind: share * _sum(found["stages"].values(), clock) / 3600 for kind, found in measured.items()},
+        training_hours=share * _sum(stages.values(), clock) / 3600,
+        answering_hours=share * _sum(answers, clock) / 3600,
+        wall_hours=_sum(everything, "wall_seconds") / 3600 / max(1, min(engine.workers, len(todo))),
+        tokens=round(_sum(everything, "tokens")),
+    )
+
+
+def _sum(costs: Any, key: str) -> float:
+    return float(sum(cost[key] for cost in costs))
+
+
+def straight_line(small: tuple[float, float], large: tuple[float, float], size: float) -> float:
+    """The value at `size` of a line through two points (size, value); proportional to the larger where noise leaves no slope.
+
+    >>> straight_line((1, 12.0), (2, 14.0), 10), straight_line((1, 5.0), (2, 4.0), 10)
+    (30.0, 20.0)
+    """
+    (x, y), (x_large, y_large) = small, large
+    if x_large <= x or y_large <= y:
+        return y_large * size / x_large if x_large else y_large
+    slope = (y_large - y) / (x_large - x)
+    start = y_large - slope * x_large
+    return start + slope * size if start > 0 else y_large * size / x_large
+
+
+# In the probe's process
+
+
+def _measure(values: dict[str, Any], name: str, folder: str, threads: int) -> dict[str, Any]:
+    """Costs of one kind of cell at full size: by stage, and of answering all suites with all checkpoints."""
+    import torch
+
+    torch.set_num_threads(threads)
+    matrix = MatrixConfig.model_validate(values)
+    probe = _Probe(matrix, find_cell(matrix, name), Path(folder))
+    if not (Path(folder) / "warm").exists():
+        probe.train(0, "warm")  # imports and first kernels: no part of what a cell costs
+    runs = [probe.train(0, "small"), probe.train(1, "large")]
+    stages = {probe.identity(small.stage.name): probe.full_cost(small, large) for small, large in zip(*runs, strict=True)}
+    return {"gpu": torch.cuda.is_available(), "stages": stages, "answers": probe.answer(runs[1][-1].model)}
+
+
+class _Probe:
+    """One kind of cell, made small."""
+
+    def __init__(self, matrix: MatrixConfig, cell: Cell, folder: Path) -> None:
+        from seft_bench.datasets import open_data
+        from seft_bench.stages import training
+
+        self._matrix, self._cell, self._folder = matrix, cell, folder
+        method = training("methods").find_method(cell.row.method)
+        self.stages: dict[str, Stage] = {stage.name: stage for stage in training("methods").build_stages(cell.row.method, cell.row.settings, 1)}
+        data = open_data(cell.data, cell.seed, folder / "data", method.data)
+        self._rows = {name: read_jsonl(data / f"{name}.jsonl", "data set") for name in method.data}
+        self._batch = max([stage.settings["batch_size"] for stage in self.stages.values() if "batch_size" in stage.settings], default=32)
+
+    def train(self, size: int, name: str) -> list[Any]:
+        """Run all stages on parts of the data sets, with few steps."""
+        from seft_bench.datasets import open_base
+        from seft_bench.stages import Workshop, run_stages
+
+        data = self._folder / name / f"data-{_slug(self._cell.data)}-{self._batch}"
+        for data_set, rows in self._rows.items():
+            write_jsonl(data / f"{data_set}.jsonl", rows[: BATCHES[size] * self._batch])
+        small = [self._small(stage, size) for stage in self.stages.values()]
+        shop = Workshop(self._folder / name, open_base(self._cell.base), data, self._cell.seed, self._matrix.diagnostics_judge)
+        return run_stages(small, shop)
+
+    def _small(self, stage: Stage, size: int) -> Stage:
+        if stage.kind != "train":
+            return stage
+        train = {key: value for key, value in stage.settings["train"].items() if key != "epochs"} | {"max_steps": STEPS[size]}
+        return replace(stage, settings={**stage.settings, "train": train})
+
+    def identity(self, name: str) -> str:
+        """What cells share that run a stage with the same settings on the same inputs; the small runs of different stages may be equal."""
+        stage = self.stages[name]
+        inputs = {role: self.identity(source.removeprefix("stage:")) if source.startswith("stage:") else source for role, source in stage.inputs.items()}
+        return sha256_json([self._cell.base, self._cell.data, stage.kind, dict(stage.settings), inputs])
+
+    def full_cost(self, small: Any, large: Any) -> Cost:
+        """A stage's cost at full size from its two small runs."""
+        sizes = [STEPS[0], STEPS[1]] if small.stage.kind == "train" else [self._rows_in(small.stage, 0), self._rows_in(small.stage, 1)]
+        full = self._full_steps(large) if small.stage.kind == "train" else self._rows_in(small.stage, None)
+        return {key: straight_line((sizes[0], value(small.record)), (sizes[1], value(large.record)), full) for key, value in _MEASURES.items()}
+
+    def _full_steps(self, large: Any) -> float:
+        from seft_bench.stages import training
+
+        stage = self.stages[large.stage.name]
+        rows = large.record["rows"] * self._rows_in(stage, None) / max(1, self._rows_in(stage, 1))
+        settings = training("settings")
+        return float(settings.total_steps(settings.TrainSettings(**stage.settings["train"]), round(rows)))
+
+    def _rows_in(self, stage: Stage, size: int | None) -> int:
+        """Rows that a stage reads at one of the probe's sizes, or in full (None)."""
+        sources = [source for role, source in stage.inputs.items() if role not in ("model", "reference", "reviser", "decider", "calibration")]
+        return max((self._rows_of(source, size) for source in sources), default=1)
+
+    def _rows_of(self, source: str, size: int | None) -> int:
+        kind, _, name = source.partition(":")
+        if kind == "data":
+            rows = len(self._rows[name])
+            return rows if size is None else min(rows, BATCHES[size] * self._batch)
+        stage = self.stages[name]
+        rows = self._rows_in(stage, size)
+        return max(1, min(rows, stage.settings.get("count") or rows) // stage.settings.get("parts", 1)) if stage.kind == "sample" else rows
+
+    def answer(self, model: Path) -> Cost:
+        """Answering every suite at every decoding with every checkpoint of a cell."""
+        from seft_bench.generators.transformers import TransformersGenerator
+        from seft_bench.suites import load_suite
+
+        generator, total = TransformersGenerator(model, "probe"), dict.fromkeys(_MEASURES, 0.0)
+        for suite in map(load_suite, self._matrix.suites):
+            for name, decoding in suite.config.decodings.items():
+                cost = self._answer_suite(generator, suite, name, decoding)
+                total = {key: total[key] + self._matrix.checkpoints * cost[key] for key in total}
+        return total
+
+    def _answer_suite(self, generator: Any, suite: Any, name: str, decoding: Any) -> Cost:
+        questions = suite.questions()
+        sizes = [min(len(questions), batches * generator.batch_size) for batches in BATCHES]
+        limit = suite.config.max_new_tokens
+        costs = [_timed(partial(generator.answer, questions[:size], decoding, name, limit, 0)) for size in sizes]
+        return {key: straight_line((sizes[0], costs[0][key]), (sizes[1], costs[1][key]), len(questions)) for key in costs[0]}
+
+
+_MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
+    "wall_seconds": lambda record: float(record["wall_seconds"]),
+    "cpu_seconds": lambda record: float(record["cpu_seconds"]),
+    "tokens": lambda record: float(record.get("tokens_trained", 0) + record.get("tokens_generated", 0)),
+}
+
+
+def _timed(answer: Callable[[Callable[[Any], None]], None]) -> Cost:
+    tokens: list[int] = []
+    wall, cpu = time.monotonic(), time.process_time()
+    answer(lambda one: tokens.append(sum(one.completion_tokens)))
+    return {"wall_seconds": time.monotonic() - wall, "cpu_seconds": time.process_time() - cpu, "tokens": float(sum(tokens))}
+
+
+def _slug(name: str) -> str:
+    from seft_bench.results import slug
+
+    return slug(name)

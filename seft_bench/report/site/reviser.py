@@ -1,0 +1,103 @@
+"""What revisers did, as tables: over seeds where `bench` wrote that, and run by run from each cell's diagnostics."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from seft_bench.files import read_json, read_text
+from seft_bench.report.revisions import COLUMNS
+from seft_bench.report.tables import Cell, Column, Row, Table
+
+_RUN_COLUMNS = (
+    Column("run", "run", role="label"),
+    Column("stage", "stage", role="label"),
+    Column("judge", "judge", role="label"),
+    Column("drafts", "drafts", kind="number"),
+    Column("keep_rate", "kept", unit="%", kind="number", decimals=1),
+    Column("copy_rate", "copies among the revised", unit="%", kind="number", decimals=1),
+    Column("edit_distance", "edit distance of the revised", kind="number", decimals=2),
+    Column("gain", "gain", kind="difference", role="main", decimals=2),
+    Column("gain_annotated", "gain, annotated", kind="difference", decimals=2),
+    Column("gain_unannotated", "gain, unannotated", kind="difference", decimals=2),
+    Column("good_drafts", "good drafts", kind="number"),
+    Column("harmed_share", "good drafts harmed", unit="%", kind="number", role="main", decimals=1),
+    Column("decision_auc", "AUC of the decision", kind="number", decimals=2),
+)
+_LABEL_COLUMNS = (Column("run", "run", role="label"), Column("labels", "labels given", role="label"))
+_CALIBRATION_COLUMNS = (
+    Column("run", "run", role="label"),
+    Column("stage", "stage", role="label"),
+    Column("threshold", "threshold", kind="number", decimals=3),
+    Column("good_kept", "good drafts kept", unit="%", kind="number", decimals=1),
+    Column("poor_kept", "poor drafts kept", unit="%", kind="number", decimals=1),
+    Column("auc", "AUC", kind="number", decimals=2),
+)
+
+
+def reviser_tables(results: Path) -> list[Table]:
+    """What there is, in order: over seeds, run by run, calibrations, labels; none of it where no run has a reviser."""
+    found = [(path.parent.name, read_json(path, "diagnostics")) for path in sorted(results.glob("cells/*/diagnostics.json"))]
+    stages = [(run, stage, said) for run, stages in found for stage, said in stages.items() if isinstance(said, dict)]
+    tables = [
+        *_over_seeds(results / "revisions.csv"),
+        Table("Run by run", _RUN_COLUMNS, tuple(_run_row(*stage) for stage in stages if "diagnostics" in stage[2])),
+        Table("Calibration of the decision", _CALIBRATION_COLUMNS, tuple(_calibration_row(*stage) for stage in stages if "calibration" in stage[2])),
+        Table("Labels that the reviser learnt from", _LABEL_COLUMNS, tuple(_label_row(run, said) for run, _, said in stages if "label_counts" in said)),
+    ]
+    return [table for table in tables if table.rows]
+
+
+def _over_seeds(path: Path) -> Iterator[Table]:
+    """The table that `bench` wrote, with its intervals over drafts and seeds."""
+    if path.exists():
+        rows = csv.DictReader(io.StringIO(read_text(path, "table of revisions")))
+        intervals = ("Intervals: 95 %, bootstrap over drafts and seeds.",)
+        yield Table(
+            "What revising did to the drafts, over seeds", COLUMNS, tuple(Row(tuple(_read_cell(row, column) for column in COLUMNS)) for row in rows), intervals
+        )
+
+
+def _read_cell(row: Mapping[str, Any], column: Column) -> Cell:
+    if column.kind == "text":
+        return Cell(row.get(column.key) or "")
+    value, low, high = (_number(row.get(key)) for key in (column.key, f"{column.key}_low", f"{column.key}_high"))
+    return Cell(value, low, high)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _run_row(run: str, stage: str, said: Mapping[str, Any]) -> Row:
+    facts = said["diagnostics"]
+    grades = facts.get("grades", {})
+    everything = grades.get("all", {})
+    return _row(
+        *(run, stage, facts.get("judge", ""), facts.get("drafts"), _percent(facts.get("keep_rate")), _percent(facts.get("copy_rate"))),
+        *(facts.get("edit_distance"), everything.get("gain"), grades.get("annotated", {}).get("gain"), grades.get("unannotated", {}).get("gain")),
+        *(everything.get("good_drafts"), _percent(everything.get("harmed_share")), everything.get("decision_auc")),
+    )
+
+
+def _calibration_row(run: str, stage: str, said: Mapping[str, Any]) -> Row:
+    facts = said["calibration"]
+    return _row(run, stage, facts.get("threshold"), _percent(facts.get("good_kept")), _percent(facts.get("poor_kept")), facts.get("auc"))
+
+
+def _label_row(run: str, said: Mapping[str, Any]) -> Row:
+    return _row(run, ", ".join(f"{count} {label}" for label, count in said["label_counts"].items()))
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100.0 * share
+
+
+def _row(*values: Any) -> Row:
+    return Row(tuple(Cell(value) for value in values))

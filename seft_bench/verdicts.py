@@ -1,0 +1,48 @@
+"""Which of a judge's verdicts on disk still stand, and which are asked for again.
+
+The id of a judge behind a local server without a key does not hold its weights: under one name the server may serve others tomorrow. Each of
+its verdicts holds a fingerprint of the weights that gave it (`judges/weights.py`), and the verdicts behind one figure shall be of one set of
+weights. The weights that count are those measured now, which happens only when the judge is asked for something; else those of the last
+verdict. A verdict without a fingerprint stands: its judge's id says all (weights in this process, a provider), or no judge was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Key = tuple[str, str]
+"""(key of the request, hash of the judged texts)."""
+
+
+def standing(rows: Iterable[Mapping[str, Any]], judge: Any = None) -> set[Key]:
+    """Keys whose last good verdict stands.
+
+    Args:
+        rows: one judge's judgments, oldest first. judge: whose `weights_fingerprint`, if it has one and has measured it, counts.
+    """
+    given = _given_by(rows)
+    current = measured_weights(judge) or next((weights for weights in reversed(given.values()) if weights), "")
+    return {key for key, weights in given.items() if weights in ("", current)}
+
+
+def by_other_weights(rows: Iterable[Mapping[str, Any]], judge: Any) -> int:
+    """How many good verdicts were given by other weights than those that the judge has measured by now."""
+    current = measured_weights(judge)
+    return sum(weights not in ("", current) for weights in _given_by(rows).values()) if current else 0
+
+
+def measured_weights(judge: Any) -> str:
+    """What a judge of weights that may change has measured; "" where it has not, or is none."""
+    return str(getattr(judge, "weights_fingerprint", ""))
+
+
+def _given_by(rows: Iterable[Mapping[str, Any]]) -> dict[Key, str]:
+    """Key -> fingerprint of the weights that gave its last good verdict, in the order of these verdicts."""
+    given: dict[Key, str] = {}
+    for row in rows:
+        if row["status"] == "ok":
+            key = (row["key"], row["answer_hash"])
+            given.pop(key, None)  # to the end: the order is that of the last verdicts
+            given[key] = str((row.get("details") or {}).get("weights_fingerprint") or "")
+    return given
