@@ -17,7 +17,9 @@
   const best = (numbers) =>
     [...numbers].sort(
       (first, second) =>
-        S.entry(first).other - S.entry(second).other || (S.entry(second).figure[0] ?? -Infinity) - (S.entry(first).figure[0] ?? -Infinity),
+        S.entry(first).other - S.entry(second).other ||
+        S.entry(first).withheld - S.entry(second).withheld ||
+        (S.entry(second).figure[0] ?? -Infinity) - (S.entry(first).figure[0] ?? -Infinity),
     );
 
   // The models shown where the address names none: the best two of one decoding and judge.
