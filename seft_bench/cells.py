@@ -16,9 +16,10 @@ from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
 from seft_bench.files import locked, write_atomic, write_json
 from seft_bench.matrix import Cell, done_path, identity, judge_names, recipe_of
-from seft_bench.pipeline import Places, Progress, Subject
+from seft_bench.pipeline import Places, Progress
 from seft_bench.records import Result
 from seft_bench.runs import TrainedRun, finished_run, run_facts
+from seft_bench.subjects import Subject, checkpoint_subject
 
 
 def make_answers(matrix: MatrixConfig, cell: Cell, out: Path, progress: Progress) -> None:
@@ -35,7 +36,7 @@ def make_answers(matrix: MatrixConfig, cell: Cell, out: Path, progress: Progress
             progress=progress,
         )
         places = places_of(out, out / "results")
-        for subject in subjects(cell, run):
+        for subject in checkpoints_of(cell, run):
             for name in matrix.suites:
                 pipeline.evaluate(subject, load_suite(name), None, places, steps=("answer",), seed=cell.seed, progress=progress)
 
@@ -56,7 +57,7 @@ def judge_answers(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, op
     if run is None:
         raise InputError(f"cell {cell.name} has no trained run in {out / 'cells' / cell.name}: its worker wrote somewhere else")
     places, scored = places_of(out, results), []
-    for subject in subjects(cell, run):
+    for subject in checkpoints_of(cell, run):
         for suite in map(load_suite, matrix.suites):
             for name in judge_names(matrix, suite):
                 judge = open_judge(name)
@@ -72,12 +73,12 @@ def places_of(out: Path, results: Path) -> Places:
     return Places(out, results, Path(os.environ.get("SEFT_BENCH_STORE") or out / "store.sqlite"))
 
 
-def subjects(cell: Cell, run: TrainedRun) -> Iterator[Subject]:
+def checkpoints_of(cell: Cell, run: TrainedRun) -> Iterator[Subject]:
     """Every checkpoint of a trained cell, knowing its training."""
     for checkpoint in run.checkpoints:
         label, is_final = cell.row.label or cell.row.name, checkpoint == run.checkpoints[-1]
         facts = run_facts(cell.row.name, label, cell.row.role, run.manifest["config"], run.manifest["cost"], checkpoint.name, is_final)
-        yield pipeline.checkpoint_subject(checkpoint, f"{cell.name}/{checkpoint.name}", facts | cell.group)
+        yield checkpoint_subject(checkpoint, f"{cell.name}/{checkpoint.name}", facts | cell.group)
 
 
 def _publish_records(run: TrainedRun, stages: Path, target: Path) -> None:

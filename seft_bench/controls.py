@@ -15,11 +15,12 @@ from seft_bench.matrix import Failure, judge_names
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.results import result_folder
+from seft_bench.subjects import Subject
 
 PREFIX = "control:"
 
 
-def control_subject(name: str) -> pipeline.Subject:
+def control_subject(name: str) -> Subject:
     """A control by its name, with or without "control:".
 
     Raises:
@@ -28,7 +29,7 @@ def control_subject(name: str) -> pipeline.Subject:
     from seft_bench.generators.controls import ControlGenerator, fingerprint
 
     control = name.removeprefix(PREFIX)
-    return pipeline.Subject(PREFIX + control, fingerprint(control), lambda: ControlGenerator(control), _facts(control))
+    return Subject(PREFIX + control, fingerprint(control), lambda: ControlGenerator(control), _facts(control))
 
 
 def _facts(control: str) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def _is_done(done: Path, identity: str, results: Path) -> bool:
     return record.get("identity") == identity and all((results / name / "questions.json").exists() for name in record["results"])
 
 
-def _evaluate(matrix: MatrixConfig, suite_name: str, subjects: Sequence[pipeline.Subject], places: pipeline.Places, progress: Any) -> list[Result]:
+def _evaluate(matrix: MatrixConfig, suite_name: str, subjects: Sequence[Subject], places: pipeline.Places, progress: Any) -> list[Result]:
     from seft_bench.config import load_judge
     from seft_bench.engines import closed_at_the_end
     from seft_bench.judges import open_judge

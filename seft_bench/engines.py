@@ -18,7 +18,7 @@ from seft_bench.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from seft_bench.generators.vllm_engine import VLLMEngine
-    from seft_bench.pipeline import Subject
+    from seft_bench.subjects import Subject
     from seft_bench.vllm.server import VLLMServer
 
 DEFAULT_ENGINE = "transformers"

@@ -11,11 +11,11 @@ from typing import Any
 from seft_bench import engines, pipeline
 from seft_bench.console import note
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json, write_atomic
-from seft_bench.pipeline import STEPS, Places, Subject, checkpoint_subject
+from seft_bench.files import write_atomic
+from seft_bench.pipeline import STEPS, Places
 from seft_bench.records import Result
-from seft_bench.runs import checkpoint_name, run_facts
 from seft_bench.sheets import STYLES, matrix_sheets, plain_sheets
+from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ def plan(
     judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
     engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
     if server:
-        subjects = [_served(model, server, server_key_env, store, ask_servers) for model in models]
+        subjects = [served_subject(model, server, server_key_env, store, ask_servers) for model in models]
     else:
-        subjects = [subject for model in models or _all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
+        subjects = [subject for model in models or all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
     if not subjects:
         raise InputError("--server needs the name of a model that it serves")
     _refuse_one_name_for_two(subjects)
@@ -163,86 +163,6 @@ def _check_data(suite: Any, judge: Any) -> None:
         if variable and not os.environ.get(variable):
             raise missing_key(judge.name, variable) from None
         raise
-
-
-def _all_runs(runs: Path) -> list[str]:
-    """Every folder below `runs` that holds a finished training run."""
-    found = sorted({str(path.parent) for path in runs.glob("**/checkpoints") if (path.parent / "manifest.json").exists()})
-    if not found:
-        raise InputError(f"no checkpoints under {runs}/. Train some (`seft-bench train`), or name a MODEL: checkpoint folder, hub id, or file of answers.")
-    return found
-
-
-def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
-    """What a MODEL argument stands for: a control, a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
-
-    Raises:
-        InputError: there is nothing of the kind.
-    """
-    if model.startswith("control:"):
-        from seft_bench.controls import control_subject
-
-        return [control_subject(model)]
-    path = Path(model)
-    if path.is_file():
-        return _ready_answers(path)
-    if (path / "config.json").is_file():
-        return [_checkpoint(path, trust_remote_code)]
-    if path.is_dir():
-        return _checkpoints_below(path, trust_remote_code)
-    if model.startswith((".", "/")) or model.count("/") != 1:
-        raise InputError(f"model {model!r} not found: it is no file of answers, no checkpoint folder, and no hub id (owner/name)")
-    return [_from_hub(model, trust_remote_code)]
-
-
-def _checkpoints_below(folder: Path, trust_remote_code: bool) -> list[Subject]:
-    parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    found = sorted(child for child in parent.iterdir() if (child / "config.json").is_file())
-    if not found:
-        there = ", ".join(sorted(child.name for child in folder.iterdir())[:12]) or "nothing"
-        raise InputError(f"no checkpoint in {folder}: a checkpoint is a folder with config.json, model.safetensors and tokenizer. It holds: {there}")
-    return [_checkpoint(child, trust_remote_code) for child in found]
-
-
-def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
-    """A checkpoint; one of our runs is named by run and step, and knows its training."""
-    from seft_bench.chat import load_tokenizer
-
-    load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
-    check_safetensors(folder)
-    run = folder.parent.parent
-    facts = _run_facts(run, folder) if folder.parent.name == "checkpoints" and (run / "manifest.json").is_file() else {}
-    return checkpoint_subject(folder, checkpoint_name(folder), facts, trust_remote_code)
-
-
-def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
-    manifest = read_json(run / "manifest.json", "manifest of a run")
-    config, cost = manifest["config"], manifest["cost"]
-    return run_facts(config["name"], config["name"], "method", config, cost, checkpoint.name, checkpoint.name == manifest["checkpoints"][-1])
-
-
-def _from_hub(name: str, trust_remote_code: bool) -> Subject:
-    from seft_bench.datasets import open_base
-
-    return checkpoint_subject(open_base(name, "model"), name, {}, trust_remote_code)
-
-
-def _ready_answers(path: Path) -> list[Subject]:
-    """One subject for each model in a file of answers."""
-    from seft_bench.generators.ready import ReadyGenerator, models_in
-
-    digest = sha256_file(path)  # with the name, as two names can be one as a folder's ("a/b", "a-b")
-    return [Subject(model, sha256_json([digest, model]), lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
-
-
-def _served(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:
-    """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a folder of their own."""
-    from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
-
-    if Path(model).is_file():
-        raise InputError(f"{model} is a file here, and --server takes names of models that it serves; leave one of the two out")
-    generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)
-    return Subject(model, sha256_json([server, model, generator.fingerprint() if ask else ""]), lambda: generator, server=server, server_key_env=key_env)
 
 
 def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import save_result, slug
 from seft_bench.runs import TrainedRun, finished_run, publish_run
+from seft_bench.subjects import Subject
 from seft_bench.suites.own import folder_suffix
 
 Progress = Callable[[str, int, int], None]
@@ -74,29 +75,6 @@ def _base_of(recipe: RecipeConfig, folder: Path) -> Path:
 
 
 # Evaluate
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is evaluated: a model that can answer, or a file of ready answers.
-
-    Attributes:
-        model_id: its name in tables. fingerprint: hash of the weights, or of the answers' file.
-        open_generator: loads it; called only when answers are missing.
-        run: the training run behind it, see `Result.run`.
-        server: base URL of the server behind which it answers; "" where no server does. server_key_env: NAME of the variable with its key.
-        folder: its checkpoint, where it is one. engine: what answers for it, if not our own generator ("vllm 0.32.0").
-    """
-
-    model_id: str
-    fingerprint: str
-    open_generator: Callable[[], Any]
-    run: Mapping[str, Any] = field(default_factory=dict)
-    ready: bool = False
-    server: str = ""
-    folder: Path | None = None
-    engine: str = ""
-    server_key_env: str | None = None
 
 
 @dataclass(frozen=True)
@@ -306,14 +284,3 @@ def _score(
         scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
     )
     return result
-
-
-def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Subject:
-    """A checkpoint folder as a subject; its weights are read only when answers are missing."""
-
-    def load() -> Any:
-        from seft_bench.generators.transformers import TransformersGenerator
-
-        return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
-
-    return Subject(model_id, sha256_folder(folder), load, run or {}, folder=folder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench import matrix as matrices
 from seft_bench import pipeline
-from seft_bench.cells import places_of, subjects
+from seft_bench.cells import checkpoints_of, places_of
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
 from seft_bench.matrix import Cell, judge_names
@@ -136,7 +136,7 @@ class _Suite:
 
 def _state(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, suites: Sequence[_Suite]) -> CellState:
     error, run = matrices.error_path(out, cell), finished_run(matrices.recipe_of(matrix, cell), out / "cells" / cell.name)
-    own = list(subjects(cell, run)) if run else [None] * matrix.checkpoints
+    own = list(checkpoints_of(cell, run)) if run else [None] * matrix.checkpoints
     parts = [_parts(subject, suite, decoding, out, results, cell.seed) for subject in own for suite in suites for decoding in suite.decodings]
     verdicts: dict[str, Part] = {}
     for _, judged in parts:

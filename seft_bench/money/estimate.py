@@ -16,8 +16,9 @@ from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import reply_tokens
 from seft_bench.judges.context import CHARACTERS_PER_TOKEN, estimated_tokens
 from seft_bench.money.prices import Price, price_of
-from seft_bench.pipeline import Places, Subject
+from seft_bench.pipeline import Places
 from seft_bench.records import Answer, JudgeRequest, Question
+from seft_bench.subjects import Subject
 
 TYPICAL_ANSWER_TOKENS = 400
 """Assumed of an answer that is not there yet."""

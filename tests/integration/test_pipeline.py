@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from seft_bench import pipeline, results, runs
+from seft_bench import pipeline, results, runs, subjects
 from seft_bench.config import RecipeConfig, RubricJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_log
@@ -132,9 +132,9 @@ def evaluate(seft_run: runs.TrainedRun, tmp_path: Path) -> Callable[..., list[An
     suite.config = suite.config.model_copy(update={"max_questions": 6, "max_new_tokens": 8})
     judge = open_judge(RubricJudgeConfig(name="rubric", kind="rubric"))
     places = pipeline.Places(tmp_path / "work", tmp_path / "results", tmp_path / "store.sqlite")
-    subject = pipeline.checkpoint_subject(seft_run.checkpoints[-1], "run/step-000004", {"row": "seft"})
+    subject = subjects.checkpoint_subject(seft_run.checkpoints[-1], "run/step-000004", {"row": "seft"})
 
-    def run(subject: pipeline.Subject = subject, **options: Any) -> list[Any]:
+    def run(subject: subjects.Subject = subject, **options: Any) -> list[Any]:
         return pipeline.evaluate(subject, suite, options.pop("judge", judge), places, **options)
 
     return run
@@ -194,13 +194,13 @@ def test_another_seed_draws_its_own_answers(evaluate: Callable[..., list[Any]]) 
 
 def test_other_weights_under_the_same_name_never_share_answers(evaluate: Callable[..., list[Any]], seft_run: runs.TrainedRun) -> None:
     evaluate()
-    other = pipeline.checkpoint_subject(seft_run.checkpoints[0], "run/step-000004")
-    assert other.fingerprint != pipeline.checkpoint_subject(seft_run.checkpoints[1], "run/step-000004").fingerprint
+    other = subjects.checkpoint_subject(seft_run.checkpoints[0], "run/step-000004")
+    assert other.fingerprint != subjects.checkpoint_subject(seft_run.checkpoints[1], "run/step-000004").fingerprint
     asked: list[str] = []
 
     def load() -> Any:
         asked.append("loaded")
-        return pipeline.checkpoint_subject(seft_run.checkpoints[0], "x").open_generator()
+        return subjects.checkpoint_subject(seft_run.checkpoints[0], "x").open_generator()
 
     evaluate(subject=dataclasses.replace(other, open_generator=load))
     assert asked == ["loaded"]

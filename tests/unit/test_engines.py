@@ -10,7 +10,8 @@ import pytest
 
 from seft_bench.engines import InProcessEngine, closed_at_the_end, in_turn, open_engine
 from seft_bench.errors import InputError
-from seft_bench.pipeline import STEPS, Subject
+from seft_bench.pipeline import STEPS
+from seft_bench.subjects import Subject
 
 SUITES = ["s1", "s2", "s3"]
 
