@@ -8,6 +8,8 @@ PIP := python -m pip install --quiet --disable-pip-version-check -c constraints.
 PIP_VLLM := python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt
 PINS := pyproject.toml constraints.txt
 PYTEST_ARGS ?=
+# Tests side by side, each on one thread; `make PARALLEL= test` runs them one after the other.
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo test test-all test-vllm lint docs clean
 
@@ -24,11 +26,11 @@ demo: $(VENV)/.installed
 	$(BIN)/seft-bench demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 # -o addopts= takes back the default's choice of markers.
 test-all: $(VENV_ALL)/.installed
-	$(VENV_ALL)/bin/python -m pytest -o addopts= -q -ra --strict-markers -m 'not vllm' $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(VENV_ALL)/bin/python -m pytest $(PARALLEL) -o addopts= -q -ra --strict-markers -m 'not vllm' $(PYTEST_ARGS)
 
 # The server's tests run where users run the package, and talk to the other environment's python; the in-process engine's run in that one.
 test-vllm: $(VENV)/.installed-dev $(VENV_VLLM)/.installed

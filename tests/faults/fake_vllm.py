@@ -151,7 +151,13 @@ def serve() -> None:
     if "slow" in misbehaviour:
         time.sleep(600)
     fake = Fake(Path(options.model), options.served_model_name)
-    ThreadingHTTPServer((options.host, options.port), handler_of(fake)).serve_forever()
+    ManyAtOnce((options.host, options.port), handler_of(fake)).serve_forever()
+
+
+class ManyAtOnce(ThreadingHTTPServer):
+    """Python's own default of 5 waiting connections would drop most of a burst, and each would be tried again after seconds, then minutes."""
+
+    request_queue_size = 1024
 
 
 if __name__ == "__main__":
