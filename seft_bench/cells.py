@@ -6,7 +6,6 @@ the halves meet at the run's folder and the files of answers.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from seft_bench.matrix import Cell, done_path, identity, judge_names, recipe_of
 from seft_bench.pipeline import Places, Progress
 from seft_bench.records import Result
 from seft_bench.runs import TrainedRun, finished_run, run_facts
+from seft_bench.store import store_path
 from seft_bench.subjects import Subject, checkpoint_subject
 
 
@@ -70,7 +70,7 @@ def judge_answers(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, op
 
 def places_of(out: Path, results: Path) -> Places:
     """Where a bench reads and writes; the store elsewhere where SEFT_BENCH_STORE says so, as `out` may be on a shared file system."""
-    return Places(out, results, Path(os.environ.get("SEFT_BENCH_STORE") or out / "store.sqlite"))
+    return Places(out, results, store_path(out))
 
 
 def checkpoints_of(cell: Cell, run: TrainedRun) -> Iterator[Subject]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,8 +115,9 @@ def evaluate(
     from seft_bench.console import steps_shown
     from seft_bench.money import estimate, spending
     from seft_bench.pipeline import Places
+    from seft_bench.store import store_path
 
-    store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
+    store = store_path(RUNS)
     kept = None if dry_run and not store.exists() else store  # a dry run makes no file
     plan = evaluation.plan(
         models or [],
@@ -165,11 +165,11 @@ def _show_results(scored: list[Any], as_json: bool, advice: str) -> None:
         raise typer.Exit(EXIT_WITHHELD)
 
 
-def _print_tables(results: Sequence[Any], by_method: bool = False) -> None:
-    from seft_bench import leaderboard
+def _print_tables(results: Sequence[Any]) -> None:
+    from seft_bench.leaderboard import plain_tables
     from seft_bench.report.terminal import print_table
 
-    for table in leaderboard.method_tables(results) if by_method and results else leaderboard.plain_tables(results):
+    for table in plain_tables(results):
         print_table(table, sys.stdout)
 
 

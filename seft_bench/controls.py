@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
+from seft_bench.cells import places_of
 from seft_bench.config import MatrixConfig
 from seft_bench.console import note, steps_shown
 from seft_bench.errors import SeftBenchError
@@ -60,7 +61,7 @@ def _run_missing(matrix: MatrixConfig, out: Path, results: Path) -> None:
     identity = sha256_json([matrix.suites, matrix.judges or matrix.judge, [subject.fingerprint for subject in subjects]])
     if not subjects or _is_done(done, identity, results):
         return
-    places = pipeline.Places(out, results, out / "store.sqlite")
+    places = places_of(out, results)
     scored: list[Result] = []
     with steps_shown() as progress:
         for suite_name in matrix.suites:

@@ -60,6 +60,11 @@ def request_key(
     return sha256_json(request)
 
 
+def store_path(folder: Path) -> Path:
+    """Where the responses are kept: the file that SEFT_BENCH_STORE names, else one in `folder`."""
+    return Path(os.environ.get("SEFT_BENCH_STORE") or folder / "store.sqlite")
+
+
 class ResponseStore:
     """Responses by request key, shared by any number of processes of one machine.
 

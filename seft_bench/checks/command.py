@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,8 +104,9 @@ def _look_by_look(
     from seft_bench.console import steps_shown
     from seft_bench.money import spending
     from seft_bench.pipeline import Places
+    from seft_bench.store import store_path
 
-    store = Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite")
+    store = store_path(RUNS)
     plan = evaluation.plan([candidate, baseline], suites, judge, steps=[], runs=RUNS, store=store)
     places = Places(RUNS, results, store)
     tasks_of(plan, candidate, baseline, decoding)  # what is wrong with the models is said before anybody is asked for money

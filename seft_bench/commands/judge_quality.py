@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +157,7 @@ def _open(name: str, out: Path | None) -> tuple[Any, Path]:
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
     from seft_bench.results import slug
+    from seft_bench.store import store_path
 
-    opened = open_judge(load_judge(name), Path(os.environ.get("SEFT_BENCH_STORE") or RUNS / "store.sqlite"))
+    opened = open_judge(load_judge(name), store_path(RUNS))
     return opened, out or RUNS / "agreement" / f"{slug(opened.id)}.jsonl"

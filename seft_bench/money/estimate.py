@@ -103,8 +103,7 @@ def usd_of_one_model(suite: Any, judge: Any) -> tuple[float, float] | None:
         InputError: a prompt cannot be rendered.
     """
     questions, limit = suite.questions(), suite.config.max_new_tokens
-    text = "x" * (min(TYPICAL_ANSWER_TOKENS, limit) * CHARACTERS_PER_TOKEN)
-    stand_ins = {question.id: Answer(question.suite, question.id, "", (text,) * len(question.turns)) for question in questions}
+    stand_ins = {question.id: _stand_in(question, "", min(TYPICAL_ANSWER_TOKENS, limit)) for question in questions}
     sent = _sent(judge, suite.requests(questions, stand_ins), stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
     price = _price_of(judge)
     low, high = price.usd(sent.input_about, sent.output_typical), price.usd(sent.input_most, sent.output_most)
@@ -162,7 +161,7 @@ def _judge_line(
     missing: Sequence[Question],
 ) -> Line:
     limit = suite.config.max_new_tokens
-    stand_ins = {question.id: _stand_in(question, subject, min(TYPICAL_ANSWER_TOKENS, limit)) for question in missing}
+    stand_ins = {question.id: _stand_in(question, subject.model_id, min(TYPICAL_ANSWER_TOKENS, limit)) for question in missing}
     wanted = suite.requests(questions, {**answers, **stand_ins})
     open_ones = pipeline.unjudged(subject, suite, judge, decoding, places, wanted)
     asked = [request for request in open_ones if suite.settled(request, subject.model_id) is None]
@@ -187,9 +186,9 @@ def _line_of(judge: Any, sent: _Sent, where: tuple[str, str, str], counts: tuple
     )
 
 
-def _stand_in(question: Question, subject: Subject, tokens: int) -> Answer:
+def _stand_in(question: Question, model_id: str, tokens: int) -> Answer:
     text = "x" * (tokens * CHARACTERS_PER_TOKEN)
-    return Answer(question.suite, question.id, subject.model_id, (text,) * len(question.turns))
+    return Answer(question.suite, question.id, model_id, (text,) * len(question.turns))
 
 
 def _price_of(judge: Any) -> Price:
