@@ -15,6 +15,7 @@ import yaml
 
 from seft_bench import config
 from seft_bench.cli import app
+from seft_bench.config.judges import JUDGE
 from seft_bench.money.prices import PriceTable
 from seft_bench.published import PublishedConfig
 from tests.integration.cli import REPOSITORY, seft_bench
@@ -135,7 +136,7 @@ def test_every_file_of_the_map_exists_and_every_module_is_on_it() -> None:
 
 
 CONFIGS = {
-    "judge": config._JUDGE,
+    "judge": JUDGE,
     "prices": PriceTable,
     "suite": config.SuiteConfig,
     "recipe": config.RecipeConfig,

@@ -29,7 +29,7 @@ PACKAGES = ("seft_bench", "training")
 ALLOWED = {
     "seft_bench.errors": (),
     "seft_bench.records": (),
-    "seft_bench.config": ("seft_bench.errors",),
+    "seft_bench.config": ("seft_bench.config", "seft_bench.errors"),
     "seft_bench.files": ("seft_bench.errors",),
     "seft_bench.chat": ("seft_bench.errors", "seft_bench.records"),
     "seft_bench.judges.parse": (),

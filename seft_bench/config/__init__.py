@@ -1,0 +1,46 @@
+"""Everything that a user writes in YAML, as strict pydantic models.
+
+Config objects stop at the door: commands turn them into plain arguments.
+"""
+
+from seft_bench.config.by_name import config_folder, load_judge, load_matrix, load_suite, shipped
+from seft_bench.config.judges import (
+    GradedAnswersConfig,
+    JudgeConfig,
+    LocalJudgeConfig,
+    OpenAIJudgeConfig,
+    ReplayJudgeConfig,
+    RewardModelJudgeConfig,
+    RubricJudgeConfig,
+    TransformersJudgeConfig,
+    VLLMJudgeConfig,
+)
+from seft_bench.config.loading import Strict, load_yaml, read_yaml, validate
+from seft_bench.config.matrices import MatrixConfig, MatrixRow, RecipeConfig
+from seft_bench.config.suites import DecodingConfig, SuiteConfig
+
+__all__ = [
+    "DecodingConfig",
+    "GradedAnswersConfig",
+    "JudgeConfig",
+    "LocalJudgeConfig",
+    "MatrixConfig",
+    "MatrixRow",
+    "OpenAIJudgeConfig",
+    "RecipeConfig",
+    "ReplayJudgeConfig",
+    "RewardModelJudgeConfig",
+    "RubricJudgeConfig",
+    "Strict",
+    "SuiteConfig",
+    "TransformersJudgeConfig",
+    "VLLMJudgeConfig",
+    "config_folder",
+    "load_judge",
+    "load_matrix",
+    "load_suite",
+    "load_yaml",
+    "read_yaml",
+    "shipped",
+    "validate",
+]

@@ -1,0 +1,88 @@
+"""YAML -> a strict pydantic model: unknown keys are refused, and all errors are shown at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from seft_bench.errors import InputError
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """Base of all configs: frozen, and a key that nobody reads is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def load_yaml(path: Path, model: type[ConfigT] | TypeAdapter[Any], overrides: Iterable[str] = ()) -> Any:
+    """Read a YAML file into a config.
+
+    Args:
+        overrides: "key=value" or "settings.key=value"; the value is read as YAML.
+
+    Raises:
+        InputError: with every error of the file at once: key, value, and what is allowed.
+    """
+    values = read_yaml(path)
+    for override in overrides:
+        _apply(values, override)
+    return validate(values, model, str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"configuration file cannot be read: {path} ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"configuration file is not UTF-8 text: {path}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a mapping of keys to values is expected, this is {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"override {override!r} is not of the form key=value")
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise InputError(f"override {override!r}: {parent!r} holds a value, not keys")
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"override {override!r}: the value is not valid YAML") from None
+
+
+def validate(values: Mapping[str, Any], model: type[ConfigT] | TypeAdapter[Any], source: str) -> Any:
+    """Check values against a config class; `source` names them in the message."""
+    try:
+        return model.validate_python(values) if isinstance(model, TypeAdapter) else model.model_validate(values)
+    except ValidationError as error:
+        lines = [_describe(item, model) for item in error.errors()]
+        raise InputError(f"{source}: {len(lines)} error{'s' if len(lines) > 1 else ''}\n" + "\n".join(lines)) from None
+
+
+def _describe(item: Any, model: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "(top)"
+    if item["type"] == "value_error" and not item["loc"]:
+        return f"  {item['msg'].removeprefix('Value error, ')}"
+    if item["type"] == "extra_forbidden":
+        allowed = sorted(getattr(model, "model_fields", {})) if len(item["loc"]) == 1 else []
+        return f"  {key}: unknown key" + (f"; allowed are {', '.join(allowed)}" if allowed else "")
+    if item["type"] == "missing":
+        return f"  {key}: is missing"
+    if item["type"] == "value_error":
+        got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+        return f"  {key}: {item['ctx']['error']}{got}"
+    return f"  {key}: {item['msg']} (got {item['input']!r})"
