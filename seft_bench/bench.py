@@ -13,8 +13,11 @@ from seft_bench.console import cells_shown, note
 from seft_bench.controls import run_controls
 from seft_bench.diagnostics import GOOD_GRADE
 from seft_bench.driver import Driver
+from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE
 from seft_bench.files import held, read_json, read_jsonl, write_atomic, write_json
+from seft_bench.judges.budget import Budget
 from seft_bench.matrix import Cell, Failure
+from seft_bench.money.spending import agree_to, counted, left_line
 from seft_bench.planning import plan_of, summary
 from seft_bench.records import Result
 from seft_bench.report.arms import by_group
@@ -43,15 +46,18 @@ def bench(
     engine: EngineSettings | None = None,
     only: Sequence[str] = (),
     retry_failed: bool = False,
+    budget_usd: float | None = None,
+    yes: bool = False,
 ) -> Benched:
     """Run what is missing of a matrix and write its tables.
 
     Args:
         out: runs, stages and answers. results: tables, figures and one result.json a row.
         only: patterns of cell names; other cells are left as they are. retry_failed: run only cells that failed before.
+        budget_usd: the most that judges may be paid; when it is spent, cells are still trained and answered. yes: do not ask about the price.
 
     Raises:
-        InputError: the matrix cannot run; nothing was started.
+        InputError: the matrix cannot run, or nobody agreed to its price; nothing was started.
     """
     settings = engine or EngineSettings(workers=matrix.workers)
     matrices.check(matrix)
@@ -60,26 +66,34 @@ def bench(
         plan = plan_of(matrix, out, results, only, retry_failed)
         for line in summary(plan):
             note(line)
-        todo = [state.cell for state in plan.todo]
-        failures = _run(matrix, todo, out, results, settings)
-        ran = len(todo) - len(failures)
-        failures += run_controls(matrix, out, results)
+        agree_to(plan.cost(), budget_usd, yes)
+        todo, budget = [state.cell for state in plan.todo], Budget(budget_usd)
+
+        def left() -> str:
+            return left_line(plan_of(matrix, out, results, only).cost())
+
+        with counted(budget, left):
+            failures = _run(matrix, todo, out, results, settings, budget)
+            ran = len(todo) - len(failures)
+            failures += run_controls(matrix, out, results, budget)
+        if any(failure.exit_status == EXIT_UNAVAILABLE for failure in failures):
+            note(left())
         return publish(matrix, results, failures, ran)
 
 
-def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings) -> list[Failure]:
+def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings, budget: Budget) -> list[Failure]:
     """Train and answer on the engine, judge here; a failed cell does not stop the others."""
     failures: list[Failure] = []
     if not todo:
         return failures
     by_name = {cell.name: cell for cell in todo}
-    driver = Driver(matrix, out, results)
+    driver = Driver(matrix, out, results, budget)
     driver.check_judges()
     with cells_shown(len(todo)) as progress:
         for event in driver.events(run_cells(matrix, todo, out, settings)):
             progress.handle(event)
             if event["event"] == "failed":
-                failures.append(Failure(event["cell"], event["message"]))
+                failures.append(Failure(event["cell"], event["message"], event.get("exit_status", EXIT_CRASH)))
                 write_atomic(matrices.error_path(out, by_name[event["cell"]]), event["message"])
             elif event["event"] == "done":
                 matrices.error_path(out, by_name[event["cell"]]).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from seft_bench.config import MatrixConfig
 from seft_bench.console import note, steps_shown
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_json, sha256_json, write_json
+from seft_bench.judges.budget import Budget, meter
 from seft_bench.matrix import Failure, judge_names
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
@@ -42,43 +43,55 @@ def _facts(control: str) -> dict[str, Any]:
     return {**facts, "seed": 0, "step": 0, "final": True, **costs}
 
 
-def run_controls(matrix: MatrixConfig, out: Path, results: Path) -> list[Failure]:
+def are_evaluated(matrix: MatrixConfig, out: Path, results: Path) -> bool:
+    """Are the results of all controls of a matrix there?"""
+    done = _record(out)
+    if not matrix.controls or not done.exists():
+        return not matrix.controls
+    record = read_json(done, "record of the controls")
+    return record.get("identity") == _identity(matrix) and all((results / name / "questions.json").exists() for name in record["results"])
+
+
+def _record(out: Path) -> Path:
+    return out / "controls.json"
+
+
+def _identity(matrix: MatrixConfig) -> str:
+    return sha256_json([matrix.suites, matrix.judges or matrix.judge, [control_subject(name).fingerprint for name in matrix.controls]])
+
+
+def run_controls(matrix: MatrixConfig, out: Path, results: Path, budget: Budget) -> list[Failure]:
     """Evaluate a matrix's controls once a suite, in this process; nothing is asked or written again when they are there.
+
+    Args:
+        budget: what their judges are paid counts into it.
 
     Returns:
         the failure, where there is one (a judge that is gone): it must not keep the cells from their tables, and what the judge said is kept.
     """
+    if are_evaluated(matrix, out, results):
+        return []
     try:
-        _run_missing(matrix, out, results)
+        _run(matrix, out, results, budget)
     except SeftBenchError as error:
-        return [Failure("controls", str(error))]
+        return [Failure("controls", str(error), error.exit_status)]
     return []
 
 
-def _run_missing(matrix: MatrixConfig, out: Path, results: Path) -> None:
-    subjects = [control_subject(name) for name in matrix.controls]
-    done = out / "controls.json"
-    identity = sha256_json([matrix.suites, matrix.judges or matrix.judge, [subject.fingerprint for subject in subjects]])
-    if not subjects or _is_done(done, identity, results):
-        return
-    places = places_of(out, results)
+def _run(matrix: MatrixConfig, out: Path, results: Path, budget: Budget) -> None:
+    subjects, places = [control_subject(name) for name in matrix.controls], places_of(out, results)
     scored: list[Result] = []
     with steps_shown() as progress:
         for suite_name in matrix.suites:
-            scored += _evaluate(matrix, suite_name, subjects, places, progress)
+            scored += _evaluate(matrix, suite_name, subjects, places, budget, progress)
     names = [str(result_folder(results, result).relative_to(results)) for result in scored]
-    write_json(done, {"identity": identity, "results": names})
+    write_json(_record(out), {"identity": _identity(matrix), "results": names})
     note(f"{matrix.name}: {len(subjects)} controls without a model evaluated on {len(matrix.suites)} suites")
 
 
-def _is_done(done: Path, identity: str, results: Path) -> bool:
-    if not done.exists():
-        return False
-    record = read_json(done, "record of the controls")
-    return record.get("identity") == identity and all((results / name / "questions.json").exists() for name in record["results"])
-
-
-def _evaluate(matrix: MatrixConfig, suite_name: str, subjects: Sequence[Subject], places: pipeline.Places, progress: Any) -> list[Result]:
+def _evaluate(
+    matrix: MatrixConfig, suite_name: str, subjects: Sequence[Subject], places: pipeline.Places, budget: Budget, progress: pipeline.Progress
+) -> list[Result]:
     from seft_bench.config import load_judge
     from seft_bench.engines import closed_at_the_end
     from seft_bench.judges import open_judge
@@ -86,6 +99,8 @@ def _evaluate(matrix: MatrixConfig, suite_name: str, subjects: Sequence[Subject]
 
     suite = load_suite(suite_name)
     judges = [open_judge(load_judge(name), places.store) for name in judge_names(matrix, suite)]
+    for judge in judges:
+        meter(judge, budget)
     with closed_at_the_end(None, judges):
         return [result for judge in judges for subject in subjects for result in pipeline.evaluate(subject, suite, judge, places, progress=progress)]
 

@@ -18,16 +18,17 @@ from seft_bench.bench_engines import TICK_SECONDS, Event
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import SeftBenchError
 from seft_bench.evaluation import PROBED
+from seft_bench.judges.budget import Budget, meter
 from seft_bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 
 
 class Driver:
-    """Judges the cells of one matrix."""
+    """Judges the cells of one matrix; what that costs counts into the budget."""
 
-    def __init__(self, matrix: MatrixConfig, out: Path, results: Path) -> None:
+    def __init__(self, matrix: MatrixConfig, out: Path, results: Path, budget: Budget) -> None:
         from seft_bench.cells import places_of
 
-        self._matrix, self._out, self._results = matrix, out, results
+        self._matrix, self._out, self._results, self._budget = matrix, out, results, budget
         self._places = places_of(out, results)
         self._answered: queue.SimpleQueue[str | None] = queue.SimpleQueue()  # None: nothing more comes
         self._said: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -41,7 +42,7 @@ class Driver:
         """
         from seft_bench.suites import load_suite
 
-        open_judge = _judges(self._places.store, {})
+        open_judge = _judges(self._places.store, {}, self._budget)
         for suite in map(load_suite, self._matrix.suites):
             questions = suite.questions()
             for name in judge_names(self._matrix, suite):
@@ -103,7 +104,7 @@ class Driver:
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: [judge.close() for judge in opened.values() if hasattr(judge, "close")])
             while (name := self._answered.get()) is not None:
-                self._said.put(self._outcome(name, _judges(self._places.store, opened)))
+                self._said.put(self._outcome(name, _judges(self._places.store, opened, self._budget)))
 
     def _outcome(self, name: str, open_judge: Callable[[str], Any]) -> Event:
         from seft_bench.cells import judge_answers
@@ -114,14 +115,14 @@ class Driver:
         try:
             judge_answers(self._matrix, find_cell(self._matrix, name), self._out, self._results, open_judge, report)
         except SeftBenchError as error:
-            return {"cell": name, "event": "failed", "message": str(error)}
+            return {"cell": name, "event": "failed", "message": str(error), "exit_status": error.exit_status}
         except Exception:
             return {"cell": name, "event": "failed", "message": traceback.format_exc()}
         return {"cell": name, "event": "done"}
 
 
-def _judges(store: Path, opened: dict[str, Any]) -> Callable[[str], Any]:
-    """Opens each judge once."""
+def _judges(store: Path, opened: dict[str, Any], budget: Budget) -> Callable[[str], Any]:
+    """Opens each judge once, and has its spending counted."""
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
 
@@ -129,6 +130,7 @@ def _judges(store: Path, opened: dict[str, Any]) -> Callable[[str], Any]:
         if name not in opened:
             store.parent.mkdir(parents=True, exist_ok=True)
             opened[name] = open_judge(load_judge(name), store)
+            meter(opened[name], budget)
         return opened[name]
 
     return open_once

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.config import MatrixConfig, MatrixRow, RecipeConfig
-from seft_bench.errors import InputError
+from seft_bench.errors import EXIT_CRASH, InputError
 from seft_bench.files import read_json, sha256_json
 from seft_bench.records import Result
 from seft_bench.results import slug
@@ -47,10 +47,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that ended with an error: the message, with a traceback where it is a defect of ours."""
+    """A cell that ended with an error: the message, with a traceback where it is a defect of ours, and its exit status."""
 
     cell: str
     message: str
+    exit_status: int = EXIT_CRASH
 
 
 def cells(matrix: MatrixConfig) -> list[Cell]:

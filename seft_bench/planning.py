@@ -11,12 +11,13 @@ from seft_bench import matrix as matrices
 from seft_bench import pipeline
 from seft_bench.cells import checkpoints_of, places_of
 from seft_bench.config import MatrixConfig
-from seft_bench.errors import InputError
 from seft_bench.matrix import Cell, judge_names
 from seft_bench.records import Answer
 from seft_bench.runs import finished_run
 
 if TYPE_CHECKING:
+    from seft_bench.money.estimate import Estimate
+    from seft_bench.money.matrices import PerVerdict
     from seft_bench.probing import Hours
 
 
@@ -64,18 +65,24 @@ class BenchPlan:
     """All chosen cells, and those that a run would do.
 
     Attributes:
-        usd_per_verdict: judge -> (low, high), None where its price is unknown.
+        controls: judge -> verdicts of controls that are not evaluated yet. prices: judge -> what one of its verdicts takes.
     """
 
     name: str
     cells: Sequence[CellState]
     todo: Sequence[CellState]
-    asks_a_server: Mapping[str, bool]
-    usd_per_verdict: Mapping[str, tuple[float, float] | None]
+    controls: Mapping[str, Part]
+    prices: Mapping[str, PerVerdict]
 
     def verdicts(self) -> dict[str, Part]:
-        """Judge -> verdicts of the cells to run."""
-        return {judge: sum((state.verdicts[judge] for state in self.todo), Part(0, 0)) for judge in self.asks_a_server}
+        """Judge -> verdicts of the cells to run and of the controls."""
+        return {judge: sum((state.verdicts[judge] for state in self.todo), self.controls[judge]) for judge in self.prices}
+
+    def cost(self) -> Estimate:
+        """What the judges would be asked and what that costs, one line a judge."""
+        from seft_bench.money.estimate import Estimate
+
+        return Estimate([self.prices[judge].line(judge, self.name, part.wanted, part.at_hand) for judge, part in self.verdicts().items()])
 
 
 def plan_of(matrix: MatrixConfig, out: Path, results: Path, only: Sequence[str] = (), retry_failed: bool = False) -> BenchPlan:
@@ -91,30 +98,30 @@ def plan_of(matrix: MatrixConfig, out: Path, results: Path, only: Sequence[str] 
     suites = [_Suite(matrix, name, out) for name in matrix.suites]
     states = [_state(matrix, cell, out, results, suites) for cell in matrices.chosen(matrices.cells(matrix), only)]
     todo = [state for state in states if not state.is_finished and (state.error or not retry_failed)]
-    servers = {name: hasattr(judge, "client") for suite in suites for name, judge in suite.judges.items()}
-    return BenchPlan(matrix.name, states, todo, servers, _usd_per_verdict(suites, servers))
+    controls = _controls(matrix, out, results, suites)
+    return BenchPlan(matrix.name, states, todo, controls, _prices(suites, list(controls)))
 
 
-def _usd_per_verdict(suites: Sequence[_Suite], servers: Mapping[str, bool]) -> dict[str, tuple[float, float] | None]:
-    """Over all suites of a judge, for answers of a typical length."""
-    found: dict[str, tuple[float, float] | None] = {}
-    for name, asks_a_server in servers.items():
-        own = [suite for suite in suites if name in suite.judges]
-        costs = [_usd(suite, name) if asks_a_server else (0.0, 0.0) for suite in own]
-        known = [cost for cost in costs if cost is not None]
-        verdicts = sum(suite.requests for suite in own)
-        found[name] = (sum(low for low, _ in known) / verdicts, sum(high for _, high in known) / verdicts) if len(known) == len(costs) and verdicts else None
+def _prices(suites: Sequence[_Suite], judges: Sequence[str]) -> dict[str, PerVerdict]:
+    from seft_bench.money.matrices import per_verdict
+
+    own = {name: [suite for suite in suites if name in suite.judges] for name in judges}
+    return {name: per_verdict([(suite.suite, suite.requests) for suite in of_judge], of_judge[0].judges[name]) for name, of_judge in own.items()}
+
+
+def _controls(matrix: MatrixConfig, out: Path, results: Path, suites: Sequence[_Suite]) -> dict[str, Part]:
+    """Judge -> verdicts of the controls; none where these are evaluated."""
+    from seft_bench.controls import are_evaluated, control_subject
+
+    found = {name: Part(0, 0) for suite in suites for name in suite.judges}
+    if are_evaluated(matrix, out, results):
+        return found
+    for subject in map(control_subject, matrix.controls):
+        for suite in suites:
+            for decoding in pipeline.decodings(subject, suite.suite):
+                for name, part in _parts(subject, suite, decoding, out, results, 0)[1].items():
+                    found[name] += part
     return found
-
-
-def _usd(suite: _Suite, judge: str) -> tuple[float, float] | None:
-    """None too where its prompts cannot be rendered here: the judge's probe says that before anything is trained."""
-    from seft_bench.money.estimate import usd_of_one_model
-
-    try:
-        return usd_of_one_model(suite.suite, suite.judges[judge])
-    except InputError:
-        return None
 
 
 class _Suite:
@@ -169,11 +176,9 @@ def _parts(subject: Any, suite: _Suite, decoding: str, out: Path, results: Path,
 def judge_price(plan: BenchPlan) -> list[str]:
     """What the judges would be asked, one line a judge, and what that costs."""
     lines = []
-    for judge, part in plan.verdicts().items():
-        usd = plan.usd_per_verdict[judge]
-        asked = "price unknown" if usd is None else f"about {usd[0] * part.missing:.2f} to {usd[1] * part.missing:.2f} USD"
-        price = asked if plan.asks_a_server[judge] else "runs here, 0 USD"
-        lines.append(f"judge {judge}: {part.missing:,} verdicts to ask, {part.at_hand:,} at hand; {price}")
+    for line in plan.cost().lines:
+        price = "price unknown" if line.usd is None else f"about {line.usd[0]:.2f} to {line.usd[1]:.2f} USD" if line.asked_model else "runs here, 0 USD"
+        lines.append(f"judge {line.by}: {line.wanted - line.at_hand:,} verdicts to ask, {line.at_hand:,} at hand; {price}")
     return lines
 
 
@@ -194,8 +199,8 @@ def summary(plan: BenchPlan) -> list[str]:
 
 def as_text(plan: BenchPlan, hours: Hours | None = None) -> str:
     """A row a cell, errors of the failed ones, then the summary."""
-    rows = [("cell", "method", "trained", "answers", *(f"verdicts: {name}" for name in plan.asks_a_server), "state")]
-    rows += [_cells(state, list(plan.asks_a_server)) for state in plan.cells]
+    rows = [("cell", "method", "trained", "answers", *(f"verdicts: {name}" for name in plan.prices), "state")]
+    rows += [_cells(state, list(plan.prices)) for state in plan.cells]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     errors = [f"{state.cell.name} failed: {state.error.splitlines()[-1]}" for state in plan.cells if state.state == "failed"]
@@ -225,7 +230,7 @@ def as_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
         }
         for state in plan.cells
     ]
-    judges = {judge: {**vars(part), "asks_a_server": plan.asks_a_server[judge]} for judge, part in plan.verdicts().items()}
+    judges = {line.by: {"at_hand": line.at_hand, "wanted": line.wanted, "asks_a_server": bool(line.asked_model), "usd": line.usd} for line in plan.cost().lines}
     return {
         "matrix": plan.name,
         "cells": cells,

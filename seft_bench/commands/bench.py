@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from seft_bench.console import note
-from seft_bench.errors import EXIT_CRASH, InputError
+from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE, InputError
+
+if TYPE_CHECKING:
+    from seft_bench.matrix import Failure
 
 RUNS = Path("runs")
 
@@ -53,6 +57,8 @@ def bench(
     workers: WorkersOption = None,
     cpus_per_cell: Annotated[int | None, typer.Option(min=1, help="Cores of a cell; default: the matrix's, else shared out; 1 with Ray.")] = None,
     gpus_per_cell: Annotated[float | None, typer.Option(min=0, help="GPUs of a cell; default: the matrix's, else 1 where there are any.")] = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="The most that judges may be paid, in US dollars.", show_default="no limit")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much the judges may cost.")] = False,
     retries: Annotated[int, typer.Option(min=0, help="How often a cell runs again whose worker or node was lost.")] = 2,
 ) -> None:
     """Train and evaluate every cell of a matrix: base x method x data x seed x checkpoint x suite x judge. Run again, it does what is missing."""
@@ -72,7 +78,7 @@ def bench(
     if dry_run or probe:
         _show_plan(chosen, folder, tables, only or [], retry_failed, probe, as_json, settings)
     if not dry_run:
-        _run(chosen, folder, tables, settings, only or [], retry_failed, as_json)
+        _run(chosen, folder, tables, settings, only or [], retry_failed, budget, yes, as_json)
 
 
 def _seeds(text: str | None) -> list[int] | None:
@@ -101,11 +107,21 @@ def _show_plan(matrix: Any, out: Path, results: Path, only: list[str], retry_fai
     print(json.dumps(planning.as_row(plan, hours), indent=1) if as_json else planning.as_text(plan, hours))
 
 
-def _run(matrix: Any, out: Path, results: Path, engine: Any, only: list[str] | None = None, retry_failed: bool = False, as_json: bool = False) -> None:
+def _run(
+    matrix: Any,
+    out: Path,
+    results: Path,
+    engine: Any,
+    only: Sequence[str] = (),
+    retry_failed: bool = False,
+    budget_usd: float | None = None,
+    yes: bool = False,
+    as_json: bool = False,
+) -> None:
     from seft_bench.bench import bench as run_bench
     from seft_bench.scoring import result_row
 
-    done = run_bench(matrix, out, results, engine, only or [], retry_failed)
+    done = run_bench(matrix, out, results, engine, only, retry_failed, budget_usd, yes)
     if as_json:
         print(json.dumps([result_row(result) for result in done.results], indent=1))
     else:
@@ -120,7 +136,13 @@ def _run(matrix: Any, out: Path, results: Path, engine: Any, only: list[str] | N
         note(f"FAILED {failure.cell}: {failure.message}")
     if done.failures:
         note("the other cells are finished; the same command runs the failed ones again, and --retry-failed nothing else")
-        raise typer.Exit(EXIT_CRASH)
+        raise typer.Exit(exit_status(done.failures))
+
+
+def exit_status(failures: Sequence[Failure]) -> int:
+    """That of the judge (6) where it is all that failed: gone, or its budget spent."""
+    statuses = {failure.exit_status for failure in failures}
+    return EXIT_UNAVAILABLE if statuses == {EXIT_UNAVAILABLE} else EXIT_CRASH
 
 
 def _print_tables(results: Any) -> None:

@@ -9,11 +9,10 @@ from seft_bench.config import OpenAIJudgeConfig, load_judge
 from seft_bench.errors import unknown_name
 from seft_bench.judges import open_judge, state_of
 from seft_bench.judges.probe import KINDS
-from seft_bench.money.prices import Price, judge_price
+from seft_bench.money.prices import NO_SERVER, judge_price
 
 ATTEMPTS = 2
 """A person waits for this probe."""
-NO_SERVER = Price(0.0, 0.0, None, "no server is asked")
 
 
 def judge_row(name: str) -> dict[str, str]:

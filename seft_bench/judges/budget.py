@@ -127,6 +127,12 @@ class Meter:
         return usd or 0.0
 
 
+def meter(judge: Any, budget: Budget) -> None:
+    """From now on all that the judge asks a server counts into the budget."""
+    if hasattr(judge, "client"):
+        judge.client.meter = Meter(budget, judge.price)
+
+
 def worst_tokens(messages: Sequence[Message], sampling: Mapping[str, Any]) -> tuple[int, int]:
     """The most tokens that a request can cost: (input, output)."""
     size = sum(len(message["content"].encode()) + TOKENS_BESIDE_A_MESSAGE for message in messages) + TOKENS_BESIDE_A_MESSAGE

@@ -15,7 +15,7 @@ from seft_bench import pipeline
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import reply_tokens
 from seft_bench.judges.context import CHARACTERS_PER_TOKEN, estimated_tokens
-from seft_bench.money.prices import Price, price_of
+from seft_bench.money.prices import NO_SERVER, Price, price_of
 from seft_bench.pipeline import Places
 from seft_bench.records import Answer, JudgeRequest, Question
 from seft_bench.subjects import Subject
@@ -96,8 +96,8 @@ def estimate(plan: Plan, places: Places, seed: int) -> Estimate:
     return Estimate(lines)
 
 
-def usd_of_one_model(suite: Any, judge: Any) -> tuple[float, float] | None:
-    """(low, high) of judging one model's answers to a suite, none of them there yet, in one decoding; None where the price is unknown.
+def tokens_of_one_model(suite: Any, judge: Any) -> tuple[int, int, int, int]:
+    """Tokens of judging one model's answers to a suite, none of them there yet, in one decoding: input about and at most, output typical and at most.
 
     Raises:
         InputError: a prompt cannot be rendered.
@@ -105,9 +105,7 @@ def usd_of_one_model(suite: Any, judge: Any) -> tuple[float, float] | None:
     questions, limit = suite.questions(), suite.config.max_new_tokens
     stand_ins = {question.id: _stand_in(question, "", min(TYPICAL_ANSWER_TOKENS, limit)) for question in questions}
     sent = _sent(judge, suite.requests(questions, stand_ins), stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
-    price = _price_of(judge)
-    low, high = price.usd(sent.input_about, sent.output_typical), price.usd(sent.input_most, sent.output_most)
-    return None if low is None or high is None else (low, high)
+    return sent.input_about, sent.input_most, sent.output_typical, sent.output_most
 
 
 def _lines(plan: Plan, places: Places, seed: int, subject: Subject, suite: Any, judge: Any, decoding: str) -> list[Line]:
@@ -134,7 +132,7 @@ def _answer_line(subject: Subject, suite: Any, decoding: str, at_hand: int, miss
     typical = min(TYPICAL_ANSWER_TOKENS, limit)
     turns = sum(len(question.turns) for question in missing)
     about, most = (sum(_prompt_tokens(question, answer) for question in missing) for answer in (typical, limit))
-    price = price_of(subject.server, subject.model_id) if subject.server else Price(0.0, 0.0, None, "no server is asked")
+    price = price_of(subject.server, subject.model_id) if subject.server else NO_SERVER
     return _line(
         ("answer", subject.server or ("its file" if subject.ready else "this machine"), subject.model_id, suite.config.name, decoding),
         subject.model_id if subject.server else "",
@@ -182,7 +180,7 @@ def _line_of(judge: Any, sent: _Sent, where: tuple[str, str, str], counts: tuple
         judge.client.model if sent.by_server else "",
         counts=(*counts, sent.stored, sent.requests),
         tokens=((sent.input_about, sent.input_most), (sent.output_typical, sent.output_most)),
-        price=_price_of(judge),
+        price=price_of_judge(judge),
     )
 
 
@@ -191,9 +189,10 @@ def _stand_in(question: Question, model_id: str, tokens: int) -> Answer:
     return Answer(question.suite, question.id, model_id, (text,) * len(question.turns))
 
 
-def _price_of(judge: Any) -> Price:
+def price_of_judge(judge: Any) -> Price:
+    """What its server takes."""
     if not hasattr(judge, "client"):
-        return Price(0.0, 0.0, None, "no server is asked")
+        return NO_SERVER
     price: Price = judge.price
     return price
 

@@ -72,6 +72,7 @@ class Price:
         }
 
 
+NO_SERVER = Price(0.0, 0.0, None, "no server is asked")
 UNKNOWN_PRICE = Price(None, None, None, "no price was given")
 
 

@@ -13,7 +13,7 @@ from seft_bench import evaluation
 from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.evaluation import Plan
-from seft_bench.judges.budget import Budget, BudgetSpentError, Meter
+from seft_bench.judges.budget import Budget, BudgetSpentError, Meter, meter
 from seft_bench.money.estimate import Estimate, estimate, total_line
 from seft_bench.money.prices import how_to_price, price_of
 from seft_bench.pipeline import Places, Progress
@@ -97,9 +97,9 @@ def within_budget(plan: Plan, places: Places, seed: int, budget_usd: float | Non
     metered = _metered(plan, budget)
 
     def left() -> str:
-        return _left(estimate(plan, places, seed))
+        return left_line(estimate(plan, places, seed))
 
-    with _said(budget, left):
+    with counted(budget, left):
         evaluation.probe(metered, places, seed)
         return work(metered)
 
@@ -115,13 +115,14 @@ def within(budget_usd: float | None, judge: Any, left: Callable[[], Estimate]) -
         BudgetSpentError: it is spent; what arrived is kept.
     """
     budget = Budget(budget_usd)
-    _meter(judge, budget)
-    with _said(budget, lambda: _left(left())):
+    meter(judge, budget)
+    with counted(budget, lambda: left_line(left())):
         yield
 
 
 @contextlib.contextmanager
-def _said(budget: Budget, left: Callable[[], str]) -> Iterator[None]:
+def counted(budget: Budget, left: Callable[[], str]) -> Iterator[None]:
+    """At the end say what went from the budget; and where it is spent, what is left to do."""
     try:
         yield
     except BudgetSpentError as error:
@@ -133,7 +134,8 @@ def _said(budget: Budget, left: Callable[[], str]) -> Iterator[None]:
             note(f"paid by this command: {budget.unpriced} replies at an unknown price")
 
 
-def _left(left: Estimate) -> str:
+def left_line(left: Estimate) -> str:
+    """What an estimate leaves to do, for people."""
     answers, judgments = left.to_ask("answer"), left.to_ask("judge")
     low, high = left.usd
     parts = [f"{answers} answers" if answers else "", f"{judgments} judgments"]
@@ -143,13 +145,8 @@ def _left(left: Estimate) -> str:
 def _metered(plan: Plan, budget: Budget) -> Plan:
     """The plan, with everything that costs money counting into one budget."""
     for judge in plan.judges:
-        _meter(judge, budget)
+        meter(judge, budget)
     return dataclasses.replace(plan, subjects=_metered_subjects(plan.subjects, budget))
-
-
-def _meter(judge: Any, budget: Budget) -> None:
-    if hasattr(judge, "client"):
-        judge.client.meter = Meter(budget, judge.price)
 
 
 def _metered_subjects(subjects: Sequence[Subject], budget: Budget) -> list[Subject]:

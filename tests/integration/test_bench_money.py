@@ -1,0 +1,113 @@
+"""What a matrix's judges cost: said before, agreed to, kept to, and nothing paid twice."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seft_bench.files import read_log
+from tests import small_matrix
+from tests.faults.chat_server import ChatServer, serving
+from tests.integration.cli import seft_bench
+
+INPUT_USD, OUTPUT_USD = 1000.0, 10_000.0
+PAID_USD = (100 * INPUT_USD + 10 * OUTPUT_USD) / 1e6
+"""A reply of `chat_server.completion()`: 100 tokens in, 10 out."""
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def matrix(tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Two rows, one seed, one control, and a judge with a price."""
+    monkeypatch.setitem(small_matrix.ENVIRONMENT, "JUDGE_KEY", "sk-not-a-real-key-12345")
+    return write(tmp_path, server.url, input_usd_per_million_tokens=INPUT_USD, output_usd_per_million_tokens=OUTPUT_USD)
+
+
+def write(folder: Path, url: str, **price: float) -> str:
+    settings = {"name": "paid", "kind": "openai", "model": "judge", "base_url": url, "api_key_env": "JUDGE_KEY", "templates": "seft-bench"}
+    judge = small_matrix.write_yaml(folder / "paid.yaml", **settings, max_in_flight=2, max_tokens=50, **price)
+    return small_matrix.write_matrix(folder, judge=judge, seeds=[0], workers=1, controls=["constant"])
+
+
+def run(matrix: str, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return small_matrix.run(matrix, out, *options)
+
+
+def plan(matrix: str, out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(seft_bench("bench", matrix, "--out", str(out), "--dry-run", "--json").out)
+    return found
+
+
+def verdicts(out: Path) -> int:
+    return sum(len(list(read_log(path))) for path in out.rglob("judgments-*.jsonl"))
+
+
+def test_a_budget_ends_the_judging_and_not_the_training(matrix: str, server: ChatServer, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    wanted = plan(matrix, out)["judges"][str(tmp_path / "paid.yaml")]["wanted"]
+    seen = run(matrix, out, "--budget", "2.5")
+    assert seen.returncode == 6, seen.stderr
+    assert len(server.bodies) * PAID_USD <= 2.5
+    arrived = verdicts(out)
+    assert 0 < arrived < wanted
+    assert "the budget of 2.5 USD is spent" in seen.stderr
+    assert f"Left: {wanted - arrived} judgments" in seen.stderr
+    assert f"paid by this command: {len(server.bodies) * PAID_USD:.4f} USD" in seen.stderr
+    assert all(cell["trained"] and cell["answers"]["at_hand"] == cell["answers"]["wanted"] for cell in plan(matrix, out)["cells"])
+    again = run(matrix, out, "--budget", "1000", "--yes")
+    assert again.returncode == 0, again.stderr
+    assert verdicts(out) == wanted
+    assert small_matrix.asked_twice(server.bodies) == 1  # the probe, of each command
+    small_matrix.nothing_was_done_twice(out)
+
+
+def test_the_estimate_holds_controls_and_says_dollars(matrix: str, tmp_path: Path) -> None:
+    judge = plan(matrix, tmp_path / "out")["judges"][str(tmp_path / "paid.yaml")]
+    assert judge["asks_a_server"]
+    one_model = 4 + 4  # questions, two turns each
+    assert judge["wanted"] == 3 * one_model
+    assert 0 < judge["usd"][0] <= judge["usd"][1]
+    text = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--dry-run").out
+    assert re.search(rf"judge .*paid.yaml: {judge['wanted']} verdicts to ask, 0 at hand; about {judge['usd'][0]:.2f} to {judge['usd'][1]:.2f} USD", text)
+
+
+def test_much_money_needs_a_word_where_there_is_no_terminal(matrix: str, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(small_matrix.ENVIRONMENT, "SEFT_BENCH_ASK_ABOVE_USD", "0.5")
+    refused = run(matrix, tmp_path / "out")
+    assert refused.returncode == 2
+    assert "no terminal to ask on" in refused.stderr
+    assert "--yes" in refused.stderr
+    assert not server.bodies
+    assert not list((tmp_path / "out").glob("stages/*"))
+    agreed = run(matrix, tmp_path / "out", "--yes")
+    assert agreed.returncode == 0, agreed.stderr
+
+
+def test_a_budget_over_an_unknown_price_is_refused(tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(small_matrix.ENVIRONMENT, "JUDGE_KEY", "sk-not-a-real-key-12345")
+    refused = run(write(tmp_path, server.url), tmp_path / "out", "--budget", "5")
+    assert refused.returncode == 2
+    assert "--budget cannot be kept" in refused.stderr
+    assert not server.bodies
+
+
+def test_a_matrix_that_asks_no_server_needs_no_budget(tmp_path: Path) -> None:
+    seen = run(
+        small_matrix.write_matrix(tmp_path, seeds=[0], rows=[{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 4}}}]),
+        tmp_path / "out",
+        "--budget",
+        "0",
+    )
+    assert seen.returncode == 0, seen.stderr
+    assert "USD" not in re.sub(r"runs here, 0 USD", "", seen.stderr)
