@@ -12,7 +12,7 @@ from seft_bench.config import MatrixConfig
 from seft_bench.console import note, steps_shown
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_json, sha256_json, write_json
-from seft_bench.matrix import Failure, judge_names
+from seft_bench.matrix import Failure, judge_names, measured_by
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.results import result_folder
@@ -58,7 +58,7 @@ def run_controls(matrix: MatrixConfig, out: Path, results: Path) -> list[Failure
 def _run_missing(matrix: MatrixConfig, out: Path, results: Path) -> None:
     subjects = [control_subject(name) for name in matrix.controls]
     done = out / "controls.json"
-    identity = sha256_json([matrix.suites, matrix.judges or matrix.judge, [subject.fingerprint for subject in subjects]])
+    identity = sha256_json([measured_by(matrix), [subject.fingerprint for subject in subjects]])
     if not subjects or _is_done(done, identity, results):
         return
     places = places_of(out, results)
