@@ -8,6 +8,7 @@ from pathlib import Path
 
 from seft_bench import matrix as matrices
 from seft_bench.bench_engines import EngineSettings, check_engine, run_cells
+from seft_bench.cells import withdraw_changed
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
 from seft_bench.controls import run_controls
@@ -89,6 +90,8 @@ def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, s
     by_name = {cell.name: cell for cell in todo}
     driver = Driver(matrix, out, results, budget)
     driver.check_judges()
+    for cell in todo:
+        withdraw_changed(matrix, cell, out, results)
     with cells_shown(len(todo)) as progress:
         for event in driver.events(run_cells(matrix, todo, out, settings)):
             progress.handle(event)

@@ -6,6 +6,7 @@ the halves meet at the run's folder and the files of answers.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
-from seft_bench.files import locked, write_atomic, write_json
+from seft_bench.files import locked, read_json, write_atomic, write_json
 from seft_bench.matrix import Cell, done_path, identity, judge_names, recipe_of
 from seft_bench.pipeline import Places, Progress
 from seft_bench.records import Result
-from seft_bench.runs import TrainedRun, finished_run, run_facts
+from seft_bench.runs import TrainedRun, is_other_run, matching_run, run_facts, withdraw_run
 from seft_bench.store import store_path
 from seft_bench.subjects import Subject, checkpoint_subject
 
@@ -53,7 +54,7 @@ def judge_answers(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, op
     from seft_bench.results import result_folder
     from seft_bench.suites import load_suite
 
-    run = finished_run(recipe_of(matrix, cell), out / "cells" / cell.name)
+    run = matching_run(recipe_of(matrix, cell), out / "cells" / cell.name, matrix.checkpoints)
     if run is None:
         raise InputError(f"cell {cell.name} has no trained run in {out / 'cells' / cell.name}: its worker wrote somewhere else")
     places, scored = places_of(out, results), []
@@ -66,6 +67,24 @@ def judge_answers(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, op
     names = [str(result_folder(results, result).relative_to(results)) for result in scored]
     write_json(done_path(out, cell), {"identity": identity(matrix, cell), "results": names})
     return scored
+
+
+def withdraw_changed(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> bool:
+    """Take back the run and the results of a cell whose settings or number of checkpoints changed since; says whether there were any.
+
+    Stages, answers and verdicts stay: with the old settings again, nothing is trained or paid for twice.
+    """
+    folder = out / "cells" / cell.name
+    if not is_other_run(recipe_of(matrix, cell), folder, matrix.checkpoints):
+        return False
+    with locked(out / "cells" / ".locks" / cell.name):
+        record = done_path(out, cell)
+        for name in read_json(record, "record of a cell")["results"] if record.exists() else ():
+            shutil.rmtree(results / name, ignore_errors=True)
+        shutil.rmtree(results / "cells" / cell.name, ignore_errors=True)
+        record.unlink(missing_ok=True)
+        withdraw_run(folder)
+    return True
 
 
 def places_of(out: Path, results: Path) -> Places:

@@ -13,7 +13,7 @@ from seft_bench.console import note, steps_shown
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_json, sha256_json, write_json
 from seft_bench.judges.budget import Budget, meter
-from seft_bench.matrix import Failure, judge_names
+from seft_bench.matrix import Failure, judge_names, measured_by
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.results import result_folder
@@ -57,7 +57,7 @@ def _record(out: Path) -> Path:
 
 
 def _identity(matrix: MatrixConfig) -> str:
-    return sha256_json([matrix.suites, matrix.judges or matrix.judge, [control_subject(name).fingerprint for name in matrix.controls]])
+    return sha256_json([measured_by(matrix), [control_subject(name).fingerprint for name in matrix.controls]])
 
 
 def run_controls(matrix: MatrixConfig, out: Path, results: Path, budget: Budget) -> list[Failure]:

@@ -55,12 +55,12 @@ class Driver:
 
     def _all_judged(self, suite: Any, judge: Any) -> bool:
         from seft_bench.cells import checkpoints_of
-        from seft_bench.runs import finished_run
+        from seft_bench.runs import matching_run
 
         for cell in cells(self._matrix):
             if is_finished(self._matrix, cell, self._out, self._results):
                 continue
-            run = finished_run(recipe_of(self._matrix, cell), self._out / "cells" / cell.name)
+            run = matching_run(recipe_of(self._matrix, cell), self._out / "cells" / cell.name, self._matrix.checkpoints)
             if run is None or not all(pipeline.is_judged(subject, suite, judge, self._places) for subject in checkpoints_of(cell, run)):
                 return False
         return True

@@ -14,7 +14,7 @@ from typing import Any
 
 from seft_bench.config import MatrixConfig, MatrixRow, RecipeConfig
 from seft_bench.errors import EXIT_CRASH, InputError
-from seft_bench.files import read_json, sha256_json
+from seft_bench.files import read_json, sha256_file, sha256_json
 from seft_bench.records import Result
 from seft_bench.results import slug
 
@@ -107,7 +107,7 @@ def judge_names(matrix: MatrixConfig, suite: Any) -> list[str]:
 
 
 def check(matrix: MatrixConfig) -> None:
-    """Refuse a matrix that cannot run, before anything is trained: methods, settings, suites, judges, bases.
+    """Refuse a matrix that cannot run, before anything is trained: methods, settings, data, suites, judges, bases.
 
     Raises:
         InputError: the first thing that is wrong.
@@ -115,14 +115,13 @@ def check(matrix: MatrixConfig) -> None:
     from seft_bench.config import load_judge
     from seft_bench.datasets import open_base
     from seft_bench.published import load_published
-    from seft_bench.stages import training
     from seft_bench.suites import load_suite
 
     cells(matrix)
     for base in matrix.all_bases:
         open_base(base)
     for row in matrix.rows:
-        training("methods").build_stages(row.method, row.settings, matrix.checkpoints)
+        _check_row(matrix, row)
     for suite in map(load_suite, matrix.suites):
         for judge in judge_names(matrix, suite):
             load_judge(judge)
@@ -130,6 +129,19 @@ def check(matrix: MatrixConfig) -> None:
         load_judge(matrix.diagnostics_judge)
     if matrix.published:
         load_published(matrix.published)
+
+
+def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
+    from seft_bench.datasets import TINYWORLD, open_data
+    from seft_bench.stages import training
+
+    methods = training("methods")
+    try:
+        methods.build_stages(row.method, row.settings, matrix.checkpoints)
+        for data in set(matrix.all_data) - {TINYWORLD}:  # which is written when it is needed
+            open_data(data, 0, Path(), methods.find_method(row.method).data)
+    except InputError as error:
+        raise InputError(f"row {row.name!r}: {error}") from None
 
 
 # What a cell leaves behind
@@ -157,7 +169,28 @@ def identity(matrix: MatrixConfig, cell: Cell) -> str:
     """Hash of all that decides a cell's results."""
     shared = {"base": cell.base, "data": cell.data, "checkpoints": matrix.checkpoints, "suites": matrix.suites, "judge": matrix.judge}
     shared |= {"diagnostics_judge": matrix.diagnostics_judge} | ({"judges": matrix.judges} if matrix.judges else {})
+    shared |= {"measured_by": measured_by(matrix)}
     return sha256_json([shared, cell.row.model_dump(mode="json"), cell.seed])
+
+
+def measured_by(matrix: MatrixConfig) -> str:
+    """Hash of what the suites and judges say, not only of their names: their files may be edited between two runs."""
+    from seft_bench.suites import load_suite
+
+    parts: list[Any] = []
+    for suite in map(load_suite, matrix.suites):
+        own = suite.questions() if suite.config.source == "files" else []
+        parts += [suite.config.model_dump(mode="json"), suite.data_hashes(), [[question.id, question.turns, question.reference] for question in own]]
+        parts += [_judged_by(name) for name in judge_names(matrix, suite)]
+    return sha256_json(parts)
+
+
+def _judged_by(name: str) -> list[Any]:
+    from seft_bench.config import load_judge
+
+    judge = load_judge(name)
+    recorded = sha256_file(Path(judge.path)) if judge.kind == "replay" and Path(judge.path).is_file() else ""
+    return [judge.model_dump(mode="json"), recorded]
 
 
 def of_matrix(matrix: MatrixConfig, results: Sequence[Result]) -> list[Result]:

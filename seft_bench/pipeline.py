@@ -59,7 +59,7 @@ def train(
     """
     method = stage_runner.training("methods").find_method(recipe.method)
     plan = stage_runner.training("methods").build_stages(recipe.method, recipe.settings, checkpoints)
-    if finished := finished_run(recipe, out):
+    if finished := finished_run(recipe, out, checkpoints):
         return finished
     started_at = now()
     shared = stages_folder or out / "stages"

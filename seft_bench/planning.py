@@ -13,7 +13,7 @@ from seft_bench.cells import checkpoints_of, places_of
 from seft_bench.config import MatrixConfig
 from seft_bench.matrix import Cell, judge_names
 from seft_bench.records import Answer
-from seft_bench.runs import finished_run
+from seft_bench.runs import is_other_run, matching_run
 
 if TYPE_CHECKING:
     from seft_bench.money.estimate import Estimate
@@ -46,6 +46,7 @@ class CellState:
     Attributes:
         answers: over checkpoints, suites and decodings. verdicts: judge -> the same for its verdicts.
         error: of its last run, "" where that was fine or there was none.
+        is_changed: it was trained with other settings or another number of checkpoints, and will be trained again.
     """
 
     cell: Cell
@@ -54,6 +55,7 @@ class CellState:
     answers: Part
     verdicts: Mapping[str, Part]
     error: str
+    is_changed: bool = False
 
     @property
     def state(self) -> str:
@@ -142,7 +144,8 @@ class _Suite:
 
 
 def _state(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, suites: Sequence[_Suite]) -> CellState:
-    error, run = matrices.error_path(out, cell), finished_run(matrices.recipe_of(matrix, cell), out / "cells" / cell.name)
+    error, recipe, folder = matrices.error_path(out, cell), matrices.recipe_of(matrix, cell), out / "cells" / cell.name
+    run = matching_run(recipe, folder, matrix.checkpoints)
     own = list(checkpoints_of(cell, run)) if run else [None] * matrix.checkpoints
     parts = [_parts(subject, suite, decoding, out, results, cell.seed) for subject in own for suite in suites for decoding in suite.decodings]
     verdicts: dict[str, Part] = {}
@@ -156,6 +159,7 @@ def _state(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, suites: S
         sum((answers for answers, _ in parts), Part(0, 0)),
         verdicts,
         error.read_text(encoding="utf-8").strip() if error.exists() else "",
+        is_other_run(recipe, folder, matrix.checkpoints),
     )
 
 
@@ -189,10 +193,12 @@ def summary(plan: BenchPlan) -> list[str]:
     """The plan in a few lines."""
     trained = sum(state.is_trained for state in plan.todo)
     answers = sum((state.answers for state in plan.todo), Part(0, 0))
+    changed = [state.cell.name for state in plan.todo if state.is_changed]
     counts = {word: sum(state.state == word for state in plan.cells) for word in ("finished", "failed")}
     failed = f" ({counts['failed']} failed before)" if counts["failed"] else ""
     lines = [f"{plan.name}: {len(plan.cells)} cells, {counts['finished']} finished already, {len(plan.todo)} to run{failed}"]
     if plan.todo:
+        lines += [f"{len(changed)} were trained with other settings and are trained again: {', '.join(changed)}"] if changed else []
         lines += [f"of these {trained} are trained, {answers.at_hand:,} of {answers.wanted:,} answers are at hand", *judge_price(plan)]
     return lines
 
@@ -209,7 +215,14 @@ def as_text(plan: BenchPlan, hours: Hours | None = None) -> str:
 
 def _cells(state: CellState, judges: Sequence[str]) -> tuple[str, ...]:
     verdicts = [str(state.verdicts.get(judge, Part(0, 0))) for judge in judges]
-    return (state.cell.name, state.cell.row.method, "yes" if state.is_trained else "no", str(state.answers), *verdicts, state.state)
+    return (
+        state.cell.name,
+        state.cell.row.method,
+        "yes" if state.is_trained else "otherwise" if state.is_changed else "no",
+        str(state.answers),
+        *verdicts,
+        state.state,
+    )
 
 
 def as_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
@@ -224,6 +237,7 @@ def as_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
             "seed": state.cell.seed,
             "state": state.state,
             "trained": state.is_trained,
+            "trained_otherwise": state.is_changed,
             "answers": vars(state.answers),
             "verdicts": {judge: vars(part) for judge, part in state.verdicts.items()},
             "error": state.error,

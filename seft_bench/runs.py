@@ -27,19 +27,53 @@ class TrainedRun:
     manifest: Mapping[str, Any]
 
 
-def finished_run(recipe: RecipeConfig, out: Path) -> TrainedRun | None:
+def finished_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> TrainedRun | None:
     """The run of this very recipe in `out`, None where there is none yet.
 
+    Args:
+        checkpoints: how many are asked for; they decide what the stages save.
+
     Raises:
-        InputError: the folder holds a run of another recipe.
+        InputError: the folder holds a run of another recipe, or with another number of checkpoints.
     """
+    run = _run_in(out)
+    if run is None or (what := _other_than(run.manifest, recipe, checkpoints)) is None:
+        return run
+    raise InputError(f"{out} holds a run {what}. Give another --out, or --fresh to start again there. Its recipe: {out / 'recipe.yaml'}")
+
+
+def matching_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> TrainedRun | None:
+    """The run in `out`, None where there is none yet or one of something else."""
+    run = _run_in(out)
+    return None if run is None or _other_than(run.manifest, recipe, checkpoints) else run
+
+
+def is_other_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> bool:
+    """Does `out` hold a run that is not the one asked for?"""
+    return _run_in(out) is not None and matching_run(recipe, out, checkpoints) is None
+
+
+def _run_in(out: Path) -> TrainedRun | None:
     path = out / "manifest.json"
     if not path.exists():
         return None
     manifest = read_json(path, "manifest of a run")
-    if manifest["config"] != recipe.model_dump(mode="json"):
-        raise InputError(f"{out} holds a run of another recipe. Give another --out, or --fresh to start again there. Its recipe: {out / 'recipe.yaml'}")
     return TrainedRun(out, tuple(out / "checkpoints" / name for name in manifest["checkpoints"]), manifest)
+
+
+def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: int) -> str | None:
+    """What tells a run from the one asked for; None where nothing does."""
+    if manifest["config"] != recipe.model_dump(mode="json"):
+        return "of another recipe"
+    asked = manifest.get("checkpoints_asked", len(manifest["checkpoints"]))  # runs of old do not say it
+    return None if asked == checkpoints else f"that was asked for {asked} checkpoints, not {checkpoints}"
+
+
+def withdraw_run(out: Path) -> None:
+    """Take back a published run whose stages lie elsewhere, so that nothing is lost; the manifest goes last, so a killed withdrawal is seen and repeated."""
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    for name in ("train.jsonl", "recipe.yaml", "diagnostics.json", "manifest.json"):
+        (out / name).unlink(missing_ok=True)
 
 
 def publish_run(recipe: RecipeConfig, out: Path, stages: Sequence[StageRun], checkpoints: int, started_at: str, parents: Mapping[str, str]) -> TrainedRun:
@@ -53,6 +87,7 @@ def publish_run(recipe: RecipeConfig, out: Path, stages: Sequence[StageRun], che
 
     chain = policy_chain(stages)
     published = [(f"step-{step:06d}", folder) for step, folder in spread_checkpoints(chain, checkpoints)]
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # without a manifest they may be another recipe's, of a publishing that was killed
     for name, folder in published:
         _link_folder(folder, out / "checkpoints" / name)
     write_jsonl(out / "train.jsonl", _log(chain))
@@ -60,7 +95,7 @@ def publish_run(recipe: RecipeConfig, out: Path, stages: Sequence[StageRun], che
     write_json(out / "diagnostics.json", {stage.stage.name: said for stage in stages if (said := _diagnostics(stage.record))})
     names = [name for name, _ in published]
     manifest = to_row(build_manifest(recipe.model_dump(mode="json"), recipe.seed, started_at, parents=parents))
-    manifest |= {"checkpoints": names, "stages": [stage.folder.name for stage in stages], "cost": run_cost(stages)}
+    manifest |= {"checkpoints": names, "checkpoints_asked": checkpoints, "stages": [stage.folder.name for stage in stages], "cost": run_cost(stages)}
     write_json(out / "manifest.json", manifest)
     return TrainedRun(out, tuple(out / "checkpoints" / name for name in names), manifest)
 

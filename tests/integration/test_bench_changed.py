@@ -1,0 +1,120 @@
+"""A matrix whose file changed after it ran: exactly what the change decides is done again, and nothing of before stays in the tables."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from seft_bench.bench import bench
+from seft_bench.config import MatrixConfig, load_matrix
+from seft_bench.errors import InputError
+from seft_bench.planning import plan_of
+from seft_bench.results import read_results
+from tests.small_matrix import write_matrix
+
+
+@pytest.fixture
+def ran(tmp_path: Path) -> Path:
+    """A folder with small.yaml (one seed, four steps, one checkpoint), run."""
+    assert run(tmp_path, load_matrix(write_matrix(tmp_path, seeds=[0], workers=1))) == 2
+    return tmp_path
+
+
+def run(folder: Path, matrix: MatrixConfig) -> int:
+    done = bench(matrix, folder / "out", folder / "out" / "results")
+    assert not done.failures
+    return done.ran
+
+
+def changed(folder: Path, **changes: Any) -> MatrixConfig:
+    return MatrixConfig.model_validate({**yaml.safe_load((folder / "small.yaml").read_text()), **changes})
+
+
+def longer(folder: Path, steps: int) -> MatrixConfig:
+    """The second row trained on; both rows share the start's stage."""
+    rows = yaml.safe_load((folder / "small.yaml").read_text())["rows"]
+    rows[1]["settings"] = {**rows[1]["settings"], "policy": {"max_steps": steps}}
+    return changed(folder, rows=rows)
+
+
+def trained(folder: Path) -> dict[str, int]:
+    """Finished stages and when each was finished."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("out/stages/*/stage.json")}
+
+
+def shown(folder: Path) -> set[tuple[str, int]]:
+    return {(result.run["row"], result.run["step"]) for result in read_results(folder / "out" / "results")}
+
+
+def test_another_number_of_checkpoints_is_trained_and_shown(ran: Path) -> None:
+    more = changed(ran, checkpoints=2)
+    plan = plan_of(more, ran / "out", ran / "out" / "results")
+    assert [(state.is_trained, state.is_changed) for state in plan.cells] == [(False, True)] * 2
+    assert run(ran, more) == 2
+    assert shown(ran) == {(row, step) for row in ("start", "chosen") for step in (2, 4)}
+    assert run(ran, more) == 0
+
+
+def test_changed_settings_train_that_row_only_and_changed_back_nothing(ran: Path) -> None:
+    table = (ran / "out" / "results" / "leaderboard.csv").read_bytes()
+    before = trained(ran)
+    assert run(ran, longer(ran, 6)) == 1
+    assert shown(ran) == {("start", 4), ("chosen", 6)}
+    after = trained(ran)
+    assert before.items() < after.items()
+    assert len(after) == len(before) + 1
+    kept = {path: path.read_bytes() for path in ran.glob("out/evaluations/*/*/*/*.jsonl")}
+    assert run(ran, load_matrix(str(ran / "small.yaml"))) == 1
+    assert trained(ran) == after
+    assert {path: path.read_bytes() for path in ran.glob("out/evaluations/*/*/*/*.jsonl")} == kept
+    assert (ran / "out" / "results" / "leaderboard.csv").read_bytes() == table
+
+
+def test_leftovers_of_a_killed_publishing_are_not_taken_for_checkpoints(ran: Path) -> None:
+    cell = ran / "out" / "cells" / "chosen-seed0"
+    (cell / "manifest.json").unlink()  # killed before the manifest, with the old settings' checkpoints there already, and no result yet
+    (cell / "cell.json").unlink()
+    shutil.rmtree(ran / "out" / "results")
+    (cell / "checkpoints" / "step-000004").rename(cell / "checkpoints" / "step-000006")
+    run(ran, longer(ran, 6))
+    (log,) = ran.glob("out/stages/chosen-*/checkpoints/step-000006/model.safetensors")
+    assert [path.name for path in (cell / "checkpoints").iterdir()] == ["step-000006"]
+    assert (cell / "checkpoints" / "step-000006" / "model.safetensors").read_bytes() == log.read_bytes()
+
+
+def test_train_refuses_another_number_of_checkpoints(tmp_path: Path) -> None:
+    from seft_bench import pipeline
+    from seft_bench.recipes import load_recipe
+
+    recipe = load_recipe("tiny-seft", ["method=sft", "settings={start: {max_steps: 4}}"])
+    run = pipeline.train(recipe, tmp_path / "run", checkpoints=1)
+    assert pipeline.train(recipe, tmp_path / "run", checkpoints=1).checkpoints == run.checkpoints
+    with pytest.raises(InputError, match=r"asked for 1 checkpoints, not 2.*--fresh"):
+        pipeline.train(recipe, tmp_path / "run", checkpoints=2)
+
+
+def test_an_edited_suite_is_evaluated_again_and_a_new_comment_is_not(ran: Path) -> None:
+    suite = ran / "few.yaml"
+    text = suite.read_text()
+    suite.write_text(text + "# a comment\n")
+    assert run(ran, load_matrix(str(ran / "small.yaml"))) == 0
+    suite.write_text(text.replace("max_questions: 4", "max_questions: 6"))
+    before = trained(ran)
+    assert run(ran, load_matrix(str(ran / "small.yaml"))) == 2
+    assert trained(ran) == before
+    assert {result.n for result in read_results(ran / "out" / "results")} == {12}
+
+
+def test_missing_data_is_said_before_anything_is_trained(ran: Path) -> None:
+    with pytest.raises(InputError, match="data '/nowhere' is neither"):
+        plan_of(changed(ran, data="/nowhere"), ran / "new", ran / "new" / "results")
+
+
+def test_wrong_settings_name_their_row(ran: Path) -> None:
+    rows = [{"name": "start", "method": "sft"}, {"name": "mine", "method": "sft", "settings": {"start": {"max_step": 4}}}]
+    with pytest.raises(InputError, match=r"(?s)row 'mine'.*max_step: unknown key"):
+        plan_of(changed(ran, rows=rows), ran / "out", ran / "out" / "results")
