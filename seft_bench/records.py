@@ -245,6 +245,7 @@ def instruction_id(instruction: str) -> str:
     return hashlib.sha256(instruction.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=1024)  # a judgment read back and the request that it answers hash the same texts
 def text_hash(*texts: str) -> str:
     """Hash of several texts, in order, unambiguous about where one ends."""
     pieces: list[bytes] = []

@@ -136,8 +136,7 @@ class AlpacaEval:
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
         """Difficulty by question id; None: no length control. The official file is in the order of the baseline's file."""
         if self._official:
-            ids = (instruction_id(instruction) for instruction, _, _ in _read_pairs(data.official_path(data.BASELINE)))
-            return dict(zip(ids, data.instruction_difficulties(), strict=True))
+            return _official_difficulties(_read_pairs(data.official_path(data.BASELINE)), data.instruction_difficulties())
         return own.difficulties(self.config, questions) if self.config.source == "files" else dict.fromkeys((question.id for question in questions), 0.0)
 
     def _notes(self, metrics: Mapping[str, Any], about_length: Sequence[str]) -> list[str]:
@@ -164,6 +163,11 @@ def _read_pairs(path: Path) -> Pairs:
 @lru_cache(maxsize=4)
 def _official_questions(pairs: Pairs, suite: str) -> tuple[Question, ...]:
     return tuple(Question(suite, instruction_id(instruction), "", (instruction,), (output,), {"dataset": dataset}) for instruction, output, dataset in pairs)
+
+
+@lru_cache(maxsize=4)
+def _official_difficulties(pairs: Pairs, difficulties: tuple[float, ...]) -> Mapping[str, float]:
+    return {instruction_id(instruction): difficulty for (instruction, _, _), difficulty in zip(pairs, difficulties, strict=True)}
 
 
 def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
