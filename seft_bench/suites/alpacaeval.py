@@ -12,7 +12,7 @@ from seft_bench import data
 from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id, preference_key
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id, preference_key, text_hash
 from seft_bench.suites import length, own
 from seft_bench.suites import scored as common
 
@@ -99,8 +99,11 @@ class AlpacaEval:
 
     def counted(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> common.Scored:
         """The judgments that count: the last valid one of each question, draws for identical texts included."""
-        requests = self.requests(questions, answers)
-        return common.match(_expected(questions, requests), [*judgments, *self._draws(model, requests, judgments)])
+        expected = [_expected(question, answers.get(question.id)) for question in questions]
+        judged = {judgment.key for judgment in judgments if judgment.status == "ok"}
+        unjudged = [question for question, item in zip(questions, expected, strict=True) if item.key not in judged]
+        draws = [self.settled(request, model) for request in self.requests(unjudged, answers)]
+        return common.match(expected, [*judgments, *(draw for draw in draws if draw is not None)])
 
     @property
     def _official(self) -> bool:
@@ -113,12 +116,6 @@ class AlpacaEval:
         if self._official:
             return list(_official_questions(_read_pairs(data.official_path(data.BASELINE)), self.config.name))
         return data.tinyworld_questions("alpacaeval", self.config.source)
-
-    def _draws(self, model: str, requests: Sequence[JudgeRequest], judgments: Sequence[Judgment]) -> list[Judgment]:
-        """Settled judgments of the requests that have no valid one yet."""
-        judged = {judgment.key for judgment in judgments if judgment.status == "ok"}
-        settled = [self.settled(request, model) for request in requests if request.key not in judged]
-        return [judgment for judgment in settled if judgment is not None]
 
     def _length_control(
         self, questions: Sequence[Question], judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]
@@ -174,15 +171,10 @@ def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
     return JudgeRequest("preference", question, 1, candidate[:1], question.reference[:1], candidate_first(question.turns[0]))
 
 
-def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[common.Expected]:
-    asked = {request.question.id: request for request in requests}
-    return [_expected_one(question, asked.get(question.id)) for question in questions]
-
-
-def _expected_one(question: Question, request: JudgeRequest | None) -> common.Expected:
-    if request:
-        return common.Expected(request.key, request.answer_hash)
-    return common.Expected(preference_key(question.id, 1, candidate_first(question.turns[0])), "")
+def _expected(question: Question, answer: Answer | None) -> common.Expected:
+    """What `_request` would be told by; a request is not made of each question of each model only to ask it that."""
+    key = preference_key(question.id, 1, candidate_first(question.turns[0]))
+    return common.Expected(key, text_hash(*answer.turns[:1], *question.reference[:1]) if answer else "")
 
 
 def _plain_figures(preferences: Mapping[str, float]) -> dict[str, Any]:
