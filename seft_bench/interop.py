@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 from seft_bench import fastchat_pairs
 from seft_bench.errors import InputError
-from seft_bench.files import read_text
+from seft_bench.files import json_of, read_bytes, text_of
 from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id, preference_key, text_hash
 from seft_bench.suites.alpacaeval import candidate_first
 
@@ -77,8 +77,12 @@ def read_rows(path: Path, what: str) -> list[tuple[str, Row]]:
     Raises:
         InputError: missing file, no rows, or something that is no JSON object, with its line or index.
     """
-    text = read_text(path, f"file of {what}")
-    located = _array_rows(text, path, what) if text.lstrip().startswith("[") else _line_rows(text, path, what)
+    kind = f"file of {what}"
+    stored = read_bytes(path, kind)
+    if stored.lstrip().startswith(b"["):
+        located = [(f"index {index}", row) for index, row in enumerate(json_of(stored, path, kind))]
+    else:
+        located = _line_rows(text_of(stored, path, kind), path, what)
     if not located:
         raise InputError(f"the file of {what} has no rows: {path}")
     for where, row in located:
@@ -116,14 +120,6 @@ def format_of(row: Row) -> Format | None:
     return next((kind for kind, signs in _SIGNS.items() if signs <= row.keys()), None)
 
 
-def _array_rows(text: str, path: Path, what: str) -> list[tuple[str, Any]]:
-    try:
-        rows = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"file of {what} is not valid JSON: {path}, line {error.lineno}: {error.msg}") from None
-    return [(f"index {index}", row) for index, row in enumerate(rows)]
-
-
 def _line_rows(text: str, path: Path, what: str) -> list[tuple[str, Any]]:
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -158,9 +154,11 @@ def _answer_of_fastchat(row: Row) -> Answer:
 
 
 def _check_texts(texts: tuple[Any, ...]) -> None:
-    if not texts or not all(isinstance(text, str) for text in texts):
-        wrong = [text for text in texts if not isinstance(text, str)]
-        raise ValueError(f"texts are expected, this is {type(wrong[0]).__name__}" if wrong else "there is no text")
+    if not texts:
+        raise ValueError("there is no text")
+    for text in texts:
+        if not isinstance(text, str):
+            raise ValueError(f"texts are expected, this is {type(text).__name__}")
 
 
 def _judgment(row: Row) -> Judgment:

@@ -245,10 +245,12 @@ def instruction_id(instruction: str) -> str:
     return hashlib.sha256(instruction.encode()).hexdigest()[:16]
 
 
+@lru_cache(maxsize=1024)  # a judgment read back and the request that it answers hash the same texts
 def text_hash(*texts: str) -> str:
     """Hash of several texts, in order, unambiguous about where one ends."""
-    pieces: list[bytes] = []
+    digest = hashlib.sha256()
     for text in texts:
         data = text.encode()
-        pieces += (len(data).to_bytes(8, "big"), data)
-    return hashlib.sha256(b"".join(pieces)).hexdigest()[:16]
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()[:16]

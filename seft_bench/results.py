@@ -37,7 +37,11 @@ def _names(row: Mapping[str, Any]) -> list[str]:
 
 
 def save_result(results: Path, result: Result) -> None:
-    """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json."""
+    """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json.
+
+    Both could be computed again for nothing, and are synced all the same (1 to 2 ms a file): a rename that reaches the disk before the
+    content does would leave an empty result after a power cut, which `bench` takes for a finished cell and no table can read.
+    """
     folder = result_folder(results, result)
     rows = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}  # its values are JSON already, and copying is slow
     questions = {key: rows.pop(key) for key in ("per_question", "parts", "covariates")}

@@ -108,6 +108,7 @@ def _check_same_kind(suite: Suite, path: Path, rows: Sequence[Judgment]) -> None
 
 def save_scored(results: Path, scored: Sequence[Result], judgments: Path) -> None:
     """Keep figures from ready files as `eval` keeps its own, so that the leaderboard shows them."""
+    parents = {"judgments": sha256_file(judgments)}
     for result in scored:
-        manifest = build_manifest({"suite": result.suite, "judge": result.judge_id}, 0, now(), parents={"judgments": sha256_file(judgments)})
+        manifest = build_manifest({"suite": result.suite, "judge": result.judge_id}, 0, now(), parents=parents)
         save_result(results, dataclasses.replace(result, manifest=to_row(manifest)))

@@ -12,7 +12,7 @@ from seft_bench import data
 from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id, preference_key
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id, preference_key, text_hash
 from seft_bench.suites import length, own
 from seft_bench.suites import scored as common
 
@@ -99,8 +99,11 @@ class AlpacaEval:
 
     def counted(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> common.Scored:
         """The judgments that count: the last valid one of each question, draws for identical texts included."""
-        requests = self.requests(questions, answers)
-        return common.match(_expected(questions, requests), [*judgments, *self._draws(model, requests, judgments)])
+        expected = [_expected(question, answers.get(question.id)) for question in questions]
+        judged = {judgment.key for judgment in judgments if judgment.status == "ok"}
+        unjudged = [question for question, item in zip(questions, expected, strict=True) if item.key not in judged]
+        draws = [self.settled(request, model) for request in self.requests(unjudged, answers)]
+        return common.match(expected, [*judgments, *(draw for draw in draws if draw is not None)])
 
     @property
     def _official(self) -> bool:
@@ -113,12 +116,6 @@ class AlpacaEval:
         if self._official:
             return list(_official_questions(_read_pairs(data.official_path(data.BASELINE)), self.config.name))
         return data.tinyworld_questions("alpacaeval", self.config.source)
-
-    def _draws(self, model: str, requests: Sequence[JudgeRequest], judgments: Sequence[Judgment]) -> list[Judgment]:
-        """Settled judgments of the requests that have no valid one yet."""
-        judged = {judgment.key for judgment in judgments if judgment.status == "ok"}
-        settled = [self.settled(request, model) for request in requests if request.key not in judged]
-        return [judgment for judgment in settled if judgment is not None]
 
     def _length_control(
         self, questions: Sequence[Question], judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]
@@ -136,8 +133,7 @@ class AlpacaEval:
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
         """Difficulty by question id; None: no length control. The official file is in the order of the baseline's file."""
         if self._official:
-            ids = (instruction_id(instruction) for instruction, _, _ in _read_pairs(data.official_path(data.BASELINE)))
-            return dict(zip(ids, data.instruction_difficulties(), strict=True))
+            return _official_difficulties(_read_pairs(data.official_path(data.BASELINE)), data.instruction_difficulties())
         return own.difficulties(self.config, questions) if self.config.source == "files" else dict.fromkeys((question.id for question in questions), 0.0)
 
     def _notes(self, metrics: Mapping[str, Any], about_length: Sequence[str]) -> list[str]:
@@ -166,19 +162,19 @@ def _official_questions(pairs: Pairs, suite: str) -> tuple[Question, ...]:
     return tuple(Question(suite, instruction_id(instruction), "", (instruction,), (output,), {"dataset": dataset}) for instruction, output, dataset in pairs)
 
 
+@lru_cache(maxsize=4)
+def _official_difficulties(pairs: Pairs, difficulties: tuple[float, ...]) -> Mapping[str, float]:
+    return {instruction_id(instruction): difficulty for (instruction, _, _), difficulty in zip(pairs, difficulties, strict=True)}
+
+
 def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
     return JudgeRequest("preference", question, 1, candidate[:1], question.reference[:1], candidate_first(question.turns[0]))
 
 
-def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[common.Expected]:
-    asked = {request.question.id: request for request in requests}
-    return [_expected_one(question, asked.get(question.id)) for question in questions]
-
-
-def _expected_one(question: Question, request: JudgeRequest | None) -> common.Expected:
-    if request:
-        return common.Expected(request.key, request.answer_hash)
-    return common.Expected(preference_key(question.id, 1, candidate_first(question.turns[0])), "")
+def _expected(question: Question, answer: Answer | None) -> common.Expected:
+    """What `_request` would be told by; a request is not made of each question of each model only to ask it that."""
+    key = preference_key(question.id, 1, candidate_first(question.turns[0]))
+    return common.Expected(key, text_hash(*answer.turns[:1], *question.reference[:1]) if answer else "")
 
 
 def _plain_figures(preferences: Mapping[str, float]) -> dict[str, Any]:

@@ -138,10 +138,13 @@ def rubric_means(judgments: Iterable[Judgment]) -> dict[str, float]:
 def rubric_parts(judgments: Iterable[Judgment]) -> dict[str, dict[str, float]]:
     """Part -> question id -> its mean over the question's judgments, where every scored judgment carries it."""
     rows = list(judgments)
+    parts = _complete_parts(rows)
+    if not parts:
+        return {}
     by_question: dict[str, list[Judgment]] = {}
     for row in rows:
         by_question.setdefault(row.question_id, []).append(row)
-    return {part: {question: _mean([float(row.details[part]) for row in group]) for question, group in by_question.items()} for part in _complete_parts(rows)}
+    return {part: {question: _mean([float(row.details[part]) for row in group]) for question, group in by_question.items()} for part in parts}
 
 
 def _complete_parts(rows: Sequence[Judgment]) -> list[str]:

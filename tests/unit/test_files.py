@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import stat
 import subprocess
@@ -130,6 +131,31 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
     assert "not UTF-8 text" in message(files.read_text, tmp_path / "a")
     (tmp_path / "b.json").write_text('{"a": 1,\n}')
     assert "line 2" in message(files.read_json, tmp_path / "b.json")
+    (tmp_path / "c.json").write_bytes(b'{"a": "\xff"}')
+    assert "not UTF-8 text" in message(files.read_json, tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": [1, -2.5e-7, 12345678901234567890123, 0.1, null, true], "é": "\\ud83d\\ude00 \\u0000"}',
+        "[-Infinity, Infinity, 1e400, -0, -0.0]",
+        '["half a pair: \\ud800"]',
+        "[" * 300 + "]" * 300,
+        '\r\n {"a": 1,\r\n "a": 2}\r\n',
+    ],
+    ids=["all kinds", "numbers that JSON has not", "half a surrogate pair", "deep", "windows line ends and a repeated key"],
+)
+def test_json_is_read_as_the_standard_library_reads_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    read, expected = files.read_json(path), json.loads(text)
+    assert repr(read) == repr(expected)  # repr tells -0.0 from 0, and floats by every digit
+
+
+def test_numbers_that_are_none_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"preference": NaN}')
+    assert math.isnan(files.read_json(tmp_path / "a.json")["preference"])
 
 
 def test_hashes_see_content_only(tmp_path: Path) -> None:

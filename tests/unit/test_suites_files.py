@@ -42,7 +42,9 @@ def test_alpaca_eval_annotations(tmp_path: Path) -> None:
     assert judgment.order == ("candidate_first" if candidate_first("Do it.") else "candidate_second")
 
 
-@pytest.mark.parametrize(("stored", "preference"), [("1.75", 1.75), (0, 1.5), ("0.0", 1.5), (2, 2.0), (None, None), (-1, None), ("-1", None), ("nan", None)])
+@pytest.mark.parametrize(
+    ("stored", "preference"), [("1.75", 1.75), (0, 1.5), ("0.0", 1.5), (2, 2.0), (None, None), (-1, None), ("-1", None), ("nan", None), (float("nan"), None)]
+)
 def test_stored_preferences(tmp_path: Path, stored: object, preference: float | None) -> None:
     [judgment] = read_judgments(write(tmp_path / "a.json", [annotation(preference=stored)]))
     assert judgment.preference == preference
