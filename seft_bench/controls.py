@@ -1,10 +1,9 @@
-"""Controls without a model as real rows: `seft-bench eval control:NAME`, and `controls:` of a matrix."""
+"""The controls of a matrix: evaluated once, without a worker, as rows like all others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from seft_bench import pipeline
 from seft_bench.cells import places_of
@@ -17,30 +16,7 @@ from seft_bench.matrix import Failure, judge_names, measured_by
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.results import result_folder
-from seft_bench.subjects import Subject
-
-PREFIX = "control:"
-
-
-def control_subject(name: str) -> Subject:
-    """A control by its name, with or without "control:".
-
-    Raises:
-        InputError: no control of that name.
-    """
-    from seft_bench.generators.controls import ControlGenerator, fingerprint
-
-    control = name.removeprefix(PREFIX)
-    return Subject(PREFIX + control, fingerprint(control), lambda: ControlGenerator(control), _facts(control))
-
-
-def _facts(control: str) -> dict[str, Any]:
-    """`Result.run` of a control: no training, so no step, no seed that would matter, and no cost."""
-    from seft_bench.generators.controls import CONTROLS
-
-    costs = dict.fromkeys(("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds"))
-    facts = {"row": PREFIX + control, "label": CONTROLS[control], "role": "control", "method": PREFIX + control, "control": control}
-    return {**facts, "seed": 0, "step": 0, "final": True, **costs}
+from seft_bench.subjects import CONTROL_PREFIX, Subject, control_subject
 
 
 def are_evaluated(matrix: MatrixConfig, out: Path, results: Path) -> bool:
@@ -108,6 +84,6 @@ def _evaluate(
 def of_matrix(matrix: MatrixConfig, rows: Sequence[Result], results: Sequence[Result]) -> list[Result]:
     """The results of a matrix's controls on the suites of its rows' results, in its order; others are left out."""
     suites = {result.suite for result in rows}
-    order = {PREFIX + name: index for index, name in enumerate(matrix.controls)}
+    order = {CONTROL_PREFIX + name: index for index, name in enumerate(matrix.controls)}
     own = [result for result in results if is_control(result) and result.run["row"] in order and result.suite in suites]
     return sorted(own, key=lambda result: (order[result.run["row"]], result.suite, result.decoding, result.judge_id))

@@ -16,8 +16,7 @@ from typing import Any, Literal, TypeVar
 from seft_bench import fastchat_pairs
 from seft_bench.errors import InputError
 from seft_bench.files import json_of, read_bytes, text_of
-from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, from_row, instruction_id, preference_key, text_hash
-from seft_bench.suites.alpacaeval import candidate_first
+from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, candidate_first, from_row, instruction_id, preference_key, text_hash
 
 Row = Mapping[str, Any]
 Format = Literal["alpaca_eval outputs", "alpaca_eval annotations", "FastChat answers", "FastChat judgments", "FastChat pairs", "answers", "judgments"]

@@ -14,6 +14,7 @@ from seft_bench.config import MatrixConfig
 from seft_bench.matrix import Cell, judge_names
 from seft_bench.records import Answer
 from seft_bench.runs import is_other_run, matching_run
+from seft_bench.subjects import control_subject
 
 if TYPE_CHECKING:
     from seft_bench.money.estimate import Estimate
@@ -113,7 +114,7 @@ def _prices(suites: Sequence[_Suite], judges: Sequence[str]) -> dict[str, PerVer
 
 def _controls(matrix: MatrixConfig, out: Path, results: Path, suites: Sequence[_Suite]) -> dict[str, Part]:
     """Judge -> verdicts of the controls; none where these are evaluated."""
-    from seft_bench.controls import are_evaluated, control_subject
+    from seft_bench.controls import are_evaluated
 
     found = {name: Part(0, 0) for suite in suites for name in suite.judges}
     if are_evaluated(matrix, out, results):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -243,6 +244,12 @@ def from_row(kind: type[RecordT], row: Mapping[str, Any]) -> RecordT:
 def instruction_id(instruction: str) -> str:
     """Key of a question by its text: the first 16 hex digits of its SHA-256."""
     return hashlib.sha256(instruction.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4096)  # seeding the generator is most of the time of scoring, and a table of models asks for the same again and again
+def candidate_first(instruction: str) -> bool:
+    """Whether the judge is shown the candidate first: alpaca_eval's seed rule (`annotators/base.py`, 0.6.6)."""
+    return random.Random(f"is_switched_outputs{instruction}0").choices([False, True])[0]
 
 
 @lru_cache(maxsize=1024)  # a judgment read back and the request that it answers hash the same texts

@@ -11,6 +11,8 @@ from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_folder, sha256_json
 from seft_bench.runs import checkpoint_name, run_facts
 
+CONTROL_PREFIX = "control:"
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -60,9 +62,7 @@ def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
     Raises:
         InputError: there is nothing of the kind.
     """
-    if model.startswith("control:"):
-        from seft_bench.controls import control_subject
-
+    if model.startswith(CONTROL_PREFIX):
         return [control_subject(model)]
     path = Path(model)
     if path.is_file():
@@ -114,6 +114,27 @@ def _ready_answers(path: Path) -> list[Subject]:
 
     digest = sha256_file(path)  # with the name, as two names can be one as a folder's ("a/b", "a-b")
     return [Subject(model, sha256_json([digest, model]), lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
+
+
+def control_subject(name: str) -> Subject:
+    """A control by its name, with or without "control:".
+
+    Raises:
+        InputError: no control of that name.
+    """
+    from seft_bench.generators.controls import ControlGenerator, fingerprint
+
+    control = name.removeprefix(CONTROL_PREFIX)
+    return Subject(CONTROL_PREFIX + control, fingerprint(control), lambda: ControlGenerator(control), _control_facts(control))
+
+
+def _control_facts(control: str) -> dict[str, Any]:
+    """`Result.run` of a control: no training, so no step, no seed that would matter, and no cost."""
+    from seft_bench.generators.controls import CONTROLS
+
+    costs = dict.fromkeys(("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds"))
+    facts = {"row": CONTROL_PREFIX + control, "label": CONTROLS[control], "role": "control", "method": CONTROL_PREFIX + control, "control": control}
+    return {**facts, "seed": 0, "step": 0, "final": True, **costs}
 
 
 def served_subject(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:

@@ -27,9 +27,8 @@ from seft_bench.exchange.records import (
     standing,
     unscored_note,
 )
-from seft_bench.records import JudgeRequest, Judgment, Question, Result
+from seft_bench.records import JudgeRequest, Judgment, Question, Result, candidate_first
 from seft_bench.suites import Suite
-from seft_bench.suites.alpacaeval import candidate_first
 
 KIND = "alpacaeval"
 OFFICIAL_BASELINE = "gpt4_1106_preview"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from seft_bench import data
 from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, instruction_id, preference_key, text_hash
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, candidate_first, instruction_id, preference_key, text_hash
 from seft_bench.suites import length, own
 from seft_bench.suites import scored as common
 
@@ -25,12 +24,6 @@ _FIGURES = ("win_rate", "win_rate_se", "discrete_win_rate", *length.FIGURES, "av
 
 Pairs = tuple[tuple[str, str, str], ...]
 """(instruction, baseline's answer, data set) of each row."""
-
-
-@lru_cache(maxsize=4096)  # seeding the generator is most of the time of scoring, and a table of models asks for the same again and again
-def candidate_first(instruction: str) -> bool:
-    """Whether the judge is shown the candidate first: alpaca_eval's seed rule (`annotators/base.py`, 0.6.6)."""
-    return random.Random(f"is_switched_outputs{instruction}0").choices([False, True])[0]
 
 
 class AlpacaEval:

@@ -12,13 +12,12 @@ import pytest
 
 from seft_bench import data
 from seft_bench.difficulty import fit_difficulty_file
-from seft_bench.records import Answer, Judgment, Result, instruction_id
+from seft_bench.records import Answer, Judgment, Result, candidate_first, instruction_id
 from seft_bench.scoring import result_row, score_files
 from seft_bench.stats.alpacaeval import win_rate
 from seft_bench.stats.lc_cross_validation import cross_validated_c
 from seft_bench.stats.length_control import Comparisons, length_controlled, refitted
 from seft_bench.suites import load_suite
-from seft_bench.suites.alpacaeval import candidate_first
 from seft_bench.suites.length import Judged, lc_by_position
 from seft_bench.suites.length import comparisons as rows_of
 

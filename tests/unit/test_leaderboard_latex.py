@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from seft_bench.controls import control_subject
 from seft_bench.generators.controls import CONTROLS
 from seft_bench.leaderboard import method_tables, plain_table, published_tables
 from seft_bench.published import load_published
@@ -17,6 +16,7 @@ from seft_bench.records import Result
 from seft_bench.report.render import to_latex
 from seft_bench.report.render.latex import LINES_A_PAGE
 from seft_bench.report.tables import Cell, Column, Row, Table
+from seft_bench.subjects import control_subject
 from tests.unit.leaderboard_data import ROWS, matrix, result
 
 HOSTILE = (

@@ -10,9 +10,8 @@ import pytest
 
 from seft_bench import config
 from seft_bench.errors import InputError
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Status, instruction_id
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Status, candidate_first, instruction_id
 from seft_bench.suites import SUITES, Suite, load_suite
-from seft_bench.suites.alpacaeval import candidate_first
 
 TINY = ("tiny-alpacaeval", "tiny-mtbench")
 

@@ -13,10 +13,9 @@ from seft_bench import data
 from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
 from seft_bench.interop import read_answers, read_judgments
-from seft_bench.records import Answer, Judgment, instruction_id, text_hash, to_row
+from seft_bench.records import Answer, Judgment, candidate_first, instruction_id, text_hash, to_row
 from seft_bench.scoring import result_row, score_files
 from seft_bench.suites import load_suite
-from seft_bench.suites.alpacaeval import candidate_first
 
 
 def annotation(**changes: Any) -> dict[str, Any]:
