@@ -23,8 +23,9 @@ import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -46,8 +47,7 @@ _BATCH = 500
 Row = dict[str, float]
 
 
-@dataclass(frozen=True)
-class Tests:
+class Tests(NamedTuple):
     """Many checks: difference, components (arrays, one entry a check) and the questions' skewness."""
 
     delta: np.ndarray
@@ -123,8 +123,7 @@ def normal_tests(truth: Components, repeats: int, generator: np.random.Generator
 # Worlds out of a matrix's results
 
 
-@dataclass(frozen=True)
-class World:
+class World(NamedTuple):
     """Differences of two methods of shape (seeds, questions), taken apart: each question's own difference, the seeds' variance, and the rest."""
 
     own: np.ndarray
