@@ -10,6 +10,7 @@ from pathlib import Path
 from seft_bench.errors import InputError, WithheldError
 from seft_bench.files import sha256_folder
 from seft_bench.records import Result
+from seft_bench.report.arms import is_control
 from seft_bench.results import read_result, slug
 from seft_bench.runs import checkpoint_name
 
@@ -91,12 +92,18 @@ def results_named(name: str, everything: Sequence[Result]) -> list[Result]:
     return [result for result in everything if result.model in names or slug(result.model) == name]
 
 
+def rows_of(everything: Sequence[Result]) -> str:
+    """Names of the methods: the rows of a matrix that training made."""
+    return ", ".join(dict.fromkeys(str(result.run["row"]) for result in everything if result.run.get("final") and not is_control(result)))
+
+
 def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[Result]:
     found = results_named(name, everything)
     if not found:
         known = ", ".join(sorted({result.model for result in everything})[:12]) or "none"
+        methods = f"; of methods: {rows}" if (rows := rows_of(everything)) else ""
         raise InputError(
-            f"no results of {name!r} in {folder}/; it has results of: {known}. "
+            f"no results of {name!r} in {folder}/; it has results of: {known}{methods}. "
             f"Run `seft-bench eval {name} --suite SUITE` first, or name another folder with --results."
         )
     if Path(name).name != "result.json":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seft_bench.checks.arms import is_wanted, panel_name, refuse_several_judges, results_named
+from seft_bench.checks.arms import is_wanted, panel_name, refuse_several_judges, results_named, rows_of
 from seft_bench.errors import InputError, WithheldError
 from seft_bench.records import Result
 from seft_bench.report.arms import group_of, is_control
@@ -81,14 +81,16 @@ def are_methods(candidate: str, baseline: str, everything: Sequence[Result]) -> 
     """
     kinds = [_is_method(name, everything) for name in (candidate, baseline)]
     if all(kinds) and candidate == baseline:
-        raise InputError(f"{candidate!r} on both sides: a check takes two methods. There are {_rows(everything)}.")
+        raise InputError(f"{candidate!r} on both sides: a check takes two methods. There are {rows_of(everything)}.")
     if any(kinds) and not all(kinds):
         method, other = (candidate, baseline) if kinds[0] else (baseline, candidate)
+        if not results_named(other, everything):
+            raise InputError(f"{method!r} is a method, and there is no method or model {other!r} in these results; methods: {rows_of(everything)}.")
         of_row = _of_row(method, everything)
         seeds, models = sorted({int(result.run["seed"]) for result in of_row}), ", ".join(sorted({result.model for result in of_row})[:6])
         raise InputError(
             f"{method!r} is a method (training seeds {listed(seeds)}) and {other!r} is not: one checkpoint says nothing about a method. "
-            f"Compare two methods ({_rows(everything)}), or two checkpoints; those of {method}: {models}."
+            f"Compare two methods ({rows_of(everything)}), or two checkpoints; those of {method}: {models}."
         )
     return all(kinds)
 
@@ -99,10 +101,6 @@ def _is_method(name: str, everything: Sequence[Result]) -> bool:
 
 def _of_row(name: str, everything: Sequence[Result]) -> list[Result]:
     return [result for result in everything if result.run.get("row") == name and result.run.get("final") and not is_control(result)]
-
-
-def _rows(everything: Sequence[Result]) -> str:
-    return ", ".join(dict.fromkeys(str(result.run["row"]) for result in everything if result.run.get("final") and not is_control(result)))
 
 
 @dataclass(frozen=True)

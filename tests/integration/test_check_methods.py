@@ -203,7 +203,8 @@ def test_one_seed_twice_is_said(desk: Path) -> None:
         (["bad", "--against", "bad"], "a check takes two methods"),
         (["bad", "--against", "good-seed1"], "one checkpoint says nothing about a method"),
         (["good-seed1", "--against", "bad"], "'bad' is a method (training seeds 0,1,2) and 'good-seed1' is not"),
-        (["bad", "--against", "nobody"], "'nobody' is not"),
+        (["bad", "--against", "nobody"], "no method or model 'nobody' in these results; methods: bad, good, near"),
+        (["nobody", "--against", "no-one"], "of methods: bad, good, near"),
         (["bad", "--against", "good", "--sequential"], "Leave --sequential out"),
         (["bad", "--against", "good-seed1", "--sequential"], "'bad' is a method"),
         (["bad", "--against", "good", "--judge", "gpt-4"], "in common"),
@@ -239,7 +240,7 @@ def test_a_control_without_a_model_is_no_method(desk: Path) -> None:
         change(path, run=json.loads(path.read_text())["run"] | {"control": "constant"})
     seen = check("bad", "--against", "good")
     assert seen.status == 2
-    assert "'good' is not" in seen.err
+    assert "no method or model 'good' in these results; methods: bad, near" in seen.err
 
 
 def test_bases_and_data_are_kept_apart(desk: Path) -> None:
