@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from scipy.special import stdtr
 
-from seft_bench.errors import InputError
+from seft_bench.errors import InputError, SeftBenchError
 from seft_bench.stats.crossed import Components, components_of, variance_and_degrees
 from seft_bench.stats.crossed_power import minimal_effect
 from seft_bench.stats.paired import ALPHA, hall
@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.repeats < 100:
             raise InputError("--repeats is at least 100")
         rows = real_worlds(options.results, options.repeats) if options.results else normal_worlds(options.repeats)
-    except InputError as error:
+    except SeftBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     print(f"{len(rows)} worlds, {options.repeats:,} repeats each; standard error of one world's 0.05: {math.sqrt(0.05 * 0.95 / options.repeats):.4f}")

@@ -75,7 +75,7 @@ class Difference:
         return minimal_effect(self)
 
     def needed_questions(self, margin: float) -> int | None:
-        """Questions for which that loss is the margin; None where no number of them is enough, or none is needed."""
+        """Questions for which that loss is the margin; None where no number of them is enough, or nothing varies."""
         return needed_questions(self, margin)
 
 
