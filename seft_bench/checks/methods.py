@@ -224,5 +224,5 @@ def refuse_sequential(candidate: str, baseline: str, results: Path, everything: 
     if methods:
         raise InputError(
             f"--sequential compares two checkpoints, and {' and '.join(map(repr, methods))} {what} of {results}/: "
-            "its seeds are judged already. Leave --sequential out."
+            "training seeds are judged already. Leave --sequential out."
         )

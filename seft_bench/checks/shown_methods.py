@@ -45,7 +45,7 @@ def lines(item: Compared) -> list[str]:
     difference = parts[1]
     interval, share, fewest = difference.bootstrap, difference.components.share_of_seeds, min(difference.components.seeds)
     said = [f"{item.measured.name}: {_signed(interval.low)} to {_signed(interval.high)} by the {interval.how}; beside the test, not part of it."]
-    said += [f"  {share:.0%} of the variance is between training seeds, as far as {fewest} seeds can say; more questions would not lower it."]
+    said += [f"  {share:.0%} of the variance is between training seeds, as far as {fewest} seeds can say; more questions would not lower that part."]
     return [*said, f"  {_what_would_help(item, difference)}"]
 
 
