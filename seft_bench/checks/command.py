@@ -26,11 +26,15 @@ def register(app: typer.Typer) -> None:
 
 
 def check_models(
-    candidate: Annotated[str, typer.Argument(help="A model of the results: its name, its checkpoint or run folder, or a result.json.")],
-    baseline: Annotated[str, typer.Option("--against", help="The model that it must not be worse than.")],
+    candidate: Annotated[
+        str, typer.Argument(help="A model of the results: its name, its checkpoint or run folder, or a result.json; or a method: the row of a matrix.")
+    ],
+    baseline: Annotated[str, typer.Option("--against", help="The model, or method, that it must not be worse than.")],
     suite: Annotated[list[str] | None, typer.Option("--suite", help="Only this suite; may be repeated.", show_default="all that both have")] = None,
     judge: Annotated[str | None, typer.Option(help="Only this judge: its name, or the beginning of its id.", show_default="the one of both")] = None,
     decoding: Annotated[str | None, typer.Option(help="Only this decoding.", show_default="all that both have")] = None,
+    base: Annotated[str | None, typer.Option(help="Only methods on this base.", show_default="the one of both")] = None,
+    data: Annotated[str | None, typer.Option(help="Only methods on this data set.", show_default="the one of both")] = None,
     margin: Annotated[
         list[str] | None,
         typer.Option("--margin", metavar="NAME=VALUE", help="Loss that does not matter, of a suite or metric.", show_default="lc_win_rate=3, score=0.5"),
@@ -45,7 +49,7 @@ def check_models(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much --sequential may cost.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Is CANDIDATE worse than the model that it is checked --against? Status 0: passes; 3: regressed; 4: inconclusive; 5: not comparable."""
+    """Is CANDIDATE worse than the model, or method, that it is checked --against? Status 0: passes; 3: regressed; 4: inconclusive; 5: not comparable."""
     from seft_bench.checks import compare
     from seft_bench.files import write_json
 
@@ -53,9 +57,11 @@ def check_models(
     if not sequential and (budget is not None or yes):
         raise InputError("--budget and --yes go with --sequential; without it nothing is judged, so nothing is paid")
     if sequential:
+        _refuse_methods(candidate, baseline, results)
         report = _look_by_look(candidate, baseline, suite or ["tiny-mtbench"], judge, decoding or "", margins, results, seed, budget, yes)
     else:
-        report = compare.check(candidate, baseline, results, suites=suite or (), judge=_judge_prefix(judge), decoding=decoding or "", margins=margins)
+        chosen = {"judge": _judge_prefix(judge), "decoding": decoding or "", "base": base or "", "data": data or ""}
+        report = compare.check(candidate, baseline, results, suites=suite or (), margins=margins, **chosen)
     _show(report, as_json)
     if out is not None:
         from seft_bench.checks.shown import report_row
@@ -76,6 +82,13 @@ def _margins(texts: Sequence[str]) -> dict[str, float]:
         if not separator or not name or not 0 < found[name] < float("inf"):
             raise InputError(f"--margin takes NAME=VALUE with a value above 0, as in score=0.3; got {text!r}")
     return found
+
+
+def _refuse_methods(candidate: str, baseline: str, results: Path) -> None:
+    from seft_bench.checks.methods import refuse_sequential
+    from seft_bench.results import read_results
+
+    refuse_sequential(candidate, baseline, results, read_results(results))
 
 
 def _judge_prefix(judge: str | None) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.checks.arms import Pair
+from seft_bench.checks.methods import MethodPair
 from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
 from seft_bench.records import Result
@@ -31,14 +32,16 @@ class Measured:
         metric: "lc_win_rate", "win_rate" or "score". candidate, baseline: its value on the questions that both have.
         by_question: question id -> candidate - baseline, in the metric's units; of LC in points of the plain win probability, as a regression's
             figure has no share of a single question.
+        error_of: standard error of the mean difference of some questions, at least two.
     """
 
-    pair: Pair
+    pair: Pair | MethodPair
     metric: str
     candidate: float
     baseline: float
     difference: Difference
     by_question: Mapping[str, float]
+    error_of: Callable[[Sequence[str]], float]
 
     @property
     def name(self) -> str:
@@ -63,56 +66,65 @@ def measure(pair: Pair, suite: Suite) -> Measured:
     questions = pair.questions
     if len(questions) < 2:
         raise InputError(f"{pair.name}: a check needs at least two questions that both sides have a figure of, there are {len(questions)}")
-    scale = 1.0 if _is_graded(pair.candidate) else 100.0
+    scale = scale_of(pair.candidate)
     sides = [[scale * result.per_question[question] for question in questions] for result in (pair.candidate, pair.baseline)]
     by_question = {question: one - other for question, one, other in zip(questions, *sides, strict=True)}
-    arms = None if _is_graded(pair.candidate) else [_comparisons(suite, result, questions) for result in (pair.candidate, pair.baseline)]
-    if arms is not None and arms[0] is not None and arms[1] is not None:
-        c = _common_c(pair)
-        metric, difference = "lc_win_rate", lc_difference(arms[0], arms[1], c=c)
-        figures = [length_controlled(arm, c).win_rate for arm in arms if arm is not None]
-    else:
-        metric, difference = ("score" if arms is None else "win_rate"), mean_difference(*sides)
+    arms = comparisons(suite, pair.results, questions)
+    if arms is None:
+        metric, difference = plain_metric(pair.candidate), mean_difference(*sides)
         figures = [sum(side) / len(side) for side in sides]
-    return Measured(pair, metric, figures[0], figures[1], difference, by_question)
+    else:
+        c = common_c(pair.results)
+        metric, difference = "lc_win_rate", lc_difference(*arms, c=c)
+        figures = [length_controlled(arm, c).win_rate for arm in arms]
+
+    def error_of(some: Sequence[str]) -> float:
+        return mean_difference([by_question[question] for question in some], [0.0] * len(some)).standard_error
+
+    return Measured(pair, metric, figures[0], figures[1], difference, by_question, error_of)
 
 
-def _is_graded(result: Result) -> bool:
-    return "score" in result.metrics
+def plain_metric(result: Result) -> str:
+    """The main metric where lengths are not controlled."""
+    return "score" if "score" in result.metrics else "win_rate"
 
 
-def _comparisons(suite: Any, result: Result, questions: Sequence[str]) -> Comparisons | None:
-    """What LC is fitted on; None where the suite or the result has none."""
-    if result.metrics.get("lc_win_rate") is None or not result.covariates:
+def scale_of(result: Result) -> float:
+    """Turns `Result.per_question` into the metric's unit."""
+    return 1.0 if plain_metric(result) == "score" else 100.0
+
+
+def comparisons(suite: Any, results: Sequence[Result], questions: Sequence[str]) -> list[Comparisons] | None:
+    """What LC is fitted on, of each result; None where the suite or a result has none."""
+    if any(result.metrics.get("lc_win_rate") is None or not result.covariates for result in results):
         return None
-    found: Comparisons = suite.comparisons_of(result, questions)
-    return found
+    found: list[Comparisons | None] = [suite.comparisons_of(result, questions) for result in results]
+    there = [arm for arm in found if arm is not None]
+    return there if len(there) == len(results) else None
 
 
-def _common_c(pair: Pair) -> float:
-    """The C of both fits, or the declared one where they differ (each chosen by cross-validation)."""
+def common_c(results: Sequence[Result]) -> float:
+    """The C of all fits, or the declared one where they differ (each chosen by cross-validation)."""
     from seft_bench.stats.length_control import DECLARED_C
 
-    chosen = {float(result.metrics.get("lc_c") or DECLARED_C) for result in (pair.candidate, pair.baseline)}
+    chosen = {float(result.metrics.get("lc_c") or DECLARED_C) for result in results}
     return chosen.pop() if len(chosen) == 1 else DECLARED_C
 
 
 def by_category(measured: Measured, categories: Mapping[str, str]) -> list[CategoryDifference]:
     """Differences by category, the worst first; nothing where the suite has fewer than two categories."""
-    from seft_bench.stats.paired import mean_difference
-
-    groups: dict[str, list[float]] = {}
-    for question, value in measured.by_question.items():
-        groups.setdefault(categories.get(question, ""), []).append(value)
+    groups: dict[str, list[str]] = {}
+    for question in measured.by_question:
+        groups.setdefault(categories.get(question, ""), []).append(question)
     if len(groups) < 2:
         return []
-    rows = [
-        CategoryDifference(
-            name or "(none)", len(values), sum(values) / len(values), mean_difference(values, [0.0] * len(values)).standard_error if len(values) > 1 else None
-        )
-        for name, values in groups.items()
-    ]
+    rows = [_category(name or "(none)", questions, measured) for name, questions in groups.items()]
     return sorted(rows, key=lambda row: (row.delta, row.category))
+
+
+def _category(name: str, questions: Sequence[str], measured: Measured) -> CategoryDifference:
+    delta = sum(measured.by_question[question] for question in questions) / len(questions)
+    return CategoryDifference(name, len(questions), delta, measured.error_of(questions) if len(questions) > 1 else None)
 
 
 def extremes(measured: Measured, count: int = SHOWN_QUESTIONS) -> tuple[list[str], list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from seft_bench.checks import shown_methods
 from seft_bench.checks.compare import Compared, Report
 from seft_bench.checks.differences import TITLES
 from seft_bench.report.tables import Cell, Column, Row, Table
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 SENTENCES = {
     "PASS": "PASS: {candidate} is not worse than {baseline} by the margin or more, on every primary metric.",
     "REGRESSED": "REGRESSED: {candidate} is worse than {baseline} on {where}.",
-    "INCONCLUSIVE": "INCONCLUSIVE: these questions neither show that {candidate} is worse than {baseline}, nor rule out a loss of the margin.",
+    "INCONCLUSIVE": "INCONCLUSIVE: these {what} neither show that {candidate} is worse than {baseline}, nor rule out a loss of the margin.",
 }
 
 _COLUMNS = (
@@ -36,7 +37,8 @@ _COLUMNS = (
 def headline(report: Report) -> str:
     """The verdict in one sentence."""
     where = ", ".join(item.measured.name for item in report.compared if item.check.regressed)
-    return SENTENCES[report.verdict].format(candidate=report.candidate, baseline=report.baseline, where=where)
+    what = "questions and seeds" if shown_methods.is_of_methods(report.compared[0]) else "questions"
+    return SENTENCES[report.verdict].format(candidate=report.candidate, baseline=report.baseline, where=where, what=what)
 
 
 def table_of(report: Report) -> Table:
@@ -49,7 +51,8 @@ def table_of(report: Report) -> Table:
         f"Difference: candidate - baseline with its lower and upper one-sided {bound:g} % bound (standard error from {', '.join(how)}).",
         f"A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change, is under {level:.4g}.",
     )
-    return Table(f"{report.candidate} against {report.baseline}", _COLUMNS, rows, (*notes, *report.notes))
+    columns = (*_COLUMNS, *shown_methods.COLUMNS) if shown_methods.is_of_methods(report.compared[0]) else _COLUMNS
+    return Table(f"{report.candidate} against {report.baseline}", columns, rows, (*notes, *report.notes))
 
 
 def _row(item: Compared) -> Row:
@@ -68,7 +71,7 @@ def _row(item: Compared) -> Row:
         Cell(check.needed_n),
         Cell(outcome),
     )
-    return Row(cells)
+    return Row((*cells, *shown_methods.cells(item)))
 
 
 def _p_value(check: Check) -> float:
@@ -82,7 +85,8 @@ def details(report: Report) -> list[str]:
 
 
 def _details_of(item: Compared) -> list[str]:
-    lines = [f"{item.measured.name} by category:"] if item.categories else []
+    lines = shown_methods.lines(item)
+    lines += [f"{item.measured.name} by category:"] if item.categories else []
     for row in item.categories:
         error = "" if row.standard_error is None else f" (SE {row.standard_error:.2f})"
         lines.append(f"  {row.delta:+.2f}{error}  {row.category}, {row.n} questions")
@@ -97,7 +101,7 @@ def _details_of(item: Compared) -> list[str]:
 def _question_line(item: Compared, question_id: str) -> str:
     question = item.questions.get(question_id)
     text = " ".join(question.turns[0].split())[:90] if question else ""
-    return f"{question_id}  {text}  {link(item.measured.pair.candidate.suite, question_id)}"
+    return f"{question_id}  {text}  {link(item.measured.pair.results[0].suite, question_id)}"
 
 
 def link(suite: str, question_id: str) -> str:
@@ -120,9 +124,9 @@ def _metric_row(item: Compared) -> dict[str, Any]:
     check, measured = item.check, item.measured
     difference = check.difference
     return {
-        "suite": measured.pair.candidate.suite,
-        "decoding": measured.pair.candidate.decoding,
-        "judge_id": measured.pair.candidate.judge_id,
+        "suite": measured.pair.results[0].suite,
+        "decoding": measured.pair.results[0].decoding,
+        "judge_id": measured.pair.results[0].judge_id,
         "metric": measured.metric,
         "title": TITLES[measured.metric],
         "n": difference.n,
@@ -145,9 +149,9 @@ def _metric_row(item: Compared) -> dict[str, Any]:
         "categories": [{"category": row.category, "n": row.n, "difference": row.delta, "standard_error": row.standard_error} for row in item.categories],
         "worst": _question_rows(item, item.worst),
         "best": _question_rows(item, item.best),
-    }
+    } | shown_methods.row(item)
 
 
 def _question_rows(item: Compared, questions: Sequence[str]) -> list[dict[str, Any]]:
-    suite = item.measured.pair.candidate.suite
+    suite = item.measured.pair.results[0].suite
     return [{"question_id": question, "difference": item.measured.by_question[question], "link": link(suite, question)} for question in questions]

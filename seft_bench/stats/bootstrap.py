@@ -58,6 +58,37 @@ def paired_interval(candidate: Floats, baseline: Floats, *, rng_seed: int = 0, r
     return Interval(interval.mean, interval.low, interval.high, f"paired differences, {interval.how}")
 
 
+def independent_interval(candidate: Floats, baseline: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Difference of the two means, paired by question, the seeds of both sides drawn independently.
+
+    Args:
+        candidate, baseline: shape (seeds, questions), the same questions, every entry scored.
+    """
+    mean, questions = float(np.mean(candidate) - np.mean(baseline)), np.shape(candidate)[1]
+    rng = np.random.default_rng(rng_seed)
+    asked = _draw_counts(questions, resamples, rng)
+    means = [_resampled_means(side, np.isfinite(side), _draw_counts(len(side), resamples, rng), asked) for side in (candidate, baseline)]
+    low, high = np.nanpercentile(means[0] - means[1], [2.5, 97.5])
+    how = f"95 % percentile bootstrap ({resamples:,} resamples) over {questions} questions and {len(candidate)} and {len(baseline)} independent seeds"
+    return Interval(mean, float(low), float(high), f"paired differences by question, {how}")
+
+
+def redrawn_seeds_interval(mean: float, candidate: Floats, baseline: Floats, *, paired: bool, questions: int, rng_seed: int = 0) -> Interval:
+    """The interval of a figure that was refitted: each draw of questions gets a draw of seeds, the same for both sides where they are paired.
+
+    Args:
+        mean: the difference itself. candidate, baseline: refitted figures on redrawn questions, shape (seeds, resamples). questions: how many, for the words.
+    """
+    rng = np.random.default_rng(rng_seed)
+    resamples = np.shape(candidate)[1]
+    counts = _draw_counts(len(candidate), resamples, rng)
+    others = counts if paired else _draw_counts(len(baseline), resamples, rng)
+    sides = [(weights.T * side).sum(axis=0) / weights.sum(axis=1) for weights, side in ((counts, candidate), (others, baseline))]
+    low, high = np.percentile(sides[0] - sides[1], [2.5, 97.5])
+    seeds = f"{len(candidate)} seeds" if paired else f"{len(candidate)} and {len(baseline)} independent seeds"
+    return Interval(mean, float(low), float(high), f"95 % percentile bootstrap ({resamples:,} refits) over {questions} questions and {seeds}")
+
+
 @functools.lru_cache(maxsize=4)
 def _draws(seeds: int, questions: int, resamples: int, batch_size: int, rng_seed: int) -> list[tuple[Floats, Floats]]:
     """Counts of rows and of columns, batch by batch. A table asks for the same draws again and again: they are its whole cost."""

@@ -37,6 +37,7 @@ class Difference:
     Attributes:
         delta: the difference. standard_error: of it, over questions. n: questions.
         skewness: of the questions' contributions. how: how the standard error was made.
+        degrees_of_freedom: of the standard error; None: n - 1.
     """
 
     delta: float
@@ -44,14 +45,15 @@ class Difference:
     n: int
     skewness: float
     how: str
+    degrees_of_freedom: float | None = None
 
     def lower(self, alpha: float = ALPHA) -> float:
         """One-sided lower confidence bound at level 1 - alpha."""
-        return self.delta + _critical(alpha, self.n, -self.skewness) * self.standard_error
+        return self.delta + _critical(alpha, self.n, -self.skewness, self.degrees_of_freedom) * self.standard_error
 
     def upper(self, alpha: float = ALPHA) -> float:
         """One-sided upper confidence bound at level 1 - alpha."""
-        return self.delta - _critical(alpha, self.n, self.skewness) * self.standard_error
+        return self.delta - _critical(alpha, self.n, self.skewness, self.degrees_of_freedom) * self.standard_error
 
     def p_regressed(self) -> float:
         """One-sided p-value of "no worse than the baseline": small where the candidate is worse."""
@@ -66,7 +68,15 @@ class Difference:
         if self.standard_error == 0.0:
             return 0.0 if shift < 0 else 1.0
         t = shift / self.standard_error
-        return float(stdtr(self.n - 1, max(t, hall(t, skewness, self.n))))
+        return float(stdtr(self.degrees_of_freedom or self.n - 1, max(t, hall(t, skewness, self.n))))
+
+    def minimal_effect(self) -> float:
+        """Loss that is found with 80 % power at 5 %."""
+        return minimal_effect(self)
+
+    def needed_questions(self, margin: float) -> int | None:
+        """Questions for which that loss is the margin; None where no number of them is enough, or nothing varies."""
+        return needed_questions(self, margin)
 
 
 def hall(t: FloatT, skewness: FloatT, n: int) -> FloatT:
@@ -86,9 +96,9 @@ def _hall_inverse(value: float, skewness: float, n: int) -> float:
     return (math.cbrt(1.0 + 3.0 * pull * (value - pull / 2.0)) - 1.0) / pull
 
 
-def _critical(alpha: float, n: int, skewness: float) -> float:
+def _critical(alpha: float, n: int, skewness: float, degrees_of_freedom: float | None = None) -> float:
     """The t below which a loss counts (negative): Student's, or Hall's where that is lower."""
-    student = float(stdtrit(n - 1, alpha))
+    student = float(stdtrit(degrees_of_freedom or n - 1, alpha))
     return min(student, _hall_inverse(student, skewness, n))
 
 
@@ -125,7 +135,7 @@ def mean_difference(candidate: Sequence[float] | Floats, baseline: Sequence[floa
     if differences.ndim != 1 or differences.size < 2:
         raise ValueError("a paired difference needs at least two questions")
     error = float(differences.std(ddof=1)) / math.sqrt(differences.size)
-    return Difference(float(differences.mean()), error, int(differences.size), _skewness(differences), "paired differences by question")
+    return Difference(float(differences.mean()), error, int(differences.size), skewness_of(differences), "paired differences by question")
 
 
 def lc_difference(
@@ -144,22 +154,23 @@ def lc_difference(
         raise ValueError("a paired difference needs the same questions on both sides, at least two")
     fits = [length_control.length_controlled(arm, c) for arm in (candidate, baseline)]
     influence = fits[0].influence - fits[1].influence
-    delta, skewness = fits[0].win_rate - fits[1].win_rate, _skewness(influence)
+    delta, skewness = fits[0].win_rate - fits[1].win_rate, skewness_of(influence)
     if not resamples:
         error = float(np.sqrt(np.sum(influence**2) * n / (n - 1)))
         return Difference(delta, error, n, skewness, "sandwich formula over questions")
-    draws = [_refitted(arm, resamples, seed, c) for arm in (candidate, baseline)]
+    draws = [refitted_win_rates(arm, resamples, seed, c) for arm in (candidate, baseline)]
     error = float((draws[0] - draws[1]).std(ddof=1)) * math.sqrt(n / (n - 1))
     return Difference(delta, error, n, skewness, f"{resamples:,} refits on redrawn questions")
 
 
-def _skewness(values: Floats) -> float:
+def skewness_of(values: Floats) -> float:
+    """Third standardised moment (divisor n); 0 where the values do not vary."""
     centred = values - values.mean()
     deviation = float(np.sqrt((centred**2).mean()))
     return float((centred**3).mean()) / deviation**3 if deviation > 0.0 else 0.0
 
 
-def _refitted(arm: Comparisons, resamples: int, seed: int, c: float) -> Floats:
+def refitted_win_rates(arm: Comparisons, resamples: int, seed: int, c: float) -> Floats:
     """LC of each redrawn set; a model against itself stays at 50, as in `length_controlled`."""
     return np.full(resamples, 50.0) if length_control.is_against_itself(arm) else length_control.refitted(arm, resamples, seed, c)
 
@@ -184,12 +195,13 @@ def minimal_effect(difference: Difference, alpha: float = ALPHA, power: float = 
     A loss l (in SE) is found where T < critical + l (1 - skewness * T / (2 sqrt(n))), T being the t of no loss: in a skewed sample mean and
     standard error move together. Hall's transformation makes T normal, so l follows from its quantile.
     """
-    return _effect_in_errors(difference, difference.n, alpha, power) * difference.standard_error
+    return effect_in_errors(difference.skewness, difference.n, alpha, power) * difference.standard_error
 
 
-def _effect_in_errors(difference: Difference, n: int, alpha: float, power: float) -> float:
-    quantile = _hall_inverse(float(ndtri(power)), difference.skewness, n)
-    return (quantile - _critical(alpha, n, difference.skewness)) / (1.0 - difference.skewness * quantile / (2.0 * math.sqrt(n)))
+def effect_in_errors(skewness: float, n: int, alpha: float = ALPHA, power: float = POWER) -> float:
+    """`minimal_effect` in standard errors."""
+    quantile = _hall_inverse(float(ndtri(power)), skewness, n)
+    return (quantile - _critical(alpha, n, skewness)) / (1.0 - skewness * quantile / (2.0 * math.sqrt(n)))
 
 
 def needed_questions(difference: Difference, margin: float, alpha: float = ALPHA, power: float = POWER) -> int | None:
@@ -199,7 +211,7 @@ def needed_questions(difference: Difference, margin: float, alpha: float = ALPHA
         return None
     n = difference.n
     for _ in range(50):  # what t and skewness add depends on n, ever less
-        following = max(2, math.ceil((_effect_in_errors(difference, n, alpha, power) * deviation / margin) ** 2))
+        following = max(2, math.ceil((effect_in_errors(difference.skewness, n, alpha, power) * deviation / margin) ** 2))
         if following == n:
             break
         n = following
@@ -223,8 +235,8 @@ def checked(differences: Sequence[tuple[str, Difference, float]], alpha: float =
             p_holm=adjusted,
             passes=difference.p_worse_than(margin) < alpha,
             regressed=adjusted < alpha if regression_alpha is None else p_value < regression_alpha,
-            minimal_effect=minimal_effect(difference),
-            needed_n=needed_questions(difference, margin),
+            minimal_effect=difference.minimal_effect(),
+            needed_n=difference.needed_questions(margin),
             level=alpha if regression_alpha is None else regression_alpha,
             bound_level=alpha,
         )

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from seft_bench.stats.intervals import Interval
 
+FEWEST_SEEDS = 3
+"""Training seeds of each arm without which there is no verdict on a method."""
+
 JOINT = "mean over seeds; width from the seeds' own intervals over questions and the variance between seeds"
 
 

@@ -183,19 +183,6 @@ def test_wrong_usage_is_said_and_ends_with_2(desk: Path, arguments: list[str], s
     assert "Traceback" not in seen.err
 
 
-@pytest.mark.parametrize(("seeds", "status", "said"), [((0, 1), 5, "needs at least three"), ((0, 1, 2), 2, "leaderboard MATRIX")])
-def test_a_method_is_no_checkpoint(desk: Path, seeds: tuple[int, ...], status: int, said: str) -> None:
-    source = result_file(desk, "tiny-mtbench", BAD)
-    for seed in seeds:
-        copy = source.parent.with_name(f"seft-seed{seed}@given@rubric")
-        shutil.copytree(source.parent, copy)
-        change(copy / "result.json", model=f"seft-seed{seed}/step-000150", run={"row": "seft", "seed": seed, "final": True})
-    seen = check("seft", "--against", GOOD)
-    assert seen.status == status
-    assert said in seen.err
-    assert "seft-seed1/step-000150" in seen.err
-
-
 # Not comparable
 
 
