@@ -90,8 +90,8 @@ def sheets_of(matrix: MatrixConfig, results: Sequence[Result]) -> Sheets:
     Raises:
         InputError: the published figures that it names cannot be read.
     """
-    from seft_bench import controls
-    from seft_bench.matrix import of_matrix
+    from seft_bench.bench import controls
+    from seft_bench.bench.matrix import of_matrix
 
     found = of_matrix(matrix, results)
     plan = Plan({row.name: row.label or row.name for row in matrix.rows}, matrix.seeds)

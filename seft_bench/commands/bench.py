@@ -14,7 +14,7 @@ from seft_bench.console import note
 from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE, InputError
 
 if TYPE_CHECKING:
-    from seft_bench.matrix import Failure
+    from seft_bench.bench.matrix import Failure
 
 RUNS = Path("runs")
 
@@ -34,7 +34,7 @@ def demo(
     workers: WorkersOption = None,
 ) -> None:
     """Train SEFT and its baselines on the tinyworld, judge every checkpoint, print the leaderboard. Needs no GPU, key or network."""
-    from seft_bench.bench_engines import EngineSettings
+    from seft_bench.bench.engines import EngineSettings
 
     matrix = _matrix("tinyworld", list(range(seed, seed + seeds)))
     _run(matrix, out, out / "results", EngineSettings(workers=workers or matrix.workers))
@@ -62,7 +62,7 @@ def bench(
     retries: Annotated[int, typer.Option(min=0, help="How often a cell runs again whose worker or node was lost.")] = 2,
 ) -> None:
     """Train and evaluate every cell of a matrix: base x method x data x seed x checkpoint x suite x judge. Run again, it does what is missing."""
-    from seft_bench.bench_engines import EngineSettings
+    from seft_bench.bench.engines import EngineSettings
 
     chosen = _matrix(matrix, _seeds(seeds))
     folder = out or RUNS / Path(matrix).stem
@@ -99,12 +99,13 @@ def _matrix(name: str, seeds: list[int] | None) -> Any:
 
 def _show_plan(matrix: Any, out: Path, results: Path, only: list[str], retry_failed: bool, probe: bool, as_json: bool, engine: Any) -> None:
     """The plan on stdout."""
-    from seft_bench import planning
-    from seft_bench.probing import probe_hours
+    from seft_bench.bench import shown
+    from seft_bench.bench.plan import plan_of
+    from seft_bench.bench.probe import probe_hours
 
-    plan = planning.plan_of(matrix, out, results, only, retry_failed)
+    plan = plan_of(matrix, out, results, only, retry_failed)
     hours = probe_hours(matrix, plan.todo, out, engine) if probe else None
-    print(json.dumps(planning.as_row(plan, hours), indent=1) if as_json else planning.as_text(plan, hours))
+    print(json.dumps(shown.as_row(plan, hours), indent=1) if as_json else shown.as_text(plan, hours))
 
 
 def _run(
@@ -118,7 +119,7 @@ def _run(
     yes: bool = False,
     as_json: bool = False,
 ) -> None:
-    from seft_bench.bench import bench as run_bench
+    from seft_bench.bench.run import bench as run_bench
     from seft_bench.scoring import result_row
 
     done = run_bench(matrix, out, results, engine, only, retry_failed, budget_usd, yes)

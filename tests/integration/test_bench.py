@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from seft_bench import matrix as matrices
-from seft_bench.bench_engines.local import gpu_shares
+from seft_bench.bench import matrix as matrices
+from seft_bench.bench.engines.local import gpu_shares
+from seft_bench.bench.probe import straight_line
 from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.datasets import open_base
 from seft_bench.errors import InputError
-from seft_bench.probing import straight_line
 from seft_bench.results import read_results
 from tests import small_matrix
 from tests.integration.cli import seft_bench

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from seft_bench.bench import bench
+from seft_bench.bench.plan import plan_of
+from seft_bench.bench.run import bench
 from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.errors import InputError
-from seft_bench.planning import plan_of
 from seft_bench.results import read_results
 from tests.small_matrix import write_matrix
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seft_bench.bench import bench
+from seft_bench.bench.run import bench
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
 from seft_bench.report.methods import CONTROLS as BLOCK
@@ -113,7 +113,7 @@ def test_published_figures_that_cannot_be_read_stop_a_matrix_before_anything_run
 
 
 def test_more_controls_do_not_train_a_finished_cell_again() -> None:
-    from seft_bench import matrix as matrices
+    from seft_bench.bench import matrix as matrices
 
     plain, more = (MatrixConfig.model_validate(small(controls=controls)) for controls in ([], ["constant"]))
     assert matrices.identity(plain, matrices.cells(plain)[0]) == matrices.identity(more, matrices.cells(more)[0])

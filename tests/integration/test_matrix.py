@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from seft_bench import matrix as matrices
-from seft_bench.bench import bench
+from seft_bench.bench import matrix as matrices
+from seft_bench.bench.run import bench
 from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.errors import InputError
 from tests.conftest import REPOSITORY

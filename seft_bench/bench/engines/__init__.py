@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from seft_bench.bench.matrix import Cell
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.matrix import Cell
 
 ENGINES = {
-    "local": "seft_bench.bench_engines.local:run_cells",
-    "ray": "seft_bench.bench_engines.ray:run_cells",
+    "local": "seft_bench.bench.engines.local:run_cells",
+    "ray": "seft_bench.bench.engines.ray:run_cells",
 }
 
 TICK_SECONDS = 0.5
@@ -58,7 +58,7 @@ def check_engine(settings: EngineSettings, matrix: MatrixConfig) -> None:
     if settings.name not in ENGINES:
         raise unknown_name("engine", settings.name, ENGINES)
     if settings.name == "ray":
-        from seft_bench.bench_engines.ray import import_ray
+        from seft_bench.bench.engines.ray import import_ray
 
         import_ray()
         if matrix.diagnostics_judge and load_judge(matrix.diagnostics_judge).kind == "openai":

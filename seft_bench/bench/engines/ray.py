@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import __version__
-from seft_bench.bench_engines import TICK_SECONDS, EngineSettings, Event
-from seft_bench.bench_engines.worker import Job, job_of, run_job
+from seft_bench.bench.engines import TICK_SECONDS, EngineSettings, Event
+from seft_bench.bench.engines.worker import Job, job_of, run_job
+from seft_bench.bench.matrix import Cell
 from seft_bench.config import MatrixConfig
 from seft_bench.console import note
 from seft_bench.errors import InputError
-from seft_bench.matrix import Cell
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Of a cluster that is started here: only events and small results pass through Ray."""

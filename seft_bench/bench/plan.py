@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seft_bench import matrix as matrices
 from seft_bench import pipeline
-from seft_bench.cells import checkpoints_of, places_of
+from seft_bench.bench import matrix as matrices
+from seft_bench.bench.cells import checkpoints_of, places_of
+from seft_bench.bench.matrix import Cell, judge_names
 from seft_bench.config import MatrixConfig
-from seft_bench.matrix import Cell, judge_names
 from seft_bench.records import Answer
 from seft_bench.runs import is_other_run, matching_run
 from seft_bench.subjects import control_subject
@@ -19,7 +19,6 @@ from seft_bench.subjects import control_subject
 if TYPE_CHECKING:
     from seft_bench.money.estimate import Estimate
     from seft_bench.money.matrices import PerVerdict
-    from seft_bench.probing import Hours
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def _prices(suites: Sequence[_Suite], judges: Sequence[str]) -> dict[str, PerVer
 
 def _controls(matrix: MatrixConfig, out: Path, results: Path, suites: Sequence[_Suite]) -> dict[str, Part]:
     """Judge -> verdicts of the controls; none where these are evaluated."""
-    from seft_bench.controls import are_evaluated
+    from seft_bench.bench.controls import are_evaluated
 
     found = {name: Part(0, 0) for suite in suites for name in suite.judges}
     if are_evaluated(matrix, out, results):
@@ -176,80 +175,3 @@ def _parts(subject: Any, suite: _Suite, decoding: str, out: Path, results: Path,
         unjudged = pipeline.unjudged(subject, suite.suite, judge, decoding, places, asked)
         judged[name] = Part(len(asked) - len(unjudged), suite.requests)
     return Part(len(answers), len(suite.questions)), judged
-
-
-def judge_price(plan: BenchPlan) -> list[str]:
-    """What the judges would be asked, one line a judge, and what that costs."""
-    lines = []
-    for line in plan.cost().lines:
-        price = "price unknown" if line.usd is None else f"about {line.usd[0]:.2f} to {line.usd[1]:.2f} USD" if line.asked_model else "runs here, 0 USD"
-        lines.append(f"judge {line.by}: {line.wanted - line.at_hand:,} verdicts to ask, {line.at_hand:,} at hand; {price}")
-    return lines
-
-
-# For people and for programs
-
-
-def summary(plan: BenchPlan) -> list[str]:
-    """The plan in a few lines."""
-    trained = sum(state.is_trained for state in plan.todo)
-    answers = sum((state.answers for state in plan.todo), Part(0, 0))
-    changed = [state.cell.name for state in plan.todo if state.is_changed]
-    counts = {word: sum(state.state == word for state in plan.cells) for word in ("finished", "failed")}
-    failed = f" ({counts['failed']} failed before)" if counts["failed"] else ""
-    lines = [f"{plan.name}: {len(plan.cells)} cells, {counts['finished']} finished already, {len(plan.todo)} to run{failed}"]
-    if plan.todo:
-        lines += [f"{len(changed)} were trained with other settings and are trained again: {', '.join(changed)}"] if changed else []
-        lines += [f"of these {trained} are trained, {answers.at_hand:,} of {answers.wanted:,} answers are at hand", *judge_price(plan)]
-    return lines
-
-
-def as_text(plan: BenchPlan, hours: Hours | None = None) -> str:
-    """A row a cell, errors of the failed ones, then the summary."""
-    rows = [("cell", "method", "trained", "answers", *(f"verdicts: {name}" for name in plan.prices), "state")]
-    rows += [_cells(state, list(plan.prices)) for state in plan.cells]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    errors = [f"{state.cell.name} failed: {state.error.splitlines()[-1]}" for state in plan.cells if state.state == "failed"]
-    return "\n".join([*table, *errors, *summary(plan), *(hours.lines() if hours else [])])
-
-
-def _cells(state: CellState, judges: Sequence[str]) -> tuple[str, ...]:
-    verdicts = [str(state.verdicts.get(judge, Part(0, 0))) for judge in judges]
-    return (
-        state.cell.name,
-        state.cell.row.method,
-        "yes" if state.is_trained else "otherwise" if state.is_changed else "no",
-        str(state.answers),
-        *verdicts,
-        state.state,
-    )
-
-
-def as_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
-    """JSON-ready."""
-    cells = [
-        {
-            "cell": state.cell.name,
-            "row": state.cell.row.name,
-            "method": state.cell.row.method,
-            "base": state.cell.base,
-            "data": state.cell.data,
-            "seed": state.cell.seed,
-            "state": state.state,
-            "trained": state.is_trained,
-            "trained_otherwise": state.is_changed,
-            "answers": vars(state.answers),
-            "verdicts": {judge: vars(part) for judge, part in state.verdicts.items()},
-            "error": state.error,
-        }
-        for state in plan.cells
-    ]
-    judges = {line.by: {"at_hand": line.at_hand, "wanted": line.wanted, "asks_a_server": bool(line.asked_model), "usd": line.usd} for line in plan.cost().lines}
-    return {
-        "matrix": plan.name,
-        "cells": cells,
-        "to_run": [state.cell.name for state in plan.todo],
-        "judges": judges,
-        "hours": hours.as_row() if hours else None,
-    }

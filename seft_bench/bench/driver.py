@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
-from seft_bench.bench_engines import TICK_SECONDS, Event
+from seft_bench.bench.engines import TICK_SECONDS, Event
+from seft_bench.bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import SeftBenchError
 from seft_bench.evaluation import PROBED
 from seft_bench.judges.budget import Budget, meter
-from seft_bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 
 
 class Driver:
     """Judges the cells of one matrix; what that costs counts into the budget."""
 
     def __init__(self, matrix: MatrixConfig, out: Path, results: Path, budget: Budget) -> None:
-        from seft_bench.cells import places_of
+        from seft_bench.bench.cells import places_of
 
         self._matrix, self._out, self._results, self._budget = matrix, out, results, budget
         self._places = places_of(out, results)
@@ -54,7 +54,7 @@ class Driver:
                     judge.check([kind])
 
     def _all_judged(self, suite: Any, judge: Any) -> bool:
-        from seft_bench.cells import checkpoints_of
+        from seft_bench.bench.cells import checkpoints_of
         from seft_bench.runs import matching_run
 
         for cell in cells(self._matrix):
@@ -107,7 +107,7 @@ class Driver:
                 self._said.put(self._outcome(name, _judges(self._places.store, opened, self._budget)))
 
     def _outcome(self, name: str, open_judge: Callable[[str], Any]) -> Event:
-        from seft_bench.cells import judge_answers
+        from seft_bench.bench.cells import judge_answers
 
         def report(what: str, done: int, total: int) -> None:
             self._said.put({"cell": name, "event": "progress", "what": what, "done": done, "total": total})

@@ -15,11 +15,11 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from seft_bench.bench_engines import TICK_SECONDS, EngineSettings, Event
-from seft_bench.bench_engines.worker import Job, job_of, run_job
+from seft_bench.bench.engines import TICK_SECONDS, EngineSettings, Event
+from seft_bench.bench.engines.worker import Job, job_of, run_job
+from seft_bench.bench.matrix import Cell
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
-from seft_bench.matrix import Cell
 
 
 def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: EngineSettings) -> Iterator[Event]:

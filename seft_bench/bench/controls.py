@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seft_bench import pipeline
-from seft_bench.cells import places_of
+from seft_bench.bench.cells import places_of
+from seft_bench.bench.matrix import Failure, judge_names, measured_by
 from seft_bench.config import MatrixConfig
 from seft_bench.console import note, steps_shown
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_json, sha256_json, write_json
 from seft_bench.judges.budget import Budget, meter
-from seft_bench.matrix import Failure, judge_names, measured_by
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.results import result_folder

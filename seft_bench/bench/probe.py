@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seft_bench.bench_engines import EngineSettings
+from seft_bench.bench.engines import EngineSettings
+from seft_bench.bench.matrix import Cell, find_cell
+from seft_bench.bench.plan import CellState
 from seft_bench.config import MatrixConfig
 from seft_bench.console import note
 from seft_bench.files import read_jsonl, sha256_json, write_jsonl
-from seft_bench.matrix import Cell, find_cell
-from seft_bench.planning import CellState
 from seft_bench.records import Stage
 
 STEPS = (3, 9)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seft_bench.bench_engines import Event
+from seft_bench.bench.engines import Event
+from seft_bench.bench.matrix import Cell, find_cell
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import SeftBenchError
-from seft_bench.matrix import Cell, find_cell
 
 Job = dict[str, Any]
 
@@ -35,7 +35,7 @@ def job_of(matrix: MatrixConfig, cell: Cell, out: Path, threads: int) -> Job:
 
 def run_job(job: Job, send: Callable[[Event], None]) -> Event:
     """Do a job, sending progress; returns the last event, "answered" or "failed"."""
-    from seft_bench.cells import make_answers
+    from seft_bench.bench.cells import make_answers
 
     name = job["cell"]
 

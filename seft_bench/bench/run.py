@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seft_bench import matrix as matrices
-from seft_bench.bench_engines import EngineSettings, check_engine, run_cells
-from seft_bench.cells import withdraw_changed
+from seft_bench.bench import matrix as matrices
+from seft_bench.bench.cells import withdraw_changed
+from seft_bench.bench.controls import run_controls
+from seft_bench.bench.driver import Driver
+from seft_bench.bench.engines import EngineSettings, check_engine, run_cells
+from seft_bench.bench.matrix import Cell, Failure
+from seft_bench.bench.plan import plan_of
+from seft_bench.bench.shown import summary
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
-from seft_bench.controls import run_controls
 from seft_bench.diagnostics import GOOD_GRADE
-from seft_bench.driver import Driver
 from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE
 from seft_bench.files import held, read_json, read_jsonl, write_atomic, write_json
 from seft_bench.judges.budget import Budget
-from seft_bench.matrix import Cell, Failure
 from seft_bench.money.spending import agree_to, counted, left_line
-from seft_bench.planning import plan_of, summary
 from seft_bench.records import Result
 from seft_bench.report.arms import by_group
 from seft_bench.report.figures import score_curves

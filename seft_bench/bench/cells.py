@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
+from seft_bench.bench.matrix import Cell, done_path, identity, judge_names, recipe_of
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
 from seft_bench.files import locked, read_json, write_atomic, write_json
-from seft_bench.matrix import Cell, done_path, identity, judge_names, recipe_of
 from seft_bench.pipeline import Places, Progress
 from seft_bench.records import Result
 from seft_bench.runs import TrainedRun, is_other_run, matching_run, run_facts, withdraw_run

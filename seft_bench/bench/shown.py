@@ -1,0 +1,85 @@
+"""A matrix's plan as lines for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from seft_bench.bench.plan import BenchPlan, CellState, Part
+
+if TYPE_CHECKING:
+    from seft_bench.bench.probe import Hours
+
+
+def judge_price(plan: BenchPlan) -> list[str]:
+    """What the judges would be asked, one line a judge, and what that costs."""
+    lines = []
+    for line in plan.cost().lines:
+        price = "price unknown" if line.usd is None else f"about {line.usd[0]:.2f} to {line.usd[1]:.2f} USD" if line.asked_model else "runs here, 0 USD"
+        lines.append(f"judge {line.by}: {line.wanted - line.at_hand:,} verdicts to ask, {line.at_hand:,} at hand; {price}")
+    return lines
+
+
+def summary(plan: BenchPlan) -> list[str]:
+    """The plan in a few lines."""
+    trained = sum(state.is_trained for state in plan.todo)
+    answers = sum((state.answers for state in plan.todo), Part(0, 0))
+    changed = [state.cell.name for state in plan.todo if state.is_changed]
+    counts = {word: sum(state.state == word for state in plan.cells) for word in ("finished", "failed")}
+    failed = f" ({counts['failed']} failed before)" if counts["failed"] else ""
+    lines = [f"{plan.name}: {len(plan.cells)} cells, {counts['finished']} finished already, {len(plan.todo)} to run{failed}"]
+    if plan.todo:
+        lines += [f"{len(changed)} were trained with other settings and are trained again: {', '.join(changed)}"] if changed else []
+        lines += [f"of these {trained} are trained, {answers.at_hand:,} of {answers.wanted:,} answers are at hand", *judge_price(plan)]
+    return lines
+
+
+def as_text(plan: BenchPlan, hours: Hours | None = None) -> str:
+    """A row a cell, errors of the failed ones, then the summary."""
+    rows = [("cell", "method", "trained", "answers", *(f"verdicts: {name}" for name in plan.prices), "state")]
+    rows += [_cells(state, list(plan.prices)) for state in plan.cells]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    errors = [f"{state.cell.name} failed: {state.error.splitlines()[-1]}" for state in plan.cells if state.state == "failed"]
+    return "\n".join([*table, *errors, *summary(plan), *(hours.lines() if hours else [])])
+
+
+def _cells(state: CellState, judges: Sequence[str]) -> tuple[str, ...]:
+    verdicts = [str(state.verdicts.get(judge, Part(0, 0))) for judge in judges]
+    return (
+        state.cell.name,
+        state.cell.row.method,
+        "yes" if state.is_trained else "otherwise" if state.is_changed else "no",
+        str(state.answers),
+        *verdicts,
+        state.state,
+    )
+
+
+def as_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
+    """JSON-ready."""
+    cells = [
+        {
+            "cell": state.cell.name,
+            "row": state.cell.row.name,
+            "method": state.cell.row.method,
+            "base": state.cell.base,
+            "data": state.cell.data,
+            "seed": state.cell.seed,
+            "state": state.state,
+            "trained": state.is_trained,
+            "trained_otherwise": state.is_changed,
+            "answers": vars(state.answers),
+            "verdicts": {judge: vars(part) for judge, part in state.verdicts.items()},
+            "error": state.error,
+        }
+        for state in plan.cells
+    ]
+    judges = {line.by: {"at_hand": line.at_hand, "wanted": line.wanted, "asks_a_server": bool(line.asked_model), "usd": line.usd} for line in plan.cost().lines}
+    return {
+        "matrix": plan.name,
+        "cells": cells,
+        "to_run": [state.cell.name for state in plan.todo],
+        "judges": judges,
+        "hours": hours.as_row() if hours else None,
+    }
