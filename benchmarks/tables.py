@@ -11,7 +11,8 @@ judge's raw reply (3 MB a file). Writing these files is not timed. Timed, in one
     tables   read these back, and write leaderboard.{md,csv,html,tex,json}
 
 Seconds are by the clock; "CPU s" is what the process itself used of them, which other programs on the machine and a slow disk do not change. "json.loads" is
-the time of parsing the same files and doing nothing with them, in the same run: no table from these files can be faster.
+the time of parsing the same files with `json` and doing nothing with them, in the same run: a yardstick of the machine's speed (the files are
+read with pydantic's faster parser).
 """
 
 from __future__ import annotations
