@@ -33,7 +33,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from seft_bench.errors import InputError, SeftBenchError
-from seft_bench.stats.crossed import Components, components_of, variance_and_degrees
+from seft_bench.stats.components import Components, components_of, variance_and_degrees
 from seft_bench.stats.crossed_power import minimal_effect
 from seft_bench.stats.paired import ALPHA, hall
 

@@ -24,7 +24,8 @@ def measure_methods(pair: MethodPair, suite: Suite) -> Measured:
     Raises:
         InputError: fewer than two questions in common.
     """
-    from seft_bench.stats.crossed import components_of, lc_method_difference, method_difference
+    from seft_bench.stats.components import components_of
+    from seft_bench.stats.crossed import lc_method_difference, method_difference
     from seft_bench.stats.length_control import length_controlled
 
     questions, paired = pair.questions, pair.is_paired

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, ndtr, stdtrit
 
-from seft_bench.stats.crossed import Components, variance_and_degrees
+from seft_bench.stats.components import Components, variance_and_degrees
 from seft_bench.stats.paired import ALPHA, POWER, effect_in_errors
 from seft_bench.stats.seeds import FEWEST_SEEDS
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seft_bench.stats.crossed import Components, MethodDifference, components_of, lc_method_difference, method_difference, variance_and_degrees
+from seft_bench.stats.components import Components, components_of, variance_and_degrees
+from seft_bench.stats.crossed import MethodDifference, lc_method_difference, method_difference
 from seft_bench.stats.crossed_power import minimal_effect, needed_questions, needed_seeds
 from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons
 from seft_bench.stats.paired import checked, lc_difference, mean_difference, verdict
