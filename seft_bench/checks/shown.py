@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from seft_bench.checks.compare import Compared, Report
 from seft_bench.checks.differences import TITLES
 from seft_bench.report.tables import Cell, Column, Row, Table
-from seft_bench.results import slug
+from seft_bench.results import result_name, slug
 
 if TYPE_CHECKING:
+    from seft_bench.checks.arms import Pair
     from seft_bench.stats.paired import Check
 
 SENTENCES = {
@@ -97,12 +99,13 @@ def _details_of(item: Compared) -> list[str]:
 def _question_line(item: Compared, question_id: str) -> str:
     question = item.questions.get(question_id)
     text = " ".join(question.turns[0].split())[:90] if question else ""
-    return f"{question_id}  {text}  {link(item.measured.pair.candidate.suite, question_id)}"
+    return f"{question_id}  {text}  {link(item.measured.pair, question_id)}"
 
 
-def link(suite: str, question_id: str) -> str:
-    """Where the HTML report shows this question's answers and verdicts side by side."""
-    return f"report/index.html#/questions/{slug(suite)}/{question_id}"
+def link(pair: Pair, question_id: str) -> str:
+    """Where the HTML report shows these two models' answers to this question, and the verdicts on them, side by side."""
+    sides = ",".join(f"{slug(result.suite)}/{result_name(result)}" for result in (pair.candidate, pair.baseline))
+    return f"report/index.html#/questions/{slug(pair.candidate.suite)}/{quote(question_id, safe='')}?models={quote(sides, safe='@,/')}"
 
 
 def report_row(report: Report) -> dict[str, Any]:
@@ -149,5 +152,5 @@ def _metric_row(item: Compared) -> dict[str, Any]:
 
 
 def _question_rows(item: Compared, questions: Sequence[str]) -> list[dict[str, Any]]:
-    suite = item.measured.pair.candidate.suite
-    return [{"question_id": question, "difference": item.measured.by_question[question], "link": link(suite, question)} for question in questions]
+    pair = item.measured.pair
+    return [{"question_id": question, "difference": item.measured.by_question[question], "link": link(pair, question)} for question in questions]
