@@ -46,10 +46,11 @@ def table_of(report: Report) -> Table:
     rows = tuple(_row(item) for item in report.compared)
     how = sorted({item.check.difference.how for item in report.compared})
     first = report.compared[0].check
+    holm = f" (Holm's correction over {len(rows)} metrics)" if len(rows) > 1 and first.level == first.bound_level else ""
     bound, level = round(100 * (1 - first.bound_level), 2), first.level
     notes = (
         f"Difference: candidate - baseline with its lower and upper one-sided {bound:g} % bound (standard error from {', '.join(how)}).",
-        f"A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change, is under {level:.4g}.",
+        f"A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change{holm}, is under {level:.4g}.",
     )
     return Table(f"{report.candidate} against {report.baseline}", _COLUMNS, rows, (*notes, *report.notes))
 
