@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from urllib.parse import quote
 
 from seft_bench.checks.arms import Pair
 from seft_bench.checks.shown import link
-from seft_bench.results import read_results
+from seft_bench.results import read_results, slug
 from tests.browser.browser import Page
-from tests.browser.reports import EVIL, Reported, working_in
+from tests.browser.reports import EVIL, HOSTILE, Reported, working_in
 from tests.integration.cli import seft_bench
 
 NAMES = "[...document.querySelectorAll('main article.card h3')].map(each => each.textContent).join(' | ')"
@@ -39,3 +40,13 @@ def test_the_open_view_stands_in_the_bar_of_a_narrow_screen(page: Page, report: 
     page.open(report.page, "#/reviser")
     inside = "(() => { const bar = document.querySelector('nav').getBoundingClientRect(), link = document.querySelector('nav [aria-current]')"
     assert page.run(f"{inside}.getBoundingClientRect(); return link.left >= bar.left - 1 && link.right <= bar.right + 1; }})()")
+
+
+def test_a_cut_answer_says_its_own_length(page: Page, report: Reported) -> None:
+    number = HOSTILE.index("x" * 60_000)
+    page.open(
+        report.page,
+        f"#/questions/tiny-alpacaeval/{report.questions[number].id}?models=" + quote(f"tiny-alpacaeval/{slug(EVIL)}@given@rubric-2a5ee038", safe="@/"),
+    )
+    said = page.wait("(document.querySelector('main article.card p.small') || {}).textContent")
+    assert said.startswith(f"{len('x' * 60_000 + f' {number}'):,} characters, cut")
