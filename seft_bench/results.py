@@ -18,9 +18,14 @@ def slug(name: str) -> str:
     return kept[:120] or "model"
 
 
+def result_name(result: Result) -> str:
+    """What a result is called within its suite, by its folder and in the report's links."""
+    return f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+
+
 def result_folder(results: Path, result: Result) -> Path:
     """results/<suite>/<model>@<decoding>@<judge>/; where another result lies there ("a/b" and "a-b"), with a hash of the real names behind it."""
-    plain = results / slug(result.suite) / f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+    plain = results / slug(result.suite) / result_name(result)
     names = [result.suite, result.model, result.decoding, result.judge_id]
     hashed = plain.with_name(f"{plain.name}-{sha256_json(names)[:8]}")
     return hashed if hashed.exists() or _held_by_another(plain, names) else plain

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -186,6 +187,26 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def checkpoints_below(folder: Path) -> list[Path]:
+    """Checkpoints of a run, or of a trainer's folder, in the order of their steps: checkpoint-500 comes before checkpoint-1000."""
+    parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    found = [child for child in parent.iterdir() if (child / "config.json").is_file()]
+    return sorted(found, key=lambda child: (_step(child.name), child.name))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Of a run or a trainer's folder the checkpoint of its last step; None of any other folder, as of two models side by side."""
+    found = checkpoints_below(folder)
+    is_run = (folder / "checkpoints").is_dir() or all(_step(child.name) < math.inf for child in found)
+    return found[-1] if found and is_run else None
+
+
+def _step(name: str) -> float:
+    """A folder's step by its name; without one ("final") it comes last."""
+    numbered = re.fullmatch(r"(?:checkpoint|step|epoch)[-_]?(\d+)", name)
+    return int(numbered[1]) if numbered else math.inf
 
 
 _ANY_RUN_HAS_ONE = re.compile(r"(checkpoint|step|epoch)[-_]?\d+|final|last|best|model")

@@ -9,7 +9,7 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_folder, sha256_json
-from seft_bench.runs import checkpoint_name, run_facts
+from seft_bench.runs import checkpoint_name, checkpoints_below, run_facts
 
 CONTROL_PREFIX = "control:"
 
@@ -77,8 +77,7 @@ def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
 
 
 def _checkpoints_below(folder: Path, trust_remote_code: bool) -> list[Subject]:
-    parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    found = sorted(child for child in parent.iterdir() if (child / "config.json").is_file())
+    found = checkpoints_below(folder)
     if not found:
         there = ", ".join(sorted(child.name for child in folder.iterdir())[:12]) or "nothing"
         raise InputError(f"no checkpoint in {folder}: a checkpoint is a folder with config.json, model.safetensors and tokenizer. It holds: {there}")

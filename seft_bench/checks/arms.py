@@ -12,7 +12,7 @@ from seft_bench.files import sha256_folder
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.results import read_result, slug
-from seft_bench.runs import checkpoint_name
+from seft_bench.runs import checkpoint_name, last_checkpoint
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def find_pairs(
     chosen = [[result for result in side if is_wanted(result, suites, judge, decoding)] for side in sides]
     common = [(one, other) for one in chosen[0] for other in chosen[1] if _column(one) == _column(other)]
     if not common:
-        raise _nothing_in_common((candidate, baseline), sides, chosen)
+        raise _nothing_in_common((candidate, baseline), sides, suites, bool(suites or judge or decoding))
     same_judge = [Pair(one, other) for one, other in common if one.judge_id == other.judge_id]
     if not same_judge:
         judges = " and ".join(
@@ -102,8 +102,9 @@ def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[R
     if not found:
         known = ", ".join(sorted({result.model for result in everything})[:12]) or "none"
         methods = f"; of methods: {rows}" if (rows := rows_of(everything)) else ""
+        absent = f"{name} is no folder here, and there are " if "/" in name and not Path(name).exists() else ""
         raise InputError(
-            f"no results of {name!r} in {folder}/; it has results of: {known}{methods}. "
+            f"{absent}no results of {name!r} in {folder}/; it has results of: {known}{methods}. "
             f"Run `seft-bench eval {name} --suite SUITE` first, or name another folder with --results."
         )
     if Path(name).name != "result.json":
@@ -133,19 +134,19 @@ def _model_ids(path: Path) -> list[str]:
 
 
 def _checkpoint_of(path: Path) -> Path | None:
-    """The folder itself, or the last checkpoint of a run."""
+    """The folder itself, or the last checkpoint of a run or of a folder of checkpoints."""
     if (path / "config.json").is_file():
         return path
-    steps = sorted(child.parent for child in (path / "checkpoints").glob("*/config.json"))
-    return steps[-1] if steps else None
+    return last_checkpoint(path) if path.is_dir() else None
 
 
-def _nothing_in_common(names: tuple[str, str], sides: Sequence[Sequence[Result]], chosen: Sequence[Sequence[Result]]) -> InputError:
+def _nothing_in_common(names: tuple[str, str], sides: Sequence[Sequence[Result]], suites: Sequence[str], narrowed: bool) -> InputError:
     have = "; ".join(
         f"{name} has {', '.join(sorted({f'{r.suite} ({r.decoding}, {r.judge_id})' for r in side}))}" for name, side in zip(names, sides, strict=True)
     )
-    why = "with these options there is no suite and decoding" if any(chosen) else "there is nothing"
-    return InputError(f"{why} in common: {have}. Evaluate both: `seft-bench eval {os.path.normpath(names[0])} {os.path.normpath(names[1])} --suite SUITE`.")
+    why = "with these options (--suite, --judge, --decoding) there is no result" if narrowed else "there is no suite and decoding"
+    wanted = f"{os.path.normpath(names[0])} {os.path.normpath(names[1])} --suite {' --suite '.join(suites) or 'SUITE'}"
+    return InputError(f"{why} in common: {have}. Evaluate both: `seft-bench eval {wanted}`.")
 
 
 def refuse_several_judges(sides: Sequence[Result]) -> None:

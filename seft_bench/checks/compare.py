@@ -131,7 +131,7 @@ def _refuse_unknown_margins(measured: Sequence[Measured], margins: Mapping[str, 
     known = {name for item in measured for name in (item.pair.name, item.pair.results[0].suite, item.metric)}
     unknown = sorted(set(margins) - known)
     if unknown:
-        raise InputError(f"--margin {unknown[0]}: no metric of this check; its suites and metrics are {', '.join(sorted(known))}")
+        raise InputError(f"--margin {unknown[0]}: no metric of this check; its suites and metrics are {'; '.join(sorted(known))}")
 
 
 def _compared(item: Measured, tested: Check, questions: Mapping[str, Question]) -> Compared:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from seft_bench.checks import shown_methods
 from seft_bench.checks.compare import Compared, Report
 from seft_bench.checks.differences import TITLES
 from seft_bench.report.tables import Cell, Column, Row, Table
-from seft_bench.results import slug
+from seft_bench.results import result_name, slug
 
 if TYPE_CHECKING:
+    from seft_bench.checks.arms import Pair
+    from seft_bench.checks.methods import MethodPair
     from seft_bench.stats.paired import Check
 
 SENTENCES = {
@@ -46,10 +49,11 @@ def table_of(report: Report) -> Table:
     rows = tuple(_row(item) for item in report.compared)
     how = sorted({item.check.difference.how for item in report.compared})
     first = report.compared[0].check
+    holm = f" (Holm's correction over {len(rows)} metrics)" if len(rows) > 1 and first.level == first.bound_level else ""
     bound, level = round(100 * (1 - first.bound_level), 2), first.level
     notes = (
         f"Difference: candidate - baseline with its lower and upper one-sided {bound:g} % bound (standard error from {', '.join(how)}).",
-        f"A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change, is under {level:.4g}.",
+        f"A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change{holm}, is under {level:.4g}.",
     )
     columns = (*_COLUMNS, *shown_methods.COLUMNS) if shown_methods.is_of_methods(report.compared[0]) else _COLUMNS
     return Table(f"{report.candidate} against {report.baseline}", columns, rows, (*notes, *report.notes))
@@ -101,12 +105,14 @@ def _details_of(item: Compared) -> list[str]:
 def _question_line(item: Compared, question_id: str) -> str:
     question = item.questions.get(question_id)
     text = " ".join(question.turns[0].split())[:90] if question else ""
-    return f"{question_id}  {text}  {link(item.measured.pair.results[0].suite, question_id)}"
+    return f"{question_id}  {text}  {link(item.measured.pair, question_id)}"
 
 
-def link(suite: str, question_id: str) -> str:
-    """Where the HTML report shows this question's answers and verdicts side by side."""
-    return f"report/index.html#/questions/{slug(suite)}/{question_id}"
+def link(pair: Pair | MethodPair, question_id: str) -> str:
+    """Where the HTML report shows the answers of both sides to this question, and the verdicts on them, side by side."""
+    suite = slug(pair.results[0].suite)
+    sides = ",".join(f"{slug(result.suite)}/{result_name(result)}" for result in pair.results)
+    return f"report/index.html#/questions/{suite}/{quote(question_id, safe='')}?models={quote(sides, safe='@,/')}"
 
 
 def report_row(report: Report) -> dict[str, Any]:
@@ -153,5 +159,5 @@ def _metric_row(item: Compared) -> dict[str, Any]:
 
 
 def _question_rows(item: Compared, questions: Sequence[str]) -> list[dict[str, Any]]:
-    suite = item.measured.pair.results[0].suite
-    return [{"question_id": question, "difference": item.measured.by_question[question], "link": link(suite, question)} for question in questions]
+    pair = item.measured.pair
+    return [{"question_id": question, "difference": item.measured.by_question[question], "link": link(pair, question)} for question in questions]

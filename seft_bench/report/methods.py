@@ -296,5 +296,7 @@ def _method_notes(matrix: _Matrix, final: Sequence[Result], plan: Plan | None) -
     if any(not result.per_question and not result.withheld for result in final):
         notes.append("A figure without brackets: its figures of every question (questions.json beside result.json) are not at hand, so neither is an interval.")
     notes += [CONTROLS_NOTE] if any(map(is_control, final)) else []
-    without = [label for row, label in (plan.rows if plan else {}).items() if row not in matrix.rows]
+    groups, planned = by_group(result for result in final if not is_control(result)), plan.rows if plan else {}
+    absent = [(label, group) for group in groups for row, label in planned.items() if (f"{group}: {row}" if group else row) not in matrix.rows]
+    without = [f"{label} ({group})" if group else label for label, group in absent]
     return (*notes, *([f"No final result yet, so no row: {', '.join(without)}."] if without else []))

@@ -131,7 +131,7 @@ def test_the_json_is_whole_and_out_keeps_it(desk: Path) -> None:
         assert len(metric["worst"]) == 10
         assert not metric["best"] or metric["best"][0]["difference"] > 0
         for row in metric["worst"]:
-            assert row["link"] == f"report/index.html#/questions/{metric['suite']}/{row['question_id']}"
+            assert row["link"].startswith(f"report/index.html#/questions/{metric['suite']}/{row['question_id']}?models=")
 
 
 def test_differences_are_those_of_the_results(desk: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seft_bench.leaderboard import Plan, method_table, plain_table
+from seft_bench.leaderboard import Plan, method_table, method_tables, plain_table
 from seft_bench.records import Result
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.ties import paired_by_question
@@ -141,6 +141,15 @@ def test_a_seed_and_a_row_that_nobody_has_are_said() -> None:
     assert len(table.footnotes) == len(ROWS)
     assert all("3 of 4 seeds; no result of seed 4." in footnote for footnote in table.footnotes)
     assert any("4 training seeds" in note for note in table.notes)
+
+
+def test_with_several_bases_only_rows_without_a_result_are_said_to_lack_one() -> None:
+    results = [dataclasses.replace(item, run={**item.run, "base": base}) for base in ("small", "large") for item in matrix(ROWS, questions=10)]
+    plan = Plan({**dict.fromkeys(ROWS, ""), "orpo": "ORPO"}, [1, 2, 3])
+    assert "No final result yet, so no row: ORPO (small), ORPO (large)." in method_table(results, plan=plan).notes
+    assert [table.notes[-1] for table in method_tables(results, plan=plan)][:2] == [
+        f"No final result yet, so no row: ORPO ({base})." for base in ("small", "large")
+    ]
 
 
 def test_a_seed_with_unscored_questions_counts_by_what_is_scored_and_the_lowest_coverage_is_shown() -> None:

@@ -14,6 +14,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding: .5em 0; }
 th, td { padding: .25em .7em; text-align: right; white-space: nowrap; }
 th.text, td.text { text-align: left; }
+th[scope=colgroup] { text-align: center; }
 thead tr:last-child th { border-bottom: 1px solid; }
 tbody + tbody { border-top: 1px solid; }
 thead { border-top: 2px solid; }

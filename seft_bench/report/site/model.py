@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seft_bench.records import Result
 from seft_bench.report.arms import MEASURES, Measure
-from seft_bench.results import slug
+from seft_bench.results import result_name, slug
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def entries(results: Sequence[Result], others: Sequence[Result], runs: Path) -> 
 
 
 def _entry(result: Result, other: bool, folders: Mapping[str, Sequence[Path]]) -> Entry:
-    key = f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+    key = result_name(result)
     return Entry(f"other-results/{key}" if other else key, result, other, _folder_of(result, folders))
 
 

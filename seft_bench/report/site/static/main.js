@@ -14,6 +14,8 @@
 
   function drawNav(view) {
     nav.replaceChildren(...order.map((name) => h("a", { href: S.link(name), "aria-current": name === view ? "page" : null }, S.views[name].title)));
+    const shown = nav.querySelector("[aria-current]"); // on a narrow screen the last views stand outside until scrolled to
+    if (shown) nav.scrollLeft += shown.getBoundingClientRect().right - nav.getBoundingClientRect().right;
   }
 
   async function show() {

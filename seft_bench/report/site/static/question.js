@@ -67,6 +67,13 @@
     );
   }
 
+  // A text that was cut for the report says at its end how much is not here.
+  function lengthOf(content) {
+    const cut = content.match(/\n\[\u2026 cut here: ([\d,]+) more characters, see the file of answers or judgments\]$/);
+    const rest = cut ? Number(cut[1].replace(/,/g, "")) : 0;
+    return `${S.number(content.length - (cut ? cut[0].length : 0) + rest, 0)} characters` + (cut ? ", cut" : "");
+  }
+
   function card(number, peers, row, turn, figure, first, last, remove) {
     const item = S.entry(number),
       measure = S.measureOf(item);
@@ -89,7 +96,7 @@
     else if (!row || !row[1]) parts.push(first ? h("p", { class: "muted" }, "no answer to this question") : null);
     else if (row[1][turn] !== undefined)
       parts.push(
-        h("p", { class: "muted small" }, `${S.number(row[1][turn].length, 0)} characters` + (row[2][turn] ? ` \u00b7 ended by ${row[2][turn]}` : "")),
+        h("p", { class: "muted small" }, lengthOf(row[1][turn]) + (row[2][turn] ? ` \u00b7 ended by ${row[2][turn]}` : "")),
         text(row[1][turn], "answer"),
       );
     // A turn beyond the last one (a judge that graded more than was asked) is shown with the last.
