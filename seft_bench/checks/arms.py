@@ -31,6 +31,10 @@ class Pair:
         return self.candidate, self.baseline
 
     @property
+    def side_by_side(self) -> tuple[Result, ...]:
+        return self.results
+
+    @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader must know of how the sides belong together."""
         return ()

@@ -33,6 +33,11 @@ class MethodPair:
         return *self.candidate.values(), *self.baseline.values()
 
     @property
+    def side_by_side(self) -> tuple[Result, ...]:
+        """What a reader is shown of a question: the first seed of each side."""
+        return next(iter(self.candidate.values())), next(iter(self.baseline.values()))
+
+    @property
     def name(self) -> str:
         return panel_name(self.results[0])
 

@@ -111,7 +111,7 @@ def _question_line(item: Compared, question_id: str) -> str:
 def link(pair: Pair | MethodPair, question_id: str) -> str:
     """Where the HTML report shows the answers of both sides to this question, and the verdicts on them, side by side."""
     suite = slug(pair.results[0].suite)
-    sides = ",".join(f"{slug(result.suite)}/{result_name(result)}" for result in pair.results)
+    sides = ",".join(f"{slug(result.suite)}/{result_name(result)}" for result in pair.side_by_side)
     return f"report/index.html#/questions/{suite}/{quote(question_id, safe='')}?models={quote(sides, safe='@,/')}"
 
 
