@@ -31,7 +31,7 @@ from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result,
 from seft_bench.results import save_result, slug
 from seft_bench.runs import TrainedRun, finished_run, publish_run
 from seft_bench.subjects import Subject
-from seft_bench.suites.own import folder_suffix
+from seft_bench.suites.own import folder_name
 
 Progress = Callable[[str, int, int], None]
 
@@ -144,7 +144,7 @@ def decodings(subject: Subject, suite: Any) -> list[str]:
 def _folder(places: Places, subject: Subject, suite: Any, decoding: str) -> Path:
     engine = f"-{slug(subject.engine)}" if subject.engine else ""  # answers of two engines are never mixed
     subject_folder = places.work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}{engine}"
-    return subject_folder / f"{suite.config.name}{folder_suffix(suite.config)}" / decoding
+    return subject_folder / folder_name(suite.config) / decoding
 
 
 def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:

@@ -25,6 +25,7 @@ from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Result, to_row
 from seft_bench.results import save_result, slug
 from seft_bench.suites import Suite
+from seft_bench.suites.own import folder_name
 
 DECODING = "imported"
 PUBLISHED = "published"
@@ -171,7 +172,7 @@ def _store(item: Recorded, suite: Suite, hashes: Mapping[str, str], runs: Path, 
     questions = suite.questions()
     answers = [dataclasses.replace(item.answers[question.id], decoding=DECODING) for question in questions if question.id in item.answers]
     rows = [to_row(answer) for answer in answers]
-    folder = runs / "evaluations" / f"{slug(item.model)}-{sha256_json([item.model, rows])[:8]}" / slug(suite.config.name) / DECODING
+    folder = runs / "evaluations" / f"{slug(item.model)}-{sha256_json([item.model, rows])[:8]}" / folder_name(suite.config) / DECODING
     if rows:
         write_jsonl(folder / "answers.jsonl", rows)
         done.written.append(folder / "answers.jsonl")

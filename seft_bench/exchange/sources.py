@@ -15,10 +15,10 @@ from seft_bench.fastchat_pairs import against_one_baseline
 from seft_bench.files import read_log
 from seft_bench.interop import Format, format_of, read_answers, read_judgments, read_rows
 from seft_bench.records import Answer, Judgment, from_row
-from seft_bench.results import slug
 from seft_bench.scoring import index_answers
 from seft_bench.suites import Suite
 from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
+from seft_bench.suites.own import folder_name
 
 _FIELDS: Mapping[Format | None, Callable[[Judgment, Mapping[str, Any]], tuple[Any, dict[str, Any]]]] = {
     "alpaca_eval annotations": alpaca_eval.with_fields,
@@ -98,7 +98,7 @@ def evaluated(suite: Suite, models: Sequence[str], judge: str | None, decoding: 
         InputError: nothing is there, or two evaluations share a name.
     """
     name = suite.config.name
-    found = [item for item in _evaluations(runs, name) if decoding in (None, item.decoding)]
+    found = [item for item in _evaluations(runs, folder_name(suite.config)) if decoding in (None, item.decoding)]
     if not found:
         raise InputError(
             f"no answers to {name}{f' in decoding {decoding}' if decoding else ''} below {runs / 'evaluations'}. "
@@ -110,8 +110,8 @@ def evaluated(suite: Suite, models: Sequence[str], judge: str | None, decoding: 
     return [_recorded(item, judge, sum(other.model == item.model for other in chosen) > 1) for item in chosen]
 
 
-def _evaluations(runs: Path, suite: str) -> list[Evaluation]:
-    return [item for folder in sorted((runs / "evaluations").glob(f"*/{slug(suite)}/*")) if (item := _evaluation(folder))]
+def _evaluations(runs: Path, suite_folder: str) -> list[Evaluation]:
+    return [item for folder in sorted((runs / "evaluations").glob(f"*/{suite_folder}/*")) if (item := _evaluation(folder))]
 
 
 def _evaluation(folder: Path) -> Evaluation | None:

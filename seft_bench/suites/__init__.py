@@ -46,18 +46,23 @@ class Suite(Protocol):
 
 
 def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) -> list[Suite]:
-    """Suites by their names, each once; settings of the length control ("lc_c", "lc_interval") that are not None go to those of kind alpacaeval.
+    """Suites by their names, each once; settings of the length control ("lc_c", "lc_interval") that are not None go to those that have one.
 
     Raises:
         InputError: as `load_suite`, or such settings where no suite has use for them.
     """
     overrides = [f"{key}={value}" for key, value in length_control.items() if value is not None]
     suites = [load_suite(name) for name in dict.fromkeys(names)]
-    if overrides and not any(suite.config.kind == "alpacaeval" for suite in suites):
+    if overrides and not any(_controls_length(suite.config) for suite in suites):
         flags = " and ".join(f"--{override.partition('=')[0].replace('_', '-')}" for override in overrides)
-        raise InputError(f"{flags}: only suites of kind alpacaeval have a length control; asked for: {', '.join(suite.config.name for suite in suites)}")
+        asked = ", ".join(suite.config.name for suite in suites)
+        raise InputError(f"{flags}: only suites of kind alpacaeval have a length control, own ones with a `difficulty` other than none; asked for: {asked}")
     names = list(dict.fromkeys(names))
-    return [_overridden(name, overrides) if overrides and suite.config.kind == "alpacaeval" else suite for name, suite in zip(names, suites, strict=True)]
+    return [_overridden(name, overrides) if overrides and _controls_length(suite.config) else suite for name, suite in zip(names, suites, strict=True)]
+
+
+def _controls_length(settings: config.SuiteConfig) -> bool:
+    return settings.kind == "alpacaeval" and not (settings.source == "files" and settings.difficulty == "none")
 
 
 def _overridden(name: str, overrides: Sequence[str]) -> Suite:

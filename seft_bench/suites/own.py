@@ -16,6 +16,7 @@ from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once, sha256_file, sha256_json
 from seft_bench.records import Question, instruction_id
+from seft_bench.results import slug
 
 Row = Mapping[str, Any]
 
@@ -97,15 +98,15 @@ def read_difficulties(path: Path) -> dict[str, float]:
     return {text: float(value) for text, value in known.items()}
 
 
-def folder_suffix(config: SuiteConfig) -> str:
-    """What sets answers to one version of a question file apart from those to another.
+def folder_name(config: SuiteConfig) -> str:
+    """Name of the folder with a model's answers to a suite, which sets those to one version of a question file apart from those to another.
 
-    Pairwise questions are keyed by their text and need none; conversations are keyed by the user's ids, which an edit keeps.
+    Pairwise questions are keyed by their text and need only the suite's name; conversations are keyed by the user's ids, which an edit keeps.
     """
     if config.source != "files" or config.kind != "mtbench":
-        return ""
+        return slug(config.name)
     content = [(question.id, question.category, question.turns, question.reference) for question in conversations(config)]
-    return f"-{sha256_json(content)[:8]}"
+    return f"{slug(config.name)}-{sha256_json(content)[:8]}"
 
 
 def files_note(config: SuiteConfig) -> str:

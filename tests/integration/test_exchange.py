@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from seft_bench.config import config_folder
 from seft_bench.files import write_jsonl
 from seft_bench.judges.prompts import render
 from seft_bench.records import Answer, Judgment, to_row
@@ -98,6 +100,18 @@ def test_export_import_export_is_byte_identical(desk: Path, format_name: str, ki
     good(seft_bench("export", "--format", format_name, "--suite", suite, "--out", str(desk / "second")))
     assert contents(desk / "second") == contents(desk / "first")
     assert len(contents(desk / "first")) == (3 if format_name == "alpaca_eval" else 2)
+
+
+def test_conversations_of_ones_own_come_out_of_an_import(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_jsonl(Path("talks.jsonl"), [{"question_id": name, "category": "talk", "turns": [f"{name}?", "And then?"]} for name in ("a", "b")])
+    suite = yaml.safe_load((config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
+    Path("talks.yaml").write_text(yaml.safe_dump(suite | {"name": "talks", "source": "files", "questions": "talks.jsonl"}))
+    answers, judgments = judged("talks.yaml", "org/model", {})
+    arguments = ("--format", "fastchat", "--suite", "talks.yaml")
+    good(seft_bench("export", *arguments, "--answers", str(answers), "--judgments", str(judgments), "--out", "first"))
+    good(seft_bench("import", "first", *arguments))
+    good(seft_bench("export", *arguments, "--out", "second"))
+    assert contents(desk / "second") == contents(desk / "first")
 
 
 @pytest.mark.parametrize("format_name", FORMATS)

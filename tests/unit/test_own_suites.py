@@ -332,3 +332,9 @@ def test_flags_without_a_pairwise_suite(tmp_path: Path) -> None:
     seen = seft_bench("eval", "anything", "--suite", "tiny-mtbench", "--lc-c", "3", "--lc-interval", "bootstrap")
     assert seen.status == 2
     assert "--lc-c and --lc-interval: only suites of kind alpacaeval" in seen.err
+
+
+def test_a_question_set_without_difficulties_has_no_length_control_to_set(tmp_path: Path) -> None:
+    seen = seft_bench("eval", "m.json", "--suite", pairwise(tmp_path), "--lc-c", "1")
+    assert seen.status == 2
+    assert "own ones with a `difficulty` other than none; asked for: mine" in seen.err
