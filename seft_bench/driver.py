@@ -16,7 +16,7 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.bench_engines import TICK_SECONDS, Event
 from seft_bench.config import MatrixConfig
-from seft_bench.errors import SeftBenchError
+from seft_bench.errors import SeftBenchError, no_room
 from seft_bench.evaluation import PROBED
 from seft_bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 
@@ -115,8 +115,8 @@ class Driver:
             judge_answers(self._matrix, find_cell(self._matrix, name), self._out, self._results, open_judge, report)
         except SeftBenchError as error:
             return {"cell": name, "event": "failed", "message": str(error)}
-        except Exception:
-            return {"cell": name, "event": "failed", "message": traceback.format_exc()}
+        except Exception as error:
+            return {"cell": name, "event": "failed", "message": no_room(error) or traceback.format_exc()}
         return {"cell": name, "event": "done"}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from seft_bench.bench_engines import Event
 from seft_bench.config import MatrixConfig
-from seft_bench.errors import SeftBenchError
+from seft_bench.errors import SeftBenchError, no_room
 from seft_bench.matrix import Cell, find_cell
 
 Job = dict[str, Any]
@@ -47,8 +47,8 @@ def run_job(job: Job, send: Callable[[Event], None]) -> Event:
         make_answers(matrix, find_cell(matrix, name), Path(job["out"]), report)
     except SeftBenchError as error:
         return {"cell": name, "event": "failed", "message": str(error)}
-    except Exception:
-        return {"cell": name, "event": "failed", "message": traceback.format_exc()}
+    except Exception as error:
+        return {"cell": name, "event": "failed", "message": no_room(error) or traceback.format_exc()}
     return {"cell": name, "event": "answered"}
 
 
