@@ -5,7 +5,6 @@ Nothing heavy is imported at module level, so `--help` answers at once.
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from seft_bench.checks import command as check_command
 from seft_bench.commands import bench as bench_commands
 from seft_bench.commands import report as report_command
 from seft_bench.commands.catalog import data_app, judges_app, methods_app, suites_app
-from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WITHHELD, SeftBenchError
+from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WITHHELD, SeftBenchError, no_room
 from seft_bench.exchange import commands as exchange_commands
 
 app = typer.Typer(
@@ -239,22 +238,18 @@ def main() -> None:
         status = EXIT_INTERRUPTED
     except typer.Exit as leave:
         status = leave.exit_code
-    except OSError as error:
-        status = _disk_full(error)
     except Exception as error:
-        status = _usage_error(error)
+        status = _disk_full(error) if no_room(error) else _usage_error(error)
     if status == EXIT_INTERRUPTED:
         note("stopped; what was finished is kept, and the same command goes on")
     sys.exit(status if isinstance(status, int) else EXIT_OK)
 
 
-def _disk_full(error: OSError) -> int:
+def _disk_full(error: Exception) -> int:
     """No room is nobody's defect; every other failure of a file is ours and keeps its traceback."""
     from seft_bench.console import note
 
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        raise error
-    note(f"error: no room to write {error.filename or 'a file'} ({error.strerror}). What was written is kept; free some disk space, the same command goes on.")
+    note(f"error: {no_room(error)}")
     return EXIT_UNAVAILABLE
 
 

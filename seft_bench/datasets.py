@@ -6,11 +6,12 @@ A data set is a JSON Lines file in a folder; docs/data.md says what each holds. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.files import locked, sha256_file, write_json, write_jsonl
+from seft_bench.files import locked, sha256_file, sha256_folder, sha256_json, write_json, write_jsonl
 
 Row = dict[str, Any]
 
@@ -51,6 +52,35 @@ def _tinyworld_data(seed: int, folder: Path, needed: Iterable[str]) -> Path:
         sums = {path.name: sha256_file(path) for path in sorted(target.glob("*.jsonl"))}
         write_json(target / "manifest.json", {"world_version": WORLD_VERSION, "seed": seed, "sha256": sums})
     return target
+
+
+def content_hashes(base: str, data: str) -> dict[str, str]:
+    """SHA-256 of a base and data that are folders of the user's: what they hold may change under the same path.
+
+    Returns:
+        "base" and "data"; neither for what carries its version in its name (the tinyworld, a hub id) or is not there.
+    """
+    found = {}
+    if base != TINYWORLD and (Path(base) / "config.json").is_file():
+        found["base"] = _hash_of_base(Path(base), _stamps(Path(base)))
+    if data != TINYWORLD and Path(data).is_dir():
+        found["data"] = _hash_of_data(Path(data), _stamps(Path(data)))
+    return found
+
+
+def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of change of each file: while they stay, so do the hashes of this process."""
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir()) if path.is_file())
+
+
+@lru_cache(maxsize=16)
+def _hash_of_base(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    return sha256_folder(folder)
+
+
+@lru_cache(maxsize=16)
+def _hash_of_data(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    return sha256_json([(path.name, sha256_file(path)) for path in sorted(folder.glob("*.jsonl")) if path.stem in _makers()])
 
 
 def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:

@@ -6,6 +6,7 @@ keeps its traceback. A message says what is wrong, what was looked at, what exis
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 EXIT_OK = 0
@@ -38,6 +39,20 @@ class JudgeUnavailableError(SeftBenchError):
     """The budget is spent, or a judge cannot be reached. What was paid for is kept; the same command goes on."""
 
     exit_status = EXIT_UNAVAILABLE
+
+
+def no_room(error: BaseException) -> str | None:
+    """The message for a full disk, which is nobody's defect; None for every other failure. safetensors tells it by text alone."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        what, why = error.filename or "a file", error.strerror
+    elif type(error).__name__ == "SafetensorError" and any(f"os error {number})" in str(error) for number in _NO_ROOM):
+        what, why = "a checkpoint", str(error)
+    else:
+        return None
+    return f"no room to write {what} ({why}). What was written is kept; free some disk space, the same command goes on."
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> InputError:

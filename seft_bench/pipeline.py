@@ -22,7 +22,7 @@ from seft_bench import stages as stage_runner
 from seft_bench import verdicts
 from seft_bench.config import RecipeConfig
 from seft_bench.console import note
-from seft_bench.datasets import open_base, open_blank_base, open_data
+from seft_bench.datasets import content_hashes, open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, locked, read_log, sha256_folder, sha256_json
 from seft_bench.generators import decoding_hash
@@ -66,7 +66,7 @@ def train(
     base, data = _base_of(recipe, shared.parent / "data"), open_data(recipe.data, recipe.seed, shared.parent / "data", method.data)
     shop = stage_runner.Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
     stages = stage_runner.run_stages(plan, shop)
-    return publish_run(recipe, out, stages, checkpoints, started_at, {"base": sha256_folder(base)})
+    return publish_run(recipe, out, stages, checkpoints, started_at, {"base": sha256_folder(base)} | content_hashes(recipe.base, recipe.data))
 
 
 def _base_of(recipe: RecipeConfig, folder: Path) -> Path:

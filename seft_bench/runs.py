@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.config import RecipeConfig
+from seft_bench.datasets import content_hashes
 from seft_bench.errors import InputError
 from seft_bench.files import Row, read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
@@ -66,6 +67,9 @@ def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: 
     """What tells a run from the one asked for; None where nothing does."""
     if manifest["config"] != recipe.model_dump(mode="json"):
         return "of another recipe"
+    contents = content_hashes(recipe.base, recipe.data)
+    if other := [role for role, digest in contents.items() if manifest.get("parents", {}).get(role, digest) != digest]:
+        return f"whose {' and '.join(other)} held something else"
     asked = manifest.get("checkpoints_asked", len(manifest["checkpoints"]))  # runs of old do not say it
     return None if asked == checkpoints else f"that was asked for {asked} checkpoints, not {checkpoints}"
 

@@ -8,16 +8,14 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
-from seft_bench.bench.engines import TICK_SECONDS, Event
+from seft_bench.bench.engines import TICK_SECONDS, Event, failed
 from seft_bench.bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 from seft_bench.config import MatrixConfig
-from seft_bench.errors import SeftBenchError
 from seft_bench.evaluation import PROBED
 from seft_bench.judges.budget import Budget, meter
 
@@ -114,10 +112,8 @@ class Driver:
 
         try:
             judge_answers(self._matrix, find_cell(self._matrix, name), self._out, self._results, open_judge, report)
-        except SeftBenchError as error:
-            return {"cell": name, "event": "failed", "message": str(error), "exit_status": error.exit_status}
-        except Exception:
-            return {"cell": name, "event": "failed", "message": traceback.format_exc()}
+        except Exception as error:
+            return failed(name, error)
         return {"cell": name, "event": "done"}
 
 

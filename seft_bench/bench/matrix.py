@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.config import MatrixConfig, MatrixRow, RecipeConfig
+from seft_bench.datasets import content_hashes
 from seft_bench.errors import EXIT_CRASH, InputError
 from seft_bench.files import read_json, sha256_file, sha256_json
 from seft_bench.records import Result
@@ -169,7 +170,7 @@ def identity(matrix: MatrixConfig, cell: Cell) -> str:
     """Hash of all that decides a cell's results."""
     shared = {"base": cell.base, "data": cell.data, "checkpoints": matrix.checkpoints, "suites": matrix.suites, "judge": matrix.judge}
     shared |= {"diagnostics_judge": matrix.diagnostics_judge} | ({"judges": matrix.judges} if matrix.judges else {})
-    shared |= {"measured_by": measured_by(matrix)}
+    shared |= {"measured_by": measured_by(matrix), "contents": content_hashes(cell.base, cell.data)}
     return sha256_json([shared, cell.row.model_dump(mode="json"), cell.seed])
 
 

@@ -29,7 +29,7 @@ def summary(plan: BenchPlan) -> list[str]:
     failed = f" ({counts['failed']} failed before)" if counts["failed"] else ""
     lines = [f"{plan.name}: {len(plan.cells)} cells, {counts['finished']} finished already, {len(plan.todo)} to run{failed}"]
     if plan.todo:
-        lines += [f"{len(changed)} were trained with other settings and are trained again: {', '.join(changed)}"] if changed else []
+        lines += [f"{len(changed)} were trained with other settings, data or base and are trained again: {', '.join(changed)}"] if changed else []
         lines += [f"of these {trained} are trained, {answers.at_hand:,} of {answers.wanted:,} answers are at hand", *judge_price(plan)]
     return lines
 

@@ -118,3 +118,23 @@ def test_wrong_settings_name_their_row(ran: Path) -> None:
     rows = [{"name": "start", "method": "sft"}, {"name": "mine", "method": "sft", "settings": {"start": {"max_step": 4}}}]
     with pytest.raises(InputError, match=r"(?s)row 'mine'.*max_step: unknown key"):
         plan_of(changed(ran, rows=rows), ran / "out", ran / "out" / "results")
+
+
+def test_data_that_changed_under_its_path_is_trained_on(tmp_path: Path) -> None:
+    from seft_bench.datasets import open_data
+
+    made = open_data("tinyworld", 0, tmp_path, ["sft", "preferences"])
+    mine = tmp_path / "mine"
+    shutil.copytree(made, mine)
+    matrix = load_matrix(write_matrix(tmp_path, seeds=[0], workers=1, data=str(mine)))
+    assert run(tmp_path, matrix) == 2
+    assert run(tmp_path, matrix) == 0
+    before = trained(tmp_path)
+    rows = (mine / "preferences.jsonl").read_text().splitlines(keepends=True)
+    (mine / "preferences.jsonl").write_text("".join(rows[::-1]))
+    assert [state.is_changed for state in plan_of(matrix, tmp_path / "out", tmp_path / "out" / "results").cells] == [True, True]
+    assert run(tmp_path, matrix) == 2
+    after = trained(tmp_path)
+    assert before.items() < after.items()  # what a stage did not read decides nothing: the start is not trained again
+    assert {name.rpartition("-")[0] for name in set(after) - set(before)} == {"chosen"}
+    assert run(tmp_path, matrix) == 0

@@ -1,7 +1,7 @@
 """Engines: where the cells of a matrix are trained and answered. A new one is one file with a `run_cells`, and one line here.
 
 An engine yields events, `{"cell", "event", ...}`: "progress" (`what`, `done`, `total`), "again" (`message`: the cell's worker was
-lost, it runs once more), "answered" (its answers lie in the run's folder), "failed" (`message`), and "tick" now and then, so
+lost, it runs once more), "answered" (its answers lie in the run's folder), "failed" (`message`, `exit_status`), and "tick" now and then, so
 that a driver can do other things between them. A failed cell does not stop the others. Closing the iterator ends the
 workers; what they had finished stays.
 """
@@ -9,6 +9,7 @@ workers; what they had finished stays.
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, cast
 
 from seft_bench.bench.matrix import Cell
 from seft_bench.config import MatrixConfig
-from seft_bench.errors import InputError, unknown_name
+from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE, InputError, SeftBenchError, no_room, unknown_name
 
 ENGINES = {
     "local": "seft_bench.bench.engines.local:run_cells",
@@ -26,6 +27,17 @@ ENGINES = {
 TICK_SECONDS = 0.5
 
 Event = dict[str, Any]
+
+
+def failed(cell: str, error: Exception) -> Event:
+    """The event of a cell that ended with an error; one that nobody can act on is a defect of ours and keeps its traceback."""
+    if isinstance(error, SeftBenchError):
+        message, status = str(error), error.exit_status
+    elif full := no_room(error):
+        message, status = full, EXIT_UNAVAILABLE
+    else:
+        message, status = "".join(traceback.format_exception(error)), EXIT_CRASH
+    return {"cell": cell, "event": "failed", "message": message, "exit_status": status}
 
 
 @dataclass(frozen=True)

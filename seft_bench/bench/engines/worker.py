@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from seft_bench.bench.engines import Event
+from seft_bench.bench.engines import Event, failed
 from seft_bench.bench.matrix import Cell, find_cell
 from seft_bench.config import MatrixConfig
-from seft_bench.errors import SeftBenchError
 
 Job = dict[str, Any]
 
@@ -45,10 +43,8 @@ def run_job(job: Job, send: Callable[[Event], None]) -> Event:
     try:
         matrix = _prepared(job)
         make_answers(matrix, find_cell(matrix, name), Path(job["out"]), report)
-    except SeftBenchError as error:
-        return {"cell": name, "event": "failed", "message": str(error)}
-    except Exception:
-        return {"cell": name, "event": "failed", "message": traceback.format_exc()}
+    except Exception as error:
+        return failed(name, error)
     return {"cell": name, "event": "answered"}
 
 

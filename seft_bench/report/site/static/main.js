@@ -14,7 +14,12 @@
 
   function drawNav(view) {
     nav.replaceChildren(...order.map((name) => h("a", { href: S.link(name), "aria-current": name === view ? "page" : null }, S.views[name].title)));
-    const shown = nav.querySelector("[aria-current]"); // on a narrow screen the last views stand outside until scrolled to
+    reveal();
+  }
+
+  // On a narrow screen the last views stand outside the bar until it is scrolled to them.
+  function reveal() {
+    const shown = nav.querySelector("[aria-current]");
     if (shown) nav.scrollLeft += shown.getBoundingClientRect().right - nav.getBoundingClientRect().right;
   }
 
@@ -47,6 +52,7 @@
       console.error(error);
     }
     if (mine !== turn) return;
+    reveal(); // a long page has a scroll bar, which makes the bar narrower
     if (focused) {
       const target = main.querySelectorAll(focused[0])[focused[1]];
       if (target) target.focus();
