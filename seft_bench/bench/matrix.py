@@ -195,11 +195,19 @@ def _judged_by(name: str) -> list[Any]:
 
 
 def of_matrix(matrix: MatrixConfig, results: Sequence[Result]) -> list[Result]:
-    """The results of a matrix's cells, in the order of its cells and steps; others are left out."""
+    """The results of a matrix's cells on its suites, in the order of its cells and steps; others are left out.
+
+    Raises:
+        InputError: a suite of the matrix cannot be read.
+    """
+    from seft_bench.config import load_suite
+
+    suites = {load_suite(name).name for name in matrix.suites}
     order = {row.name: index for index, row in enumerate(matrix.rows)}
     plan = cells(matrix)
     groups = list(dict.fromkeys(tuple(cell.group.items()) for cell in plan))
-    own = [result for result in results if result.run.get("row") in order and result.run.get("seed") in matrix.seeds and _group(result) in groups]
+    rows = [result for result in results if result.run.get("row") in order and result.run.get("seed") in matrix.seeds]
+    own = [result for result in rows if result.suite in suites and _group(result) in groups]
     return sorted(
         own,
         key=lambda result: (groups.index(_group(result)), order[result.run["row"]], result.run["seed"], result.run["step"], result.suite, result.decoding),

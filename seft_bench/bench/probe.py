@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from seft_bench.bench.matrix import Cell, find_cell
 from seft_bench.bench.plan import CellState
 from seft_bench.config import MatrixConfig
 from seft_bench.console import note
+from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_jsonl, sha256_json, write_jsonl
 from seft_bench.records import Stage
 
@@ -42,7 +43,7 @@ class Hours:
 
     Attributes:
         device: "GPU" or "CPU". rows: name of a cell's kind -> hours of training one seed, shared stages included.
-        wall_hours: with the engine's number of workers, all of them busy.
+        wall_hours: with the engine's number of workers, all of them busy. failed: kinds that could not be trained, with the error; not in the hours.
     """
 
     device: str
@@ -51,6 +52,7 @@ class Hours:
     answering_hours: float
     wall_hours: float
     tokens: int
+    failed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def total_hours(self) -> float:
@@ -58,31 +60,31 @@ class Hours:
 
     def lines(self) -> list[str]:
         parts = f"{self.training_hours:.3g} training, {self.answering_hours:.3g} answering, {self.tokens:,} tokens"
-        return [f"about {self.total_hours:.3g} {self.device} hours ({parts}), {self.wall_hours:.3g} hours of waiting", HOW]
+        left_out = [f"probe of {kind} failed, so its cells are not in the hours: {message}" for kind, message in self.failed.items()]
+        return [*left_out, f"about {self.total_hours:.3g} {self.device} hours ({parts}), {self.wall_hours:.3g} hours of waiting", HOW]
 
     def as_row(self) -> dict[str, Any]:
-        return {**vars(self), "rows": dict(self.rows), "total_hours": self.total_hours, "how": HOW}
+        return {**vars(self), "rows": dict(self.rows), "failed": dict(self.failed), "total_hours": self.total_hours, "how": HOW}
 
 
 def probe_hours(matrix: MatrixConfig, todo: Sequence[CellState], out: Path, engine: EngineSettings) -> Hours:
-    """Measure in a process of its own, which takes its memory with it, and add up over the cells to run.
-
-    Raises:
-        InputError: a cell cannot be trained.
-    """
+    """Measure in a process of its own, which takes its memory with it, and add up over the cells to run. A kind of cell that cannot be trained is left out."""
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
     kinds = {_kind(state.cell): state.cell for state in todo}
-    folder, measured = out / ".probe", {}
+    folder, measured, failed = out / ".probe", {}, {}
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
             for number, (kind, cell) in enumerate(kinds.items(), start=1):
                 note(f"probe {number}/{len(kinds)}: {kind}")
-                measured[kind] = pool.submit(_measure, matrix.as_row(), cell.name, str(folder), engine.cpus_per_cell or 1).result()
+                try:
+                    measured[kind] = pool.submit(_measure, matrix.as_row(), cell.name, str(folder), engine.cpus_per_cell or 1).result()
+                except SeftBenchError as error:
+                    failed[kind] = str(error)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return _added_up(todo, measured, engine)
+    return replace(_added_up([state for state in todo if _kind(state.cell) in measured], measured, engine), failed=failed)
 
 
 def _kind(cell: Cell) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
 from seft_bench.results import read_results, slug
+from seft_bench.runs import is_other_run
 from seft_bench.sheets import STYLES, sheets_of
 
 
@@ -80,7 +81,15 @@ def bench(
             failures += run_controls(matrix, out, results, budget)
         if any(failure.exit_status == EXIT_UNAVAILABLE for failure in failures):
             note(left())
-        return publish(matrix, results, failures, ran)
+        return publish(matrix, results, failures, ran, left_out=_changed(matrix, out))
+
+
+def _changed(matrix: MatrixConfig, out: Path) -> set[str]:
+    """Cells that were not chosen now and were trained with other settings than the matrix has: their figures belong in no table of it."""
+    found = {cell.name for cell in matrices.cells(matrix) if is_other_run(matrices.recipe_of(matrix, cell), out / "cells" / cell.name, matrix.checkpoints)}
+    if found:
+        note(f"not in the tables, as they were trained with other settings, data or base: {', '.join(sorted(found))}. Run them too.")
+    return found
 
 
 def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings, budget: Budget) -> list[Failure]:
@@ -104,11 +113,11 @@ def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, s
     return failures
 
 
-def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0) -> Benched:
-    """Tables, findings and the picture of the results at hand. Equal results give equal bytes."""
+def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0, left_out: Collection[str] = ()) -> Benched:
+    """Tables, findings and the picture of the results at hand, but for those of the cells `left_out`. Equal results give equal bytes."""
     from seft_bench.leaderboard import findings
 
-    everything = read_results(results)
+    everything = [result for result in read_results(results) if result.model.partition("/")[0] not in left_out]
     found, sheets = matrices.of_matrix(matrix, everything), sheets_of(matrix, everything)
     if not found:
         return Benched([], [], failures, [], ran)

@@ -154,6 +154,17 @@ def test_hours_by_a_probe(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / ".probe").exists()
 
 
+def test_a_row_that_cannot_be_trained_does_not_cost_the_others_their_hours(tmp_path: Path) -> None:
+    rows = [
+        {"name": "wild", "method": "sft", "settings": {"start": {"max_steps": 100, "learning_rate": 1e30}}},
+        {"name": "tame", "method": "sft", "settings": {"start": {"max_steps": 100}}},
+    ]
+    found = plan(small_matrix.write_matrix(tmp_path, rows=rows), tmp_path / "out", "--probe")["hours"]
+    assert set(found["failed"]) == {"wild"}
+    assert set(found["rows"]) == {"tame"}
+    assert found["total_hours"] > 0
+
+
 def test_a_straight_line_through_two_sizes() -> None:
     assert straight_line((1, 12.0), (2, 14.0), 10) == 30.0
     assert straight_line((4, 1.0), (4, 1.0), 4) == 1.0

@@ -138,3 +138,22 @@ def test_data_that_changed_under_its_path_is_trained_on(tmp_path: Path) -> None:
     assert before.items() < after.items()  # what a stage did not read decides nothing: the start is not trained again
     assert {name.rpartition("-")[0] for name in set(after) - set(before)} == {"chosen"}
     assert run(tmp_path, matrix) == 0
+
+
+def test_a_changed_cell_that_was_not_chosen_is_in_no_table(ran: Path) -> None:
+    done = bench(longer(ran, 6), ran / "out", ran / "out" / "results", only=["start-*"])
+    assert {result.run["row"] for result in done.results} == {"start"}
+    assert "chosen" not in (ran / "out" / "results" / "findings.md").read_text()
+    assert run(ran, longer(ran, 6)) == 1
+    assert shown(ran) == {("start", 4), ("chosen", 6)}
+
+
+def test_a_suite_that_was_taken_out_leaves_the_tables(ran: Path) -> None:
+    second = ran / "second.yaml"
+    second.write_text((ran / "few.yaml").read_text().replace("name: few", "name: second"))
+    assert run(ran, changed(ran, suites=[str(ran / "few.yaml"), str(second)])) == 2
+    table = ran / "out" / "results" / "leaderboard.md"
+    assert "Methods on second" in table.read_text()
+    assert run(ran, changed(ran)) == 2
+    assert "Methods on second" not in table.read_text()
+    assert "Methods on few" in table.read_text()
