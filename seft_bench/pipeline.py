@@ -28,7 +28,7 @@ from seft_bench.files import append_rows, locked, read_log, sha256_folder, sha25
 from seft_bench.generators import decoding_hash
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
-from seft_bench.results import save_result, slug
+from seft_bench.results import replaces_other_weights, save_result, slug
 from seft_bench.runs import TrainedRun, finished_run, publish_run
 from seft_bench.subjects import Subject
 from seft_bench.suites.own import folder_name
@@ -127,8 +127,18 @@ def evaluate(
         if "score" in steps:
             results.append(_score(suite, questions, answers, subject, decoding, judge, folder, seed))
             if keep:
-                save_result(places.results, results[-1])
+                _keep(results[-1], places.results)
     return results
+
+
+def _keep(result: Result, results: Path) -> None:
+    """Results are filed by the model's name: what was measured of other weights under it goes, and not without a word."""
+    if replaces_other_weights(results, result):
+        note(
+            f"{result.model} on {result.suite}, {result.decoding}: replaces the figures of other weights of that name in {results}/. "
+            "Trained on since? Then fine. Another folder of that name? Rename one, or give another --results."
+        )
+    save_result(results, result)
 
 
 def _alone(lock: Path, what: str) -> AbstractContextManager[None]:

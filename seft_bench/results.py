@@ -54,6 +54,16 @@ def save_result(results: Path, result: Result) -> None:
     write_json(folder / "result.json", rows)
 
 
+def replaces_other_weights(results: Path, result: Result) -> bool:
+    """Does a result of this name lie there, of other weights than this one's?"""
+    path = result_folder(results, result) / "result.json"
+    if not path.exists():
+        return False
+    manifests = (read_json(path, "result").get("manifest"), result.manifest)
+    before, now = (((manifest or {}).get("parents") or {}).get("model") for manifest in manifests)
+    return None not in (before, now) and before != now
+
+
 def read_results(folder: Path) -> list[Result]:
     """All results below a folder, in the order of their paths; without questions.json a result has no intervals over seeds."""
     return [read_result(path) for path in sorted(folder.glob("*/*/result.json"))]

@@ -7,12 +7,16 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from seft_bench.config import config_folder
 from seft_bench.files import write_jsonl
 from seft_bench.records import Answer, Result, to_row
 from seft_bench.results import read_results, result_folder, save_result
 from seft_bench.suites import load_suite
 from tests.integration.cli import REPOSITORY, seft_bench
+from tests.small_matrix import write_yaml
+from tests.tiny_model import make_tiny_model
 
 NAMES = ("a/b", "a-b", "a b")
 
@@ -56,3 +60,15 @@ def test_committed_results_keep_their_folders() -> None:
     found = read_results(folder)
     assert found
     assert {result_folder(folder, result) for result in found} == {path.parent for path in folder.glob("*/*/result.json")}
+
+
+def test_other_weights_of_one_name_are_replaced_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = yaml.safe_load((config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
+    suite = write_yaml(
+        tmp_path / "few.yaml", **(shipped | {"name": "few", "max_questions": 2, "decodings": {"greedy": {"temperature": 0.0}}, "max_new_tokens": 4})
+    )
+    for run, number in (("x", 0), ("y", 1)):
+        make_tiny_model(tmp_path / run / "m" / "final", seed=number)
+    said = [seft_bench("eval", f"{run}/m/final", "--suite", suite).err for run in ("x", "x", "y")]
+    assert ["replaces the figures of other weights" in text for text in said] == [False, False, True]
