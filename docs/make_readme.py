@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,7 +25,8 @@ QUOTED = (*FIRST, "SEFT against the start", "in content alone", 'against the con
 def excerpt() -> str:
     """Table, what it says, and where the rest is."""
     with open(RESULTS / "leaderboard.csv", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["seeds"]]  # rows that were trained: neither controls without a model nor published figures
+        everything = list(csv.DictReader(file))
+    rows = [row for row in everything if row["seeds"]]  # those that were trained
     head = ["method", *(title for title, _ in COLUMNS.values()), "unannotated prompts", "CPU seconds"]
     lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)]), *(_line(_cells(row)) for row in rows)]
     findings = [line for line in (RESULTS / "findings.md").read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
@@ -42,7 +43,15 @@ def excerpt() -> str:
     first = [line for line in said if any(words in line for words in FIRST)]
     rest = [line for line in said if line not in first]
     folded = ["<details><summary>SEFT against the start, in content alone, and against its control</summary>", "", *rest, "", "</details>"]
-    return "\n".join([introduction, "", *lines, "", more, "", *first, "", *folded])
+    return "\n".join([introduction, "", *lines, "", _without_a_model(everything), "", more, "", *first, "", *folded])
+
+
+def _without_a_model(rows: Sequence[Mapping[str, str]]) -> str:
+    """What the controls get that no model made: a figure near theirs is worth nothing."""
+    controls = [row for row in rows if not row["seeds"] and row["block"].startswith("Controls")]
+    columns = [key for key in COLUMNS if "_greedy_" in key]  # their answers do not depend on the decoding
+    said = [f"{row['label']} {' and '.join(_interval(row, key, COLUMNS[key][1]) for key in columns)}" for row in controls]
+    return f"What answers without any model get, win rate and MT score: {'; '.join(said)}. Read every figure against these, the start's too."
 
 
 def _cells(row: Mapping[str, str]) -> list[str]:
