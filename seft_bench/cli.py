@@ -112,7 +112,7 @@ def evaluate(
     """Answer, judge and score: every checkpoint, on every suite asked for. Finished work is never paid for twice."""
     from seft_bench import evaluation
     from seft_bench.console import steps_shown
-    from seft_bench.money import estimate, spending
+    from seft_bench.money import estimate, shown, spending
     from seft_bench.pipeline import Places
     from seft_bench.store import store_path
 
@@ -136,7 +136,7 @@ def evaluate(
     places = Places(RUNS, results, store)
     if dry_run:
         found = estimate.estimate(plan, places, seed)
-        print(json.dumps(estimate.as_row(found), indent=1) if as_json else estimate.as_text(found))
+        print(json.dumps(shown.as_row(found), indent=1) if as_json else shown.as_text(found))
         return
     spending.agree(plan, places, seed, budget, yes)
     with steps_shown() as progress:

@@ -138,14 +138,14 @@ def consistency(
 def _paid_for(judge: Any, requests: list[JudgeRequest], suite: str, out: Path, money: Money, as_json: bool) -> Iterator[None]:
     """Estimate, agreement and budget around asking; a dry run shows the estimate and ends here."""
     from seft_bench.judge_quality import asking
-    from seft_bench.money import estimate, spending
+    from seft_bench.money import estimate, shown, spending
 
     def left() -> estimate.Estimate:
         return estimate.estimate_requests(judge, len(requests), asking.missing(judge.id, requests, out, judge), suite)
 
     found = left()
     if money.dry_run:
-        print(json.dumps(estimate.as_row(found), indent=1) if as_json else plain(estimate.as_text(found)))
+        print(json.dumps(shown.as_row(found), indent=1) if as_json else plain(shown.as_text(found)))
         raise typer.Exit
     spending.agree_to(found, money.budget_usd, money.yes)
     with spending.within(money.budget_usd, judge, left):

@@ -14,8 +14,9 @@ from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.evaluation import Plan
 from seft_bench.judges.budget import Budget, BudgetSpentError, Meter, meter
-from seft_bench.money.estimate import Estimate, estimate, total_line
+from seft_bench.money.estimate import Estimate, estimate
 from seft_bench.money.prices import how_to_price, price_of
+from seft_bench.money.shown import total_line
 from seft_bench.pipeline import Places, Progress
 from seft_bench.records import Result
 from seft_bench.subjects import Subject
