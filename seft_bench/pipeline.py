@@ -282,11 +282,13 @@ def _score(
     seed: int,
 ) -> Result:
     """Figures from the judgments at hand, with the manifest that says how they came about."""
-    judgments = [from_row(Judgment, row) for row in read_log(_judgments_path(folder, judge))]
+    rows = list(read_log(_judgments_path(folder, judge)))
+    judgments = [from_row(Judgment, row) for row in rows]
     scored = suite.score(subject.model_id, questions, answers, judgments)
     returned = sorted({row.returned_model for row in judgments if row.status == "ok" and row.returned_model})
     config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding, "returned_models": returned}
     config |= {"engine": subject.engine} if subject.engine else {}
+    config |= {"judge_weights": weights} if (weights := verdicts.weights_behind(rows)) else {}
     asked = {"asked": sha256_json([[question.id, question.turns, question.reference] for question in questions])}
     manifest = build_manifest(config, seed, now(), data_hashes=suite.data_hashes() | asked, parents={"model": subject.fingerprint})
     notes = tuple(dict.fromkeys((*scored.notes, *judge.notes)))

@@ -32,6 +32,11 @@ def by_other_weights(rows: Iterable[Mapping[str, Any]], judge: Any) -> int:
     return sum(weights not in ("", current) for weights in _given_by(rows).values()) if current else 0
 
 
+def weights_behind(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Fingerprints of the weights that gave the verdicts at hand; none for a judge whose id says all."""
+    return sorted({weights for weights in _given_by(rows).values() if weights})
+
+
 def measured_weights(judge: Any) -> str:
     """What a judge of weights that may change has measured; "" where it has not, or is none."""
     return str(getattr(judge, "weights_fingerprint", ""))

@@ -74,6 +74,7 @@ def _facts(result: Result) -> dict[str, Any]:
         "questions and references": (manifest.get("data_hashes") or {}).get("asked"),
         "answers to compare with": (manifest.get("data_hashes") or {}).get("baseline"),
         "models that the judge's server returned": config.get("returned_models"),
+        "weights behind the judge's server": config.get("judge_weights"),
         "ways of decoding": (suite.get("decodings") or {}).get(result.decoding) if suite else None,
         "limits of new tokens": suite.get("max_new_tokens"),
         "ways to read verdicts": suite.get("parsing"),

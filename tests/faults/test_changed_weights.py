@@ -141,6 +141,18 @@ def test_the_first_weights_come_back_without_being_asked_twice(desk: Path, serve
     assert len(server.bodies) - before == 1  # the probe; the replies are in the store
 
 
+def test_models_judged_by_other_weights_of_one_name_are_not_compared(desk: Path, server: ChatServer) -> None:
+    for model, handler in (("mine", OLD), ("yours", NEW), ("theirs", NEW)):
+        load(server, handler)
+        questions = load_suite("suite.yaml").questions()
+        write_jsonl(Path("answers.jsonl"), [to_row(Answer("small", q.id, model, (model,) * len(q.turns))) for q in questions])
+        assert evaluate().status == 0
+    seen = seft_bench("check", "mine", "--against", "yours", "--suite", "suite.yaml")
+    assert seen.status == 5
+    assert "weights behind the judge's server differ" in seen.err
+    assert seft_bench("check", "theirs", "--against", "yours", "--suite", "suite.yaml").status == 0
+
+
 def test_agreement_asked_again_takes_verdicts_of_one_set_of_weights(desk: Path, server: ChatServer) -> None:
     def ask() -> dict[str, Any]:
         seen = seft_bench(
