@@ -1,0 +1,90 @@
+"""What a bench leaves behind: tables, findings, pictures, and what the revisers did."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seft_bench.bench import matrix as matrices
+from seft_bench.bench.matrix import Cell, Failure
+from seft_bench.config import MatrixConfig
+from seft_bench.diagnostics import GOOD_GRADE
+from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
+from seft_bench.records import Result
+from seft_bench.report.arms import by_group
+from seft_bench.report.figures import score_curves
+from seft_bench.report.render import RENDERERS
+from seft_bench.report.revisions import Revisions, revision_findings, revision_table
+from seft_bench.results import read_results, slug
+from seft_bench.sheets import STYLES, sheets_of
+
+
+@dataclass(frozen=True)
+class Benched:
+    """What a bench left behind: all results of the matrix, what they say, the cells that failed, the files written, the cells run."""
+
+    results: Sequence[Result]
+    findings: Sequence[str]
+    failures: Sequence[Failure]
+    written: Sequence[Path]
+    ran: int
+
+
+def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0, left_out: Collection[str] = ()) -> Benched:
+    """Tables, findings and the picture of the results at hand, but for those of the cells `left_out`. Equal results give equal bytes."""
+    from seft_bench.leaderboard import findings
+
+    everything = [result for result in read_results(results) if result.model.partition("/")[0] not in left_out]
+    found, sheets = matrices.of_matrix(matrix, everything), sheets_of(matrix, everything)
+    if not found:
+        return Benched([], [], failures, [], ran)
+    revisions = _read_revisions(matrix, results)
+    said = [*findings(found), *revision_findings(revisions, GOOD_GRADE)]
+    written = [results / f"leaderboard.{suffix}" for suffix in STYLES.values()]
+    for style, path in zip(STYLES, written, strict=True):
+        write_atomic(path, sheets.text(style))
+    if revisions:
+        written += _write_revisions(revisions, results)
+    pictures = {results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members for group, members in by_group(found).items()}
+    write_atomic(results / "findings.md", _findings_page(matrix, said, [path.name for path in pictures]))
+    write_json(results / "matrix.json", matrix.as_row())
+    for path, members in pictures.items():
+        score_curves(members, path)
+    written += [results / "findings.md", *pictures]
+    return Benched(sheets.results, said, failures, written, ran)
+
+
+def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:
+    """What each row's revise stages did, over the matrix's seeds; only rows of which every seed is there."""
+    seeds: dict[tuple[str, str], list[Cell]] = {}
+    for cell in matrices.cells(matrix):
+        seeds.setdefault((", ".join(cell.group.values()), cell.row.name), []).append(cell)
+    found = []
+    for (group, row), members in sorted(seeds.items(), key=lambda item: [seed.name for seed in matrix.rows].index(item[0][1])):
+        own = [results / "cells" / cell.name for cell in members]
+        label = (members[0].row.label or row) + (f" ({group})" if group else "")
+        names = sorted({path.stem for folder in own for path in folder.glob("revised-*.jsonl")})
+        found += [_revisions_of(row, label, name, own) for name in names if all((folder / f"{name}.jsonl").exists() for folder in own)]
+    return found
+
+
+def _revisions_of(row: str, label: str, stage: str, folders: Sequence[Path]) -> Revisions:
+    graded = [read_jsonl(folder / f"{stage}.jsonl", "graded revisions", allow_empty=True) for folder in folders]
+    summaries = [read_json(folder / "diagnostics.json", "diagnostics")[stage]["diagnostics"] for folder in folders]
+    return Revisions(row, label, stage, graded, [{**summary, **summary["grades"]["all"]} for summary in summaries])
+
+
+def _write_revisions(revisions: Sequence[Revisions], results: Path) -> list[Path]:
+    table = revision_table(revisions, GOOD_GRADE)
+    paths = [results / f"revisions.{STYLES[style]}" for style in ("md", "csv")]
+    for style, path in zip(("md", "csv"), paths, strict=True):
+        write_atomic(path, RENDERERS[style](table))
+    return paths
+
+
+def _findings_page(matrix: MatrixConfig, said: Sequence[str], pictures: Sequence[str]) -> str:
+    """What the table says in words."""
+    lines = "\n".join(f"- {sentence}" for sentence in said)
+    shown = "\n\n".join(f"![Scores against training step and unannotated prompts]({name})" for name in pictures)
+    return f"# What the figures of {matrix.name} say\n\n{lines}\n\n{shown}\n"
