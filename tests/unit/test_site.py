@@ -20,7 +20,7 @@ from seft_bench.report.site.encode import clip, encode, rounded, to_javascript
 from seft_bench.report.site.files import Parts
 from seft_bench.report.site.model import entries
 from seft_bench.results import read_results, save_result
-from tests.unit.leaderboard_data import matrix, result
+from tests.unit.leaderboard_data import control, matrix, result
 
 SUITE = "tiny-mtbench"
 
@@ -257,12 +257,6 @@ def test_curves_are_of_trained_rows_methods_before_controls(tmp_path: Path) -> N
 
 
 # Figures for papers
-
-
-def control(name: str, figures: list[float], decoding: str = "sampled") -> Result:
-    """A control without a model, as `seft-bench eval control:NAME` writes it."""
-    run = {"row": f"control:{name}", "label": name, "role": "control", "method": f"control:{name}", "control": name, "seed": 0, "step": 0, "final": True}
-    return dataclasses.replace(result("start", figures, decoding=decoding), model=f"control:{name}", run=run)
 
 
 def test_controls_stand_at_the_foot_of_their_own_panel(tmp_path: Path) -> None:
