@@ -107,7 +107,7 @@ def test_a_table_that_fits_has_no_sign(page: Page, matrix_report: Reported) -> N
     page.open(matrix_report.page)
     page.run("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
     [first, *_] = page.run("[...document.querySelectorAll('section.table .frame')].map((frame) => frame.className)")
-    assert first == "frame"
+    assert first == "frame names-stay"
 
 
 @pytest.mark.parametrize("view", ["leaderboard", "radar", "difference"])
@@ -123,6 +123,14 @@ def test_the_controls_say_decoding_and_judge_beside_their_names(page: Page, matr
     assert not {"suite", "decoding", "judge"} & set(heads)
     names = page.run("[...document.querySelectorAll('section.table:not([hidden]) td.name')].map((cell) => cell.textContent)")
     assert {"control:constant sampled, rubric-1", "control:constant greedy, rubric-1"} <= set(names)
+
+
+def test_names_stay_in_sight_when_a_table_scrolls(page: Page, matrix_report: Reported) -> None:
+    page.size(390, 800)
+    page.open(matrix_report.page)
+    page.run("document.querySelector('section.table .scroller').scrollLeft = 1e6; 0")
+    place = "document.querySelector('section.table .scroller').getBoundingClientRect().left"
+    assert page.run(f"Math.abs(document.querySelector('section.table td.name').getBoundingClientRect().left - {place}) <= 2")
 
 
 # Radar

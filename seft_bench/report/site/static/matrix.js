@@ -57,7 +57,8 @@
   // Cells on a canvas; arrow keys move, the line above says where one is.
   function asCanvas(data, names, order) {
     const size = order.length <= 80 ? 26 : 14,
-      margin = 190,
+      texts = order.map((number, position) => position + 1 + "  " + S.shown(names[number]).slice(0, 40)),
+      margin = S.narrow.matches ? 190 : Math.min(280, 60 + 6.5 * Math.max(...texts.map((text) => text.length))),
       top = 34,
       side = order.length * size;
     const canvas = h("canvas", {
@@ -107,8 +108,8 @@
         headPen = sized(heads, side, top);
       rowPen.fillStyle = headPen.fillStyle = ink;
       headPen.textAlign = "center";
-      order.forEach((number, position) => {
-        rowPen.fillText(position + 1 + "  " + S.shown(names[number]).slice(0, 40), 4, position * size + size / 2, margin - 8);
+      order.forEach((_, position) => {
+        rowPen.fillText(texts[position], 4, position * size + size / 2, margin - 8);
         if (size > 20 || position % 5 === 0) headPen.fillText(String(position + 1), position * size + size / 2, top / 2);
       });
     };

@@ -4,6 +4,7 @@
   const S = seftBench,
     { h } = S;
   const isNumber = (column) => column.kind !== "text";
+  const isName = (column) => ["model", "label", "run", "category"].includes(column.key); // says which row it is, and stays when the rest scrolls
 
   function cellText(cell, column) {
     const [value, low, high] = cell;
@@ -26,10 +27,7 @@
     return h(
       "td",
       {
-        class:
-          (isNumber(column) ? "number" : "text") +
-          (column.role === "main" ? " main" : "") +
-          (column.key === "model" || column.key === "label" ? " name" : ""),
+        class: (isNumber(column) ? "number" : "text") + (column.role === "main" ? " main" : "") + (isName(column) ? " name" : ""),
         title: column.key === "model" ? figure : null,
       },
       mark === "best" ? h("strong", {}, name) : name,
@@ -51,7 +49,7 @@
 
   // A table whose heads sort. State: {column: number or -1, downwards}. Figures compare within a block only, so blocks stay together.
   function table(data, keep, state) {
-    const { frame, box: body, replace } = S.scroller(data.title);
+    const { frame, box: body, replace } = S.scroller(data.title, { class: data.columns.some(isName) ? "names-stay" : "" });
     const announce = h("p", { class: "unseen", role: "status" });
     const draw = () => {
       const groups = data.columns.some((column) => column.group);
@@ -64,7 +62,11 @@
           column.unit ? h("span", { class: "unit" }, (column.unit.length < 5 ? "\u00a0" : " ") + column.unit) : null,
           h("span", { class: "arrow", "aria-hidden": "true" }, sorted === "none" ? "" : sorted === "ascending" ? " \u25b2" : " \u25bc"),
         );
-        return h("th", { scope: "col", class: isNumber(column) ? "number" : "text", "aria-sort": sorted }, button);
+        return h(
+          "th",
+          { scope: "col", class: (isNumber(column) ? "number" : "text") + (isName(column) ? " name" : ""), "aria-sort": sorted },
+          button,
+        );
       });
       const parts = [];
       for (const row of data.rows.filter(keep)) {
@@ -83,7 +85,7 @@
                 h(
                   "th",
                   { colspan: data.columns.length, scope: "rowgroup" },
-                  part.block === "withheld" ? "withheld: too few judgments are scored, not ranked" : part.block,
+                  h("span", {}, part.block === "withheld" ? "withheld: too few judgments are scored, not ranked" : part.block),
                 ),
               )
             : null,
