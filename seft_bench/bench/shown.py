@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.bench.plan import BenchPlan, CellState, Part
@@ -11,12 +12,18 @@ if TYPE_CHECKING:
     from seft_bench.bench.probe import Hours
 
 
+def judge_names(judges: Sequence[str]) -> dict[str, str]:
+    """Judge -> its name for people: a file's without folder and ending, but whole where two would be called the same."""
+    short = {judge: PurePath(judge).stem if judge.endswith((".yaml", ".yml")) else judge for judge in judges}
+    return {judge: name if list(short.values()).count(name) == 1 else judge for judge, name in short.items()}
+
+
 def judge_price(plan: BenchPlan) -> list[str]:
     """What the judges would be asked, one line a judge, and what that costs."""
-    lines = []
+    lines, names = [], judge_names(list(plan.prices))
     for line in plan.cost().lines:
         price = "price unknown" if line.usd is None else f"about {line.usd[0]:.2f} to {line.usd[1]:.2f} USD" if line.asked_model else "runs here, 0 USD"
-        lines.append(f"judge {line.by}: {line.wanted - line.at_hand:,} verdicts to ask, {line.at_hand:,} at hand; {price}")
+        lines.append(f"judge {names[line.by]}: {line.wanted - line.at_hand:,} verdicts to ask, {line.at_hand:,} at hand; {price}")
     return lines
 
 
@@ -36,7 +43,7 @@ def summary(plan: BenchPlan) -> list[str]:
 
 def as_text(plan: BenchPlan, hours: Hours | None = None) -> str:
     """A row a cell, errors of the failed ones, then the summary."""
-    rows = [("cell", "method", "trained", "answers", *(f"verdicts: {name}" for name in plan.prices), "state")]
+    rows = [("cell", "method", "trained", "answers", *(f"verdicts: {name}" for name in judge_names(list(plan.prices)).values()), "state")]
     rows += [_cells(state, list(plan.prices)) for state in plan.cells]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

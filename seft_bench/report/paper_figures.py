@@ -12,15 +12,17 @@ from seft_bench.errors import InputError
 from seft_bench.files import write_atomic
 from seft_bench.leaderboard import plain_tables
 from seft_bench.records import Result
-from seft_bench.report.arms import belongs, panels
+from seft_bench.report.arms import belongs, is_control, panels
 from seft_bench.report.figures import COLOURS, score_curves
+from seft_bench.report.methods import CONTROLS
 from seft_bench.report.radar import draw_radar
 from seft_bench.report.render import plain_text
-from seft_bench.report.tables import Row, Table, blocks
+from seft_bench.report.tables import Row, Table
 from seft_bench.results import read_results, slug
 
 KINDS = ("pdf", "png")
 MOST_BARS = 60
+CONTROL_COLOUR = "#8A9099"
 _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
 """No dates and versions: the same results give the same bytes."""
 
@@ -35,7 +37,7 @@ def write_figures(folder: Path, results: Path) -> list[Path]:
     if not found:
         raise InputError(f"no results in {results}/ to draw. Run `seft-bench eval` or `seft-bench demo` first.")
     written = _bars(folder, found)
-    if any(result.run and not result.withheld for result in found):
+    if any(result.run and not result.withheld and not is_control(result) for result in found):
         written += [_drawn(folder / f"curves.{kind}", functools.partial(score_curves, found)) for kind in KINDS]
     return written + _radars(folder, found)
 
@@ -57,39 +59,52 @@ def _drawn(path: Path, draw: Callable[[Path], None]) -> Path:
 
 
 def _bars(folder: Path, found: Sequence[Result]) -> list[Path]:
-    """A picture for each suite, decoding and judge: its ranked models, best at the top."""
+    """A picture for each suite, decoding and judge: its ranked models, best at the top, and the controls without a model at its foot."""
     judges = {(panel.suite, panel.decoding): 0 for panel in panels(found)}
     written = []
     for table in plain_tables(found):
-        for name, rows in blocks(table.rows):
-            if name == "withheld":
-                continue
-            suite, decoding, judge = (_cell(table, rows[0], key).value for key in ("suite", "decoding", "judge"))
-            judges[(str(suite), str(decoding))] += 1
-            several = judges[(str(suite), str(decoding))] > 1
-            stem = slug(f"bars-{suite}-{decoding}" + (f"-{judge}" if several else ""))
+        for (suite, decoding, judge), (title, rows, controls) in _pictures(table).items():
+            judges[(suite, decoding)] += 1
+            stem = slug(f"bars-{suite}-{decoding}" + (f"-{judge}" if judges[(suite, decoding)] > 1 else ""))
             for kind in KINDS:
-                write_atomic(folder / f"{stem}.{kind}", _draw_bars(table, name, rows, kind))
+                write_atomic(folder / f"{stem}.{kind}", _draw_bars(table, title, rows, controls, kind))
                 written.append(folder / f"{stem}.{kind}")
     return written
+
+
+def _pictures(table: Table) -> dict[tuple[str, str, str], tuple[str, list[Row], list[Row]]]:
+    """Suite, decoding and judge -> title, ranked rows, controls."""
+    found: dict[tuple[str, str, str], tuple[str, list[Row], list[Row]]] = {}
+    for row in table.rows:
+        panel = _panel_of(table, row)
+        title, ranked, controls = found.get(panel, (f"{panel[0]}, {panel[1]}, judge {panel[2] or 'unknown'}", [], []))
+        if row.block != "withheld":
+            (controls if row.block == CONTROLS else ranked).append(row)
+            found[panel] = (title, ranked, controls)
+    return found
+
+
+def _panel_of(table: Table, row: Row) -> tuple[str, str, str]:
+    suite, decoding, judge = (str(_cell(table, row, key).value) for key in ("suite", "decoding", "judge"))
+    return suite, decoding, judge
 
 
 def _cell(table: Table, row: Row, key: str) -> Any:
     return next(cell for cell, column in zip(row.cells, table.columns, strict=True) if column.key == key)
 
 
-def _draw_bars(table: Table, title: str, rows: Sequence[Row], kind: str) -> bytes:
+def _draw_bars(table: Table, title: str, rows: Sequence[Row], controls: Sequence[Row], kind: str) -> bytes:
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = list(rows[:MOST_BARS])
-    main = _ranking_column(table, shown)
+    main = _ranking_column(table, [*shown, *controls])
     with matplotlib.style.context(["default", {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}]):
-        figure = Figure(figsize=(6.5, 1.1 + 0.24 * len(shown)), dpi=150, layout="constrained")
+        figure = Figure(figsize=(6.5, 1.1 + 0.24 * (len(shown) + len(controls))), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        _draw_rows(axes, table, shown, main)
+        _draw_rows(axes, table, shown, controls, main)
         left_out = f" (the first {len(shown)} of {len(rows)})" if len(shown) < len(rows) else ""
         axes.set_title(_shown(title) + left_out, loc="left", fontsize=10)
         buffer = io.BytesIO()
@@ -104,20 +119,21 @@ def _ranking_column(table: Table, rows: Sequence[Row]) -> int:
     return next(iter([*marked, *(index for index in main if rows[0].cells[index].value is not None)]), main[0])
 
 
-def _draw_rows(axes: Any, table: Table, rows: Sequence[Row], main: int) -> None:
-    column = table.columns[main]
+def _draw_rows(axes: Any, table: Table, ranked: Sequence[Row], controls: Sequence[Row], main: int) -> None:
+    column, rows = table.columns[main], [*ranked, *controls]
     left = 1.0 if column.unit == "1-10" else 0.0  # bars begin where the scale does
     for position, row in enumerate(rows):
         cell = row.cells[main]
         if not isinstance(cell.value, int | float):
             continue
-        axes.barh(position, cell.value - left, left=left, height=0.7, color=COLOURS[0], alpha=0.85)
+        axes.barh(position, cell.value - left, left=left, height=0.7, color=COLOURS[0] if position < len(ranked) else CONTROL_COLOUR, alpha=0.85)
         if cell.low is not None and cell.high is not None:
             axes.plot([cell.low, cell.high], [position, position], color="black", linewidth=1.0)
     axes.set_yticks(range(len(rows)), [_shown(str(_cell(table, row, "model").value)) for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.4, -0.6)  # the best at the top; matplotlib's own margin grows with the number of bars
     axes.set_xlim(left=left)
-    axes.set_xlabel(f"{column.title} ({column.unit}), with 95 % intervals over questions" if column.unit else column.title)
+    grey = "; grey: controls without a model" if controls else ""
+    axes.set_xlabel((f"{column.title} ({column.unit}), with 95 % intervals over questions" if column.unit else column.title) + grey)
 
 
 def _shown(text: str) -> str:

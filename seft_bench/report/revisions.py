@@ -32,21 +32,32 @@ class Revisions:
     summaries: Sequence[Mapping[str, Any]]
 
 
-COLUMNS = (
-    Column("label", "method", role="label"),
-    Column("stage", "stage", role="label"),
+DRAFT_COLUMNS = (
     Column("drafts", "drafts", kind="number"),
     Column("keep_rate", "kept", unit="%", kind="number", decimals=1),
     Column("copy_rate", "copies among the revised", unit="%", kind="number", decimals=1),
     Column("edit_distance", "edit distance of the revised", kind="number", decimals=2),
-    Column("before", "grade before", kind="number", decimals=2),
+)
+"""What a stage says of its drafts without grades; tables over seeds and of single runs have them alike."""
+GAIN_COLUMNS = (
     Column("gain", "gain", kind="interval", role="main", decimals=2),
     Column("gain_annotated", "gain, annotated types", kind="interval", decimals=2),
     Column("gain_unannotated", "gain, unannotated types", kind="interval", decimals=2),
+)
+HARM_COLUMNS = (
     Column("good_drafts", "good drafts", kind="number"),
     Column("harmed_share", "good drafts harmed", unit="%", kind="interval", role="main", decimals=1),
+)
+AUC_COLUMN = Column("decision_auc", "AUC of the decision", kind="number", decimals=2)
+COLUMNS = (
+    Column("label", "method", role="label"),
+    Column("stage", "stage", role="label"),
+    *DRAFT_COLUMNS,
+    Column("before", "grade before", kind="number", decimals=2),
+    *GAIN_COLUMNS,
+    *HARM_COLUMNS,
     Column("harm", "mean loss of good drafts", kind="interval", role="main", decimals=3),
-    Column("decision_auc", "AUC of the decision", kind="number", decimals=2),
+    AUC_COLUMN,
 )
 
 

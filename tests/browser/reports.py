@@ -16,7 +16,7 @@ from seft_bench.records import Answer, Question, to_row
 from seft_bench.report.site import write_report
 from seft_bench.results import read_results, save_result
 from tests.integration.cli import seft_bench
-from tests.unit.leaderboard_data import ROWS, matrix
+from tests.unit.leaderboard_data import ROWS, control, matrix
 
 HACK = "window.hacked = (window.hacked || 0) + 1"
 HOSTILE = (
@@ -97,7 +97,8 @@ def _withhold_one(folder: Path) -> None:
 def of_a_matrix(folder: Path) -> Reported:
     """Committed figures alone: results of a matrix, no runs."""
     levels = {row: 5.0 + 0.3 * number for number, row in enumerate(ROWS)}
-    for result in matrix(levels, seeds=(1, 2), questions=30):
+    controls = [control(name, [1.0] * 30, decoding) for name in ("constant", "copy-prompt") for decoding in ("sampled", "greedy")]
+    for result in [*matrix(levels, seeds=(1, 2), questions=30), *controls]:
         save_result(folder / "results", result)
     drafts = {"judge": "rubric", "drafts": 40, "keep_rate": 0.25, "copy_rate": 0.0, "edit_distance": 0.4, "grades": {"all": {"gain": 0.75, "good_drafts": 8}}}
     cell = {"labels": {"label_counts": {"no_revise": 3}}, "revised-1": {"diagnostics": drafts}}

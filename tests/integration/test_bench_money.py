@@ -79,7 +79,7 @@ def test_the_estimate_holds_controls_and_says_dollars(matrix: str, tmp_path: Pat
     assert judge["wanted"] == 3 * one_model
     assert 0 < judge["usd"][0] <= judge["usd"][1]
     text = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--dry-run").out
-    assert re.search(rf"judge .*paid.yaml: {judge['wanted']} verdicts to ask, 0 at hand; about {judge['usd'][0]:.2f} to {judge['usd'][1]:.2f} USD", text)
+    assert re.search(rf"judge paid: {judge['wanted']} verdicts to ask, 0 at hand; about {judge['usd'][0]:.2f} to {judge['usd'][1]:.2f} USD", text)
 
 
 def test_much_money_needs_a_word_where_there_is_no_terminal(matrix: str, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

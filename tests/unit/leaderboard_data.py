@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,6 +61,12 @@ def result(
         parts=parts,
         run=run_facts(row, seed, step, final),
     )
+
+
+def control(name: str, figures: Sequence[float], decoding: str = "sampled") -> Result:
+    """A control without a model, as `seft-bench eval control:NAME` writes it."""
+    run = {"row": f"control:{name}", "label": name, "role": "control", "method": f"control:{name}", "control": name, "seed": 0, "step": 0, "final": True}
+    return dataclasses.replace(result("start", figures, decoding=decoding), model=f"control:{name}", run=run)
 
 
 def _metrics(suite: str, figures: Any) -> dict[str, Any]:

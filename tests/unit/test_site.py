@@ -12,14 +12,15 @@ import pytest
 from seft_bench.data import tinyworld_questions
 from seft_bench.errors import InputError
 from seft_bench.files import write_json, write_jsonl
+from seft_bench.leaderboard import plain_tables
 from seft_bench.records import Answer, Judgment, Result, to_row
 from seft_bench.report import paper_figures
 from seft_bench.report.site import files, write_report
 from seft_bench.report.site.encode import clip, encode, rounded, to_javascript
 from seft_bench.report.site.files import Parts
 from seft_bench.report.site.model import entries
-from seft_bench.results import save_result
-from tests.unit.leaderboard_data import matrix, result
+from seft_bench.results import read_results, save_result
+from tests.unit.leaderboard_data import control, matrix, result
 
 SUITE = "tiny-mtbench"
 
@@ -248,7 +249,30 @@ def test_diagnostics_of_cells_become_tables(tmp_path: Path) -> None:
     assert tables[0]["rows"][0]["cells"][:6] == [["seft-seed0"], ["revised-1"], ["rubric"], [10], [50], [None]]
 
 
+def test_curves_are_of_trained_rows_methods_before_controls(tmp_path: Path) -> None:
+    for found in [*matrix({"start": 5.0, "own-drafts": 5.0, "seft": 6.0}, seeds=(1,), questions=10), control("constant", [1.0] * 10)]:
+        save_result(tmp_path / "results", found)
+    for panel in index_of(tmp_path)["curves"]["panels"]:
+        assert [line["row"] for line in panel["lines"]] == ["seft", "own-drafts"]
+
+
 # Figures for papers
+
+
+def test_controls_stand_at_the_foot_of_their_own_panel(tmp_path: Path) -> None:
+    for decoding in ("sampled", "greedy"):
+        save_result(tmp_path / "results", result("seft", [7.0, 8.0], decoding=decoding))
+        save_result(tmp_path / "results", control("constant", [2.0, 3.0], decoding))
+    written = paper_figures.write_figures(tmp_path / "figures", tmp_path / "results")
+    assert {path.stem for path in written if path.stem.startswith("bars-")} == {"bars-tiny-mtbench-sampled", "bars-tiny-mtbench-greedy"}
+    pictures = paper_figures._pictures(plain_tables(read_results(tmp_path / "results"))[0])
+    assert {panel[1]: [len(rows) for rows in rest] for panel, (_, *rest) in pictures.items()} == {"sampled": [1, 1], "greedy": [1, 1]}
+
+
+def test_controls_alone_have_bars_and_no_curves(tmp_path: Path) -> None:
+    save_result(tmp_path / "results", control("constant", [2.0, 3.0]))
+    written = paper_figures.write_figures(tmp_path / "figures", tmp_path / "results")
+    assert {path.stem for path in written} == {"bars-tiny-mtbench-sampled"}
 
 
 def test_figures_for_papers_are_the_same_every_time(tmp_path: Path) -> None:

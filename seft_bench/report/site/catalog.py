@@ -8,7 +8,7 @@ from typing import Any
 from seft_bench import leaderboard
 from seft_bench.errors import InputError
 from seft_bench.records import Result
-from seft_bench.report.arms import Measure, Panel, on_fewer_prompts, panels
+from seft_bench.report.arms import Measure, Panel, is_control, on_fewer_prompts, panels
 from seft_bench.report.curves import prompt_point, start_point, step_points
 from seft_bench.report.render.text import notes
 from seft_bench.report.site.encode import rounded
@@ -113,9 +113,12 @@ def _cell(cell: Cell) -> list[Any]:
 
 
 def curves(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Every panel's lines by training step and points by unannotated prompts, with intervals over questions and seeds."""
+    """Every panel's lines by training step and points by unannotated prompts, with intervals over questions and seeds.
+
+    Controls without a model have no training step, so no line.
+    """
     own = [entry.result for entry in entries if not entry.other and "row" in entry.result.run and measure_or_none(entry.result)]
-    published = [result for result in own if not result.withheld]
+    published = [result for result in own if not result.withheld and not is_control(result)]
     drawn: list[dict[str, Any]] = []
     problems: list[str] = []
     for panel in panels(published) if published else []:
@@ -130,8 +133,8 @@ def _panel_curves(results: Sequence[Result], panel: Panel) -> dict[str, Any]:
     own = [result for result in results if (result.suite, result.judge_id, result.decoding) == (panel.suite, panel.judge_id, panel.decoding)]
     measure, start = measure_or_none(own[0]), start_point(own, panel)
     assert measure is not None  # curves() leaves the others out
-    rows = list(dict.fromkeys(str(result.run["row"]) for result in own if result.run.get("role") != "start"))
     runs = {str(result.run["row"]): result.run for result in own}
+    rows = sorted((row for row in runs if runs[row].get("role") != "start"), key=lambda row: runs[row].get("role") == "control")  # controls last
     lines = []
     for row in rows:
         run = runs[row]

@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from seft_bench.files import read_json, read_text
-from seft_bench.report.revisions import COLUMNS
+from seft_bench.report.revisions import AUC_COLUMN, COLUMNS, DRAFT_COLUMNS, GAIN_COLUMNS, HARM_COLUMNS
 from seft_bench.report.tables import Cell, Column, Row, Table
 
 _RUN_COLUMNS = (
     Column("run", "run", role="label"),
     Column("stage", "stage", role="label"),
     Column("judge", "judge", role="label"),
-    Column("drafts", "drafts", kind="number"),
-    Column("keep_rate", "kept", unit="%", kind="number", decimals=1),
-    Column("copy_rate", "copies among the revised", unit="%", kind="number", decimals=1),
-    Column("edit_distance", "edit distance of the revised", kind="number", decimals=2),
-    Column("gain", "gain", kind="difference", role="main", decimals=2),
-    Column("gain_annotated", "gain, annotated", kind="difference", decimals=2),
-    Column("gain_unannotated", "gain, unannotated", kind="difference", decimals=2),
-    Column("good_drafts", "good drafts", kind="number"),
-    Column("harmed_share", "good drafts harmed", unit="%", kind="number", role="main", decimals=1),
-    Column("decision_auc", "AUC of the decision", kind="number", decimals=2),
+    *DRAFT_COLUMNS,
+    *(dataclasses.replace(column, kind="difference") for column in GAIN_COLUMNS),  # one run: a sign, no interval
+    *(dataclasses.replace(column, kind="number") for column in HARM_COLUMNS),
+    AUC_COLUMN,
 )
 _LABEL_COLUMNS = (Column("run", "run", role="label"), Column("labels", "labels given", role="label"))
 _CALIBRATION_COLUMNS = (

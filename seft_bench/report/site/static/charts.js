@@ -3,8 +3,10 @@
 (() => {
   const S = seftBench,
     { svg } = S;
-  const MARKERS = ["circle", "square", "diamond", "up", "down", "cross"];
-  const look = (index) => ({ colour: "series-" + (index % 9), marker: MARKERS[index % MARKERS.length] });
+  const MARKERS = ["circle", "square", "diamond", "up", "down", "cross", "bow", "star", "hourglass"];
+  // Nine colours and nine markers; the next nine lines have the same colours with other markers.
+  const look = (index) => ({ colour: "series-" + (index % 9), marker: MARKERS[(index + Math.floor(index / 9)) % MARKERS.length] });
+  const narrow = window.matchMedia("(max-width: 40rem)");
 
   function marker(kind, x, y, size) {
     const shapes = {
@@ -30,6 +32,26 @@
         [1.2, -1],
         [-1.2, -1],
       ],
+      bow: [
+        [-1.25, -1],
+        [0, -0.25],
+        [1.25, -1],
+        [1.25, 1],
+        [0, 0.25],
+        [-1.25, 1],
+      ],
+      hourglass: [
+        [-1, -1.25],
+        [1, -1.25],
+        [0.25, 0],
+        [1, 1.25],
+        [-1, 1.25],
+        [-0.25, 0],
+      ],
+      star: Array.from({ length: 10 }, (_, corner) => {
+        const reach = corner % 2 ? 0.62 : 1.5;
+        return [reach * Math.sin((corner * Math.PI) / 5), -reach * Math.cos((corner * Math.PI) / 5)];
+      }),
       cross: [
         [-0.4, -1.2],
         [0.4, -1.2],
@@ -60,10 +82,18 @@
     return { values: found, decimals: Math.max(0, -Math.floor(Math.log10(step) + 1e-9) + (String(step / power).includes(".") ? 1 : 0)) };
   }
 
-  // One chart: lines of {label, dashed, look, points: [[x, mean, low, high, text]], joined}.
+  // Points of one x stand side by side, and those of the next x stay apart from them.
+  function shifts(lines, x) {
+    const places = [...new Set(lines.flatMap((line) => line.points.map((point) => point[0])))].sort((first, second) => first - second).map(x);
+    const gap = Math.min(...places.slice(1).map((place, index) => place - places[index]), Infinity);
+    const step = Math.min(8, (0.7 * gap) / lines.length, 64 / lines.length);
+    return lines.map((_, position) => (position - (lines.length - 1) / 2) * step);
+  }
+
+  // One chart: lines of {label, dashed, strong, look, points: [[x, mean, low, high, text]], joined}.
   function chart({ title, xLabel, yLabel, lines, xTicks, reference }) {
-    const width = 560,
-      height = 330,
+    const width = narrow.matches ? 380 : 560,
+      height = narrow.matches ? 290 : 330,
       left = 52,
       right = 16,
       top = 14,
@@ -76,10 +106,10 @@
       yLow = Math.min(...ys),
       yHigh = Math.max(...ys),
       pad = (yHigh - yLow) * 0.06 || 0.5;
-    const x = (value) => left + (value / (xHigh * 1.04)) * (width - left - right),
+    const x = (value) => left + (value / (xHigh * (narrow.matches ? 1.13 : 1.07))) * (width - left - right),
       y = (value) => top + (1 - (value - yLow + pad) / (yHigh - yLow + 2 * pad)) * (height - top - bottom);
     const yTicks = ticks(yLow - pad, yHigh + pad, 5),
-      xMarks = xTicks || ticks(0, xHigh, 5).values;
+      xMarks = xTicks || ticks(0, xHigh, narrow.matches ? 3 : 5).values;
     const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": title, class: "chart" });
     for (const value of yTicks.values)
       S.append(picture, [
@@ -94,10 +124,10 @@
       svg("text", { class: "label", transform: `translate(13 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yLabel),
     ]);
     if (reference) picture.append(svg("line", { class: "reference", x1: left, x2: width - right, y1: y(reference[1]), y2: y(reference[1]) }));
+    const shift = shifts(lines, x);
     lines.forEach((line, position) => {
-      const shift = (position - (lines.length - 1) / 2) * Math.min(5, 46 / lines.length);
-      const group = svg("g", { class: "line " + line.look.colour + (line.dashed ? " dashed" : "") });
-      const at = (point) => x(point[0]) + (point[0] > 0 ? shift : 0);
+      const group = svg("g", { class: lineClass(line) });
+      const at = (point) => x(point[0]) + (point[0] > 0 ? shift[position] : 0);
       if (line.joined)
         group.append(
           svg("polyline", {
@@ -120,6 +150,9 @@
     return picture;
   }
 
+  const lineClass = (line) =>
+    "line " + line.look.colour + (line.dashed ? " dashed" : "") + (line.dotted ? " dotted" : "") + (line.strong ? " strong" : "");
+
   function legend(lines, hidden, toggle) {
     return S.h(
       "div",
@@ -130,7 +163,7 @@
           { viewBox: "0 0 26 14", class: "sample", "aria-hidden": "true" },
           svg(
             "g",
-            { class: "line " + line.look.colour + (line.dashed ? " dashed" : "") },
+            { class: lineClass(line) },
             svg("polyline", { points: "1,7 25,7" }),
             svg("g", { class: "dot" }, marker(line.look.marker, 13, 7, 4)),
           ),
@@ -145,5 +178,5 @@
     );
   }
 
-  Object.assign(S, { chart, legend, look, marker });
+  Object.assign(S, { chart, legend, look, marker, narrow });
 })();

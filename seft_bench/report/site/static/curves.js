@@ -3,7 +3,8 @@
 (() => {
   const S = seftBench,
     { h } = S;
-  const hidden = new Set();
+  const hidden = new Set(),
+    START = { key: "(start)", look: { colour: "series-start", marker: "circle" }, dotted: true };
 
   function describe(label, x, unit, point, measure) {
     const figure = S.number(point[1], measure.decimals),
@@ -16,13 +17,12 @@
       yLabel = `${measure.title} (${measure.unit})`;
     const visible = panel.lines.filter((line) => !hidden.has(line.row));
     const point = (line, values, unit) => [...values, describe(line.label, values[0], unit, values, measure)];
-    const start = panel.start ? panel.start.point : null;
+    const start = panel.start && !hidden.has(START.key) ? panel.start.point : null;
     const startLine = start
       ? [
           {
+            ...START,
             label: panel.start.label,
-            dashed: false,
-            look: { colour: "series-start", marker: "circle" },
             points: [[0, start[1], start[2], start[3], describe(panel.start.label, 0, "steps", start, measure)]],
             joined: false,
           },
@@ -32,6 +32,7 @@
       .map((line) => ({
         ...line,
         dashed: line.role === "control",
+        strong: line.row === "seft",
         look: looks.get(line.row),
         points: line.steps.map((values) => point(line, values, "steps")),
         joined: true,
@@ -47,6 +48,7 @@
         ? [
             {
               label: "SEFT",
+              strong: true,
               look: looks.get("seft") || looks.get(family[0].row),
               points: family.map((line) => point(line, line.prompts[0], "prompts")),
               joined: true,
@@ -103,7 +105,7 @@
         h(
           "p",
           { class: "lead" },
-          "The main figure against training step, and against the unannotated prompts that a method was given. Bars are 95\u00a0% intervals over questions and seeds; dashed lines are controls.",
+          "The main figure against training step, and against the unannotated prompts that a method was given. Bars are 95\u00a0% intervals over questions and seeds, points of one x stand side by side; dashed lines are controls. A click on a name hides its line.",
         ),
       );
       if (!panels.length) {
@@ -116,6 +118,7 @@
       const rows = new Map(panels.flatMap((panel) => panel.lines).map((line) => [line.row, line]));
       const names = [...rows.keys()].sort((first, second) => (second === "seft") - (first === "seft"));
       const looks = new Map(names.map((row, index) => [row, S.look(index)]));
+      const start = panels.find((panel) => panel.start);
       const holder = h("div", {});
       const draw = () => {
         const keys = [...rows.values()].map((line) => ({
@@ -123,7 +126,9 @@
           label: line.label,
           look: looks.get(line.row),
           dashed: line.role === "control",
+          strong: line.row === "seft",
         }));
+        if (start) keys.unshift({ ...START, label: start.start.label + ", step 0" });
         const focused = document.activeElement && document.activeElement.textContent;
         holder.replaceChildren(
           S.legend(keys, hidden, (row) => {
@@ -133,7 +138,9 @@
           h(
             "div",
             { class: "charts" },
-            panels.map((panel) => panelCharts(panel, looks)),
+            [...rows.keys()].every((row) => hidden.has(row))
+              ? S.empty("Every line is hidden: choose one above.")
+              : panels.map((panel) => panelCharts(panel, looks)),
           ),
         );
         for (const button of holder.querySelectorAll("button.key")) if (button.textContent === focused) button.focus();

@@ -151,7 +151,7 @@
             h("span", { class: "row-text" }, row.question.text || row.question.id),
             h(
               "span",
-              { class: "row-facts" },
+              { class: "row-facts gaps" },
               h("span", { class: "muted" }, row.question.category || row.question.id),
               h("span", { class: "gap-track", "aria-hidden": "true" }, bar),
               h(

@@ -7,6 +7,7 @@
     nav = document.getElementById("views"),
     help = document.getElementById("help"),
     themeButton = document.getElementById("theme");
+  const FADE = 40; // what the style sheet fades at an edge of the bar
   const order = ["leaderboard", "curves", "matrix", "radar", "difference", "questions", "reviser"];
   let turn = 0,
     current = "",
@@ -18,9 +19,11 @@
   }
 
   // On a narrow screen the last views stand outside the bar until it is scrolled to them.
+  const { look } = S.fadeEdges(nav, nav);
   function reveal() {
     const shown = nav.querySelector("[aria-current]");
-    if (shown) nav.scrollLeft += shown.getBoundingClientRect().right - nav.getBoundingClientRect().right;
+    if (shown) nav.scrollLeft += shown.getBoundingClientRect().right + FADE - nav.getBoundingClientRect().right;
+    look();
   }
 
   async function show() {
@@ -135,6 +138,9 @@
   document.getElementById("help-button").addEventListener("click", showHelp);
   themeButton.addEventListener("click", switchTheme);
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => theme(saved()));
+  S.narrow.addEventListener("change", () => {
+    if (current === "curves" || current === "radar") show(); // their text keeps its size, so they are drawn for the width
+  });
   window.addEventListener("hashchange", show);
   window.addEventListener("scroll", S.hideTip, { passive: true });
 

@@ -38,7 +38,7 @@
       h(
         "tr",
         {},
-        h("th", { scope: "row" }, h("span", { class: "rank" }, String(position + 1)), names[row]),
+        h("th", { scope: "row", title: names[row] }, h("span", { class: "rank" }, String(position + 1)), names[row]),
         order.map((column) => {
           const cell = h(
             "td",
@@ -50,17 +50,15 @@
         }),
       ),
     );
-    return h(
-      "div",
-      { class: "scroller", tabindex: "0", role: "region", "aria-label": "Win rates in percent" },
-      h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, rows)),
-    );
+    return S.scroller("Win rates in percent", { class: "names-stay" }, h("table", { class: "heat" }, h("thead", {}, head), h("tbody", {}, rows)))
+      .frame;
   }
 
   // Cells on a canvas; arrow keys move, the line above says where one is.
   function asCanvas(data, names, order) {
     const size = order.length <= 80 ? 26 : 14,
-      margin = 190,
+      texts = order.map((number, position) => position + 1 + "  " + S.shown(names[number]).slice(0, 40)),
+      margin = S.narrow.matches ? 190 : Math.min(280, 60 + 6.5 * Math.max(...texts.map((text) => text.length))),
       top = 34,
       side = order.length * size;
     const canvas = h("canvas", {
@@ -110,8 +108,8 @@
         headPen = sized(heads, side, top);
       rowPen.fillStyle = headPen.fillStyle = ink;
       headPen.textAlign = "center";
-      order.forEach((number, position) => {
-        rowPen.fillText(position + 1 + "  " + S.shown(names[number]).slice(0, 40), 4, position * size + size / 2, margin - 8);
+      order.forEach((_, position) => {
+        rowPen.fillText(texts[position], 4, position * size + size / 2, margin - 8);
         if (size > 20 || position % 5 === 0) headPen.fillText(String(position + 1), position * size + size / 2, top / 2);
       });
     };
@@ -131,13 +129,18 @@
       event.preventDefault();
       event.stopPropagation();
       move(at[0] + step[0], at[1] + step[1]);
-      const box = canvas.parentElement.parentElement;
+      const { box } = scrolled;
       box.scrollTop = Math.max(Math.min(box.scrollTop, at[0] * size), (at[0] + 2) * size + top - box.clientHeight);
       box.scrollLeft = Math.max(Math.min(box.scrollLeft, at[1] * size), (at[1] + 2) * size + margin - box.clientWidth);
     });
+    const scrolled = S.scroller(
+      "",
+      { class: "names-stay", tall: true },
+      h("div", { class: "canvas-grid" }, h("div", { class: "corner" }), heads, labels, canvas),
+    );
     draw();
     drawLabels();
-    return [readout, h("div", { class: "scroller tall" }, h("div", { class: "canvas-grid" }, h("div", { class: "corner" }), heads, labels, canvas))];
+    return [readout, scrolled.frame];
   }
 
   S.views.matrix = {
@@ -179,12 +182,7 @@
         h(
           "div",
           { class: "filters" },
-          S.select(
-            "Suite, decoding, judge",
-            panels.map((candidate) => [S.panelKey(candidate), S.panelKey(candidate)]),
-            S.panelKey(panel),
-            (value) => set({ panel: value, models: null }),
-          ),
+          S.panelSelect(panels, panel, (value) => set({ panel: value, models: null })),
           S.chooser(
             "Only these models",
             ranked.map((index) => data.entries[index]),

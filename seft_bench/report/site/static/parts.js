@@ -44,6 +44,14 @@
     return h("label", { class: "field" }, h("span", {}, label), box);
   }
 
+  const panelSelect = (panels, chosen, listener) =>
+    select(
+      "Suite, decoding, judge",
+      panels.map((panel) => [panelKey(panel), panelKey(panel)]),
+      panelKey(chosen),
+      listener,
+    );
+
   function search(label, chosen, listener) {
     const box = h("input", {
       type: "search",
@@ -94,6 +102,36 @@
         )
       : null;
   const empty = (text, hint) => h("div", { class: "empty" }, h("p", {}, text), hint ? h("p", { class: "muted" }, hint) : null);
+
+  // Says at which edges of a box there is more: the style sheet fades these.
+  function fadeEdges(box, frame) {
+    const look = () => {
+      const left = Math.abs(box.scrollLeft);
+      frame.classList.toggle("more-left", left > 1);
+      frame.classList.toggle("more-right", left + box.clientWidth < box.scrollWidth - 1);
+    };
+    box.addEventListener("scroll", look, { passive: true });
+    const watcher = new ResizeObserver(look);
+    for (const element of [box, ...box.children]) watcher.observe(element);
+    return { look, watcher };
+  }
+
+  // A box that scrolls sideways by pointer and by keys, in a frame that shows where there is more. One with a control of its own has no label and no stop.
+  function scroller(label, { class: name, tall } = {}, ...children) {
+    const box = h(
+      "div",
+      { class: "scroller" + (tall ? " tall" : ""), ...(label ? { tabindex: "0", role: "region", "aria-label": label } : {}) },
+      children,
+    );
+    const frame = h("div", { class: "frame" + (name ? " " + name : "") }, box);
+    const { watcher } = fadeEdges(box, frame);
+    const replace = (...replaced) => {
+      watcher.disconnect();
+      box.replaceChildren(...replaced);
+      for (const element of [box, ...replaced]) watcher.observe(element);
+    };
+    return { frame, box, replace };
+  }
 
   const tooltip = document.getElementById("tooltip");
   function showTip(target, text) {
@@ -160,6 +198,9 @@
     nameOf,
     scaled,
     select,
+    panelSelect,
+    fadeEdges,
+    scroller,
     search,
     chooser,
     notes,

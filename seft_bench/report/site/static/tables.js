@@ -4,6 +4,7 @@
   const S = seftBench,
     { h } = S;
   const isNumber = (column) => column.kind !== "text";
+  const isName = (column) => ["model", "label", "run", "category"].includes(column.key); // says which row it is, and stays when the rest scrolls
 
   function cellText(cell, column) {
     const [value, low, high] = cell;
@@ -26,12 +27,11 @@
     return h(
       "td",
       {
-        class:
-          (isNumber(column) ? "number" : "text") +
-          (column.role === "main" ? " main" : "") +
-          (column.key === "model" || column.key === "label" ? " name" : ""),
+        class: (isNumber(column) ? "number" : "text") + (column.role === "main" ? " main" : "") + (isName(column) ? " name" : ""),
+        title: column.key === "model" ? figure : null,
       },
       mark === "best" ? h("strong", {}, name) : name,
+      column.key === "model" && row.about ? h("span", { class: "about" }, " " + row.about) : null,
       ends ? [" ", h("span", { class: "ends" }, ends)] : null,
       mark === "tied" ? h("span", { title: "not told apart from the best" }, " \u2248") : null,
       cell[4] ? h("sup", {}, "(" + cell[4] + ")") : null,
@@ -49,7 +49,7 @@
 
   // A table whose heads sort. State: {column: number or -1, downwards}. Figures compare within a block only, so blocks stay together.
   function table(data, keep, state) {
-    const body = h("div", { class: "scroller", tabindex: "0", role: "region", "aria-label": data.title });
+    const { frame, box: body, replace } = S.scroller(data.title, { class: data.columns.some(isName) ? "names-stay" : "" });
     const announce = h("p", { class: "unseen", role: "status" });
     const draw = () => {
       const groups = data.columns.some((column) => column.group);
@@ -59,10 +59,14 @@
           "button",
           { type: "button", class: "sort", "data-key": column.key, on: { click: () => sort(index) } },
           column.title,
-          column.unit ? h("span", { class: "unit" }, " " + column.unit) : null,
+          column.unit ? h("span", { class: "unit" }, (column.unit.length < 5 ? "\u00a0" : " ") + column.unit) : null,
           h("span", { class: "arrow", "aria-hidden": "true" }, sorted === "none" ? "" : sorted === "ascending" ? " \u25b2" : " \u25bc"),
         );
-        return h("th", { scope: "col", class: isNumber(column) ? "number" : "text", "aria-sort": sorted }, button);
+        return h(
+          "th",
+          { scope: "col", class: (isNumber(column) ? "number" : "text") + (isName(column) ? " name" : ""), "aria-sort": sorted },
+          button,
+        );
       });
       const parts = [];
       for (const row of data.rows.filter(keep)) {
@@ -81,7 +85,7 @@
                 h(
                   "th",
                   { colspan: data.columns.length, scope: "rowgroup" },
-                  part.block === "withheld" ? "withheld: too few judgments are scored, not ranked" : part.block,
+                  h("span", {}, part.block === "withheld" ? "withheld: too few judgments are scored, not ranked" : part.block),
                 ),
               )
             : null,
@@ -99,7 +103,7 @@
         if (spans.length && spans[spans.length - 1][0] === column.group) spans[spans.length - 1][1] += 1;
         else spans.push([column.group, 1]);
       }
-      body.replaceChildren(
+      replace(
         h(
           "table",
           {},
@@ -137,7 +141,7 @@
           : "sorted by " + data.columns[index].title + (state.downwards ? ", highest first" : ", lowest first");
     }
     draw();
-    return { element: h("section", { class: "table" }, h("h2", {}, data.title), body, announce, S.notes(data.notes)), draw };
+    return { element: h("section", { class: "table" }, h("h2", {}, data.title), frame, announce, S.notes(data.notes)), draw };
   }
 
   const distinct = (values) => [...new Set(values)];
@@ -161,18 +165,20 @@
       };
       const holder = h("div", {});
       const states = remembered.states || (remembered.states = S.index.leaderboards.map(() => ({ column: -1, downwards: false })));
-      // A table is of one suite, which its title names.
-      const without = (data, key) => {
-        const kept = data.columns.map((column) => column.key !== key);
+      // A table is of one suite, which its title names; decoding and judge stand above each ranking, and beside the names of rows that are not ranked.
+      const said = ["suite", "decoding", "judge"];
+      const shortened = (data) => {
+        const kept = data.columns.map((column) => !said.includes(column.key)),
+          ranks = data.columns.findIndex((column) => column.key === "rank");
+        const about = (row) =>
+          typeof row.cells[ranks][0] === "number" || row.entry === null ? null : [S.entry(row.entry).decoding, S.entry(row.entry).judge].join(", ");
         return {
           ...data,
           columns: data.columns.filter((_, index) => kept[index]),
-          rows: data.rows.map((row) => ({ ...row, cells: row.cells.filter((_, index) => kept[index]) })),
+          rows: data.rows.map((row) => ({ ...row, about: about(row), cells: row.cells.filter((_, index) => kept[index]) })),
         };
       };
-      const tables = S.index.leaderboards
-        .map((data) => without(data, "suite"))
-        .map((data, index) => ({ data, drawn: table(data, keep, states[index]) }));
+      const tables = S.index.leaderboards.map(shortened).map((data, index) => ({ data, drawn: table(data, keep, states[index]) }));
       const hide = () => {
         for (const { data, drawn } of tables) drawn.element.hidden = !data.rows.some(keep);
         nothing.hidden = tables.some(({ drawn }) => !drawn.element.hidden);
