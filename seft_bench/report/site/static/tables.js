@@ -188,12 +188,21 @@
         hide();
       };
       const nothing = S.empty("No model matches these filters.");
+      // What a reader of a matrix came for stands first: a single checkpoint's rank is one seed's luck as well.
+      const methods = S.index.methods.length
+        ? [
+            h("h2", { class: "part" }, "Methods, over seeds"),
+            ...S.index.methods.map((data) => table(data, () => true, { column: -1, downwards: false }).element),
+            h("h2", { class: "part" }, "Every checkpoint"),
+          ]
+        : [];
       const set = (key) => (value) => {
         filters[key] = value;
         refresh();
       };
       main.append(
         h("h1", {}, "Leaderboard"),
+        ...methods,
         h(
           "p",
           { class: "lead" },
@@ -210,11 +219,6 @@
         holder,
       );
       holder.append(nothing, ...tables.map(({ drawn }) => drawn.element));
-      if (S.index.methods.length)
-        holder.append(
-          h("h2", { class: "part" }, "Methods, over seeds"),
-          ...S.index.methods.map((data) => table(data, () => true, { column: -1, downwards: false }).element),
-        );
       const notes = S.notes(S.index.notes);
       if (notes) holder.append(notes);
       hide();
