@@ -17,11 +17,22 @@ from seft_bench.results import read_results
 from tests.small_matrix import write_matrix
 
 
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A folder with small.yaml (one seed, four steps, one checkpoint), run; and a copy of what lay in it then."""
+    folder, kept = tmp_path_factory.mktemp("ran"), tmp_path_factory.mktemp("kept") / "copy"
+    assert run(folder, load_matrix(write_matrix(folder, seeds=[0], workers=1))) == 2
+    shutil.copytree(folder, kept, copy_function=shutil.copy2)
+    return folder, kept
+
+
 @pytest.fixture
-def ran(tmp_path: Path) -> Path:
-    """A folder with small.yaml (one seed, four steps, one checkpoint), run."""
-    assert run(tmp_path, load_matrix(write_matrix(tmp_path, seeds=[0], workers=1))) == 2
-    return tmp_path
+def ran(first: tuple[Path, Path]) -> Path:
+    """The folder as it was when it had just run: at the same place, as the matrix names its suite by its path."""
+    folder, kept = first
+    shutil.rmtree(folder)
+    shutil.copytree(kept, folder, copy_function=shutil.copy2)
+    return folder
 
 
 def run(folder: Path, matrix: MatrixConfig) -> int:

@@ -100,14 +100,3 @@ def test_a_budget_over_an_unknown_price_is_refused(tmp_path: Path, server: ChatS
     assert refused.returncode == 2
     assert "--budget cannot be kept" in refused.stderr
     assert not server.bodies
-
-
-def test_a_matrix_that_asks_no_server_needs_no_budget(tmp_path: Path) -> None:
-    seen = run(
-        small_matrix.write_matrix(tmp_path, seeds=[0], rows=[{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 4}}}]),
-        tmp_path / "out",
-        "--budget",
-        "0",
-    )
-    assert seen.returncode == 0, seen.stderr
-    assert "USD" not in re.sub(r"runs here, 0 USD", "", seen.stderr)
