@@ -100,12 +100,21 @@ def probe(plan: Plan, places: Places, seed: int) -> None:
             _check_answers(subject, suite, places, seed, to_answer="answer" in plan.steps)
     for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
         if not all(pipeline.is_judged(subject, suite, judge, places) for subject in plan.subjects):
-            kind = PROBED[suite.config.protocol]
-            if check_questions := getattr(judge, "check_questions", None):
-                check_questions(kind, suite.questions())  # some can judge only some questions
-            judge.check([kind])
+            check_judge(judge, suite)
             if again := sum(pipeline.judged_by_other_weights(subject, suite, judge, places) for subject in plan.subjects):
                 note(f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are asked for again")
+
+
+def check_judge(judge: Any, suite: Any) -> None:
+    """Ask a judge whether it can do its part of a suite.
+
+    Raises:
+        InputError, JudgeUnavailableError: see `Judge.check`.
+    """
+    kind = PROBED[suite.config.protocol]
+    if check_questions := getattr(judge, "check_questions", None):
+        check_questions(kind, suite.questions())  # some can judge only some questions
+    judge.check([kind])
 
 
 def _check_answers(subject: Subject, suite: Any, places: Places, seed: int, to_answer: bool) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
-from seft_bench.bench.matrix import Cell, done_path, identity, judge_names, recipe_of
+from seft_bench.bench.matrix import Cell, done_path, identity, judge_names, recipe_of, write_record
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
-from seft_bench.files import locked, read_json, write_atomic, write_json
+from seft_bench.files import locked, read_json, write_atomic
 from seft_bench.pipeline import Places, Progress
 from seft_bench.records import Result
 from seft_bench.runs import TrainedRun, is_other_run, matching_run, run_facts, withdraw_run
@@ -51,7 +51,6 @@ def judge_answers(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, op
     Raises:
         InputError: the cell was not trained here.
     """
-    from seft_bench.results import result_folder
     from seft_bench.suites import load_suite
 
     run = matching_run(recipe_of(matrix, cell), out / "cells" / cell.name, matrix.checkpoints)
@@ -64,19 +63,18 @@ def judge_answers(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, op
                 judge = open_judge(name)
                 scored += pipeline.evaluate(subject, suite, judge, places, steps=("judge", "score"), seed=cell.seed, progress=progress)
     _publish_records(run, out / "stages", results / "cells" / cell.name)
-    names = [str(result_folder(results, result).relative_to(results)) for result in scored]
-    write_json(done_path(out, cell), {"identity": identity(matrix, cell), "results": names})
+    write_record(done_path(out, cell), identity(matrix, cell), scored, results)
     return scored
 
 
-def withdraw_changed(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> bool:
-    """Take back the run and the results of a cell whose settings or number of checkpoints changed since; says whether there were any.
+def withdraw_changed(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> None:
+    """Take back the run and the results of a cell whose settings, checkpoints, base or data changed since, if there are any.
 
     Stages, answers and verdicts stay: with the old settings again, nothing is trained or paid for twice.
     """
     folder = out / "cells" / cell.name
     if not is_other_run(recipe_of(matrix, cell), folder, matrix.checkpoints):
-        return False
+        return
     with locked(out / "cells" / ".locks" / cell.name):
         record = done_path(out, cell)
         for name in read_json(record, "record of a cell")["results"] if record.exists() else ():
@@ -84,7 +82,6 @@ def withdraw_changed(matrix: MatrixConfig, cell: Cell, out: Path, results: Path)
         shutil.rmtree(results / "cells" / cell.name, ignore_errors=True)
         record.unlink(missing_ok=True)
         withdraw_run(folder)
-    return True
 
 
 def places_of(out: Path, results: Path) -> Places:

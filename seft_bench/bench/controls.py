@@ -7,15 +7,14 @@ from pathlib import Path
 
 from seft_bench import pipeline
 from seft_bench.bench.cells import places_of
-from seft_bench.bench.matrix import Failure, judge_names, measured_by
+from seft_bench.bench.matrix import Failure, judge_names, measured_by, stands, write_record
 from seft_bench.config import MatrixConfig
 from seft_bench.console import note, steps_shown
 from seft_bench.errors import SeftBenchError
-from seft_bench.files import read_json, sha256_json, write_json
+from seft_bench.files import read_json, sha256_json
 from seft_bench.judges.budget import Budget, meter
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
-from seft_bench.results import result_folder
 from seft_bench.subjects import CONTROL_PREFIX, Subject, control_subject
 
 
@@ -24,8 +23,7 @@ def are_evaluated(matrix: MatrixConfig, out: Path, results: Path) -> bool:
     done = _record(out)
     if not matrix.controls or not done.exists():
         return not matrix.controls
-    record = read_json(done, "record of the controls")
-    return record.get("identity") == _identity(matrix) and all((results / name / "questions.json").exists() for name in record["results"])
+    return stands(read_json(done, "record of the controls"), _identity(matrix), results)
 
 
 def _record(out: Path) -> Path:
@@ -60,8 +58,7 @@ def _run(matrix: MatrixConfig, out: Path, results: Path, budget: Budget) -> None
     with steps_shown() as progress:
         for suite_name in matrix.suites:
             scored += _evaluate(matrix, suite_name, subjects, places, budget, progress)
-    names = [str(result_folder(results, result).relative_to(results)) for result in scored]
-    write_json(_record(out), {"identity": _identity(matrix), "results": names})
+    write_record(_record(out), _identity(matrix), scored, results)
     note(f"{matrix.name}: {len(subjects)} controls without a model evaluated on {len(matrix.suites)} suites")
 
 

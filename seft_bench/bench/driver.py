@@ -16,7 +16,7 @@ from seft_bench import pipeline
 from seft_bench.bench.engines import TICK_SECONDS, Event, failed
 from seft_bench.bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 from seft_bench.config import MatrixConfig
-from seft_bench.evaluation import PROBED
+from seft_bench.evaluation import check_judge
 from seft_bench.judges.budget import Budget, meter
 
 
@@ -42,14 +42,10 @@ class Driver:
 
         open_judge = _judges(self._places.store, {}, self._budget)
         for suite in map(load_suite, self._matrix.suites):
-            questions = suite.questions()
             for name in judge_names(self._matrix, suite):
                 judge = open_judge(name)
                 if not self._all_judged(suite, judge):
-                    kind = PROBED[suite.config.protocol]
-                    if check_questions := getattr(judge, "check_questions", None):
-                        check_questions(kind, questions)  # some can judge only some questions
-                    judge.check([kind])
+                    check_judge(judge, suite)
 
     def _all_judged(self, suite: Any, judge: Any) -> bool:
         from seft_bench.bench.cells import checkpoints_of

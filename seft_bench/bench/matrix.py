@@ -6,7 +6,7 @@ files, so a killed matrix goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any
 from seft_bench.config import MatrixConfig, MatrixRow, RecipeConfig
 from seft_bench.datasets import content_hashes
 from seft_bench.errors import EXIT_CRASH, InputError
-from seft_bench.files import read_json, sha256_file, sha256_json
+from seft_bench.files import read_json, sha256_file, sha256_json, write_json
 from seft_bench.records import Result
-from seft_bench.results import slug
+from seft_bench.results import result_folder, slug
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,17 @@ def is_finished(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> b
     if not path.exists():
         return False
     record = read_json(path, "record of a cell")
-    return record.get("identity") == identity(matrix, cell) and all((results / name / "questions.json").exists() for name in record["results"])
+    return stands(record, identity(matrix, cell), results)
+
+
+def stands(record: Mapping[str, Any], identity: str, results: Path) -> bool:
+    """Is a record of what was evaluated (`write_record`) of what is asked for now, with all its results there?"""
+    return record.get("identity") == identity and all((results / name / "questions.json").exists() for name in record["results"])
+
+
+def write_record(path: Path, identity: str, scored: Sequence[Result], results: Path) -> None:
+    """Which results an evaluation left, and of what: read by `stands`."""
+    write_json(path, {"identity": identity, "results": [str(result_folder(results, result).relative_to(results)) for result in scored]})
 
 
 def done_path(out: Path, cell: Cell) -> Path:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from seft_bench.files import write_jsonl
-from tests.integration.cli import Seen, seft_bench
-from tests.integration.test_check import METRIC_KEYS, answer_rows, change, result_file
+from tests.integration.cli import seft_bench
+from tests.integration.test_check import METRIC_KEYS, answer_rows, change, check, report, result_file
 
 SPOILT = {"good": (0, 60, 50), "near": (45, 40, 50), "bad": (1, 2, 1)}
 """Row -> of each training seed: every how many-th answer is nonsense."""
@@ -46,15 +46,6 @@ def desk(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     shutil.copytree(evaluated, tmp_path / "desk")
     monkeypatch.chdir(tmp_path / "desk")
     return tmp_path / "desk"
-
-
-def check(*arguments: str) -> Seen:
-    return seft_bench("check", *arguments)
-
-
-def report(*arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(check(*arguments, "--json").out)
-    return found
 
 
 def of_row(desk: Path, row: str, suite: str = "*") -> list[Path]:
