@@ -195,7 +195,7 @@ class Mixed:
 
     @classmethod
     def of(cls, one: dict[int, tuple[float, float]], other: dict[int, tuple[float, float]]) -> Mixed:
-        from seft_bench.data import gamed_data, instruction_difficulties
+        from seft_bench.data.official import gamed_data, instruction_difficulties
         from seft_bench.stats.lc_regression import GamedRows
 
         questions, difficulties, rows = sorted(set(one) & set(other)), instruction_difficulties(), gamed_data()

@@ -61,8 +61,8 @@ def compare(prompts: int, tokens: int, repeats: int) -> None:
     """
     from seft_bench.generators.transformers import TransformersGenerator
     from seft_bench.generators.vllm_server import VLLMGenerator
-    from seft_bench.vllm.environment import find_environment
-    from seft_bench.vllm.server import VLLMServer
+    from seft_bench.inference.vllm.environment import find_environment
+    from seft_bench.inference.vllm.server import VLLMServer
 
     environment = find_environment()
     with tempfile.TemporaryDirectory() as name, VLLMServer(environment, Path(name) / "logs") as server:

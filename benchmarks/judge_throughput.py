@@ -181,7 +181,7 @@ def run_ours(url: str, in_flight: int, log: bool) -> dict[str, float]:
 
     from seft_bench.config import OpenAIJudgeConfig
     from seft_bench.files import append_rows
-    from seft_bench.judges.budget import Budget, Meter
+    from seft_bench.inference.budget import Budget, Meter
     from seft_bench.judges.openai_compatible import OpenAIJudge
     from seft_bench.records import to_row
 

@@ -123,7 +123,7 @@ def comparisons(rows: list[dict[str, Any]]) -> Any:
     """What the suite hands to the regression, from compact rows: difficulty by question, never by row position."""
     import numpy as np
 
-    from seft_bench.data import gamed_data, instruction_difficulties
+    from seft_bench.data.official import gamed_data, instruction_difficulties
     from seft_bench.stats.alpacaeval import win_probabilities
     from seft_bench.stats.length_control import Comparisons, GamedRows
 

@@ -119,9 +119,9 @@ def _row(model: str, position: int, question: Any, drawn: tuple[str, float]) -> 
 
 def measure(files: list[Path], results: Path, length_control: dict[str, str | None]) -> dict[str, float]:
     """Seconds of each part, of all, and of the processor."""
-    from seft_bench.evaluation import STYLES, write_leaderboard
+    from seft_bench.evaluation.plan import STYLES, write_leaderboard
+    from seft_bench.evaluation.score_files import score_files
     from seft_bench.results import save_result
-    from seft_bench.scoring import score_files
 
     seconds = dict.fromkeys(("figures", "results", "tables"), 0.0)
     used = time.process_time()

@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from seft_bench.cli import app
+from seft_bench.cli.main import app
 
 PAGE = Path(__file__).parent / "cli.md"
 INTRODUCTION = """# Command line

@@ -19,19 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import stages as stage_runner
-from seft_bench import verdicts
 from seft_bench.config import RecipeConfig
 from seft_bench.console import note
-from seft_bench.datasets import content_hashes, open_base, open_blank_base, open_data
+from seft_bench.data.training import content_hashes, open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, locked, read_log, sha256_folder, sha256_json
 from seft_bench.generators import decoding_hash
+from seft_bench.judges import verdicts
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import replaces_other_weights, save_result, slug
-from seft_bench.runs import TrainedRun, finished_run, publish_run
+from seft_bench.stages.runs import TrainedRun, finished_run, publish_run
 from seft_bench.subjects import Subject
-from seft_bench.suites.own import folder_name
+from seft_bench.suites.custom import folder_name
 
 Progress = Callable[[str, int, int], None]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_folder, sha256_json
-from seft_bench.runs import checkpoint_name, checkpoints_below, run_facts
+from seft_bench.stages.runs import checkpoint_name, checkpoints_below, run_facts
 
 CONTROL_PREFIX = "control:"
 
@@ -102,14 +102,14 @@ def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
 
 
 def _from_hub(name: str, trust_remote_code: bool) -> Subject:
-    from seft_bench.datasets import open_base
+    from seft_bench.data.training import open_base
 
     return checkpoint_subject(open_base(name, "model"), name, {}, trust_remote_code)
 
 
 def _ready_answers(path: Path) -> list[Subject]:
     """One subject for each model in a file of answers."""
-    from seft_bench.generators.ready import ReadyGenerator, models_in
+    from seft_bench.generators.recorded import ReadyGenerator, models_in
 
     digest = sha256_file(path)  # with the name, as two names can be one as a folder's ("a/b", "a-b")
     return [Subject(model, sha256_json([digest, model]), lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]

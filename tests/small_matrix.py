@@ -56,7 +56,7 @@ def write_judge(folder: Path, url: str, in_flight: int) -> str:
 
 
 def command(matrix: str, out: Path, *options: str) -> list[str]:
-    return [sys.executable, "-m", "seft_bench.cli", "bench", matrix, "--out", str(out), *options]
+    return [sys.executable, "-m", "seft_bench.cli.main", "bench", matrix, "--out", str(out), *options]
 
 
 def run(matrix: str, out: Path, *options: str) -> subprocess.CompletedProcess[str]:

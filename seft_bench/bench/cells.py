@@ -16,10 +16,10 @@ from seft_bench.bench.matrix import Cell, done_path, identity, judge_names, reci
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
 from seft_bench.files import locked, read_json, write_atomic
+from seft_bench.inference.store import store_path
 from seft_bench.pipeline import Places, Progress
 from seft_bench.records import Result
-from seft_bench.runs import TrainedRun, is_other_run, matching_run, run_facts, withdraw_run
-from seft_bench.store import store_path
+from seft_bench.stages.runs import TrainedRun, is_other_run, matching_run, run_facts, withdraw_run
 from seft_bench.subjects import Subject, checkpoint_subject
 
 

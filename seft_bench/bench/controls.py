@@ -12,7 +12,7 @@ from seft_bench.config import MatrixConfig
 from seft_bench.console import note, steps_shown
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_json, sha256_json
-from seft_bench.judges.budget import Budget, meter
+from seft_bench.inference.budget import Budget, meter
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.subjects import CONTROL_PREFIX, Subject, control_subject
@@ -66,7 +66,7 @@ def _evaluate(
     matrix: MatrixConfig, suite_name: str, subjects: Sequence[Subject], places: pipeline.Places, budget: Budget, progress: pipeline.Progress
 ) -> list[Result]:
     from seft_bench.config import load_judge
-    from seft_bench.engines import closed_at_the_end
+    from seft_bench.evaluation.engines import closed_at_the_end
     from seft_bench.judges import open_judge
     from seft_bench.suites import load_suite
 

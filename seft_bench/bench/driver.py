@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
-from seft_bench.bench.engines import TICK_SECONDS, Event, failed
+from seft_bench.bench.executors import TICK_SECONDS, Event, failed
 from seft_bench.bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 from seft_bench.config import MatrixConfig
-from seft_bench.evaluation import check_judge
-from seft_bench.judges.budget import Budget, meter
+from seft_bench.evaluation.plan import check_judge
+from seft_bench.inference.budget import Budget, meter
 
 
 class Driver:
@@ -49,7 +49,7 @@ class Driver:
 
     def _all_judged(self, suite: Any, judge: Any) -> bool:
         from seft_bench.bench.cells import checkpoints_of
-        from seft_bench.runs import matching_run
+        from seft_bench.stages.runs import matching_run
 
         for cell in cells(self._matrix):
             if is_finished(self._matrix, cell, self._out, self._results):

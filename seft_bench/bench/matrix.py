@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.config import MatrixConfig, MatrixRow, RecipeConfig
-from seft_bench.datasets import content_hashes
+from seft_bench.data.training import content_hashes
 from seft_bench.errors import EXIT_CRASH, InputError
 from seft_bench.files import read_json, sha256_file, sha256_json, write_json
 from seft_bench.records import Result
@@ -114,8 +114,8 @@ def check(matrix: MatrixConfig) -> None:
         InputError: the first thing that is wrong.
     """
     from seft_bench.config import load_judge
-    from seft_bench.datasets import open_base
-    from seft_bench.published import load_published
+    from seft_bench.data.training import open_base
+    from seft_bench.report.published_files import load_published
     from seft_bench.suites import load_suite
 
     cells(matrix)
@@ -133,7 +133,7 @@ def check(matrix: MatrixConfig) -> None:
 
 
 def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
-    from seft_bench.datasets import TINYWORLD, open_data
+    from seft_bench.data.training import TINYWORLD, open_data
     from seft_bench.stages import training
 
     methods = training("methods")

@@ -13,12 +13,12 @@ from seft_bench.bench.cells import checkpoints_of, places_of
 from seft_bench.bench.matrix import Cell, judge_names
 from seft_bench.config import MatrixConfig
 from seft_bench.records import Answer
-from seft_bench.runs import is_other_run, matching_run
+from seft_bench.stages.runs import is_other_run, matching_run
 from seft_bench.subjects import control_subject
 
 if TYPE_CHECKING:
-    from seft_bench.money.estimate import Estimate
-    from seft_bench.money.matrices import PerVerdict
+    from seft_bench.bench.judging_cost import PerVerdict
+    from seft_bench.evaluation.cost_estimate import Estimate
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class BenchPlan:
 
     def cost(self) -> Estimate:
         """What the judges would be asked and what that costs, one line a judge."""
-        from seft_bench.money.estimate import Estimate
+        from seft_bench.evaluation.cost_estimate import Estimate
 
         return Estimate([self.prices[judge].line(judge, self.name, part.wanted, part.at_hand) for judge, part in self.verdicts().items()])
 
@@ -105,7 +105,7 @@ def plan_of(matrix: MatrixConfig, out: Path, results: Path, only: Sequence[str] 
 
 
 def _prices(suites: Sequence[_Suite], judges: Sequence[str]) -> dict[str, PerVerdict]:
-    from seft_bench.money.matrices import per_verdict
+    from seft_bench.bench.judging_cost import per_verdict
 
     own = {name: [suite for suite in suites if name in suite.judges] for name in judges}
     return {name: per_verdict([(suite.suite, suite.requests) for suite in of_judge], of_judge[0].judges[name]) for name, of_judge in own.items()}

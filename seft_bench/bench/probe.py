@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seft_bench.bench.engines import EngineSettings
+from seft_bench.bench.executors import EngineSettings
 from seft_bench.bench.matrix import Cell, find_cell
 from seft_bench.bench.plan import CellState
 from seft_bench.config import MatrixConfig
@@ -153,7 +153,7 @@ class _Probe:
     """One kind of cell, made small."""
 
     def __init__(self, matrix: MatrixConfig, cell: Cell, folder: Path) -> None:
-        from seft_bench.datasets import open_data
+        from seft_bench.data.training import open_data
         from seft_bench.stages import training
 
         self._matrix, self._cell, self._folder = matrix, cell, folder
@@ -165,7 +165,7 @@ class _Probe:
 
     def train(self, size: int, name: str) -> list[Any]:
         """Run all stages on parts of the data sets, with few steps."""
-        from seft_bench.datasets import open_base
+        from seft_bench.data.training import open_base
         from seft_bench.stages import Workshop, run_stages
 
         data = self._folder / name / f"data-{_slug(self._cell.data)}-{self._batch}"

@@ -8,16 +8,17 @@ from pathlib import Path
 
 from seft_bench.bench import matrix as matrices
 from seft_bench.bench.matrix import Cell, Failure
+from seft_bench.bench.sheets import sheets_of
 from seft_bench.config import MatrixConfig
-from seft_bench.diagnostics import GOOD_GRADE
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
 from seft_bench.records import Result
 from seft_bench.report.arms import by_group
 from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
+from seft_bench.report.sheets import STYLES
 from seft_bench.results import read_results, slug
-from seft_bench.sheets import STYLES, sheets_of
+from seft_bench.stages.diagnostics import GOOD_GRADE
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Benched:
 
 def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0, left_out: Collection[str] = ()) -> Benched:
     """Tables, findings and the picture of the results at hand, but for those of the cells `left_out`. Equal results give equal bytes."""
-    from seft_bench.leaderboard import findings
+    from seft_bench.report.leaderboard import findings
 
     everything = [result for result in read_results(results) if result.model.partition("/")[0] not in left_out]
     found, sheets = matrices.of_matrix(matrix, everything), sheets_of(matrix, everything)

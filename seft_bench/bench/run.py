@@ -9,7 +9,7 @@ from seft_bench.bench import matrix as matrices
 from seft_bench.bench.cells import withdraw_changed
 from seft_bench.bench.controls import run_controls
 from seft_bench.bench.driver import Driver
-from seft_bench.bench.engines import EngineSettings, check_engine, run_cells
+from seft_bench.bench.executors import EngineSettings, check_engine, run_cells
 from seft_bench.bench.matrix import Cell, Failure
 from seft_bench.bench.plan import plan_of
 from seft_bench.bench.publish import Benched, publish
@@ -17,10 +17,10 @@ from seft_bench.bench.shown import summary
 from seft_bench.config import MatrixConfig
 from seft_bench.console import cells_shown, note
 from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE
+from seft_bench.evaluation.spending import agree_to, counted, left_line
 from seft_bench.files import held, write_atomic
-from seft_bench.judges.budget import Budget
-from seft_bench.money.spending import agree_to, counted, left_line
-from seft_bench.runs import is_other_run
+from seft_bench.inference.budget import Budget
+from seft_bench.stages.runs import is_other_run
 
 
 def bench(

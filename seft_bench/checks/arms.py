@@ -12,7 +12,7 @@ from seft_bench.files import sha256_folder
 from seft_bench.records import Result
 from seft_bench.report.arms import is_control
 from seft_bench.results import read_result, slug
-from seft_bench.runs import checkpoint_name, last_checkpoint
+from seft_bench.stages.runs import checkpoint_name, last_checkpoint
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from seft_bench.checks.arms import Pair, find_pairs
 from seft_bench.checks.comparable import reasons_not_comparable, remarks
-from seft_bench.checks.differences import MARGINS, CategoryDifference, Measured, by_category, extremes, measure, suite_of
-from seft_bench.checks.method_differences import measure_methods
+from seft_bench.checks.differences import MARGINS, CategoryDifference, Measured, by_category, extremes, measure, measure_methods, suite_of
 from seft_bench.checks.methods import MethodPair, are_methods, find_method_pairs, titles_of
 from seft_bench.errors import InputError, WithheldError
 from seft_bench.records import Question

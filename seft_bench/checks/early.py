@@ -15,7 +15,7 @@ from seft_bench import pipeline
 from seft_bench.checks.arms import Pair
 from seft_bench.checks.compare import Report, refuse_not_comparable, report_of
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.evaluation import Plan
+from seft_bench.evaluation.plan import Plan
 from seft_bench.pipeline import Places, Progress
 from seft_bench.records import Question, Result
 from seft_bench.subjects import Subject

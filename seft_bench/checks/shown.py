@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from seft_bench.checks import shown_methods
 from seft_bench.checks.compare import Compared, Report
 from seft_bench.checks.differences import TITLES
+from seft_bench.checks.methods import MethodPair, Seeds, listed
 from seft_bench.report.tables import Cell, Column, Row, Table
 from seft_bench.results import result_name, slug
+from seft_bench.stats.crossed import MethodDifference
 
 if TYPE_CHECKING:
     from seft_bench.checks.arms import Pair
-    from seft_bench.checks.methods import MethodPair
     from seft_bench.stats.paired import Check
 
 SENTENCES = {
@@ -37,10 +37,18 @@ _COLUMNS = (
 )
 
 
+_METHOD_COLUMNS = (
+    Column("seeds", "seeds", role="label"),
+    Column("share_of_seeds", "variance from seeds", unit="%", kind="number"),
+    Column("needed_seeds", "seeds for the margin", kind="number"),
+)
+"""Further columns of a check of two methods, after those of every check."""
+
+
 def headline(report: Report) -> str:
     """The verdict in one sentence."""
     where = ", ".join(item.measured.name for item in report.compared if item.check.regressed)
-    what = "questions and seeds" if shown_methods.is_of_methods(report.compared[0]) else "questions"
+    what = "questions and seeds" if _is_of_methods(report.compared[0]) else "questions"
     return SENTENCES[report.verdict].format(candidate=report.candidate, baseline=report.baseline, where=where, what=what)
 
 
@@ -55,7 +63,7 @@ def table_of(report: Report) -> Table:
         f"Difference: candidate - baseline with its lower and upper one-sided {bound:g} % bound (standard error from {', '.join(how)}).",
         f"A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change{holm}, is under {level:.4g}.",
     )
-    columns = (*_COLUMNS, *shown_methods.COLUMNS) if shown_methods.is_of_methods(report.compared[0]) else _COLUMNS
+    columns = (*_COLUMNS, *_METHOD_COLUMNS) if _is_of_methods(report.compared[0]) else _COLUMNS
     return Table(f"{report.candidate} against {report.baseline}", columns, rows, (*notes, *report.notes))
 
 
@@ -75,7 +83,7 @@ def _row(item: Compared) -> Row:
         Cell(check.needed_n),
         Cell(outcome),
     )
-    return Row((*cells, *shown_methods.cells(item)))
+    return Row((*cells, *_method_cells(item)))
 
 
 def _p_value(check: Check) -> float:
@@ -89,7 +97,7 @@ def details(report: Report) -> list[str]:
 
 
 def _details_of(item: Compared) -> list[str]:
-    lines = shown_methods.lines(item)
+    lines = _method_lines(item)
     lines += [f"{item.measured.name} by category:"] if item.categories else []
     for row in item.categories:
         error = "" if row.standard_error is None else f" (SE {row.standard_error:.2f})"
@@ -155,9 +163,83 @@ def _metric_row(item: Compared) -> dict[str, Any]:
         "categories": [{"category": row.category, "n": row.n, "difference": row.delta, "standard_error": row.standard_error} for row in item.categories],
         "worst": _question_rows(item, item.worst),
         "best": _question_rows(item, item.best),
-    } | shown_methods.row(item)
+    } | _method_keys(item)
 
 
 def _question_rows(item: Compared, questions: Sequence[str]) -> list[dict[str, Any]]:
     pair = item.measured.pair
     return [{"question_id": question, "difference": item.measured.by_question[question], "link": link(pair, question)} for question in questions]
+
+
+# What a check of two methods shows beyond one of two models: seeds, and whether more seeds or more questions would help.
+
+
+def _method_parts(item: Compared) -> tuple[MethodPair, MethodDifference] | None:
+    """None for a check of two models."""
+    pair, difference = item.measured.pair, item.measured.difference
+    return (pair, difference) if isinstance(pair, MethodPair) and isinstance(difference, MethodDifference) else None
+
+
+def _is_of_methods(item: Compared) -> bool:
+    return _method_parts(item) is not None
+
+
+def _method_cells(item: Compared) -> tuple[Cell, ...]:
+    """One a column of `_METHOD_COLUMNS`; none for a check of two models."""
+    parts = _method_parts(item)
+    if parts is None:
+        return ()
+    pair, difference = parts
+    seeds = listed(pair.candidate) if pair.is_paired else f"{listed(pair.candidate)} | {listed(pair.baseline)}"
+    return Cell(seeds), Cell(100.0 * difference.components.share_of_seeds), Cell(difference.needed_seeds(item.check.margin))
+
+
+def _method_lines(item: Compared) -> list[str]:
+    """The interval beside the test, and what would lower the loss that is seen; nothing for a check of two models."""
+    parts = _method_parts(item)
+    if parts is None:
+        return []
+    difference = parts[1]
+    interval, share, fewest = difference.bootstrap, difference.components.share_of_seeds, min(difference.components.seeds)
+    said = [f"{item.measured.name}: {_signed(interval.low)} to {_signed(interval.high)} by the {interval.how}; beside the test, not part of it."]
+    said += [f"  {share:.0%} of the variance is between training seeds, as far as {fewest} seeds can say; more questions would not lower that part."]
+    return [*said, f"  {_what_would_help(item, difference)}"]
+
+
+def _signed(value: float | None) -> str:
+    return "?" if value is None else f"{value:+.2f}"
+
+
+def _what_would_help(item: Compared, difference: MethodDifference) -> str:
+    check = item.check
+    loss = f"A loss of {check.margin:g} is found with 80 % power"
+    if check.minimal_effect <= check.margin:
+        return f"{loss} as it is."
+    seeds, questions = difference.needed_seeds(check.margin), check.needed_n
+    by_seeds = f"by {seeds} seeds a side on these questions" if seeds else "by no number of seeds on these questions"
+    by_questions = f"by {questions:,} questions with these seeds" if questions else "by no number of questions with these seeds"
+    return f"{loss} {by_seeds}, or {by_questions}."
+
+
+def _method_keys(item: Compared) -> dict[str, Any]:
+    """More keys of a metric in JSON; none for a check of two models."""
+    parts = _method_parts(item)
+    if parts is None:
+        return {}
+    pair, difference = parts
+    components = difference.components
+    return {
+        "seeds": {"candidate": list(pair.candidate), "baseline": list(pair.baseline)},
+        "paired_by_seed": pair.is_paired,
+        "by_seed": {name: _by_seed(item, side) for name, side in (("candidate", pair.candidate), ("baseline", pair.baseline))},
+        "degrees_of_freedom": difference.degrees_of_freedom,
+        "variance": {"questions": components.questions, "seeds": sum(components.of_seeds), "rest_in_both": sum(components.rest)},
+        "share_of_seeds": components.share_of_seeds,
+        "seeds_needed": difference.needed_seeds(item.check.margin),
+        "bootstrap": {"low": difference.bootstrap.low, "high": difference.bootstrap.high, "how": difference.bootstrap.how},
+    }
+
+
+def _by_seed(item: Compared, side: Seeds) -> dict[str, Any]:
+    """Training seed -> the figure of its own result."""
+    return {str(seed): result.metrics.get(item.measured.metric) for seed, result in side.items()}

@@ -20,12 +20,12 @@ from seft_bench.exchange.exporting import check_format
 from seft_bench.exchange.records import Recorded, requests_of, safe_names
 from seft_bench.exchange.sources import grouped, read_whole_judgments
 from seft_bench.files import read_text, sha256_file, sha256_json, write_json, write_jsonl
-from seft_bench.interop import Format, format_of, read_answers, read_rows
+from seft_bench.formats.reading import Format, format_of, read_answers, read_rows
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Result, to_row
 from seft_bench.results import save_result, slug
 from seft_bench.suites import Suite
-from seft_bench.suites.own import folder_name
+from seft_bench.suites.custom import folder_name
 
 DECODING = "imported"
 PUBLISHED = "published"

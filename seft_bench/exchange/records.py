@@ -12,7 +12,7 @@ from typing import Any
 from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Result, Status, text_hash
 from seft_bench.results import slug
 from seft_bench.suites import Suite
-from seft_bench.suites.scored import SETTLED
+from seft_bench.suites.coverage import SETTLED
 
 OFFICIAL = "official"
 """Key of `Judgment.details` under which an imported row's own fields are kept as they stood, so that they are exported again."""

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
+from seft_bench.evaluation.score_files import against_one_baseline
 from seft_bench.exchange import alpaca_eval, fastchat, fastchat_pairs
 from seft_bench.exchange.records import Recorded, by_judge
-from seft_bench.fastchat_pairs import against_one_baseline
 from seft_bench.files import read_log
-from seft_bench.interop import Format, format_of, read_answers, read_judgments, read_rows
+from seft_bench.formats.reading import Format, format_of, index_answers, read_answers, read_judgments, read_rows
 from seft_bench.records import Answer, Judgment, from_row
-from seft_bench.scoring import index_answers
 from seft_bench.suites import Suite
+from seft_bench.suites.custom import folder_name
 from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
-from seft_bench.suites.own import folder_name
 
 _FIELDS: Mapping[Format | None, Callable[[Judgment, Mapping[str, Any]], tuple[Any, dict[str, Any]]]] = {
     "alpaca_eval annotations": alpaca_eval.with_fields,

@@ -16,7 +16,7 @@ GENERATORS = {
     "openai": "seft_bench.generators.openai_compatible:OpenAICompatibleGenerator",
     "vllm": "seft_bench.generators.vllm_server:VLLMGenerator",
     "vllm-in-process": "seft_bench.generators.vllm_engine:VLLMEngineGenerator",
-    "ready": "seft_bench.generators.ready:ReadyGenerator",
+    "ready": "seft_bench.generators.recorded:ReadyGenerator",
     "controls": "seft_bench.generators.controls:ControlGenerator",
 }
 

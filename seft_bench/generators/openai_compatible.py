@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.errors import JudgeUnavailableError
 from seft_bench.generators import decoding_hash as hash_of
-from seft_bench.judges.client import ChatCall, ChatClient
-from seft_bench.judges.replies import Reply
-from seft_bench.judges.weights import fingerprint_local_weights
+from seft_bench.inference.client import ChatCall, ChatClient
+from seft_bench.inference.replies import Reply
+from seft_bench.inference.store import ResponseStore
+from seft_bench.inference.weights import fingerprint_local_weights
 from seft_bench.records import Answer, Message, Question
-from seft_bench.store import ResponseStore
 
 if TYPE_CHECKING:
     from seft_bench.config import DecodingConfig

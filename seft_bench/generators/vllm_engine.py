@@ -15,9 +15,9 @@ from typing import Any
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.errors import InputError
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling
+from seft_bench.inference.vllm.environment import CPU_SETTINGS, SETTINGS
+from seft_bench.inference.vllm.server import reloads_rightly, shape_of
 from seft_bench.records import Message
-from seft_bench.vllm.environment import CPU_SETTINGS, SETTINGS
-from seft_bench.vllm.server import reloads_rightly, shape_of
 
 CPU_ENGINE = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
 """As the server's; see `vllm.environment`."""

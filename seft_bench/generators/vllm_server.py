@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from seft_bench.chat import load_tokenizer, stop_ids
 from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
+from seft_bench.inference.store import ResponseStore
+from seft_bench.inference.vllm.client import AnswerClient
+from seft_bench.inference.vllm.server import VLLMServer
 from seft_bench.records import Answer, Question
-from seft_bench.store import ResponseStore
-from seft_bench.vllm.client import AnswerClient
-from seft_bench.vllm.server import VLLMServer
 
 if TYPE_CHECKING:
     from seft_bench.config import DecodingConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.interop import read_answers
+from seft_bench.formats.reading import read_answers
 from seft_bench.judge_quality.votes import Ballot, answers_in_votes, read_votes
 from seft_bench.records import MINIMUM_COVERAGE, Answer
 

@@ -17,8 +17,8 @@ from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_log
 from seft_bench.judge_quality.agreement import Report, compare_with_humans, some
 from seft_bench.judge_quality.votes import Ballot
+from seft_bench.judges.verdicts import standing
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, from_row, to_row
-from seft_bench.verdicts import standing
 
 if TYPE_CHECKING:
     from seft_bench.stats.agreement import Vote

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError
-from seft_bench.interop import read_judgments
+from seft_bench.formats.reading import read_judgments
 from seft_bench.judge_quality import asking
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question
 

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seft_bench.config import load_suite
+from seft_bench.data.questions import graded_questions
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, sha256_file, write_json
+from seft_bench.formats.reading import read_answers, read_judgments
 from seft_bench.records import Answer, Judgment, Question, text_hash
 
 if TYPE_CHECKING:
@@ -56,10 +59,7 @@ def read_graded(source: GradedAnswers) -> list[GradedAnswer]:
     Raises:
         InputError: a file is missing or broken, or no judgment fits an answer.
     """
-    from seft_bench.interop import read_answers, read_judgments
-    from seft_bench.suites import load_suite
-
-    questions = {question.id: question for question in load_suite(source.suite).questions()}
+    questions = {question.id: question for question in graded_questions(load_suite(source.suite))}
     answers = {(answer.question_id, answer.model_id): answer for answer in read_answers(source.answers)}
     found: dict[tuple[str, str, int], GradedAnswer] = {}
     for row in read_judgments(source.judgments):

@@ -27,7 +27,7 @@ class LocalModel:
     """
 
     def __init__(self, judge: str, model: str, device: str = "auto", context_tokens: int | None = None, trust_remote_code: bool = False) -> None:
-        from seft_bench.datasets import open_base
+        from seft_bench.data.training import open_base
 
         self.judge, self.trust_remote_code = judge, trust_remote_code
         self.folder = open_base(model, f"model of judge {judge}:")

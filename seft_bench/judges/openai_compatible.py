@@ -17,17 +17,17 @@ from typing import Any, Literal
 
 from seft_bench.config import OpenAIJudgeConfig
 from seft_bench.files import sha256_json
+from seft_bench.inference.client import ChatCall, ChatClient
+from seft_bench.inference.prices import UNKNOWN_PRICE, Price, judge_price
+from seft_bench.inference.replies import Reply
+from seft_bench.inference.store import ResponseStore
+from seft_bench.inference.weights import fingerprint_local_weights
 from seft_bench.judges import parse, probe
 from seft_bench.judges.base import OnJudgment, judgment_of
-from seft_bench.judges.client import ChatCall, ChatClient
 from seft_bench.judges.context import TokenCounter, estimated_tokens, outgrown, token_counter, unread_details
 from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
-from seft_bench.judges.replies import Reply
 from seft_bench.judges.sampling import PreferenceFrom, Sampling
-from seft_bench.judges.weights import fingerprint_local_weights
-from seft_bench.money.prices import UNKNOWN_PRICE, Price, judge_price
 from seft_bench.records import JudgeRequest, Status
-from seft_bench.store import ResponseStore
 
 Verdict = dict[str, Any]
 

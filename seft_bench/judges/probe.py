@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping
 
 from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.inference.replies import Reply
 from seft_bench.judges.parse import LEAST_CHOICE_MASS, choice_mass, without_reasoning
-from seft_bench.judges.replies import Reply
 from seft_bench.judges.sampling import PreferenceFrom
 from seft_bench.records import JudgeRequest, Message, Question
 

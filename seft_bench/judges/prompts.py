@@ -17,6 +17,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Literal
 
+from seft_bench.data.questions import REFERENCE_CATEGORIES
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_text
 from seft_bench.judges import templates as ours
@@ -25,8 +26,6 @@ from seft_bench.records import JudgeRequest, Message, text_hash
 TemplateSet = Literal["official", "seft-bench"]
 ReplyKind = Literal["rating", "token", "verdict"]
 
-# FastChat's NEED_REF_CATS, less arena-hard: categories whose answers are judged against a reference.
-REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
 ALPACAEVAL_PROMPT = "alpaca_eval/evaluators_configs/alpaca_eval_clf_gpt4_turbo/alpaca_eval_clf.txt"
 MTBENCH_PROMPTS = "mt_bench/judge_prompts.jsonl"
 
@@ -161,7 +160,7 @@ def template_versions(templates: TemplateSet) -> list[str]:
 
 def mtbench_templates() -> dict[str, Template]:
     """FastChat's templates by name, from the data folder."""
-    from seft_bench.data import official_path
+    from seft_bench.data.official import official_path
 
     return _read_mtbench(official_path(MTBENCH_PROMPTS))
 

@@ -21,7 +21,7 @@ class ReplayJudge:
     """
 
     def __init__(self, name: str, path: Path) -> None:
-        from seft_bench.interop import read_judgments
+        from seft_bench.formats.reading import read_judgments
 
         if not path.is_file():
             raise InputError(f"judge {name}: no file of recorded judgments at {path}")

@@ -16,16 +16,16 @@ from typing import Any
 from seft_bench.config import VLLMJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, sha256_folder, sha256_json
+from seft_bench.inference.replies import Reply
+from seft_bench.inference.store import ResponseStore
+from seft_bench.inference.vllm.client import VLLMClient
+from seft_bench.inference.vllm.environment import find_environment
+from seft_bench.inference.vllm.server import START_SECONDS, VLLMServer
 from seft_bench.judges.base import OnJudgment
 from seft_bench.judges.openai_compatible import OpenAIJudge
 from seft_bench.judges.probe import probe_request
 from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
-from seft_bench.judges.replies import Reply
 from seft_bench.records import JudgeRequest
-from seft_bench.store import ResponseStore
-from seft_bench.vllm.client import VLLMClient
-from seft_bench.vllm.environment import find_environment
-from seft_bench.vllm.server import START_SECONDS, VLLMServer
 
 CHOICES = ("m", "M")
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import write_atomic
-from seft_bench.leaderboard import plain_tables
 from seft_bench.records import Result
 from seft_bench.report.arms import belongs, is_control, panels
 from seft_bench.report.figures import COLOURS, score_curves
+from seft_bench.report.leaderboard import plain_tables
 from seft_bench.report.methods import CONTROLS
 from seft_bench.report.radar import draw_radar
 from seft_bench.report.render import plain_text

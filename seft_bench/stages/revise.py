@@ -23,7 +23,7 @@ def run_revise(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Wor
     write_jsonl(folder / OUTPUTS["revise"], outcome)
     diagnostics = training("reviser").revision_summary(outcome)
     if shop.diagnostics_judge:
-        from seft_bench.diagnostics import grade_revisions
+        from seft_bench.stages.diagnostics import grade_revisions
 
         diagnostics |= grade_revisions(outcome, shop.diagnostics_judge, folder, training("reviser").auc)
     return {"diagnostics": diagnostics, "tokens_generated": tokens}

@@ -17,18 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from seft_bench.stats.intervals import t_quantile
-from seft_bench.stats.lc_regression import (
-    NO_GAMED_ROWS,
-    Comparisons,
-    Floats,
-    GamedRows,
-    Problems,
-    evaluate,
-    every_gamed_row,
-    length_feature,
-    sigmoid,
-    solve,
-)
+from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons, Floats, GamedRows, Problems, evaluate, every_gamed_row, length_feature, sigmoid, solve
 
 __all__ = ["DECLARED_C", "NO_GAMED_ROWS", "RESAMPLES", "Comparisons", "GamedRows", "LengthControlled", "fit", "length_controlled", "refitted", "with_bootstrap"]
 

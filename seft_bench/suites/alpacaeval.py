@@ -7,19 +7,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seft_bench import data
 from seft_bench.config import SuiteConfig
+from seft_bench.data import official
+from seft_bench.data.questions import pairwise_questions
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, candidate_first, instruction_id, preference_key, text_hash
-from seft_bench.suites import length, own
-from seft_bench.suites import scored as common
+from seft_bench.suites import alpacaeval_length, coverage, custom
 
 if TYPE_CHECKING:
     from seft_bench.stats.lc_regression import Comparisons
 
-_DATA_FILES = (data.BASELINE, data.DIFFICULTY, data.GAMED)
-_FIGURES = ("win_rate", "win_rate_se", "discrete_win_rate", *length.FIGURES, "avg_length")
+_DATA_FILES = (official.BASELINE, official.DIFFICULTY, official.GAMED)
+_FIGURES = ("win_rate", "win_rate_se", "discrete_win_rate", *alpacaeval_length.FIGURES, "avg_length")
 
 
 Pairs = tuple[tuple[str, str, str], ...]
@@ -35,7 +35,7 @@ class AlpacaEval:
     def questions(self) -> list[Question]:
         questions = self._all_questions()
         if self.config.source == "files":
-            own.difficulties(self.config, questions)  # what is wrong with them is said before anything runs
+            custom.difficulties(self.config, questions)  # what is wrong with them is said before anything runs
         return questions[: self.config.max_questions]
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
@@ -57,7 +57,7 @@ class AlpacaEval:
             turn=request.turn,
             key=request.key,
             answer_hash=request.answer_hash,
-            judge_id=common.SETTLED,
+            judge_id=coverage.SETTLED,
             requested_model="",
             returned_model="",
             prompt_hash="",
@@ -77,26 +77,26 @@ class AlpacaEval:
         metrics |= _average_length(questions, answers)
         lc_figures, about_length, covariates = self._length_control(questions, judged, answers, preferences)
         metrics |= lc_figures
-        metrics |= common.rubric_means(rows.by_key.values())
-        notes = (*rows.notes, *common.coverage_note(len(questions), rows), *self._notes(metrics, about_length))
+        metrics |= coverage.rubric_means(rows.by_key.values())
+        notes = (*rows.notes, *coverage.coverage_note(len(questions), rows), *self._notes(metrics, about_length))
         per_question = {question.id: preferences[question.id] - 1.0 for question in judged}
-        return common.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question, covariates=covariates)
+        return coverage.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question, covariates=covariates)
 
     def comparisons_of(self, result: Result, questions: Sequence[str]) -> Comparisons | None:
         """What LC is fitted on, out of a result, for these questions in this order; None where the suite has no length control."""
         difficulty = self._difficulties(self.questions())
-        return None if difficulty is None else length.comparisons_of(result, questions, difficulty, self._official)
+        return None if difficulty is None else alpacaeval_length.comparisons_of(result, questions, difficulty, self._official)
 
     def data_hashes(self) -> dict[str, str]:
-        return data.data_hashes(_DATA_FILES) if self._official else {}
+        return official.data_hashes(_DATA_FILES) if self._official else {}
 
-    def counted(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> common.Scored:
+    def counted(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> coverage.Scored:
         """The judgments that count: the last valid one of each question, draws for identical texts included."""
         expected = [_expected(question, answers.get(question.id)) for question in questions]
         judged = {judgment.key for judgment in judgments if judgment.status == "ok"}
         unjudged = [question for question, item in zip(questions, expected, strict=True) if item.key not in judged]
         draws = [self.settled(request, model) for request in self.requests(unjudged, answers)]
-        return common.match(expected, [*judgments, *(draw for draw in draws if draw is not None)])
+        return coverage.match(expected, [*judgments, *(draw for draw in draws if draw is not None)])
 
     @property
     def _official(self) -> bool:
@@ -105,14 +105,14 @@ class AlpacaEval:
     def _all_questions(self) -> list[Question]:
         """The whole question set, whatever `max_questions` says."""
         if self.config.source == "files":
-            return own.pairwise_questions(self.config)
+            return pairwise_questions(self.config)
         if self._official:
-            return list(_official_questions(_read_pairs(data.official_path(data.BASELINE)), self.config.name))
-        return data.tinyworld_questions("alpacaeval", self.config.source)
+            return list(_official_questions(_read_pairs(official.official_path(official.BASELINE)), self.config.name))
+        return official.tinyworld_questions("alpacaeval", self.config.source)
 
     def _length_control(
         self, questions: Sequence[Question], judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]
-    ) -> tuple[dict[str, Any], list[str], length.Covariates]:
+    ) -> tuple[dict[str, Any], list[str], alpacaeval_length.Covariates]:
         """LC with its notes and covariates; own questions have it only with difficulties of their own, or with 0 by the suite's word."""
         difficulty = self._difficulties(questions)
         if difficulty is None:
@@ -121,23 +121,23 @@ class AlpacaEval:
                 ["own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, or a file fitted to these questions)."],
                 {},
             )
-        return length.figures(self.config, length.Judged(questions, judged, answers, preferences, difficulty, self._official))
+        return alpacaeval_length.figures(self.config, alpacaeval_length.Judged(questions, judged, answers, preferences, difficulty, self._official))
 
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
         """Difficulty by question id; None: no length control. The official file is in the order of the baseline's file."""
         if self._official:
-            return _official_difficulties(_read_pairs(data.official_path(data.BASELINE)), data.instruction_difficulties())
-        return own.difficulties(self.config, questions) if self.config.source == "files" else dict.fromkeys((question.id for question in questions), 0.0)
+            return _official_difficulties(_read_pairs(official.official_path(official.BASELINE)), official.instruction_difficulties())
+        return custom.difficulties(self.config, questions) if self.config.source == "files" else dict.fromkeys((question.id for question in questions), 0.0)
 
     def _notes(self, metrics: Mapping[str, Any], about_length: Sequence[str]) -> list[str]:
-        notes = [own.files_note(self.config)] if self.config.source == "files" else []
+        notes = [custom.files_note(self.config)] if self.config.source == "files" else []
         if metrics["win_rate"] is None:
             return [*notes, "nothing is scored, so there are no figures."]
         notes += ["win_rate_se: standard error over questions.", *about_length]
-        return notes + (data.data_warnings(_DATA_FILES) if self._official else [])
+        return notes + (official.data_warnings(_DATA_FILES) if self._official else [])
 
 
-def preferences_of(rows: common.Scored) -> dict[str, float]:
+def preferences_of(rows: coverage.Scored) -> dict[str, float]:
     """Question id -> preference in [1, 2]."""
     return {row.question_id: _preference(row) for row in rows.by_key.values()}
 
@@ -164,10 +164,10 @@ def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
     return JudgeRequest("preference", question, 1, candidate[:1], question.reference[:1], candidate_first(question.turns[0]))
 
 
-def _expected(question: Question, answer: Answer | None) -> common.Expected:
+def _expected(question: Question, answer: Answer | None) -> coverage.Expected:
     """What `_request` would be told by; a request is not made of each question of each model only to ask it that."""
     key = preference_key(question.id, 1, candidate_first(question.turns[0]))
-    return common.Expected(key, text_hash(*answer.turns[:1], *question.reference[:1]) if answer else "")
+    return coverage.Expected(key, text_hash(*answer.turns[:1], *question.reference[:1]) if answer else "")
 
 
 def _plain_figures(preferences: Mapping[str, float]) -> dict[str, Any]:

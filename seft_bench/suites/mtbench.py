@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seft_bench import data
 from seft_bench.config import SuiteConfig
+from seft_bench.data.official import data_hashes
+from seft_bench.data.questions import graded_questions, mtbench_files
 from seft_bench.errors import InputError
-from seft_bench.files import Row, read_jsonl
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
-from seft_bench.suites import mtbench_notes, own
-from seft_bench.suites import scored as common
+from seft_bench.suites import coverage, mtbench_notes
 
 if TYPE_CHECKING:
     from seft_bench.stats.mtbench import Grade
@@ -27,7 +25,7 @@ class MTBench:
         self.config = config
 
     def questions(self) -> list[Question]:
-        return questions_of(self.config)
+        return graded_questions(self.config)
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
         """One grade for every answered turn; turn 2 is judged with turn 1 before it."""
@@ -46,43 +44,19 @@ class MTBench:
     def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
         """Means over the last valid row of each key, and FastChat's own mean over all rows."""
         expected = _expected(questions, self.requests(questions, answers))
-        rows = common.match(expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments))
+        rows = coverage.match(expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments))
         grades = _grades(rows, questions)
-        metrics = dict.fromkeys(_FIGURES) | _figures(grades) | common.rubric_means(rows.by_key.values())
-        notes = [*rows.notes, *common.coverage_note(len(expected), rows), *_interval_note(bool(grades))]
+        metrics = dict.fromkeys(_FIGURES) | _figures(grades) | coverage.rubric_means(rows.by_key.values())
+        notes = [*rows.notes, *coverage.coverage_note(len(expected), rows), *_interval_note(bool(grades))]
         if self.config.parsing == "strict":
-            official = common.match(expected, judgments)
+            official = coverage.match(expected, judgments)
             before = _figures(_grades(official, questions)).get("score")
             notes.append(mtbench_notes.strict_note(official.by_key, rows.by_key, "score", before, metrics["score"]))
         notes += mtbench_notes.notes(self.config, answers, judgments)
-        return common.result(self.config.name, model, len(expected), rows, answers, metrics, notes=tuple(notes), per_question=_per_question(grades))
+        return coverage.result(self.config.name, model, len(expected), rows, answers, metrics, notes=tuple(notes), per_question=_per_question(grades))
 
     def data_hashes(self) -> dict[str, str]:
-        return data.data_hashes(mtbench_notes.data_files(self.config))
-
-
-def questions_of(config: SuiteConfig) -> list[Question]:
-    """The questions of a suite of this kind, with the reference answers that its config asks for.
-
-    Raises:
-        InputError: an official file is missing or broken.
-    """
-    return _all_questions(config)[: config.max_questions]
-
-
-def _all_questions(config: SuiteConfig) -> list[Question]:
-    if config.source == "files":
-        return own.conversations(config)
-    return _official_questions(config) if config.source == "official" else data.tinyworld_questions("mtbench", config.source)
-
-
-def _official_questions(config: SuiteConfig) -> list[Question]:
-    questions, reference_answers = map(data.official_path, mtbench_notes.data_files(config))
-    references = _official_references(reference_answers)
-    rows = read_jsonl(questions, "MT-Bench's questions", required=("question_id", "category", "turns"))
-    return [
-        Question(config.name, str(row["question_id"]), str(row["category"]), tuple(row["turns"]), references.get(str(row["question_id"]), ())) for row in rows
-    ]
+        return data_hashes(mtbench_files(self.config))
 
 
 def turns_of(question: Question) -> range:
@@ -98,13 +72,13 @@ def _interval_note(scored: bool) -> list[str]:
     return [f"low and high: 95 % {CLUSTERED}; se is clustered likewise, and so are those of turns and categories."]
 
 
-def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[common.Expected]:
+def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[coverage.Expected]:
     hashes = {request.key: request.answer_hash for request in requests}
     keys = [JudgeRequest("grade", question, turn, ()).key for question in questions for turn in turns_of(question)]
-    return [common.Expected(key, hashes.get(key, "")) for key in keys]
+    return [coverage.Expected(key, hashes.get(key, "")) for key in keys]
 
 
-def _grades(rows: common.Scored, questions: Sequence[Question]) -> list[Grade]:
+def _grades(rows: coverage.Scored, questions: Sequence[Question]) -> list[Grade]:
     from seft_bench.stats.mtbench import Grade
 
     categories = {question.id: question.category for question in questions}
@@ -134,16 +108,3 @@ def _per_question(grades: Sequence[Grade]) -> dict[str, float]:
     from seft_bench.stats.mtbench import last_of_each_key, mean_by_question
 
     return mean_by_question(last_of_each_key(grades))
-
-
-def _official_references(path: Path) -> dict[str, tuple[str, ...]]:
-    """Question id -> GPT-4's reference answers, one a turn (ids 101-130)."""
-    rows = read_jsonl(path, "MT-Bench's reference answers", required=("question_id", "choices"))
-    return {str(row["question_id"]): _first_choice(row, path) for row in rows}
-
-
-def _first_choice(row: Row, path: Path) -> tuple[str, ...]:
-    try:
-        return tuple(str(turn) for turn in row["choices"][0]["turns"])
-    except (LookupError, TypeError):
-        raise InputError(f"{path}: question {row['question_id']} has no choices[0].turns") from None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
-from seft_bench import data
 from seft_bench.config import SuiteConfig
+from seft_bench.data import official
+from seft_bench.data.questions import mtbench_files
 from seft_bench.judges.parse import parse_rating, parse_verdict, preference_from_verdict, without_reasoning
 from seft_bench.records import Answer, Judgment
-from seft_bench.suites import own
+from seft_bench.suites import custom
 
 TEMPLATE_MARKERS = (
     *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "[INST]", "[/INST]", "<<SYS>>", "<|eot_id|>", "<|start_header_id|>", "<|end|>", "<|user|>"),
@@ -18,17 +19,16 @@ TEMPLATE_MARKERS = (
 """Markers of common chat templates. In an answer they show that the model was sampled with a wrong template, or did not stop."""
 
 
-def data_files(config: SuiteConfig) -> tuple[str, ...]:
-    """Official files that the questions and references come from; none outside the official suites."""
-    if config.source != "official":
-        return ()
-    return (data.QUESTIONS, data.CORRECTED_REFERENCES if config.references == "corrected" else data.REFERENCE_ANSWERS)
-
-
 def notes(config: SuiteConfig, answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> list[str]:
     """Everything but what the means themselves need."""
-    own_files = [own.files_note(config)] if config.source == "files" else []
-    return [*own_files, *_references(config, judgments), *leaked_markers(answers.values()), *_cut_replies(judgments), *data.data_warnings(data_files(config))]
+    own_files = [custom.files_note(config)] if config.source == "files" else []
+    return [
+        *own_files,
+        *_references(config, judgments),
+        *leaked_markers(answers.values()),
+        *_cut_replies(judgments),
+        *official.data_warnings(mtbench_files(config)),
+    ]
 
 
 def _references(config: SuiteConfig, judgments: Sequence[Judgment]) -> list[str]:

@@ -10,15 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seft_bench import data
 from seft_bench.config import SuiteConfig
+from seft_bench.data.official import data_folders, data_hashes
+from seft_bench.data.questions import graded_questions, mtbench_files
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_file
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
 from seft_bench.results import slug
-from seft_bench.suites import mtbench_notes
-from seft_bench.suites import scored as common
-from seft_bench.suites.mtbench import questions_of, turns_of
+from seft_bench.suites import coverage, mtbench_notes
+from seft_bench.suites.mtbench import turns_of
 
 if TYPE_CHECKING:
     from seft_bench.stats.pairwise import Comparison
@@ -42,7 +42,7 @@ class PairwiseMTBench:
         self.config = config
 
     def questions(self) -> list[Question]:
-        return questions_of(self.config)
+        return graded_questions(self.config)
 
     @property
     def baseline_name(self) -> str:
@@ -83,24 +83,24 @@ class PairwiseMTBench:
 
     def data_hashes(self) -> dict[str, str]:
         path = self._baseline_path
-        return data.data_hashes(mtbench_notes.data_files(self.config)) | ({"baseline": sha256_file(path)} if path else {})
+        return data_hashes(mtbench_files(self.config)) | ({"baseline": sha256_file(path)} if path else {})
 
     def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
         """Win rate over the comparisons with both verdicts; n and coverage count comparisons, not judgments."""
         requests = self.requests(questions, answers) if answers and self._baseline_path else []
         expected = _expected(questions, requests)
-        rows = common.match(expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments))
+        rows = coverage.match(expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments))
         comparisons, merged = _comparisons(rows, questions), _merged(rows, questions)
         metrics = dict.fromkeys(_FIGURES) | _figures(comparisons)
         opponents = _opponents(judgments) or [self.baseline_name]
         notes = [*rows.notes, *_coverage_note(merged), *_notes(opponents, bool(comparisons))]
         if self.config.parsing == "strict":
-            official = common.match(expected, judgments)
+            official = coverage.match(expected, judgments)
             before = _figures(_comparisons(official, questions)).get("win_rate")
             notes.append(mtbench_notes.strict_note(official.by_key, rows.by_key, "win_rate", before, metrics["win_rate"]))
         notes += mtbench_notes.notes(self.config, answers, judgments)
         name, per_question = self._name_against(opponents[0]), _per_question(comparisons)
-        return common.result(name, model, len(merged.status_by_key), merged, answers, metrics, notes=tuple(notes), per_question=per_question)
+        return coverage.result(name, model, len(merged.status_by_key), merged, answers, metrics, notes=tuple(notes), per_question=per_question)
 
     def _name_against(self, baseline: str) -> str:
         """The suite's name; another baseline than the config's is part of it."""
@@ -114,12 +114,12 @@ class PairwiseMTBench:
     @property
     def _baseline_path(self) -> Path | None:
         named = Path(str(self.config.baseline)).expanduser()
-        return next((path for path in (named, *(folder / named for folder in data.data_folders())) if path.is_file()), None)
+        return next((path for path in (named, *(folder / named for folder in data_folders())) if path.is_file()), None)
 
     @cached_property
     def _baseline(self) -> tuple[str, dict[str, Answer]]:
         """(name, question id -> answer) of the baseline."""
-        from seft_bench.interop import read_answers
+        from seft_bench.formats.reading import read_answers
 
         path = self._baseline_path
         if path is None:
@@ -140,7 +140,7 @@ class PairwiseMTBench:
 
 
 def _no_baseline(config: SuiteConfig) -> InputError:
-    looked = ", ".join(map(str, ["the working folder", *data.data_folders()]))
+    looked = ", ".join(map(str, ["the working folder", *data_folders()]))
     return InputError(
         f"{config.name} compares with a baseline's answers, and {config.baseline} is not there (looked in {looked}). Put FastChat's file there "
         "(space lmsys/mt-bench on the Hugging Face hub, data/mt_bench/model_answer/gpt-3.5-turbo.jsonl), or name another model's answers with --reference FILE."
@@ -151,13 +151,13 @@ def _key(question: Question, turn: int, candidate_first: bool) -> str:
     return JudgeRequest("preference", question, turn, (), (), candidate_first).key
 
 
-def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[common.Expected]:
+def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -> list[coverage.Expected]:
     hashes = {request.key: request.answer_hash for request in requests}
     keys = [_key(question, turn, first) for question in questions for turn in turns_of(question) for first in _ORDERS]
-    return [common.Expected(key, hashes.get(key, "")) for key in keys]
+    return [coverage.Expected(key, hashes.get(key, "")) for key in keys]
 
 
-def _comparisons(rows: common.Scored, questions: Sequence[Question]) -> list[Comparison]:
+def _comparisons(rows: coverage.Scored, questions: Sequence[Question]) -> list[Comparison]:
     """The comparisons that both orders have a verdict on, in the questions' order."""
     from seft_bench.stats.pairwise import Comparison
 
@@ -178,7 +178,7 @@ def _outcome(row: Judgment) -> float:
     return outcome_of(row.preference)
 
 
-def _merged(rows: common.Scored, questions: Sequence[Question]) -> common.Scored:
+def _merged(rows: coverage.Scored, questions: Sequence[Question]) -> coverage.Scored:
     """The rows counted by comparison: ok where both orders are, else the status of the first order that is not."""
     by_key, statuses = {}, {}
     for question in questions:
@@ -189,7 +189,7 @@ def _merged(rows: common.Scored, questions: Sequence[Question]) -> common.Scored
             if status == "ok":
                 by_key[f"{question.id}/{turn}"] = rows.by_key[keys[0]]
     counted = {status: list(statuses.values()).count(status) for status in dict.fromkeys(statuses.values())}
-    return common.Scored(by_key, rows.valid_rows, counted, rows.notes, statuses)
+    return coverage.Scored(by_key, rows.valid_rows, counted, rows.notes, statuses)
 
 
 def _figures(comparisons: Sequence[Comparison]) -> dict[str, Any]:
@@ -216,8 +216,8 @@ def _opponents(judgments: Sequence[Judgment]) -> list[str]:
     return list(dict.fromkeys(str(row.details["compared_with"]) for row in judgments if "compared_with" in row.details))
 
 
-def _coverage_note(merged: common.Scored) -> tuple[str, ...]:
-    note = common.coverage_note(len(merged.status_by_key), merged)
+def _coverage_note(merged: coverage.Scored) -> tuple[str, ...]:
+    note = coverage.coverage_note(len(merged.status_by_key), merged)
     return tuple(line.replace("judgments", "comparisons (a turn of a question, both orders)") for line in note)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from seft_bench.data import tinyworld_questions
+from seft_bench.data.official import tinyworld_questions
 from seft_bench.files import json_line, write_jsonl
 from seft_bench.records import Answer, Question, to_row
 from seft_bench.report.site import write_report

@@ -69,7 +69,7 @@ def test_filters_leave_what_matches(page: Page, report: Reported) -> None:
 
 
 def test_figures_and_ranks_are_those_of_the_leaderboard(page: Page, report: Reported) -> None:
-    from seft_bench.leaderboard import plain_tables
+    from seft_bench.report.leaderboard import plain_tables
 
     page.open(report.page)
     [first, *_] = plain_tables(read_results(report.results))

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-from seft_bench.judges.weights import FIXED_PROMPT
+from seft_bench.inference.weights import FIXED_PROMPT
 
 Handler = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 

@@ -19,7 +19,7 @@ from chat_server import ChatServer, Handler, after, body_of, completion, ok, ser
 
 from seft_bench.config import config_folder
 from seft_bench.files import read_log
-from seft_bench.store import ResponseStore
+from seft_bench.inference.store import ResponseStore
 from seft_bench.suites import load_suite
 from tests.integration.cli import REPOSITORY, Seen, seft_bench
 
@@ -60,7 +60,7 @@ ARGUMENTS = ("eval", "answers.jsonl", "--suite", "suite.yaml", "--judge", "judge
 
 def in_a_process(folder: Path, before: Callable[[], None] | None = None) -> Seen:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "seft_bench.cli", *ARGUMENTS]
+    command = [sys.executable, "-m", "seft_bench.cli.main", *ARGUMENTS]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, preexec_fn=before, timeout=300)
     return Seen(done.returncode, done.stdout, done.stderr)
 
@@ -79,7 +79,7 @@ def wanted() -> int:
 def test_two_commands_on_the_same_work_pay_for_it_once(desk: Path, server: ChatServer) -> None:
     server.otherwise = after(0.02)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "seft_bench.cli", *ARGUMENTS]
+    command = [sys.executable, "-m", "seft_bench.cli.main", *ARGUMENTS]
     both = [subprocess.Popen(command, cwd=desk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
@@ -308,7 +308,7 @@ def test_another_model_than_asked_for_is_a_note_in_the_result(desk: Path, server
 def test_two_commands_at_once_share_store_and_judgments(desk: Path, server: ChatServer) -> None:
     server.otherwise = after(0.01)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "seft_bench.cli", *ARGUMENTS]
+    command = [sys.executable, "-m", "seft_bench.cli.main", *ARGUMENTS]
     both = [subprocess.Popen(command, cwd=desk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
     messages = [process.communicate(timeout=300)[1].decode() for process in both]
     assert [process.returncode for process in both] == [0, 0], messages

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from seft_bench import data, fetch
-from seft_bench.data import JUDGE_PROMPTS, OFFICIAL_FILES, QUESTIONS, OfficialFile
+from seft_bench.data import fetch
+from seft_bench.data import official as data
+from seft_bench.data.official import JUDGE_PROMPTS, OFFICIAL_FILES, QUESTIONS, OfficialFile
 from seft_bench.errors import InputError
 from tests.integration.cli import Seen, seft_bench
 

@@ -13,10 +13,10 @@ from chat_server import FakeTime, completion, serving, status
 from seft_bench.config import DecodingConfig
 from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
-from seft_bench.generators.ready import ReadyGenerator, models_in
-from seft_bench.judges.client import ChatClient
+from seft_bench.generators.recorded import ReadyGenerator, models_in
+from seft_bench.inference.client import ChatClient
+from seft_bench.inference.store import ResponseStore
 from seft_bench.records import Answer, Question, instruction_id
-from seft_bench.store import ResponseStore
 
 DECODING = DecodingConfig(temperature=0.7, by_category={"math": 0.0})
 QUESTIONS = [

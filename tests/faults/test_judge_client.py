@@ -17,11 +17,11 @@ from chat_server import ChatServer, FakeTime, after, body_of, completion, cut, d
 from judge_run import requests
 
 from seft_bench.errors import InputError, JudgeUnavailableError
-from seft_bench.judges.client import FAILURES_IN_A_ROW_TO_STOP, ChatClient
+from seft_bench.inference.client import FAILURES_IN_A_ROW_TO_STOP, ChatClient
+from seft_bench.inference.prices import Price
+from seft_bench.inference.store import ResponseStore
 from seft_bench.judges.openai_compatible import OpenAIJudge
-from seft_bench.money.prices import Price
 from seft_bench.records import JudgeRequest, Judgment, Question
-from seft_bench.store import ResponseStore
 
 KEY = "sk-not-a-real-key-12345"
 PAIR = JudgeRequest("preference", Question("alpacaeval", "q", "", ("Name a fish.",)), 1, ("Trout.",), ("Salmon.",), candidate_first=True)

@@ -14,10 +14,10 @@ from judge_run import requests
 from test_judge_client import PAIR, Run
 
 from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.inference.prices import Price
+from seft_bench.inference.store import ResponseStore
 from seft_bench.judges.probe import NEITHER_M
-from seft_bench.money.prices import Price
 from seft_bench.records import JudgeRequest, Question
-from seft_bench.store import ResponseStore
 
 SKY = {"Blue": -0.05, "The": -3.5, "m": -9.0}
 

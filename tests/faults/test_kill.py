@@ -13,7 +13,7 @@ from pathlib import Path
 from chat_server import after, serving
 
 from seft_bench.files import read_log
-from seft_bench.store import ResponseStore
+from seft_bench.inference.store import ResponseStore
 
 SCRIPT = Path(__file__).with_name("judge_run.py")
 REPOSITORY = SCRIPT.parents[2]

@@ -13,9 +13,9 @@ from test_generators import generate
 from test_judge_client import Run
 
 from seft_bench.errors import JudgeUnavailableError
-from seft_bench.judges.client import ChatClient
-from seft_bench.judges.weights import fingerprint_local_weights, rounded_logprobs
-from seft_bench.store import ResponseStore
+from seft_bench.inference.client import ChatClient
+from seft_bench.inference.store import ResponseStore
+from seft_bench.inference.weights import fingerprint_local_weights, rounded_logprobs
 
 
 def weights(first: float = -0.3, text: str = "Once upon a time", logprobs: bool = True) -> Handler:

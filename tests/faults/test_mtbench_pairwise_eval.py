@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from seft_bench.data import JUDGE_PROMPTS, QUESTIONS, REFERENCE_ANSWERS
+from seft_bench.data.official import JUDGE_PROMPTS, QUESTIONS, REFERENCE_ANSWERS
 from tests.faults.chat_server import ChatServer, Handler, completion, serving, status
 from tests.integration.cli import seft_bench
 

@@ -18,11 +18,11 @@ import pytest
 from seft_bench.config import DecodingConfig
 from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.generators.vllm_server import VLLMGenerator
+from seft_bench.inference.vllm.environment import PYTHON_VARIABLE, find_environment
+from seft_bench.inference.vllm.process import BackgroundProcess
+from seft_bench.inference.vllm.server import VLLMServer
 from seft_bench.judges.vllm import VLLMJudge
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question
-from seft_bench.vllm.environment import PYTHON_VARIABLE, find_environment
-from seft_bench.vllm.process import BackgroundProcess
-from seft_bench.vllm.server import VLLMServer
 from tests.faults.fake_vllm import make_environment
 from tests.integration.cli import seft_bench
 from tests.tiny_model import make_tiny_model
@@ -184,7 +184,8 @@ def test_a_start_that_never_ends_is_given_up(checkpoints: tuple[Path, Path], tmp
 def test_the_server_ends_with_our_process(checkpoints: tuple[Path, Path], tmp_path: Path, number: signal.Signals) -> None:
     own = shutil.copytree(checkpoints[0], tmp_path / "checkpoint")
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom seft_bench.vllm.environment import find_environment\nfrom seft_bench.vllm.server import VLLMServer\n"
+        "import sys, time\nfrom pathlib import Path\nfrom seft_bench.inference.vllm.environment import find_environment\n"
+        "from seft_bench.inference.vllm.server import VLLMServer\n"
         "with VLLMServer(find_environment(), Path(sys.argv[1])) as server:\n"
         "    server.serve(Path(sys.argv[2]))\n    print(server.base_url, flush=True)\n    time.sleep(600)\n"
     )

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seft_bench import data
-from seft_bench.difficulty import fit_difficulty_file
+from seft_bench.data import official as data
+from seft_bench.evaluation.score_files import result_row, score_files
 from seft_bench.records import Answer, Judgment, Result, candidate_first, instruction_id
-from seft_bench.scoring import result_row, score_files
 from seft_bench.stats.alpacaeval import win_rate
 from seft_bench.stats.lc_cross_validation import cross_validated_c
 from seft_bench.stats.length_control import Comparisons, length_controlled, refitted
 from seft_bench.suites import load_suite
-from seft_bench.suites.length import Judged, lc_by_position
-from seft_bench.suites.length import comparisons as rows_of
+from seft_bench.suites.alpacaeval_length import Judged, lc_by_position
+from seft_bench.suites.alpacaeval_length import comparisons as rows_of
+from seft_bench.suites.fit_difficulty import fit_difficulty_file
 
 MODELS = ("NullModel", "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise", "gemma-2b-it", "FuseChat-Gemma-2-9B-Instruct", "phi-2")
 COMPLETE = tuple(model for model in MODELS if model != "phi-2")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seft_bench.scoring import save_scored, score_files
+from seft_bench.evaluation.score_files import save_scored, score_files
 from seft_bench.stats.paired import checked, lc_difference, mean_difference, verdict
 from tests.golden.test_alpacaeval_official import MODELS, comparisons, rebuild
 from tests.integration.cli import Seen, seft_bench

@@ -11,8 +11,8 @@ from typing import Any
 import pandas
 import pytest
 
+from seft_bench.evaluation.score_files import score_files
 from seft_bench.records import Result
-from seft_bench.scoring import score_files
 from seft_bench.suites import load_suite
 
 WITHHELD = {"granite-7b-lab", "mistral-7b_dolphin_orca_labonne_dpo"}

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from seft_bench.errors import InputError
+from seft_bench.evaluation.score_files import score_files
 from seft_bench.judges.prompts import mtbench_templates, render
 from seft_bench.records import Answer, Result
-from seft_bench.scoring import score_files
 from seft_bench.suites import load_suite
 from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
 from tests.integration.cli import seft_bench
@@ -128,7 +128,7 @@ def test_strict_reading_of_pairs_gives_the_recorded_winners(mt_bench: Path, tmp_
     """Every reply of the file names one verdict only, so the strict rule changes nothing, and says so."""
     suite = load_suite("mtbench-pairwise")
     strict = PairwiseMTBench(suite.config.model_copy(update={"parsing": "strict", "name": "mtbench-pairwise-strict"}))
-    from seft_bench.interop import read_judgments
+    from seft_bench.formats.reading import read_judgments
 
     rows = [row for row in read_judgments(mt_bench / PAIRS) if row.model_id == "phi-3"]
     usual, strictly = (made.score("phi-3", made.questions(), {}, rows) for made in (suite, strict))

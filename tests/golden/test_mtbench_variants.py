@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from seft_bench import data
-from seft_bench.interop import read_answers
+from seft_bench.data import official as data
+from seft_bench.evaluation.score_files import score_files
+from seft_bench.formats.reading import read_answers
 from seft_bench.judges.prompts import render
 from seft_bench.records import JudgeRequest, Result
-from seft_bench.scoring import score_files
 from seft_bench.suites import load_suite
 from seft_bench.suites.mtbench_notes import leaked_markers
 

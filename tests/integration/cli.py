@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
-from seft_bench import cli
+from seft_bench.cli import main as cli
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -40,7 +40,7 @@ def seft_bench(*arguments: str) -> Seen:
 def in_its_own_process(*arguments: str, folder: Path) -> Seen:
     """The same in a new process, for what needs one: worker processes, kills, a clean memory."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-m", "seft_bench.cli", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "seft_bench.cli.main", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
     return Seen(done.returncode, done.stdout, done.stderr)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from seft_bench.bench import matrix as matrices
-from seft_bench.bench.engines.local import gpu_shares
+from seft_bench.bench.executors.local import gpu_shares
 from seft_bench.bench.probe import straight_line
 from seft_bench.config import MatrixConfig, load_matrix
-from seft_bench.datasets import open_base
+from seft_bench.data.training import open_base
 from seft_bench.errors import InputError
 from seft_bench.results import read_results
 from tests import small_matrix
@@ -59,7 +59,7 @@ def test_bases_and_judges_are_kept_apart(two_bases: Path) -> None:
 
 def test_differences_are_taken_to_the_start_on_the_same_base(two_bases: Path) -> None:
     """The bases hold the same weights, so the differences must be equal, and no start has one."""
-    from seft_bench.leaderboard import method_table
+    from seft_bench.report.leaderboard import method_table
 
     table = method_table(matrices.of_matrix(load_matrix(str(two_bases / "small.yaml")), read_results(two_bases / "out" / "results")))
     column = next(index for index, column in enumerate(table.columns) if column.kind == "difference")

@@ -99,7 +99,7 @@ def test_leftovers_of_a_killed_publishing_are_not_taken_for_checkpoints(ran: Pat
 
 def test_train_refuses_another_number_of_checkpoints(tmp_path: Path) -> None:
     from seft_bench import pipeline
-    from seft_bench.recipes import load_recipe
+    from seft_bench.stages.recipes import load_recipe
 
     recipe = load_recipe("tiny-seft", ["method=sft", "settings={start: {max_steps: 4}}"])
     run = pipeline.train(recipe, tmp_path / "run", checkpoints=1)
@@ -132,7 +132,7 @@ def test_wrong_settings_name_their_row(ran: Path) -> None:
 
 
 def test_data_that_changed_under_its_path_is_trained_on(tmp_path: Path) -> None:
-    from seft_bench.datasets import open_data
+    from seft_bench.data.training import open_data
 
     made = open_data("tinyworld", 0, tmp_path, ["sft", "preferences"])
     mine = tmp_path / "mine"

@@ -106,7 +106,7 @@ def test_a_lost_worker_and_then_a_lost_driver_give_the_local_tables(whole: Path,
 
 
 def test_a_folder_that_nodes_do_not_see_and_a_cell_too_large_are_refused(cluster: Any, tmp_path: Path) -> None:
-    from seft_bench.bench.engines import ray as engine
+    from seft_bench.bench.executors import ray as engine
     from seft_bench.errors import InputError
 
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)

@@ -394,7 +394,7 @@ def test_ctrl_c_keeps_what_was_judged(fresh: Path) -> None:
     with serving(*[ok] * 9, otherwise=after(120)) as slow:
         judge_of(fresh, slow, max_in_flight=2)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-        program = subprocess.Popen([sys.executable, "-m", "seft_bench.cli", *arguments], cwd=fresh, env=environment, stderr=subprocess.PIPE, text=True)
+        program = subprocess.Popen([sys.executable, "-m", "seft_bench.cli.main", *arguments], cwd=fresh, env=environment, stderr=subprocess.PIPE, text=True)
         while len(slow.bodies) < 11 and program.poll() is None:
             time.sleep(0.02)
         program.send_signal(signal.SIGINT)

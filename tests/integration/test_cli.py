@@ -79,7 +79,7 @@ def test_help(command: list[str]) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys; sys.argv = ['seft-bench', '--help']\nfrom seft_bench.cli import main\ntry: main()\nexcept SystemExit: print(sorted(sys.modules))"
+    code = "import sys; sys.argv = ['seft-bench', '--help']\nfrom seft_bench.cli.main import main\ntry: main()\nexcept SystemExit: print(sorted(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
     assert "'typer'" in printed
     assert not [name for name in ("torch", "transformers", "numpy", "pandas", "aiohttp", "pydantic") if f"'{name}'" in printed]
@@ -292,7 +292,7 @@ def test_other_weights_behind_the_same_server_are_answered_and_judged_anew(desk:
 
 def test_ready_answers(desk: Path) -> None:
     """Two models' answers in one file: the reference writer's own, and none worth having."""
-    from seft_bench.data import tinyworld_questions
+    from seft_bench.data.official import tinyworld_questions
 
     questions = tinyworld_questions("alpacaeval")[:8]
     rows = [{"instruction": question.turns[0], "output": question.reference[0], "generator": "writer"} for question in questions]

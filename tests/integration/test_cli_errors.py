@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seft_bench.data import OFFICIAL_FILES
+from seft_bench.data.official import OFFICIAL_FILES
 from tests.integration.cli import Seen, seft_bench
 from tests.tiny_model import make_tiny_model
 

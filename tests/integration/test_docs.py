@@ -14,10 +14,10 @@ import typer
 import yaml
 
 from seft_bench import config
-from seft_bench.cli import app
+from seft_bench.cli.main import app
 from seft_bench.config.judges import JUDGE
-from seft_bench.money.prices import PriceTable
-from seft_bench.published import PublishedConfig
+from seft_bench.inference.prices import PriceTable
+from seft_bench.report.published_files import PublishedConfig
 from tests.integration.cli import REPOSITORY, seft_bench
 from tests.tiny_model import make_tiny_model
 from training.methods import METHODS, build_stages

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from seft_bench.config import config_folder
+from seft_bench.evaluation.score_files import result_row, score_files
 from seft_bench.files import write_jsonl
 from seft_bench.judges.prompts import render
 from seft_bench.records import Answer, Judgment, to_row
-from seft_bench.scoring import result_row, score_files
 from seft_bench.suites import load_suite
 from tests.integration.cli import Seen, seft_bench
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from seft_bench.evaluation.score_files import result_row, score_files
 from seft_bench.files import write_jsonl
 from seft_bench.records import Judgment, to_row
-from seft_bench.scoring import result_row, score_files
 from seft_bench.suites import load_suite
 from tests.faults import test_mtbench_pairwise_eval as pairwise
 from tests.integration.cli import Seen, seft_bench
@@ -38,7 +38,7 @@ def judged(models: tuple[str, ...], changes: dict[int, dict[str, Any] | None]) -
     """Answers and our own judgments of some models in both orders; `changes` are by row number, None leaves the row out."""
     suite, rows = load_suite("little.yaml"), []
     Path("all.jsonl").write_text("".join(pairwise.answers(Path("one.jsonl"), model, "MINE").read_text() for model in models))
-    from seft_bench.interop import read_answers
+    from seft_bench.formats.reading import read_answers
 
     for place, model in enumerate(models):
         texts = {answer.question_id: answer for answer in read_answers(Path("all.jsonl")) if answer.model_id == model}

@@ -120,7 +120,7 @@ def test_a_matrix_that_cannot_run_starts_nothing(changes: dict[str, Any], messag
 
 def test_a_killed_driver_goes_on_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(small()))
-    command = [sys.executable, "-m", "seft_bench.cli", "bench", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "seft_bench.cli.main", "bench", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     end = time.monotonic() + 120

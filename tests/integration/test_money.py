@@ -19,7 +19,7 @@ from aiohttp import web
 from seft_bench import config
 from seft_bench.errors import InputError
 from seft_bench.files import read_log
-from seft_bench.money import prices
+from seft_bench.inference import prices
 from tests.faults.chat_server import ChatServer, after, body_of, completion, serving, status
 from tests.integration.cli import REPOSITORY, Seen, seft_bench
 from tests.tiny_model import make_tiny_model
@@ -217,7 +217,7 @@ def test_without_a_terminal_much_money_needs_yes(desk: Path, server: ChatServer,
 @pytest.mark.parametrize(("reply", "status_wanted"), [("n\n", 2), ("\n", 2), ("y\n", 0)])
 def test_on_a_terminal_it_asks(desk: Path, server: ChatServer, reply: str, status_wanted: int) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "seft_bench.cli", "eval", "answers.jsonl", "--suite", "suite.yaml", "--judge", "priced.yaml"]
+    command = [sys.executable, "-m", "seft_bench.cli.main", "eval", "answers.jsonl", "--suite", "suite.yaml", "--judge", "priced.yaml"]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "SEFT_BENCH_ASK_ABOVE_USD": "0.5"}
     process = subprocess.Popen(command, cwd=desk, env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)

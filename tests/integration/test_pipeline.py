@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from seft_bench import pipeline, results, runs, subjects
+from seft_bench import pipeline, results, subjects
 from seft_bench.config import RecipeConfig, RubricJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_log
 from seft_bench.judges import open_judge
+from seft_bench.stages import runs
 from seft_bench.suites import load_suite
 from tests.conftest import REPOSITORY
 
@@ -221,7 +222,7 @@ def test_a_models_name_never_leaves_its_folder(name: str) -> None:
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     settings = "settings.start.max_steps=60"
-    command = [sys.executable, "-m", "seft_bench.cli", "train", "method=sft", "name=run", settings, "--out"]
+    command = [sys.executable, "-m", "seft_bench.cli.main", "train", "method=sft", "name=run", settings, "--out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
     process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from seft_bench.scoring import score_files
+from seft_bench.evaluation.score_files import score_files
 from tests.integration import test_exchange_pairs as exchange
 from tests.integration.cli import seft_bench
 

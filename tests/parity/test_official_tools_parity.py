@@ -28,12 +28,12 @@ pytest.importorskip("pkg_resources", reason="alpaca_eval needs setuptools < 81, 
 pytest.importorskip("alpaca_eval", reason="needs the extra `official`", exc_type=ImportError)
 pytest.importorskip("fastchat", reason="needs the extra `official`", exc_type=ImportError)
 
+from seft_bench.evaluation.score_files import score_files
 from seft_bench.exchange.exporting import export
 from seft_bench.exchange.importing import import_files
 from seft_bench.exchange.sources import of_files
 from seft_bench.files import write_jsonl
 from seft_bench.records import Answer, Result, to_row
-from seft_bench.scoring import score_files
 from seft_bench.suites import load_suite
 from tests.integration.cli import seft_bench
 

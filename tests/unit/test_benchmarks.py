@@ -117,8 +117,8 @@ def test_judge_throughput_serves_a_grade_that_the_judge_reads() -> None:
     """The real server process, one round of three requests: each comes back whole, and the process is gone afterwards."""
     import aiohttp
 
+    from seft_bench.inference.replies import read_completion
     from seft_bench.judges.parse import parse_rating
-    from seft_bench.judges.replies import read_completion
 
     module = load("judge_throughput")
 

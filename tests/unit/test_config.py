@@ -14,7 +14,7 @@ from seft_bench.config import MatrixConfig, OpenAIJudgeConfig, RecipeConfig, loa
 from seft_bench.errors import InputError
 from seft_bench.judges import open_judge
 from seft_bench.judges.openai_compatible import OpenAIJudge
-from seft_bench.recipes import load_recipe
+from seft_bench.stages.recipes import load_recipe
 
 RECIPE = "name: mine\nmethod: sft\nbase: tinyworld\n"
 

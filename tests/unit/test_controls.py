@@ -10,8 +10,8 @@ from seft_bench.config import DecodingConfig, load_suite
 from seft_bench.errors import InputError
 from seft_bench.generators import decoding_hash
 from seft_bench.generators.controls import CONSTANT, CONTROLS, STATED_LENGTH_CHARACTERS, ControlGenerator, filler, fingerprint
-from seft_bench.leaderboard import Plan, findings, method_table, plain_table
 from seft_bench.records import Answer, Question, Result
+from seft_bench.report.leaderboard import Plan, findings, method_table, plain_table
 from seft_bench.report.methods import CONTROLS as BLOCK
 from seft_bench.subjects import control_subject
 from seft_bench.suites import load_suite as open_suite

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from seft_bench.engines import InProcessEngine, closed_at_the_end, in_turn, open_engine
 from seft_bench.errors import InputError
+from seft_bench.evaluation.engines import InProcessEngine, closed_at_the_end, in_turn, open_engine
 from seft_bench.pipeline import STEPS
 from seft_bench.subjects import Subject
 
@@ -97,9 +97,9 @@ def test_in_process_needs_vllm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_ready_answers_stay_ready_answers(tmp_path: Path) -> None:
-    from seft_bench.engines import ServerEngine
-    from seft_bench.vllm.environment import VLLMEnvironment
-    from seft_bench.vllm.server import VLLMServer
+    from seft_bench.evaluation.engines import ServerEngine
+    from seft_bench.inference.vllm.environment import VLLMEnvironment
+    from seft_bench.inference.vllm.server import VLLMServer
 
     engine = ServerEngine.__new__(ServerEngine)
     engine.server = VLLMServer(VLLMEnvironment("python", "vllm 1", True), tmp_path)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seft_bench import interop
 from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
+from seft_bench.formats import reading as interop
 from seft_bench.judges.base import judgment_of
 from seft_bench.judges.calibration import GradedAnswers, read_graded
 from seft_bench.judges.reward_model import RewardModelJudge

@@ -10,8 +10,8 @@ import json
 import pytest
 
 from seft_bench.errors import InputError
-from seft_bench.leaderboard import plain_table, plain_tables
 from seft_bench.records import Result
+from seft_bench.report.leaderboard import plain_table, plain_tables
 from seft_bench.report.render import RENDERERS, html_page, to_csv, to_html, to_json, to_latex, to_markdown
 from seft_bench.report.tables import Cell, Column, Row, Table
 from tests.unit.leaderboard_data import result

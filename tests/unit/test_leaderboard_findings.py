@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from seft_bench.leaderboard import findings
 from seft_bench.records import Result
+from seft_bench.report.leaderboard import findings
 from tests.unit.leaderboard_data import matrix, result
 
 N = 40

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from seft_bench.generators.controls import CONTROLS
-from seft_bench.leaderboard import method_tables, plain_table, published_tables
-from seft_bench.published import load_published
 from seft_bench.records import Result
+from seft_bench.report.leaderboard import method_tables, plain_table, published_tables
+from seft_bench.report.published_files import load_published
 from seft_bench.report.render import to_latex
 from seft_bench.report.render.latex import LINES_A_PAGE
 from seft_bench.report.tables import Cell, Column, Row, Table

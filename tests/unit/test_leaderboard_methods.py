@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from seft_bench.errors import InputError
-from seft_bench.leaderboard import method_table, method_tables
 from seft_bench.records import Result
+from seft_bench.report.leaderboard import method_table, method_tables
 from seft_bench.report.render import RENDERERS, to_latex, to_markdown
 from seft_bench.report.tables import Cell, Table
 from seft_bench.stats.intervals import Interval

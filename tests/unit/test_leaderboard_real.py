@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from seft_bench.leaderboard import plain_table
+from seft_bench.evaluation.score_files import score_files
+from seft_bench.report.leaderboard import plain_table
 from seft_bench.report.render import to_markdown
-from seft_bench.scoring import score_files
 
 
 def test_real_models_rank_as_their_rows_and_two_are_withheld(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from seft_bench.leaderboard import method_table
+from seft_bench.report.leaderboard import method_table
 from seft_bench.report.tables import Table
 from seft_bench.report.terminal import NARROWED, print_table
 from tests.unit.leaderboard_data import result

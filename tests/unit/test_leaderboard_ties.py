@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seft_bench.leaderboard import Plan, method_table, method_tables, plain_table
 from seft_bench.records import Result
+from seft_bench.report.leaderboard import Plan, method_table, method_tables, plain_table
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.ties import paired_by_question
 from tests.conftest import REPOSITORY
@@ -105,8 +105,9 @@ def test_shuffled_results_give_the_same_bytes(name: str) -> None:
 
 def test_two_processes_with_other_hash_seeds_give_the_same_bytes() -> None:
     code = (
-        "from tests.unit.test_leaderboard_ties import ROWS; from tests.unit.leaderboard_data import matrix; from seft_bench.published import load_published\n"
-        "from seft_bench.sheets import STYLES, Sheets; from seft_bench.leaderboard import Plan\n"
+        "from tests.unit.test_leaderboard_ties import ROWS; from tests.unit.leaderboard_data import matrix\n"
+        "from seft_bench.report.published_files import load_published\n"
+        "from seft_bench.report.sheets import STYLES, Sheets; from seft_bench.report.leaderboard import Plan\n"
         "results, published = matrix(ROWS, questions=12), load_published('alignment-papers')\n"
         "for plan in (None, Plan(ROWS, [1, 2, 3, 4])):\n"
         "    for style in STYLES: print(Sheets(results, plan, published).text(style))"

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from seft_bench.errors import InputError
+from seft_bench.evaluation.score_files import score_files
 from seft_bench.pipeline import Places, _folder
 from seft_bench.records import instruction_id
-from seft_bench.scoring import score_files
 from seft_bench.subjects import Subject
 from seft_bench.suites import load_suite
 from tests.faults.chat_server import serving

@@ -138,7 +138,7 @@ def test_no_placeholder_of_our_templates_stays_empty() -> None:
 
 @pytest.fixture
 def world_question() -> Question:
-    from seft_bench.data import tinyworld_questions
+    from seft_bench.data.official import tinyworld_questions
 
     return next(question for question in tinyworld_questions("alpacaeval") if len(question.turns) == 1)
 

@@ -13,12 +13,12 @@ import yaml
 
 from seft_bench.config import shipped
 from seft_bench.errors import InputError
-from seft_bench.leaderboard import plain_table, published_tables
-from seft_bench.published import imported_sets, load_published
+from seft_bench.report.leaderboard import plain_table, published_tables
+from seft_bench.report.published_files import imported_sets, load_published
 from seft_bench.report.render import RENDERERS, to_csv, to_json, to_markdown
+from seft_bench.report.sheets import Sheets, plain_sheets
 from seft_bench.report.tables import Cell, Column, Row, Table, stacked
 from seft_bench.results import save_result
-from seft_bench.sheets import Sheets, plain_sheets
 from tests.unit.leaderboard_data import result
 
 SET = {

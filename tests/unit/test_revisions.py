@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from seft_bench.diagnostics import describe, gain_and_harm
 from seft_bench.report.render import to_markdown
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
+from seft_bench.stages.diagnostics import describe, gain_and_harm
 from training.reviser import auc
 
 

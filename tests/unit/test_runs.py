@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.records import Stage
-from seft_bench.runs import policy_chain, run_cost, spread_checkpoints
 from seft_bench.stages import StageRun
+from seft_bench.stages.runs import policy_chain, run_cost, spread_checkpoints
 
 
 def trained(name: str, model: str, steps: int, *saved: int, **record: Any) -> StageRun:

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from seft_bench.data import tinyworld_questions
+from seft_bench.data.official import tinyworld_questions
 from seft_bench.errors import InputError
 from seft_bench.files import write_json, write_jsonl
-from seft_bench.leaderboard import plain_tables
 from seft_bench.records import Answer, Judgment, Result, to_row
 from seft_bench.report import paper_figures
+from seft_bench.report.leaderboard import plain_tables
 from seft_bench.report.site import files, write_report
 from seft_bench.report.site.encode import clip, encode, rounded, to_javascript
 from seft_bench.report.site.files import Parts

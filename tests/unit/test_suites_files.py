@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from seft_bench import data
+from seft_bench.data import official as data
 from seft_bench.errors import InputError
+from seft_bench.evaluation.score_files import result_row, score_files
 from seft_bench.files import write_jsonl
-from seft_bench.interop import read_answers, read_judgments
+from seft_bench.formats.reading import read_answers, read_judgments
 from seft_bench.records import Answer, Judgment, candidate_first, instruction_id, text_hash, to_row
-from seft_bench.scoring import result_row, score_files
 from seft_bench.suites import load_suite
 
 

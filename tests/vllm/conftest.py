@@ -68,8 +68,8 @@ def by_transformers(answers_of: AnswersOf) -> Callable[[Path], dict[str, Answer]
 
 @pytest.fixture(scope="session")
 def new_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    from seft_bench.vllm.environment import find_environment
-    from seft_bench.vllm.server import VLLMServer
+    from seft_bench.inference.vllm.environment import find_environment
+    from seft_bench.inference.vllm.server import VLLMServer
 
     return lambda **settings: VLLMServer(find_environment(), tmp_path_factory.mktemp("logs"), start_seconds=300, **settings)
 

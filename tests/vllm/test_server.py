@@ -169,7 +169,7 @@ def own_preference(folder: Path, request: JudgeRequest) -> float:
 def test_an_evaluation_that_is_terminated_leaves_no_server(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     """The command itself, once to its end on two checkpoints, and once ended by SIGTERM as soon as its server is up."""
     models = [str(shutil.copytree(folder, tmp_path / "models" / folder.name)) for folder in checkpoints]
-    command = [sys.executable, "-m", "seft_bench.cli", "eval", *models, "--suite", "tiny-alpacaeval", "--engine", "vllm"]
+    command = [sys.executable, "-m", "seft_bench.cli.main", "eval", *models, "--suite", "tiny-alpacaeval", "--engine", "vllm"]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     ended = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 240

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from seft_bench import leaderboard
 from seft_bench.errors import InputError
 from seft_bench.records import Result
+from seft_bench.report import leaderboard
 from seft_bench.report.arms import Measure, Panel, is_control, on_fewer_prompts, panels
 from seft_bench.report.curves import prompt_point, start_point, step_points
 from seft_bench.report.render.text import notes

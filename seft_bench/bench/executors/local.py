@@ -1,0 +1,158 @@
+"""The local engine: cells in processes of this machine, several at a time, each with GPUs of its own where there are any.
+
+Worker processes stay alive, because importing torch and transformers costs more than training a small model. Each has a
+pipe of its own, so a worker that is killed takes nothing with it: its cell goes to a new one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from seft_bench.bench.executors import TICK_SECONDS, EngineSettings, Event
+from seft_bench.bench.executors.worker import Job, job_of, run_job
+from seft_bench.bench.matrix import Cell
+from seft_bench.config import MatrixConfig
+from seft_bench.errors import InputError
+
+
+def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: EngineSettings) -> Iterator[Event]:
+    """Train and answer cells in `workers` processes; yields what happens (see `engines`)."""
+    count = min(settings.workers, len(todo))
+    if not count:
+        return
+    threads = settings.cpus_per_cell or max(1, (os.cpu_count() or 1) // count)
+    shares = gpu_shares(count, gpus_here(), settings.gpus_per_cell)
+    workers = [_Worker(share) for share in shares]
+    try:
+        yield from _follow(workers, deque(job_of(matrix, cell, out, threads) for cell in todo), settings.retries)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+class _Worker:
+    """A process with a pipe; `job` is what it works on."""
+
+    def __init__(self, gpus: str | None) -> None:
+        self.gpus, self.job = gpus, None
+        self._start()
+
+    job: Job | None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")  # fork and torch's threads do not go together
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, self.gpus), daemon=True)
+        self.process.start()
+        theirs.close()  # else the end of the process would not be the end of the pipe
+
+    def give(self, job: Job) -> None:
+        self.job = job
+        try:
+            self.pipe.send(job)
+        except OSError:
+            return  # it is gone: reading says so
+
+    def replace(self) -> None:
+        """A new process in place of one that was lost."""
+        self.end()
+        self.job = None
+        self._start()
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.join()
+        self.pipe.close()
+
+
+def _follow(workers: Sequence[_Worker], waiting: deque[Job], retries: int) -> Iterator[Event]:
+    lost: Counter[str] = Counter()
+    while waiting or any(worker.job for worker in workers):
+        for worker in workers:
+            if worker.job is None and waiting:
+                worker.give(waiting.popleft())
+        by_pipe = {worker.pipe: worker for worker in workers}
+        for pipe in wait(list(by_pipe), TICK_SECONDS):
+            worker = by_pipe[pipe]  # type: ignore[index]
+            event = _received(worker)
+            if event is not None:
+                yield event
+            elif (job := worker.job) is not None:
+                worker.replace()
+                lost[job["cell"]] += 1
+                yield _lost(job, lost[job["cell"]], waiting, retries)
+            else:
+                worker.replace()
+        yield {"cell": "", "event": "tick"}
+
+
+def _received(worker: _Worker) -> Event | None:
+    """The next event of a worker; None when it is gone."""
+    try:
+        event: Event = worker.pipe.recv()
+    except (EOFError, OSError):
+        return None
+    if event["event"] in ("answered", "failed"):
+        worker.job = None
+    return event
+
+
+def _lost(job: Job, times: int, waiting: deque[Job], retries: int) -> Event:
+    reason = "its worker process was lost (killed, or out of memory)"
+    if times > retries:
+        return {"cell": job["cell"], "event": "failed", "message": f"{reason} {times} times. Give it more memory, or fewer --workers, and run the same command"}
+    waiting.appendleft(job)
+    return {"cell": job["cell"], "event": "again", "message": reason}
+
+
+def _work(pipe: Connection, gpus: str | None) -> None:
+    """A worker process: does jobs until its driver is gone."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it ends the workers
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # before torch is imported
+    try:
+        while True:
+            pipe.send(run_job(pipe.recv(), pipe.send))
+    except (EOFError, OSError):
+        return
+
+
+# GPUs
+
+
+def gpus_here() -> list[str]:
+    """The GPUs that this process may use, by what CUDA_VISIBLE_DEVICES calls them; torch is asked only where there is a driver."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    if not (shutil.which("nvidia-smi") or Path("/dev/nvidiactl").exists()):
+        return []
+    torch: Any = __import__("torch")
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def gpu_shares(workers: int, gpus: Sequence[str], gpus_per_cell: float | None) -> list[str | None]:
+    """CUDA_VISIBLE_DEVICES of each worker: GPUs of its own, round robin; None leaves the variable alone.
+
+    >>> gpu_shares(3, ["0", "1", "2", "3"], 2)
+    ['0,1', '2,3', '0,1']
+
+    Raises:
+        InputError: a cell wants more GPUs than there are.
+    """
+    wanted = 1 if gpus_per_cell is None else max(1, round(gpus_per_cell)) if gpus_per_cell else 0
+    if gpus_per_cell and wanted > len(gpus):
+        raise InputError(f"a cell wants {wanted} GPUs and this machine has {len(gpus)}: give --gpus-per-cell")
+    if not gpus or not wanted:
+        return [None if gpus_per_cell is None else ""] * workers
+    groups = [",".join(gpus[start : start + wanted]) for start in range(0, len(gpus) - wanted + 1, wanted)]
+    return [groups[worker % len(groups)] for worker in range(workers)]

@@ -1,0 +1,149 @@
+"""The command `check`: parse, compare, print, and end with the status that a build can act on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seft_bench.console import note, plain
+from seft_bench.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSED, InputError
+
+if TYPE_CHECKING:
+    from seft_bench.checks.compare import Report
+
+EXIT_OF = {"PASS": EXIT_OK, "REGRESSED": EXIT_REGRESSED, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
+RUNS, RESULTS = Path("runs"), Path("results")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command("check")(check_models)
+
+
+def check_models(
+    candidate: Annotated[
+        str, typer.Argument(help="A model of the results: its name, its checkpoint or run folder, or a result.json; or a method: the row of a matrix.")
+    ],
+    baseline: Annotated[str, typer.Option("--against", help="The model, or method, that it must not be worse than.")],
+    suite: Annotated[list[str] | None, typer.Option("--suite", help="Only this suite; may be repeated.", show_default="all that both have")] = None,
+    judge: Annotated[str | None, typer.Option(help="Only this judge: its name, or the beginning of its id.", show_default="the one of both")] = None,
+    decoding: Annotated[str | None, typer.Option(help="Only this decoding.", show_default="all that both have")] = None,
+    base: Annotated[str | None, typer.Option(help="Only methods on this base.", show_default="the one of both")] = None,
+    data: Annotated[str | None, typer.Option(help="Only methods on this data set.", show_default="the one of both")] = None,
+    margin: Annotated[
+        list[str] | None,
+        typer.Option("--margin", metavar="NAME=VALUE", help="Loss that does not matter, of a suite or metric.", show_default="lc_win_rate=3, score=0.5"),
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Folder of results.")] = RESULTS,
+    out: Annotated[Path | None, typer.Option(help="Keep the report in this JSON file.")] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Show the comparison, and end with 0 whatever the verdict.")] = False,
+    allow_inconclusive: Annotated[bool, typer.Option("--allow-inconclusive", help="End with 0 where the questions do not decide.")] = False,
+    sequential: Annotated[bool, typer.Option("--sequential", help="Answer and judge both now, and stop as soon as the verdict is clear.")] = False,
+    seed: Annotated[int, typer.Option(help="Of sampled answers and of the questions' order (--sequential).")] = 0,
+    budget: Annotated[float | None, typer.Option(min=0, help="The most that --sequential may spend, in US dollars.", show_default="no limit")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much --sequential may cost.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Is CANDIDATE worse than the model, or method, that it is checked --against? Status 0: passes; 3: regressed; 4: inconclusive; 5: not comparable."""
+    from seft_bench.checks import compare
+    from seft_bench.files import write_json
+
+    margins = _margins(margin or [])
+    if not sequential and (budget is not None or yes):
+        raise InputError("--budget and --yes go with --sequential; without it nothing is judged, so nothing is paid")
+    if sequential:
+        _refuse_methods(candidate, baseline, results)
+        report = _look_by_look(candidate, baseline, suite or ["tiny-mtbench"], judge, decoding or "", margins, results, seed, budget, yes)
+    else:
+        chosen = {"judge": _judge_prefix(judge), "decoding": decoding or "", "base": base or "", "data": data or ""}
+        report = compare.check(candidate, baseline, results, suites=suite or (), margins=margins, **chosen)
+    _show(report, as_json)
+    if out is not None:
+        from seft_bench.checks.shown import report_row
+
+        write_json(out, report_row(report))
+    status = EXIT_OK if report_only or (allow_inconclusive and report.verdict == "INCONCLUSIVE") else EXIT_OF[report.verdict]
+    raise typer.Exit(status)
+
+
+def _margins(texts: Sequence[str]) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        name, separator, value = text.rpartition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            separator = ""
+        if not separator or not name or not 0 < found[name] < float("inf"):
+            raise InputError(f"--margin takes NAME=VALUE with a value above 0, as in score=0.3; got {text!r}")
+    return found
+
+
+def _refuse_methods(candidate: str, baseline: str, results: Path) -> None:
+    from seft_bench.checks.methods import refuse_sequential
+    from seft_bench.results import read_results
+
+    refuse_sequential(candidate, baseline, results, read_results(results))
+
+
+def _judge_prefix(judge: str | None) -> str:
+    """A judge's id begins with its name; a YAML file says the name."""
+    if judge is None or not judge.endswith((".yaml", ".yml")):
+        return judge or ""
+    from seft_bench.config import load_judge
+
+    return load_judge(judge).name
+
+
+def _look_by_look(
+    candidate: str,
+    baseline: str,
+    suites: Sequence[str],
+    judge: str | None,
+    decoding: str,
+    margins: Mapping[str, float],
+    results: Path,
+    seed: int,
+    budget: float | None,
+    yes: bool,
+) -> Report:
+    from seft_bench.checks.early import check_early, tasks_of
+    from seft_bench.console import steps_shown
+    from seft_bench.evaluation import engines, spending
+    from seft_bench.evaluation import plan as evaluation
+    from seft_bench.inference.store import store_path
+    from seft_bench.pipeline import Places
+
+    store = store_path(RUNS)
+    plan = evaluation.plan([candidate, baseline], suites, judge, steps=[], runs=RUNS, store=store)
+    places = Places(RUNS, results, store)
+    tasks_of(plan, candidate, baseline, decoding)  # what is wrong with the models is said before anybody is asked for money
+    spending.agree(plan, places, seed, budget, yes)
+    with steps_shown() as progress, engines.closed_at_the_end(plan.engine, plan.judges):
+        return spending.within_budget(
+            plan,
+            places,
+            seed,
+            budget,
+            lambda metered: check_early(tasks_of(metered, candidate, baseline, decoding), places, margins, seed=seed, progress=progress),
+        )
+
+
+def _show(report: Report, as_json: bool) -> None:
+    from seft_bench.checks import shown
+    from seft_bench.report.terminal import print_table
+
+    if as_json:
+        print(json.dumps(shown.report_row(report), indent=1))
+        return
+    print(plain(shown.headline(report)))
+    print_table(shown.table_of(report), sys.stdout)
+    for line in shown.details(report):
+        print(plain(line))
+    for sentence in report.notes if sys.stdout.isatty() else ():
+        note(sentence)

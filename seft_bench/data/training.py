@@ -1,0 +1,136 @@
+"""Where training starts: data sets and base models, the tinyworld's or the user's own.
+
+A data set is a JSON Lines file in a folder; docs/data.md says what each holds. The tinyworld's are written from a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from seft_bench.errors import InputError
+from seft_bench.files import locked, sha256_file, sha256_folder, sha256_json, write_json, write_jsonl
+
+Row = dict[str, Any]
+
+TINYWORLD = "tinyworld"
+
+
+def open_data(name: str, seed: int, folder: Path, needed: Iterable[str]) -> Path:
+    """The folder of the data sets that a method needs.
+
+    Args:
+        name: "tinyworld", or a folder of the user's.
+        folder: where the tinyworld's data sets are written, one folder a seed.
+        needed: names of data sets ("sft", "preferences", "calibration", "prompts", "pretrain").
+
+    Raises:
+        InputError: the folder or a data set is missing.
+    """
+    if name == TINYWORLD:
+        return _tinyworld_data(seed, folder, needed)
+    own = Path(name)
+    if not own.is_dir():
+        raise InputError(f"data {name!r} is neither 'tinyworld' nor a folder. docs/data.md says which files such a folder holds.")
+    missing = [f"{data_set}.jsonl" for data_set in needed if not (own / f"{data_set}.jsonl").is_file()]
+    if missing:
+        there = ", ".join(sorted(path.name for path in own.iterdir())) or "nothing"
+        raise InputError(f"data folder {own} lacks {', '.join(missing)}. It holds: {there}. docs/data.md says what each file is.")
+    return own
+
+
+def _tinyworld_data(seed: int, folder: Path, needed: Iterable[str]) -> Path:
+    from seft_bench.tinyworld import WORLD_VERSION
+
+    target = folder / f"tinyworld-v{WORLD_VERSION}-seed{seed}"
+    with locked(folder / ".locks" / target.name):
+        for name in needed:
+            if not (target / f"{name}.jsonl").exists():
+                write_jsonl(target / f"{name}.jsonl", _makers()[name](seed))
+        sums = {path.name: sha256_file(path) for path in sorted(target.glob("*.jsonl"))}
+        write_json(target / "manifest.json", {"world_version": WORLD_VERSION, "seed": seed, "sha256": sums})
+    return target
+
+
+def content_hashes(base: str, data: str) -> dict[str, str]:
+    """SHA-256 of a base and data that are folders of the user's: what they hold may change under the same path.
+
+    Returns:
+        "base" and "data"; neither for what carries its version in its name (the tinyworld, a hub id) or is not there.
+    """
+    found = {}
+    if base != TINYWORLD and (Path(base) / "config.json").is_file():
+        found["base"] = _hash_of_base(Path(base), _stamps(Path(base)))
+    if data != TINYWORLD and Path(data).is_dir():
+        found["data"] = _hash_of_data(Path(data), _stamps(Path(data)))
+    return found
+
+
+def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of change of each file: while they stay, so do the hashes of this process."""
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir()) if path.is_file())
+
+
+@lru_cache(maxsize=16)
+def _hash_of_base(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    return sha256_folder(folder)
+
+
+@lru_cache(maxsize=16)
+def _hash_of_data(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    return sha256_json([(path.name, sha256_file(path)) for path in sorted(folder.glob("*.jsonl")) if path.stem in _makers()])
+
+
+def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:
+    from seft_bench.tinyworld import world
+
+    return {
+        "sft": world.sft_rows,
+        "preferences": lambda seed: world.preference_rows(seed)[0],
+        "calibration": lambda seed: world.preference_rows(seed)[1],
+        "prompts": world.prompt_rows,
+        "pretrain": lambda seed: world.pretraining_rows(),
+    }
+
+
+def open_base(name: str, what: str = "base") -> Path:
+    """The folder of a base model: the tinyworld's shipped one, a folder, or a hub id (fetched once, safetensors only).
+
+    Args:
+        what: what messages call it.
+
+    Raises:
+        InputError: nothing is there under that name.
+    """
+    if name == TINYWORLD:
+        return Path(__file__).parent.parent / "tinyworld" / "base"
+    if (Path(name) / "config.json").is_file():
+        return Path(name)
+    if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
+        raise InputError(f"{what} {name!r} is no checkpoint: it has no config.json. It is 'tinyworld', a checkpoint folder, or a hub id (owner/name).")
+    return _from_hub(name, what)
+
+
+def open_blank_base(name: str, folder: Path) -> Path:
+    """Where pre-training starts: the tinyworld's blank model, written into `folder`, or a folder with config.json and tokenizer."""
+    if name != TINYWORLD:
+        return open_base(name)
+    from seft_bench.tinyworld import WORLD_VERSION
+    from seft_bench.tinyworld.blank import write_blank_model
+
+    target = folder / f"tinyworld-v{WORLD_VERSION}-blank"
+    with locked(folder / ".locks" / target.name):
+        return target if (target / "config.json").exists() else write_blank_model(target)
+
+
+def _from_hub(name: str, what: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first = str(error).splitlines()[0]
+        raise InputError(f"{what} {name!r} is no folder here, and it cannot be fetched from the hub: {first}") from None

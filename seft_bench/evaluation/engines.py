@@ -1,0 +1,154 @@
+"""What answers for checkpoints besides our own generator, and who may hold the machine's memory when.
+
+A vLLM server takes most of a GPU for itself. So an engine, a model of ours and a judge with a server of its own are never up
+at the same time: everything is answered, the engine is closed, then everything is judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from seft_bench.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from seft_bench.generators.vllm_engine import VLLMEngine
+    from seft_bench.inference.vllm.server import VLLMServer
+    from seft_bench.subjects import Subject
+
+DEFAULT_ENGINE = "transformers"
+
+
+class Engine(Protocol):
+    """Answers for any number of checkpoints, one after the other."""
+
+    def answers_for(self, subject: Subject) -> Subject:
+        """The subject with its answers from here; itself where it is no checkpoint (a file of answers)."""
+
+    def close(self) -> None:
+        """Give the memory back; the next answer would take it again."""
+
+
+class ServerEngine:
+    """One vLLM server, started at the first answer that is missing.
+
+    Raises:
+        InputError: vLLM is not installed where it should be.
+    """
+
+    def __init__(self, log_folder: Path, trust_remote_code: bool) -> None:
+        from seft_bench.inference.vllm.environment import find_environment
+        from seft_bench.inference.vllm.server import VLLMServer
+
+        self.server: VLLMServer = VLLMServer(find_environment(), log_folder, trust_remote_code=trust_remote_code)
+
+    def answers_for(self, subject: Subject) -> Subject:
+        from seft_bench.generators.vllm_server import VLLMGenerator
+
+        folder = subject.folder
+        if folder is None:
+            return subject
+        return dataclasses.replace(subject, engine=self.server.engine, open_generator=lambda: VLLMGenerator(folder, subject.model_id, self.server))
+
+    def close(self) -> None:
+        self.server.stop()
+
+
+class InProcessEngine:
+    """vLLM in this process, for environments that hold both.
+
+    Raises:
+        InputError: this one has no vLLM.
+    """
+
+    def __init__(self, log_folder: Path, trust_remote_code: bool) -> None:
+        from seft_bench.generators.vllm_engine import VLLMEngine
+
+        self.engine: VLLMEngine = VLLMEngine(trust_remote_code=trust_remote_code)
+
+    def answers_for(self, subject: Subject) -> Subject:
+        from seft_bench.generators.vllm_engine import VLLMEngineGenerator
+
+        folder = subject.folder
+        if folder is None:
+            return subject
+        name = f"{self.engine.version} in process"  # its random streams are not the server's
+        return dataclasses.replace(subject, engine=name, open_generator=lambda: VLLMEngineGenerator(folder, subject.model_id, self.engine))
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+ENGINES: dict[str, type[ServerEngine] | type[InProcessEngine]] = {"vllm": ServerEngine, "vllm-in-process": InProcessEngine}
+
+
+def open_engine(name: str, log_folder: Path, trust_remote_code: bool, served_elsewhere: bool = False) -> Engine | None:
+    """An engine by its name; None is our own generator. Nothing is started.
+
+    Args:
+        served_elsewhere: the models are behind a server of the user's.
+
+    Raises:
+        InputError: unknown name, an engine for models that a server has already, or vLLM is not installed.
+    """
+    if name == DEFAULT_ENGINE:
+        return None
+    if name not in ENGINES:
+        raise unknown_name("engine", name, [DEFAULT_ENGINE, *ENGINES])
+    if served_elsewhere:
+        raise InputError(f"--engine {name} answers for checkpoints, but with --server the server does. Leave one of the two out.")
+    return ENGINES[name](log_folder, trust_remote_code)
+
+
+Turn = tuple[Any, Any, Any, Sequence[str]]
+
+
+def in_turn(subjects: Sequence[Any], suites: Sequence[Any], judges: Sequence[Any], steps: Sequence[str], engine: Engine | None) -> Iterator[Turn]:
+    """(subject, suite, judge, steps) in the order in which memory allows; what is no longer needed is closed in between."""
+    pairs = list(zip(suites, judges, strict=True))
+    if engine is None and not any(_is_managed(judge) for judge in judges):
+        yield from ((subject, suite, judge, steps) for subject in subjects for suite, judge in pairs)
+        return
+    if "answer" in steps:
+        yield from ((subject, suite, judge, ["answer"]) for subject in subjects for suite, judge in pairs)
+        _free(engine)
+    if rest := [step for step in steps if step != "answer"]:
+        for place, (suite, judge) in enumerate(pairs):
+            yield from ((subject, suite, judge, rest) for subject in subjects)
+            if all(judge is not later for _, later in pairs[place + 1 :]):
+                _close(judge)
+
+
+@contextlib.contextmanager
+def closed_at_the_end(engine: Engine | None, judges: Sequence[Any]) -> Iterator[None]:
+    """Whatever happens inside, no server of ours runs afterwards."""
+    try:
+        yield
+    finally:
+        if engine:
+            engine.close()
+        for judge in judges:
+            _close(judge)
+
+
+def _is_managed(judge: Any) -> bool:
+    return hasattr(judge, "close")
+
+
+def _close(judge: Any) -> None:
+    if _is_managed(judge):
+        judge.close()
+
+
+def _free(engine: Engine | None) -> None:
+    """The engine's memory, or that of our own models, which are garbage by now but still held by torch."""
+    if engine:
+        engine.close()
+    elif torch := sys.modules.get("torch"):
+        gc.collect()
+        torch.cuda.empty_cache()

@@ -1,0 +1,194 @@
+"""`seft-bench eval` and `leaderboard`: find what to evaluate, check everything first, then walk the pipeline for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seft_bench import pipeline
+from seft_bench.console import note
+from seft_bench.errors import InputError, unknown_name
+from seft_bench.evaluation import engines
+from seft_bench.files import write_atomic
+from seft_bench.pipeline import STEPS, Places
+from seft_bench.records import Result
+from seft_bench.report.sheets import STYLES, plain_sheets
+from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one command evaluates: every subject on every suite, with the judge of each suite; `engine` answers for checkpoints."""
+
+    subjects: Sequence[Subject]
+    suites: Sequence[Any]
+    judges: Sequence[Any]
+    steps: Sequence[str]
+    engine: engines.Engine | None = None
+
+
+def plan(
+    models: Sequence[str],
+    suite_names: Sequence[str],
+    judge_name: str | None,
+    *,
+    steps: Sequence[str],
+    runs: Path,
+    store: Path | None,
+    server: str | None = None,
+    server_key_env: str | None = None,
+    trust_remote_code: bool = False,
+    engine_name: str = "transformers",
+    reference: Path | None = None,
+    length_control: Mapping[str, str | None] | None = None,
+    ask_servers: bool = True,
+) -> Plan:
+    """Check names, data, judges and models before any model is loaded or any judge is asked (`probe` does that).
+
+    Args:
+        judge_name: None for each suite's own. steps: none for all. runs, store: where runs and stored responses lie.
+        server, server_key_env: where the models answer, and the NAME of the variable with its key.
+        reference: answers of another baseline. length_control: "lc_c" and "lc_interval" instead of the suites'.
+        ask_servers: False sends nothing at all, so answers of a keyless server that are at hand are not found.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    from seft_bench.suites import load_suites
+
+    for step in steps:
+        if step not in STEPS:
+            raise unknown_name("step", step, STEPS)
+    wanted = tuple(step for step in STEPS if step in steps) or STEPS
+    suites = [with_baseline(suite, reference) for suite in load_suites(suite_names, length_control or {})]
+    opened: dict[str, Any] = {}
+    judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
+    engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
+    if server:
+        subjects = [served_subject(model, server, server_key_env, store, ask_servers) for model in models]
+    else:
+        subjects = [subject for model in models or all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
+    if not subjects:
+        raise InputError("--server needs the name of a model that it serves")
+    _refuse_one_name_for_two(subjects)
+    subjects = [engine.answers_for(subject) for subject in subjects] if engine else subjects
+    return Plan(subjects, suites, judges, wanted, engine)
+
+
+def _refuse_one_name_for_two(subjects: Sequence[Subject]) -> None:
+    """Results are filed by name: the second model would overwrite the first one's."""
+    fingerprints: dict[str, str] = {}
+    for subject in subjects:
+        if fingerprints.setdefault(subject.model_id, subject.fingerprint) != subject.fingerprint:
+            raise InputError(f"two different models are called {subject.model_id!r}, and results are filed by name: rename one of their folders")
+
+
+PROBED = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "pair"}
+"""Protocol of a suite -> the kind of request that a judge's probe makes."""
+
+
+def probe(plan: Plan, places: Places, seed: int) -> None:
+    """Look whether answers can be had, then ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed.
+
+    Raises:
+        InputError, JudgeUnavailableError: see `Judge.check`.
+    """
+    for subject in plan.subjects:
+        for suite in plan.suites:
+            _check_answers(subject, suite, places, seed, to_answer="answer" in plan.steps)
+    for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
+        if not all(pipeline.is_judged(subject, suite, judge, places) for subject in plan.subjects):
+            check_judge(judge, suite)
+            if again := sum(pipeline.judged_by_other_weights(subject, suite, judge, places) for subject in plan.subjects):
+                note(f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are asked for again")
+
+
+def check_judge(judge: Any, suite: Any) -> None:
+    """Ask a judge whether it can do its part of a suite.
+
+    Raises:
+        InputError, JudgeUnavailableError: see `Judge.check`.
+    """
+    kind = PROBED[suite.config.protocol]
+    if check_questions := getattr(judge, "check_questions", None):
+        check_questions(kind, suite.questions())  # some can judge only some questions
+    judge.check([kind])
+
+
+def _check_answers(subject: Subject, suite: Any, places: Places, seed: int, to_answer: bool) -> None:
+    """Answers that are not there, do not fit or cannot be asked for are said before a judge is paid for its probe."""
+    if not to_answer:
+        return pipeline.check_answers(subject, suite, places)
+    if subject.ready:
+        subject.open_generator().check(suite.questions())
+    variable = subject.server_key_env
+    if variable and not os.environ.get(variable):
+        questions = suite.questions()
+        if any(len(pipeline.answered(subject, suite, decoding, places, seed)) < len(questions) for decoding in pipeline.decodings(subject, suite)):
+            raise InputError(f"the key of {subject.server} is to be in {variable} (--server-key-env), which is not set")
+    return None
+
+
+def with_baseline(suite: Any, reference: Path | None) -> Any:
+    """The suite, against the answers in `reference` where it is one of comparisons.
+
+    Raises:
+        InputError: it is none, or the file is no baseline's.
+    """
+    if reference is None:
+        return suite
+    if suite.config.mode != "pairwise":
+        raise InputError(f"--reference names the answers that a suite of MT-Bench comparisons is to compare with; {suite.config.name} is none")
+    return suite.with_baseline(reference)
+
+
+def _open_judge(suite: Any, name: str | None, store: Path | None, opened: dict[str, Any]) -> Any:
+    """The judge of a suite; one that runs a server of its own is shared by all suites (`opened`)."""
+    from seft_bench.config import load_judge
+    from seft_bench.judges import open_judge
+
+    config = load_judge(name or suite.config.default_judge)
+    if config.kind == "rubric" and suite.config.source in ("official", "files"):
+        raise InputError(
+            f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)"
+        )
+    judge = opened.get(config.name) or open_judge(config, store)
+    if config.kind == "vllm":
+        opened[config.name] = judge
+    _check_data(suite, config)
+    return judge
+
+
+def _check_data(suite: Any, judge: Any) -> None:
+    """Missing official data is said here, not after an hour of sampling; a missing key first, as the data alone would not help."""
+    from seft_bench.judges import missing_key
+
+    try:
+        suite.requests(suite.questions(), {})  # without answers nothing is asked, but the baseline's file is read
+    except InputError:
+        variable = getattr(judge, "api_key_env", None)
+        if variable and not os.environ.get(variable):
+            raise missing_key(judge.name, variable) from None
+        raise
+
+
+def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:
+    """Evaluate everything of a plan and rebuild the leaderboard."""
+    places = Places(runs, results, store)
+    scored: list[Result] = []
+    with engines.closed_at_the_end(plan.engine, plan.judges):
+        for subject, suite, judge, steps in engines.in_turn(plan.subjects, plan.suites, plan.judges, plan.steps, plan.engine):
+            scored += pipeline.evaluate(subject, suite, judge, places, steps=steps, seed=seed, progress=progress)
+    if scored:
+        write_leaderboard(results)
+    return scored
+
+
+def write_leaderboard(results: Path) -> None:
+    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, and imported figures below."""
+    sheets = plain_sheets(results)
+    for style, suffix in STYLES.items():
+        write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))

@@ -1,0 +1,163 @@
+"""`seft-bench eval`, and judges that are measured, with an eye on money: say what it may cost, ask, keep to the budget, say what it cost."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from seft_bench.console import note
+from seft_bench.errors import InputError
+from seft_bench.evaluation import plan as evaluation
+from seft_bench.evaluation.cost_estimate import Estimate, estimate
+from seft_bench.evaluation.cost_table import total_line
+from seft_bench.evaluation.plan import Plan
+from seft_bench.inference.budget import Budget, BudgetSpentError, Meter, meter
+from seft_bench.inference.prices import how_to_price, price_of
+from seft_bench.pipeline import Places, Progress
+from seft_bench.records import Result
+from seft_bench.subjects import Subject
+
+DoneT = TypeVar("DoneT")
+
+LIMIT_VARIABLE = "SEFT_BENCH_ASK_ABOVE_USD"
+ASK_ABOVE_USD = 5.0
+
+
+def agree(plan: Plan, places: Places, seed: int, budget_usd: float | None, yes: bool) -> None:
+    """Say what the command may cost, and ask where that is much; nothing was sent before.
+
+    Raises:
+        InputError: a budget over an unknown price, a cost above the limit that nobody agreed to, or the answer no.
+    """
+    if not _may_cost(plan):
+        return
+    agree_to(estimate(plan, places, seed), budget_usd, yes)
+
+
+def agree_to(found: Estimate, budget_usd: float | None, yes: bool) -> None:
+    """As `agree`, to an estimate.
+
+    Raises:
+        InputError: as there.
+    """
+    if unknown := found.unknown:
+        note(f"price unknown: {unknown[0].price.source}; {sum(line.to_ask for line in unknown)} requests are not in the estimate")
+    judged = [line for line in unknown if line.work == "judge"]
+    if budget_usd is not None and judged:
+        raise InputError(f"--budget cannot be kept: {judged[0].price.source}. {how_to_price(judged[0].asked_model)}")
+    limit, most = _limit_usd(), min(found.usd[1], float("inf") if budget_usd is None else budget_usd)
+    if most > limit and not yes:
+        _ask(found, limit)
+
+
+def _may_cost(plan: Plan) -> bool:
+    """Is there a server that could be asked for money? Without one there is nothing to count."""
+    judged = "judge" in plan.steps and any(hasattr(judge, "client") for judge in plan.judges)
+    return judged or ("answer" in plan.steps and any(subject.server for subject in plan.subjects))
+
+
+def _limit_usd() -> float:
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    try:
+        return float(text) if text else ASK_ABOVE_USD
+    except ValueError:
+        raise InputError(f"{LIMIT_VARIABLE} is an amount in US dollars such as 5, not {text!r}") from None
+
+
+def _ask(found: Estimate, limit_usd: float) -> None:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise InputError(
+            f"{total_line(found)}, above {limit_usd:g} USD ({LIMIT_VARIABLE}), and there is no terminal to ask on. "
+            "Run it with --yes, or with a --budget; --dry-run shows where the money would go."
+        )
+    print(f"{total_line(found)}. Go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise InputError("not started, nothing was sent. --dry-run shows where the money would go.")
+
+
+def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progress: Progress) -> list[Result]:
+    """Probe the judges and evaluate the plan within the budget.
+
+    Raises:
+        BudgetSpentError: it is spent; what arrived is kept.
+    """
+    return within_budget(plan, places, seed, budget_usd, lambda metered: evaluation.run(metered, places.work, places.results, places.store, seed, progress))
+
+
+def within_budget(plan: Plan, places: Places, seed: int, budget_usd: float | None, work: Callable[[Plan], DoneT]) -> DoneT:
+    """Probe the judges, then do some work of the plan with everything that costs money counted; at the end say what was paid.
+
+    Raises:
+        BudgetSpentError: the budget is spent; what arrived is kept.
+    """
+    budget = Budget(budget_usd)
+    metered = _metered(plan, budget)
+
+    def left() -> str:
+        return left_line(estimate(plan, places, seed))
+
+    with counted(budget, left):
+        evaluation.probe(metered, places, seed)
+        return work(metered)
+
+
+@contextlib.contextmanager
+def within(budget_usd: float | None, judge: Any, left: Callable[[], Estimate]) -> Iterator[None]:
+    """Everything that the judge is asked inside counts into the budget, and what it cost is said at the end.
+
+    Args:
+        left: the estimate of what is still to ask, for the message when the budget is spent.
+
+    Raises:
+        BudgetSpentError: it is spent; what arrived is kept.
+    """
+    budget = Budget(budget_usd)
+    meter(judge, budget)
+    with counted(budget, lambda: left_line(left())):
+        yield
+
+
+@contextlib.contextmanager
+def counted(budget: Budget, left: Callable[[], str]) -> Iterator[None]:
+    """At the end say what went from the budget; and where it is spent, what is left to do."""
+    try:
+        yield
+    except BudgetSpentError as error:
+        raise BudgetSpentError(f"{error} {left()} What arrived is kept; the same command with a larger --budget goes on.") from None
+    finally:
+        if budget.spent_usd:
+            note(f"paid by this command: {budget.said()}")
+        if budget.unpriced:
+            note(f"paid by this command: {budget.unpriced} replies at an unknown price")
+
+
+def left_line(left: Estimate) -> str:
+    """What an estimate leaves to do, for people."""
+    answers, judgments = left.to_ask("answer"), left.to_ask("judge")
+    low, high = left.usd
+    parts = [f"{answers} answers" if answers else "", f"{judgments} judgments"]
+    return f"Left: {' and '.join(part for part in parts if part)}, about {low:.2f} to {high:.2f} USD."
+
+
+def _metered(plan: Plan, budget: Budget) -> Plan:
+    """The plan, with everything that costs money counting into one budget."""
+    for judge in plan.judges:
+        meter(judge, budget)
+    return dataclasses.replace(plan, subjects=_metered_subjects(plan.subjects, budget))
+
+
+def _metered_subjects(subjects: Sequence[Subject], budget: Budget) -> list[Subject]:
+    return [_metered_subject(subject, budget) if subject.server else subject for subject in subjects]
+
+
+def _metered_subject(subject: Subject, budget: Budget) -> Subject:
+    def load() -> Any:
+        generator = subject.open_generator()
+        generator.client.meter = Meter(budget, price_of(subject.server, subject.model_id))
+        return generator
+
+    return dataclasses.replace(subject, open_generator=load)

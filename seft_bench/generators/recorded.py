@@ -1,0 +1,79 @@
+"""Answers that somebody wrote before: our own rows, alpaca_eval's `model_outputs.json`, FastChat's `model_answer`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seft_bench.errors import InputError, unknown_name
+from seft_bench.records import Answer, Question, instruction_id
+
+if TYPE_CHECKING:
+    from seft_bench.config import DecodingConfig
+
+
+def models_in(path: Path) -> list[str]:
+    """Names of the models in a file of answers, in the order of their first rows."""
+    from seft_bench.formats.reading import read_answers
+
+    return list(dict.fromkeys(answer.model_id for answer in read_answers(path)))
+
+
+class ReadyGenerator:
+    """One model's answers out of a file, matched by question id; of a question answered twice the last row counts.
+
+    Raises:
+        InputError: the file has no answers of that model.
+    """
+
+    def __init__(self, path: Path, model_id: str) -> None:
+        from seft_bench.formats.reading import read_answers
+
+        answers = read_answers(path)
+        known = dict.fromkeys(answer.model_id for answer in answers)
+        if model_id not in known:
+            raise unknown_name(f"model in {path}", model_id, known)
+        self.path, self.model_id = path, model_id
+        self._answers = {answer.question_id: answer for answer in answers if answer.model_id == model_id}
+
+    def answer(
+        self,
+        questions: Sequence[Question],
+        decoding: DecodingConfig | None,
+        decoding_name: str,
+        max_new_tokens: int,
+        seed: int,
+        on_answer: Callable[[Answer], None],
+    ) -> None:
+        """Hand over the answers that the file has; a question without one stays unanswered, which lowers coverage.
+
+        Raises:
+            InputError: see `check`.
+        """
+        for question, answer in self.check(questions):
+            on_answer(dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding_name))
+
+    def check(self, questions: Sequence[Question]) -> list[tuple[Question, Answer]]:
+        """The questions that the file answers, with the answers.
+
+        Raises:
+            InputError: it answers none of them, or none with all its turns.
+        """
+        found = [(question, answer) for question in questions if (answer := self._find(question))]
+        if questions and not found:
+            raise InputError(
+                f"{self.path} answers none of the {len(questions)} questions of {questions[0].suite} asked for: its question ids are "
+                f"{', '.join(list(self._answers)[:4])}, ..., the suite's are {', '.join(question.id for question in questions[:4])}, ..."
+            )
+        if questions and all(len(answer.turns) < len(question.turns) for question, answer in found):
+            raise InputError(
+                f"{self.path} holds answers to another suite than {questions[0].suite}: "
+                f"it answers {len(found)} of its {len(questions)} questions, none with all turns"
+            )
+        return found
+
+    def _find(self, question: Question) -> Answer | None:
+        """By id, or by the text of the first turn: files keyed by instruction fit any suite with that question."""
+        return self._answers.get(question.id) or self._answers.get(instruction_id(question.turns[0]))
