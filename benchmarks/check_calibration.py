@@ -1,20 +1,23 @@
 """How often `seft-bench check` errs, and what it finds, on redrawn real differences of every pair of real models.
 
-    python benchmarks/check_calibration.py [--data FOLDER] [--repeats 20000] [--lc-repeats 1400] [--suite mtbench|alpacaeval]
+    python benchmarks/check_calibration.py [--data FOLDER] [--repeats 20000] [--lc-repeats 1400] [--suite
+    mtbench|alpacaeval]
 
-MT-Bench: the 80 paired differences of two models are centred, shifted by the loss of each world, and 80 of them drawn with replacement.
-AlpacaEval: questions are drawn with replacement, and in each the two models' answers change sides with probability s; both length-controlled
-regressions are fitted again and tested with the sandwich formula. s = 1/2 is no change at all; for a loss, s is solved by weighted fits
-such that the population's LC difference is exactly that loss (pairs that lie closer together than it cannot show it).
+MT-Bench: the 80 paired differences of two models are centred, shifted by the loss of each world, and 80 of them drawn
+with replacement. AlpacaEval: questions are drawn with replacement, and in each the two models' answers change sides
+with probability s; both length-controlled regressions are fitted again and tested with the sandwich formula. s = 1/2 is
+no change at all; for a loss, s is solved by weighted fits such that the population's LC difference is exactly that loss
+(pairs that lie closer together than it cannot show it).
 
-    no change      share of REGRESSED, at a level of 5 %           (goal: 0.06 or less)
-    loss = margin  share of PASS, at a level of 5 %                (goal: 0.06 or less)
-    power          share of REGRESSED at the loss that the printed formula says is found with 80 %   (goal: 0.77 to 0.83)
-    saved          share of the questions that a sequential check does not judge where one model is clearly better: 1.25 points of a grade, or
+    no change      share of REGRESSED, at a level of 5 %           (goal: 0.06 or less) loss = margin  share of PASS, at
+    a level of 5 %                (goal: 0.06 or less) power          share of REGRESSED at the loss that the printed
+    formula says is found with 80 %   (goal: 0.77 to 0.83) saved          share of the questions that a sequential check
+    does not judge where one model is clearly better: 1.25 points of a grade, or
                    the pair's own LC difference where it is 10 points or more   (goal: 0.30 or more)
 
-Each is given for the check that judges everything and for the sequential one, over all pairs in both directions ("all"), and for the worst pair.
-The worst pair of a table with few repeats is bad luck in part: its standard error is the last column. `--repeats` counts for each pair.
+Each is given for the check that judges everything and for the sequential one, over all pairs in both directions
+("all"), and for the worst pair. The worst pair of a table with few repeats is bad luck in part: its standard error is
+the last column. `--repeats` counts for each pair.
 """
 
 from __future__ import annotations
@@ -42,7 +45,14 @@ from seft_bench.stats.length_control import DECLARED_C, length_controlled
 from seft_bench.stats.paired import ALPHA, Difference, hall, minimal_effect
 from seft_bench.stats.sequential import levels_for, look_sizes
 
-MODELS = ("NullModel", "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise", "gemma-2b-it", "FuseChat-Gemma-2-9B-Instruct", "phi-2")
+MODELS = (
+    "NullModel",
+    "gpt-3.5-turbo-1106_verbose",
+    "gpt-3.5-turbo-1106_concise",
+    "gemma-2b-it",
+    "FuseChat-Gemma-2-9B-Instruct",
+    "phi-2",
+)
 LC_MARGIN, CLEAR_LC, CLEAR_SCORE = 3.0, 10.0, 1.25
 _BATCH = 200
 
@@ -51,9 +61,15 @@ Row = dict[str, float]
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the shared real material (with data/ in it); default SEFT_BENCH_SHARED, else ../shared")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder of the shared real material (with data/ in it); default SEFT_BENCH_SHARED, else ../shared",
+    )
     parser.add_argument("--repeats", type=int, default=20000, help="simulated checks of each MT-Bench pair and world")
-    parser.add_argument("--lc-repeats", type=int, default=1400, help="of each AlpacaEval pair and world; 15 pairs make 20,000")
+    parser.add_argument(
+        "--lc-repeats", type=int, default=1400, help="of each AlpacaEval pair and world; 15 pairs make 20,000"
+    )
     parser.add_argument("--suite", choices=["mtbench", "alpacaeval"], action="append", help="only this one")
     options = parser.parse_args(arguments)
     try:
@@ -82,7 +98,10 @@ def material(folder: Path | None) -> Path:
     ]
     missing = [path for path in needed if not path.is_file()]
     if missing:
-        raise InputError(f"the real judgments are not in {root}: {missing[0]} is missing. Name the folder with --data or SEFT_BENCH_SHARED.")
+        raise InputError(
+            f"the real judgments are not in {root}: {missing[0]} is missing. Name the folder with --data or "
+            "SEFT_BENCH_SHARED."
+        )
     return root / "data"
 
 
@@ -95,19 +114,29 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def grades(folder: Path) -> dict[str, np.ndarray]:
-    """Model (and run, where it was judged twice) -> mean grade of each of the 80 questions; models under 98 % coverage are left out."""
+    """Model (and run, where it was judged twice) -> mean grade of each of the 80 questions; models under 98 % coverage
+    are left out.
+    """
     arms: dict[str, dict[tuple[int, int], float]] = {}
     for row in rows_of(folder / "mt_bench" / "judgments_single.jsonl.gz"):
         if row["score"] != -1:
-            arms.setdefault(f"{row['model']}/{row.get('run', 0)}", {})[row["question_id"], row["turn"]] = float(row["score"])
+            arms.setdefault(f"{row['model']}/{row.get('run', 0)}", {})[row["question_id"], row["turn"]] = float(
+                row["score"]
+            )
     whole = {name: scores for name, scores in arms.items() if len(scores) >= 0.98 * 160}
-    return {name: np.array([np.mean([s[q, t] for t in (1, 2) if (q, t) in s]) for q in range(81, 161)]) for name, s in whole.items()}
+    return {
+        name: np.array([np.mean([s[q, t] for t in (1, 2) if (q, t) in s]) for q in range(81, 161)])
+        for name, s in whole.items()
+    }
 
 
 def mtbench(folder: Path, repeats: int) -> dict[str, Row]:
     """Pair -> its rates; both directions are pairs of their own."""
     models, generator = grades(folder), np.random.default_rng(0)
-    return {f"{one} - {other}": calibrate_mean(models[one] - models[other], repeats, generator) for one, other in itertools.permutations(models, 2)}
+    return {
+        f"{one} - {other}": calibrate_mean(models[one] - models[other], repeats, generator)
+        for one, other in itertools.permutations(models, 2)
+    }
 
 
 def calibrate_mean(differences: np.ndarray, repeats: int, generator: np.random.Generator) -> Row:
@@ -170,7 +199,10 @@ def saved(p_values: Sequence[np.ndarray], levels: Mapping[int, float]) -> float:
 def alpacaeval(folder: Path, repeats: int) -> dict[str, Row]:
     """Pair -> its rates; no change is counted in both directions at once."""
     arms, generator = {name: annotations(folder, name) for name in MODELS}, np.random.default_rng(1)
-    return {f"{one} - {other}": calibrate_lc(Mixed.of(arms[one], arms[other]), repeats, generator) for one, other in itertools.combinations(arms, 2)}
+    return {
+        f"{one} - {other}": calibrate_lc(Mixed.of(arms[one], arms[other]), repeats, generator)
+        for one, other in itertools.combinations(arms, 2)
+    }
 
 
 def annotations(folder: Path, model: str) -> dict[int, tuple[float, float]]:
@@ -190,7 +222,10 @@ class Mixed:
 
     def __init__(self, first: Comparisons, second: Comparisons) -> None:
         self.n = first.wins.size
-        joined = [np.concatenate([getattr(first, name), getattr(second, name)]) for name in ("wins", "length_difference", "difficulty")]
+        joined = [
+            np.concatenate([getattr(first, name), getattr(second, name)])
+            for name in ("wins", "length_difference", "difficulty")
+        ]
         self.data = Comparisons(*joined, first.gamed)
 
     @classmethod
@@ -201,16 +236,23 @@ class Mixed:
         questions, difficulties, rows = sorted(set(one) & set(other)), instruction_difficulties(), gamed_data()
         difficulty = np.array([difficulties[question] for question in questions])
         gamed = GamedRows(np.tanh(rows.std_length_difference), np.array(rows.difficulty), np.array(rows.preference))
-        arms = [Comparisons(*np.array([arm[question] for question in questions]).T, difficulty, gamed) for arm in (one, other)]
+        arms = [
+            Comparisons(*np.array([arm[question] for question in questions]).T, difficulty, gamed)
+            for arm in (one, other)
+        ]
         return cls(*sorted(arms, key=lambda arm: length_controlled(arm).win_rate))
 
     def counts(self, units: np.ndarray, swapped: np.ndarray) -> np.ndarray:
-        """How often each row is the candidate's, shape (repeats, 2n); the baseline has the same with the halves changed."""
+        """How often each row is the candidate's, shape (repeats, 2n); the baseline has the same with the halves
+        changed.
+        """
         rows = units + self.n * swapped + 2 * self.n * np.arange(len(units))[:, None]
         return np.bincount(rows.ravel(), minlength=2 * self.n * len(units)).reshape(len(units), -1).astype(np.float64)
 
     def population(self, swap: float) -> tuple[float, float, float]:
-        """(LC difference, its standard error, skewness) of all n questions where each changes sides with this probability."""
+        """(LC difference, its standard error, skewness) of all n questions where each changes sides with this
+        probability.
+        """
         counts = np.repeat([1.0 - swap, swap], self.n)[None, :]
         delta, error, skew = self.tested(counts, size=self.n)
         return float(delta[0]), float(error[0]) * math.sqrt((self.n - 1) / self.n), float(skew[0])
@@ -230,7 +272,9 @@ class Mixed:
 
 
 def influences(data: Comparisons, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`length_control.length_controlled` for many sets of counts: LC (repeats,), influence of each row's count (repeats, rows)."""
+    """`length_control.length_controlled` for many sets of counts: LC (repeats,), influence of each row's count
+    (repeats, rows).
+    """
     length = length_feature(data.length_difference, counts)
     weights, hessian = _fitted(data, length, counts)
     difficulty, difference = data.difficulty, data.length_difference
@@ -244,37 +288,59 @@ def influences(data: Comparisons, counts: np.ndarray) -> tuple[np.ndarray, np.nd
     deviation = np.sqrt(variance)
     slope = -(difference / variance) * (1.0 - length**2)
     along = counts * curvature * weights[:, :1] * slope
-    effect = np.stack([(counts * residual * slope - along * length).sum(axis=1), -(along @ difficulty), -along.sum(axis=1)], axis=1)
+    effect = np.stack(
+        [(counts * residual * slope - along * length).sum(axis=1), -(along @ difficulty), -along.sum(axis=1)], axis=1
+    )
     change = (squares - (counts * squares).sum(axis=1, keepdims=True) / total) / (2.0 * deviation * (total - 1.0))
     steep = counts * level * (1.0 - level)
-    direction = np.stack([np.zeros(len(counts)), (steep @ difficulty) / total[:, 0], steep.sum(axis=1) / total[:, 0]], axis=1)
+    direction = np.stack(
+        [np.zeros(len(counts)), (steep @ difficulty) / total[:, 0], steep.sum(axis=1) / total[:, 0]], axis=1
+    )
     active = weights != 0.0  # a coefficient at 0 stays there
     hessian = np.where(active[:, :, None] & active[:, None, :], hessian, np.eye(3))
     direction = np.where(active, direction, 0.0)
     pulled = np.linalg.solve(hessian, direction[..., None])[..., 0]  # H^-1 is symmetric: one solve for all rows
     scores = residual * (pulled[:, :1] * length + pulled[:, 1:2] * difficulty + pulled[:, 2:])
-    through = scores - (counts * scores).sum(axis=1, keepdims=True) / total + change * (effect * pulled).sum(axis=1, keepdims=True)
+    through = (
+        scores
+        - (counts * scores).sum(axis=1, keepdims=True) / total
+        + change * (effect * pulled).sum(axis=1, keepdims=True)
+    )
     value = (counts * level).sum(axis=1) / total[:, 0]
     return 100.0 * value, 100.0 * ((level - value[:, None]) / total + through)
 
 
 def _fitted(data: Comparisons, length: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and Hessians of every set of counts: quick Newton steps, and the package's own solver where a sign changes on the way."""
+    """Weights and Hessians of every set of counts: quick Newton steps, and the package's own solver where a sign
+    changes on the way.
+    """
 
     def problems(chosen: Any) -> Problems:
         return Problems(data, length[chosen], counts[chosen], np.ones((1, data.gamed.preference.size)), DECLARED_C)
 
     mean = counts.mean(axis=0, keepdims=True)
-    start = solve(Problems(data, length_feature(data.length_difference, mean), mean, np.ones((1, data.gamed.preference.size)), DECLARED_C))[0]
+    start = solve(
+        Problems(
+            data,
+            length_feature(data.length_difference, mean),
+            mean,
+            np.ones((1, data.gamed.preference.size)),
+            DECLARED_C,
+        )
+    )[0]
     weights, hessian = _newton(data, length, counts, start)
-    changed = (np.sign(weights) != np.sign(start)).any(axis=1) | ~np.isfinite(weights).all(axis=1) | (start == 0.0).any()
+    changed = (
+        (np.sign(weights) != np.sign(start)).any(axis=1) | ~np.isfinite(weights).all(axis=1) | (start == 0.0).any()
+    )
     if changed.any():
         weights[changed] = solve(problems(changed))
         hessian[changed] = evaluate(problems(changed), weights[changed], 0.0).hessian
     return weights, hessian
 
 
-def _newton(data: Comparisons, length: np.ndarray, counts: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _newton(
+    data: Comparisons, length: np.ndarray, counts: np.ndarray, start: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Newton steps with the start's signs, which is exact where they stay so."""
     weights, penalty = np.tile(start, (len(counts), 1)), np.sign(start) / DECLARED_C
     gamed = np.stack([data.gamed.tanh_length, data.gamed.difficulty], axis=1)
@@ -300,7 +366,9 @@ def _newton(data: Comparisons, length: np.ndarray, counts: np.ndarray, start: np
 
 
 def calibrate_lc(mixed: Mixed, repeats: int, generator: np.random.Generator) -> Row:
-    """Rates of checks where the candidate is the worse model by nothing, by the margin, and by the smallest loss that the formula promises to find."""
+    """Rates of checks where the candidate is the worse model by nothing, by the margin, and by the smallest loss that
+    the formula promises to find.
+    """
     sizes = look_sizes(mixed.n)
     levels = dict(zip(sizes, levels_for(sizes, ALPHA), strict=True))
     apart = -mixed.population(0.0)[0]
@@ -354,10 +422,16 @@ COLUMNS = ("no_change", "margin", "power", "no_change_sequential", "margin_seque
 
 
 def summary(rows: Mapping[str, Row]) -> dict[str, Row]:
-    """Mean over the pairs that have a figure, and the worst of them: the largest error, the power furthest from 0.80, the least saved."""
+    """Mean over the pairs that have a figure, and the worst of them: the largest error, the power furthest from 0.80,
+    the least saved.
+    """
     values = {column: [row[column] for row in rows.values() if column in row] for column in COLUMNS}
     worst = {
-        column: max(found, key=lambda value: abs(value - 0.8)) if "power" in column else min(found) if column == "saved" else max(found)
+        column: max(found, key=lambda value: abs(value - 0.8))
+        if "power" in column
+        else min(found)
+        if column == "saved"
+        else max(found)
         for column, found in values.items()
         if found
     }
@@ -365,7 +439,10 @@ def summary(rows: Mapping[str, Row]) -> dict[str, Row]:
 
 
 def print_table(suite: str, rows: Mapping[str, Row], repeats: int) -> None:
-    print(f"{suite}: {len(rows)} pairs, {repeats:,} repeats each; standard error of one pair's 0.05: {math.sqrt(0.05 * 0.95 / repeats):.4f}")
+    print(
+        f"{suite}: {len(rows)} pairs, {repeats:,} repeats each; standard error of one pair's 0.05: "
+        f"{math.sqrt(0.05 * 0.95 / repeats):.4f}"
+    )
     print(f"{'':62}" + "".join(f"{name.replace('_sequential', ', seq.').replace('_', ' '):>16}" for name in COLUMNS))
     for pair, row in [*sorted(rows.items()), *summary(rows).items()]:
         print(f"{pair:62}" + "".join(f"{row[name]:16.4f}" if name in row else f"{'-':>16}" for name in COLUMNS))

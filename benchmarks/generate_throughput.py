@@ -1,16 +1,19 @@
-"""Tokens a CPU second of greedy answers: our vLLM server, our transformers generator and plain `model.generate`, in the same run.
+"""Tokens a CPU second of greedy answers: our vLLM server, our transformers generator and plain `model.generate`, in the
+same run.
 
-    SEFT_BENCH_VLLM_PYTHON=vllm-env/bin/python python benchmarks/generate_throughput.py [--prompts 128] [--tokens 64] [--repeats 2]
+    SEFT_BENCH_VLLM_PYTHON=vllm-env/bin/python python benchmarks/generate_throughput.py [--prompts 128] [--tokens 64]
+    [--repeats 2]
 
-An untied Llama made on the spot (4 layers, hidden 256, vocabulary 4,096, random weights) answers the same prompts of 4 to 59 words with up to
---tokens new tokens; answers end at different lengths. The loops in turn, one thread each, measurement after a warm-up on other prompts:
+An untied Llama made on the spot (4 layers, hidden 256, vocabulary 4,096, random weights) answers the same prompts of 4
+to 59 words with up to --tokens new tokens; answers end at different lengths. The loops in turn, one thread each,
+measurement after a warm-up on other prompts:
 
-    vllm          `VLLMGenerator` over a server that is up already; the CPU seconds are those of the server's processes plus ours
-    ours          `TransformersGenerator`, batch 128
-    generate      `model.generate`, batch 32, prompts sorted by length and left-padded, as its documentation shows
+    vllm          `VLLMGenerator` over a server that is up already; the CPU seconds are those of the server's processes
+    plus ours ours          `TransformersGenerator`, batch 128 generate      `model.generate`, batch 32, prompts sorted
+    by length and left-padded, as its documentation shows
 
-CPU seconds, since the server may use more than one core. Starting the server and loading models does not count; what it took is told. Every
-loop's texts are compared with generate's: "same" is the share that is equal.
+CPU seconds, since the server may use more than one core. Starting the server and loading models does not count; what it
+took is told. Every loop's texts are compared with generate's: "same" is the share that is equal.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ from seft_bench.records import Question
 LAYERS, HIDDEN, VOCABULARY, CONTEXT = 4, 256, 4096, 1024
 GENERATE_BATCH = 32
 STOP_SCALE = 2.0
-"""Times the stop token's output row: its logit then wins now and then, so that answers end at different lengths, as real ones do."""
+"""Times the stop token's output row: its logit then wins now and then, so that answers end at different lengths, as
+real ones do.
+"""
 WORDS = ("fox", "river", "lazy", "five", "violet", "two", "quick", "name")
 Loop = Callable[[Sequence[Question], int], dict[str, tuple[str, int]]]
 
@@ -85,10 +90,27 @@ def make_model(folder: Path) -> Path:
     from tests.tiny_model import make_tiny_tokenizer
 
     tokenizer = make_tiny_tokenizer(VOCABULARY)
-    sizes = {"hidden_size": HIDDEN, "intermediate_size": 688, "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 4}
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    sizes = {
+        "hidden_size": HIDDEN,
+        "intermediate_size": 688,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    }
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=CONTEXT, tie_word_embeddings=False, initializer_range=0.1, **sizes, **ids)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        initializer_range=0.1,
+        **sizes,
+        **ids,
+    )
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.lm_head.weight[tokenizer.eos_token_id] *= STOP_SCALE
@@ -99,7 +121,15 @@ def make_model(folder: Path) -> Path:
 
 def questions(count: int, seed: int) -> list[Question]:
     generator = random.Random(seed)
-    return [Question("bench", f"{seed}/{index}", "", (" ".join(generator.choice(WORDS) for _ in range(generator.randint(4, 60))),)) for index in range(count)]
+    return [
+        Question(
+            "bench",
+            f"{seed}/{index}",
+            "",
+            (" ".join(generator.choice(WORDS) for _ in range(generator.randint(4, 60))),),
+        )
+        for index in range(count)
+    ]
 
 
 def answers_by(generator: Any) -> Loop:
@@ -107,7 +137,12 @@ def answers_by(generator: Any) -> Loop:
         found: dict[str, tuple[str, int]] = {}
         decoding = DecodingConfig(temperature=0.0)
         generator.answer(
-            asked, decoding, "greedy", tokens, 0, lambda answer: found.update({answer.question_id: (answer.turns[0], answer.completion_tokens[0])})
+            asked,
+            decoding,
+            "greedy",
+            tokens,
+            0,
+            lambda answer: found.update({answer.question_id: (answer.turns[0], answer.completion_tokens[0])}),
         )
         return found
 
@@ -122,12 +157,16 @@ def plain_generate(folder: Path) -> Loop:
     tokenizer.padding_side = "left"
 
     def answer(asked: Sequence[Question], tokens: int) -> dict[str, tuple[str, int]]:
-        prompts = {question.id: prompt_ids(tokenizer, [{"role": "user", "content": question.turns[0]}]) for question in asked}
+        prompts = {
+            question.id: prompt_ids(tokenizer, [{"role": "user", "content": question.turns[0]}]) for question in asked
+        }
         order, found, stops = sorted(prompts, key=lambda key: len(prompts[key])), {}, stop_ids(tokenizer)
         for start in range(0, len(order), GENERATE_BATCH):
             keys = order[start : start + GENERATE_BATCH]
             batch = tokenizer.pad({"input_ids": [prompts[key] for key in keys]}, return_tensors="pt")
-            output = model.generate(**batch, max_new_tokens=tokens, do_sample=False, eos_token_id=stops)[:, batch["input_ids"].shape[1] :]
+            output = model.generate(**batch, max_new_tokens=tokens, do_sample=False, eos_token_id=stops)[
+                :, batch["input_ids"].shape[1] :
+            ]
             for key, row in zip(keys, output.tolist(), strict=True):
                 end = next((place for place, token in enumerate(row) if token in stops), None)
                 ids = row if end is None else row[:end]
@@ -137,11 +176,15 @@ def plain_generate(folder: Path) -> Loop:
     return answer
 
 
-def measure(loops: dict[str, Loop], supervisor: int, prompts: int, tokens: int, repeats: int) -> dict[str, dict[str, float]]:
+def measure(
+    loops: dict[str, Loop], supervisor: int, prompts: int, tokens: int, repeats: int
+) -> dict[str, dict[str, float]]:
     """Tokens a CPU second and a second of each loop's best run, and the share of texts that equal generate's."""
     best: dict[str, dict[str, float]] = {}
     for loop in loops.values():
-        loop(questions(prompts, 10_000), tokens)  # as many as are measured: engines settle on a batch size at first sight of it
+        loop(
+            questions(prompts, 10_000), tokens
+        )  # as many as are measured: engines settle on a batch size at first sight of it
     for repeat in range(repeats):
         asked, texts = questions(prompts, repeat), {}
         for name, loop in loops.items():
@@ -150,7 +193,12 @@ def measure(loops: dict[str, Loop], supervisor: int, prompts: int, tokens: int, 
             cpu, wall = cpu_seconds(supervisor) - cpu, time.monotonic() - wall
             texts[name] = found
             total = sum(count for _, count in found.values())
-            row = {"tokens_per_answer": total / len(asked), "cpu_seconds": cpu, "tokens_per_cpu_second": total / cpu, "tokens_per_second": total / wall}
+            row = {
+                "tokens_per_answer": total / len(asked),
+                "cpu_seconds": cpu,
+                "tokens_per_cpu_second": total / cpu,
+                "tokens_per_second": total / wall,
+            }
             print(f"{name}: {row}", file=sys.stderr)
             best[name] = max(best.get(name, row), row, key=lambda measured: measured["tokens_per_cpu_second"])
         for name, found in texts.items():
@@ -179,7 +227,10 @@ def print_table(best: dict[str, dict[str, float]]) -> None:
     for name, row in best.items():
         rate = row["tokens_per_cpu_second"]
         ratios = [rate / best[other]["tokens_per_cpu_second"] for other in ("generate", "ours")]
-        print(f"{name:9} {rate:12.0f}  {ratios[0]:11.2f}  {ratios[1]:7.2f}  {row['tokens_per_second']:8.0f}  {row['same']:4.0%}")
+        print(
+            f"{name:9} {rate:12.0f}  {ratios[0]:11.2f}  {ratios[1]:7.2f}  {row['tokens_per_second']:8.0f}  "
+            f"{row['same']:4.0%}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,26 +1,34 @@
-"""Judgments a second of our judge client against a bare aiohttp loop, over a server that answers after 200 ms, in the same run.
+"""Judgments a second of our judge client against a bare aiohttp loop, over a server that answers after 200 ms, in the
+same run.
 
     python benchmarks/judge_throughput.py [--in-flight 32 256] [--repeats 3] [--log] [--peers]
 
-The server is a process of its own on 127.0.0.1 (aiohttp) that reads each request, waits 200 ms and sends one fixed grade. Each measurement
-is a process of its own too, the loops in turn, each with a connection pool of its own and the same grading requests in the same number:
+The server is a process of its own on 127.0.0.1 (aiohttp) that reads each request, waits 200 ms and sends one fixed
+grade. Each measurement is a process of its own too, the loops in turn, each with a connection pool of its own and the
+same grading requests in the same number:
 
-    ours   `OpenAIJudge.judge`: renders the prompts, looks into an empty SQLite store, holds each request's worst case in a budget, sends,
-           stores each response before anything else, counts what it cost, reads the grade, makes the record; with --log it also appends each
-           record to a judgments file as `seft-bench eval` does
-    bare   as many workers as requests in flight, each: post(json=...), decode the response's JSON, take the next one; messages are ready, and
-           the workers start spread over one latency: all at once they would stay in step and wait for each other, which costs the loop rate
+    ours   `OpenAIJudge.judge`: renders the prompts, looks into an empty SQLite store, holds each request's worst case
+    in a budget, sends,
+           stores each response before anything else, counts what it cost, reads the grade, makes the record; with --log
+           it also appends each record to a judgments file as `seft-bench eval` does
+    bare   as many workers as requests in flight, each: post(json=...), decode the response's JSON, take the next one;
+    messages are ready, and
+           the workers start spread over one latency: all at once they would stay in step and wait for each other, which
+           costs the loop rate
 
-Steady state: time starts when three times the requests in flight have been answered (ours begins with 10 in flight and grows) and ends
-before the last ones drain, so that a whole number of rounds lies between. The possible rate is requests in flight / 0.2 s. CPU and memory
-cover the whole run with its ramp-up: process CPU, and growth of the peak resident memory from before the first request, divided by all
-judgments (all records are kept, as `eval` does). The ratio is the median over repeats of ours / bare of the same repeat.
+Steady state: time starts when three times the requests in flight have been answered (ours begins with 10 in flight and
+grows) and ends before the last ones drain, so that a whole number of rounds lies between. The possible rate is requests
+in flight / 0.2 s. CPU and memory cover the whole run with its ramp-up: process CPU, and growth of the peak resident
+memory from before the first request, divided by all judgments (all records are kept, as `eval` does). The ratio is the
+median over repeats of ours / bare of the same repeat.
 
-The server and a loop share this machine: on one with other work, or a single core, both rates fall. --peers adds alpaca_eval's and
-FastChat's own request functions, in threads as they do it, where they are installed (extra `official`), over 4 rounds at the first
---in-flight; they keep no response, and their whole run counts, start-up of the threads included. FastChat 0.2.36 calls openai
-as it was before 1.0, alpaca-eval 0.6.6 needs a later one, so no environment runs both: --fastchat-python names the interpreter of another one, made with
-`pip install 'fschat[llm_judge]==0.2.36' 'openai<1' anthropic psutil protobuf sentencepiece peft accelerate torch transformers pydantic pyyaml`.
+The server and a loop share this machine: on one with other work, or a single core, both rates fall. --peers adds
+alpaca_eval's and FastChat's own request functions, in threads as they do it, where they are installed (extra
+`official`), over 4 rounds at the first --in-flight; they keep no response, and their whole run counts, start-up of the
+threads included. FastChat 0.2.36 calls openai as it was before 1.0, alpaca-eval 0.6.6 needs a later one, so no
+environment runs both: --fastchat-python names the interpreter of another one, made with `pip install
+'fschat[llm_judge]==0.2.36' 'openai<1' anthropic psutil protobuf sentencepiece peft accelerate torch transformers
+pydantic pyyaml`.
 """
 
 from __future__ import annotations
@@ -60,7 +68,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--log", action="store_true", help="ours also appends each judgment to a file")
     parser.add_argument("--peers", action="store_true", help="also alpaca_eval and FastChat, where they are installed")
-    parser.add_argument("--fastchat-python", default=sys.executable, metavar="PATH", help="interpreter of an environment with FastChat and openai before 1.0")
+    parser.add_argument(
+        "--fastchat-python",
+        default=sys.executable,
+        metavar="PATH",
+        help="interpreter of an environment with FastChat and openai before 1.0",
+    )
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=3, metavar=("LOOP", "URL", "IN_FLIGHT"), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -85,7 +98,10 @@ def compare(options: argparse.Namespace) -> None:
     """
     check(options.in_flight, options.repeats)
     with server() as url:
-        runs = {in_flight: [turn(url, in_flight, options.log) for _ in range(options.repeats)] for in_flight in options.in_flight}
+        runs = {
+            in_flight: [turn(url, in_flight, options.log) for _ in range(options.repeats)]
+            for in_flight in options.in_flight
+        }
         print_table(runs)
         if options.peers:
             print_peers(url, options.in_flight[0], options.fastchat_python)
@@ -99,7 +115,10 @@ def check(in_flight: list[int], repeats: int) -> None:
             "Run `python benchmarks/judge_throughput.py --in-flight 32 256`."
         )
     if importlib.util.find_spec("aiohttp") is None:
-        raise InputError("aiohttp is not installed, which the judge client and this benchmark's server need. Run `pip install -e .` first.")
+        raise InputError(
+            "aiohttp is not installed, which the judge client and this benchmark's server need. Run `pip install -e .` "
+            "first."
+        )
 
 
 # The server
@@ -108,7 +127,9 @@ def check(in_flight: list[int], repeats: int) -> None:
 @contextmanager
 def server() -> Iterator[str]:
     """A server process; it ends with its standard input, so it never outlives this one."""
-    process = subprocess.Popen([sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -122,13 +143,22 @@ def server() -> Iterator[str]:
 
 
 async def serve() -> None:
-    """Answer every POST with one grade after the latency, every GET with the list of models, until standard input ends."""
+    """Answer every POST with one grade after the latency, every GET with the list of models, until standard input
+    ends.
+    """
     from aiohttp import web
 
     message = {"role": "assistant", "content": REPLY, "refusal": None}
     choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": None}
     usage = {"prompt_tokens": 600, "completion_tokens": 140, "total_tokens": 740}
-    completion = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": "judge", "choices": [choice], "usage": usage}
+    completion = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "judge",
+        "choices": [choice],
+        "usage": usage,
+    }
     graded = json.dumps(completion).encode()
     models = json.dumps({"object": "list", "data": [{"id": "judge"}]}).encode()
 
@@ -157,9 +187,17 @@ def turn(url: str, in_flight: int, log: bool) -> dict[str, dict[str, float]]:
     return measured
 
 
-def in_own_process(loop: str, url: str, in_flight: int, log: bool = False, python: str = sys.executable) -> dict[str, float]:
+def in_own_process(
+    loop: str, url: str, in_flight: int, log: bool = False, python: str = sys.executable
+) -> dict[str, float]:
     command = [python, __file__, "--worker", loop, url, str(in_flight), *(["--log"] if log else [])]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENAI_API_KEY": "none", "OPENAI_API_BASE": url, "OPENAI_BASE_URL": url}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "OPENAI_API_KEY": "none",
+        "OPENAI_API_BASE": url,
+        "OPENAI_BASE_URL": url,
+    }
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS_TO_GIVE_UP)
     if done.returncode:
         raise RuntimeError(f"the loop {loop!r} failed at {in_flight} in flight:\n{done.stderr[-2000:]}")
@@ -172,7 +210,10 @@ def judge_requests(count: int) -> list[Any]:
     from seft_bench.records import JudgeRequest, Question
 
     answer = "A river finds its way around the stone, and so may you; here is how one could go about it. " * 18
-    questions = [Question("mtbench", str(number), "writing", (f"Write essay number {number} about rivers and stones.",)) for number in range(count)]
+    questions = [
+        Question("mtbench", str(number), "writing", (f"Write essay number {number} about rivers and stones.",))
+        for number in range(count)
+    ]
     return [JudgeRequest("grade", question, 1, (f"{question.id}: {answer}",)) for question in questions]
 
 
@@ -185,7 +226,15 @@ def run_ours(url: str, in_flight: int, log: bool) -> dict[str, float]:
     from seft_bench.judges.openai_compatible import OpenAIJudge
     from seft_bench.records import to_row
 
-    config = OpenAIJudgeConfig(name="bench", kind="openai", model="judge", base_url=url, api_key_env=None, templates="seft-bench", max_in_flight=in_flight)
+    config = OpenAIJudgeConfig(
+        name="bench",
+        kind="openai",
+        model="judge",
+        base_url=url,
+        api_key_env=None,
+        templates="seft-bench",
+        max_in_flight=in_flight,
+    )
     config = config.model_copy(update={"input_usd_per_million_tokens": 1.0, "output_usd_per_million_tokens": 2.0})
     requests, kept = judge_requests(total(in_flight)), []
     with tempfile.TemporaryDirectory() as folder:
@@ -204,7 +253,10 @@ def run_ours(url: str, in_flight: int, log: bool) -> dict[str, float]:
         found = measure(run, in_flight)
         stored = judge.client.store.stats()["responses"] if judge.client.store else 0
     if any(judgment.score != 7 for judgment in kept) or stored != len(requests) or budget.spent_usd <= 0:
-        raise AssertionError(f"{stored} of {len(requests)} responses are stored, a grade is not 7, or nothing was paid: the figures would mean nothing")
+        raise AssertionError(
+            f"{stored} of {len(requests)} responses are stored, a grade is not 7, or nothing was paid: the figures "
+            "would mean nothing"
+        )
     return found
 
 
@@ -245,7 +297,11 @@ def measure(run: Callable[[Callable[[], None]], None], in_flight: int) -> dict[s
     cpu, memory = time.process_time() - cpu, peak_kilobytes() - memory
     first, last = RAMP_ROUNDS * in_flight, (RAMP_ROUNDS + MEASURED_ROUNDS) * in_flight
     rate = (last - first) / (moments[last - 1] - moments[first - 1])
-    return {"per_second": round(rate, 1), "cpu_milliseconds": round(1000 * cpu / len(moments), 3), "kilobytes": round(memory / len(moments), 1)}
+    return {
+        "per_second": round(rate, 1),
+        "cpu_milliseconds": round(1000 * cpu / len(moments), 3),
+        "kilobytes": round(memory / len(moments), 1),
+    }
 
 
 def peak_kilobytes() -> float:
@@ -259,7 +315,9 @@ def peak_kilobytes() -> float:
 def peer_texts(in_flight: int) -> list[str]:
     from seft_bench.judges.prompts import render
 
-    return [render(request, "seft-bench").messages[-1]["content"] for request in judge_requests(PEER_ROUNDS * in_flight)]
+    return [
+        render(request, "seft-bench").messages[-1]["content"] for request in judge_requests(PEER_ROUNDS * in_flight)
+    ]
 
 
 def run_alpaca_eval(url: str, in_flight: int, log: bool) -> dict[str, float]:
@@ -267,7 +325,11 @@ def run_alpaca_eval(url: str, in_flight: int, log: bool) -> dict[str, float]:
     from alpaca_eval.decoders.openai import openai_completions
 
     prompts = [f"<|im_start|>user\n{text}\n<|im_end|>" for text in peer_texts(in_flight)]
-    return whole_run(lambda: len(openai_completions(prompts, "judge", max_tokens=2048, temperature=0.0, num_procs=in_flight)["completions"]))
+    return whole_run(
+        lambda: len(
+            openai_completions(prompts, "judge", max_tokens=2048, temperature=0.0, num_procs=in_flight)["completions"]
+        )
+    )
 
 
 def run_fastchat(url: str, in_flight: int, log: bool) -> dict[str, float]:
@@ -297,7 +359,11 @@ def whole_run(run: Callable[[], int]) -> dict[str, float]:
     seconds, cpu, memory = time.perf_counter() - start, time.process_time() - cpu, peak_kilobytes() - memory
     if not answered:
         raise AssertionError("no request was answered")
-    return {"per_second": round(answered / seconds, 1), "cpu_milliseconds": round(1000 * cpu / answered, 3), "kilobytes": round(memory / answered, 1)}
+    return {
+        "per_second": round(answered / seconds, 1),
+        "cpu_milliseconds": round(1000 * cpu / answered, 3),
+        "kilobytes": round(memory / answered, 1),
+    }
 
 
 LOOPS: dict[str, Callable[[str, int, bool], dict[str, float]]] = {
@@ -315,15 +381,25 @@ def print_table(runs: Mapping[int, list[dict[str, dict[str, float]]]]) -> None:
     print(f"{'':12}{'':8}{'judgments/s':>14}{'of possible':>14}{'CPU ms each':>14}{'KB each':>12}")
     for in_flight, turns in runs.items():
         for loop in ("ours", "bare"):
-            print_row(f"{in_flight}", loop, {name: statistics.median(turn[loop][name] for turn in turns) for name in turns[0][loop]}, in_flight)
+            print_row(
+                f"{in_flight}",
+                loop,
+                {name: statistics.median(turn[loop][name] for turn in turns) for name in turns[0][loop]},
+                in_flight,
+            )
         ratios = [turn["ours"]["per_second"] / turn["bare"]["per_second"] for turn in turns]
-        print(f"{in_flight:<12}ratio of ours to the bare loop: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})")
+        print(
+            f"{in_flight:<12}ratio of ours to the bare loop: {statistics.median(ratios):.3f} ({min(ratios):.3f} to "
+            f"{max(ratios):.3f})"
+        )
 
 
 def print_row(label: str, loop: str, found: Mapping[str, float], in_flight: int) -> None:
     possible = in_flight / LATENCY_SECONDS
     rate, share = found["per_second"], found["per_second"] / possible
-    print(f"{label:12}{loop:12}{rate:>10.1f}{share:>14.1%}{found['cpu_milliseconds']:>14.2f}{found['kilobytes']:>12.1f}")
+    print(
+        f"{label:12}{loop:12}{rate:>10.1f}{share:>14.1%}{found['cpu_milliseconds']:>14.2f}{found['kilobytes']:>12.1f}"
+    )
 
 
 def print_peers(url: str, in_flight: int, fastchat_python: str = sys.executable) -> None:

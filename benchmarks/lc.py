@@ -2,19 +2,21 @@
 
     python benchmarks/lc.py [--data FOLDER] [--repeats 5] [--refits 2000]      the comparison needs the extra `official`
 
-Six models of the public leaderboard, about 805 annotations each, read before any clock starts. Five things are timed on one thread:
+Six models of the public leaderboard, about 805 annotations each, read before any clock starts. Five things are timed on
+one thread:
 
-    fit        our optimum at the declared C (21.544)
-    interval   the same with its 95 % interval by influence functions: what `seft-bench score` computes
-    whole      `interval` at the C that our cross-validation chooses, the choice included: the like of `library`
-    library    alpaca_eval's `get_length_controlled_winrate`: the table's figure, C chosen by its cross-validation
-    at our C   alpaca_eval's regression alone at the declared C, its design matrix ready, and the prediction: the like of `interval`
+    fit        our optimum at the declared C (21.544) interval   the same with its 95 % interval by influence functions:
+    what `seft-bench score` computes whole      `interval` at the C that our cross-validation chooses, the choice
+    included: the like of `library` library    alpaca_eval's `get_length_controlled_winrate`: the table's figure, C
+    chosen by its cross-validation at our C   alpaca_eval's regression alone at the declared C, its design matrix ready,
+    and the prediction: the like of `interval`
 
-Ours and the library's take turns, the fastest of `--repeats` counts. The library looks up `df_gamed.csv` in the folder of official files
-instead of on the hub, so no network is in its time; reading that file, lengths and design matrix are, as in every use of it. `refits` is
-the bootstrap, done once a model. The library has none: "library / refits" is what as many of its regressions at one C would take (`at our C` times
-their number) over our time. "library / whole" compares the figure with C chosen, "at C / interval" the one at a given C. "C" is ours, and the one
-with which the official table's figure is reproduced. The last column is how far the two fits at one C are apart: liblinear stops early, ours
+Ours and the library's take turns, the fastest of `--repeats` counts. The library looks up `df_gamed.csv` in the folder
+of official files instead of on the hub, so no network is in its time; reading that file, lengths and design matrix are,
+as in every use of it. `refits` is the bootstrap, done once a model. The library has none: "library / refits" is what as
+many of its regressions at one C would take (`at our C` times their number) over our time. "library / whole" compares
+the figure with C chosen, "at C / interval" the one at a given C. "C" is ours, and the one with which the official
+table's figure is reproduced. The last column is how far the two fits at one C are apart: liblinear stops early, ours
 does not. Where rows are missing (phi-2) the library takes difficulties by row position and fits other data, so its
 distance says nothing about the fit.
 """
@@ -38,7 +40,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from seft_bench.errors import InputError
 
-MODELS = ("NullModel", "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise", "gemma-2b-it", "FuseChat-Gemma-2-9B-Instruct", "phi-2")
+MODELS = (
+    "NullModel",
+    "gpt-3.5-turbo-1106_verbose",
+    "gpt-3.5-turbo-1106_concise",
+    "gemma-2b-it",
+    "FuseChat-Gemma-2-9B-Instruct",
+    "phi-2",
+)
 QUESTIONS = 805
 
 Fits = Mapping[str, Callable[[], Any]]
@@ -46,7 +55,14 @@ Fits = Mapping[str, Callable[[], Any]]
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the shared real material (with data/alpaca_eval in it); default SEFT_BENCH_SHARED, else ../shared")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help=(
+            "folder of the shared real material (with data/alpaca_eval in it); default SEFT_BENCH_SHARED, else "
+            "../shared"
+        ),
+    )
     parser.add_argument("--repeats", type=int, default=5, help="the fastest of so many runs counts")
     parser.add_argument("--refits", type=int, default=2000, help="refits of one model's bootstrap")
     options = parser.parse_args(arguments)
@@ -72,11 +88,14 @@ def material(folder: Path | None) -> Path:
     """
     root = folder or Path(os.environ.get("SEFT_BENCH_SHARED") or Path(__file__).resolve().parents[2] / "shared")
     needed = [root / "data" / "alpaca_eval" / "annotations" / f"{model}.jsonl.gz" for model in MODELS]
-    needed += [root / "data" / "official" / "alpaca_eval" / name for name in ("df_gamed.csv", "instruction_difficulty.csv")]
+    needed += [
+        root / "data" / "official" / "alpaca_eval" / name for name in ("df_gamed.csv", "instruction_difficulty.csv")
+    ]
     missing = [path for path in needed if not path.is_file()]
     if missing:
         raise InputError(
-            f"the real annotations are not in {root}: {len(missing)} of {len(needed)} files are missing, the first is {missing[0]}. "
+            f"the real annotations are not in {root}: {len(missing)} of {len(needed)} files are missing, the first is "
+            f"{missing[0]}. "
             "Name the folder with --data or SEFT_BENCH_SHARED (CONTRIBUTING.md says what it holds)."
         )
     return root / "data"
@@ -88,7 +107,11 @@ def measure(folder: Path, model: str, repeats: int, refits: int) -> dict[str, An
 
     rows = annotations(folder, model)
     data = comparisons(rows)
-    fits: dict[str, Callable[[], Any]] = {"fit": lambda: fit(data), "interval": lambda: length_controlled(data), "whole": lambda: cross_validated(rows, data)}
+    fits: dict[str, Callable[[], Any]] = {
+        "fit": lambda: fit(data),
+        "interval": lambda: length_controlled(data),
+        "whole": lambda: cross_validated(rows, data),
+    }
     library = library_fits(folder, rows, model, DECLARED_C) if importlib.util.find_spec("alpaca_eval") else {}
     found = fastest({**fits, **library}, repeats)
     start = time.perf_counter()
@@ -103,7 +126,9 @@ def measure(folder: Path, model: str, repeats: int, refits: int) -> dict[str, An
 
 
 def fastest(fits: Fits, repeats: int) -> dict[str, float]:
-    """Milliseconds of the fastest of `repeats` calls, taken in turn so that a busy machine hits all alike; one call before that warms up."""
+    """Milliseconds of the fastest of `repeats` calls, taken in turn so that a busy machine hits all alike; one call
+    before that warms up.
+    """
     times: dict[str, list[float]] = {name: [] for name in fits}
     for number in range(repeats + 1):
         for name, run in fits.items():
@@ -128,7 +153,11 @@ def comparisons(rows: list[dict[str, Any]]) -> Any:
     from seft_bench.stats.length_control import Comparisons, GamedRows
 
     gamed, difficulties = gamed_data(), instruction_difficulties()
-    length, difficulty, preference = np.tanh(gamed.std_length_difference), np.array(gamed.difficulty), np.array(gamed.preference)
+    length, difficulty, preference = (
+        np.tanh(gamed.std_length_difference),
+        np.array(gamed.difficulty),
+        np.array(gamed.preference),
+    )
     return Comparisons(
         wins=win_probabilities([row["preference"] for row in rows]),
         length_difference=np.array([row["len_1"] - row["len_2"] for row in rows], dtype=np.float64),
@@ -145,11 +174,16 @@ def cross_validated(rows: list[dict[str, Any]], data: Any) -> Any:
     from seft_bench.stats.length_control import length_controlled
 
     positions = np.array([row["index"] for row in rows])
-    return length_controlled(data, cross_validated_c(data, positions, np.arange(data.gamed.preference.size) % QUESTIONS).c)
+    return length_controlled(
+        data, cross_validated_c(data, positions, np.arange(data.gamed.preference.size) % QUESTIONS).c
+    )
 
 
 def library_fits(folder: Path, rows: list[dict[str, Any]], model: str, c: float) -> Fits:
-    """alpaca_eval's whole figure, and its regression alone at `c`. It reads lengths only, so texts of those lengths stand for the real ones."""
+    """alpaca_eval's whole figure, and its regression alone at `c`.
+
+    It reads lengths only, so texts of those lengths stand for the real ones.
+    """
     import pandas as pd
     from alpaca_eval.metrics import glm_winrate
 
@@ -166,10 +200,16 @@ def library_fits(folder: Path, rows: list[dict[str, Any]], model: str, c: float)
         }
     )
     settings = glm_winrate.GLM_INFO["length_controlled_v1"]
-    train, test, weight = glm_winrate._get_featurized_data(frame, settings["formula"], settings["regularize_to_baseline_lambda"])
+    train, test, weight = glm_winrate._get_featurized_data(
+        frame, settings["formula"], settings["regularize_to_baseline_lambda"]
+    )
 
     def whole() -> float:
-        return float(glm_winrate.get_length_controlled_winrate(frame, save_weights_dir=None, is_add_glm_preference_inplace=False)["length_controlled_winrate"])
+        return float(
+            glm_winrate.get_length_controlled_winrate(
+                frame, save_weights_dir=None, is_add_glm_preference_inplace=False
+            )["length_controlled_winrate"]
+        )
 
     def at_c() -> float:
         fitted = glm_winrate.fit_LogisticRegressionCV(train, "preference", sample_weight=weight, n_splits=0, C=c)
@@ -181,13 +221,28 @@ def library_fits(folder: Path, rows: list[dict[str, Any]], model: str, c: float)
 def print_table(measured: Mapping[str, Mapping[str, Any]], refits: int, official_c: Mapping[str, float]) -> None:
     with_library = "library" in next(iter(measured.values()))
     titles = ["rows", "fit ms", "interval ms", "whole ms", f"{refits} refits ms", "C, official C"]
-    titles += ["library ms", "library / whole", "at our C ms", "at C / interval", "library / refits", "LC apart"] if with_library else []
+    titles += (
+        ["library ms", "library / whole", "at our C ms", "at C / interval", "library / refits", "LC apart"]
+        if with_library
+        else []
+    )
     print(f"{'':28}" + "".join(f"{title:>17}" for title in titles))
     for model, row in measured.items():
-        cells = [f"{row['rows']}", f"{row['fit']:.2f}", f"{row['interval']:.2f}", f"{row['whole']:.1f}", f"{row['refits']:.0f}"]
+        cells = [
+            f"{row['rows']}",
+            f"{row['fit']:.2f}",
+            f"{row['interval']:.2f}",
+            f"{row['whole']:.1f}",
+            f"{row['refits']:.0f}",
+        ]
         cells.append(f"{row['c']:.4g}, {official_c[model]:.4g}")
         if with_library:
-            cells += [f"{row['library']:.0f}", f"{row['library'] / row['whole']:.0f}", f"{row['at our C']:.1f}", f"{row['at our C'] / row['interval']:.1f}"]
+            cells += [
+                f"{row['library']:.0f}",
+                f"{row['library'] / row['whole']:.0f}",
+                f"{row['at our C']:.1f}",
+                f"{row['at our C'] / row['interval']:.1f}",
+            ]
             cells += [f"{row['at our C'] * refits / row['refits']:.0f}"]
             cells += [f"{abs(row['library_lc'] - row['ours_lc']):.4f}" if row["rows"] == QUESTIONS else "(by position)"]
         print(f"{model:28}" + "".join(f"{cell:>17}" for cell in cells))

@@ -1,17 +1,19 @@
-"""How often `seft-bench check` of two methods errs, and what it finds, in simulated matrices of questions x training seeds.
+"""How often `seft-bench check` of two methods errs, and what it finds, in simulated matrices of questions x training
+seeds.
 
     python benchmarks/method_calibration.py [--repeats 20000] [--results FOLDER]
 
-Without --results: worlds with normal effects, over a grid of what decides the test: seeds an arm (3, 5), questions (80, 805), paired seeds or
-independent ones, variance of the questions' own differences (as a multiple of the rest's), and the share of the whole variance that lies between seeds.
-With --results: the folder of a matrix with three seeds or more (`seft-bench bench MATRIX`). Each two of its methods, in each suite and decoding,
-give a world: their questions' mean differences and the rest are redrawn as they are, skewed and unequal, seeds are normal with the variance found there.
+Without --results: worlds with normal effects, over a grid of what decides the test: seeds an arm (3, 5), questions (80,
+805), paired seeds or independent ones, variance of the questions' own differences (as a multiple of the rest's), and
+the share of the whole variance that lies between seeds. With --results: the folder of a matrix with three seeds or more
+(`seft-bench bench MATRIX`). Each two of its methods, in each suite and decoding, give a world: their questions' mean
+differences and the rest are redrawn as they are, skewed and unequal, seeds are normal with the variance found there.
 
-    no change       share of REGRESSED, at a level of 5 %            (goal: 0.06 or less)
-    loss = margin   share of PASS, at a level of 5 %                 (goal: 0.06 or less)
-    power           share of REGRESSED at the loss that the check promises to find with 80 %, for components known exactly
-    bootstrap's     share of REGRESSED without a change by the standard error of the question x seed bootstrap and a normal quantile
-    questions only  the same by the paired t-test over questions, as if the seeds at hand were all there are
+    no change       share of REGRESSED, at a level of 5 %            (goal: 0.06 or less) loss = margin   share of PASS,
+    at a level of 5 %                 (goal: 0.06 or less) power           share of REGRESSED at the loss that the check
+    promises to find with 80 %, for components known exactly bootstrap's     share of REGRESSED without a change by the
+    standard error of the question x seed bootstrap and a normal quantile questions only  the same by the paired t-test
+    over questions, as if the seeds at hand were all there are
 
 The last two are what the check does not do. Standard error of one world's 0.05 at 20,000 repeats: 0.0015.
 """
@@ -69,7 +71,9 @@ class Tests(NamedTuple):
         return stdtr(degrees, np.maximum(t, hall(t, skewness * part, self.components.n)))
 
     def by_bootstrap(self) -> float:
-        """What the bootstrap's standard error would say: redrawing seeds and questions adds both parts, the rest twice."""
+        """What the bootstrap's standard error would say: redrawing seeds and questions adds both parts, the rest
+        twice.
+        """
         return float((self.delta / np.sqrt(self.components.questions + sum(self.components.of_seeds)) < -1.6449).mean())
 
     def by_questions(self) -> float:
@@ -91,7 +95,10 @@ def normal_worlds(repeats: int) -> dict[str, Row]:
     rows = {}
     for k, n, paired, own, share in itertools.product(SEEDS, QUESTIONS, (True, False), OWN_DIFFERENCES, SHARES):
         truth = normal_truth(k, n, paired, own, share)
-        name = f"{k} {'paired' if paired else 'independent'} seeds, {n} questions, own differences {own:g}, from seeds {share:.0%}"
+        name = (
+            f"{k} {'paired' if paired else 'independent'} seeds, {n} questions, own differences {own:g}, from seeds "
+            f"{share:.0%}"
+        )
         rows[name] = rates(normal_tests(truth, repeats, generator), truth)
     return rows
 
@@ -106,7 +113,9 @@ def normal_truth(k: int, n: int, paired: bool, own: float, share: float) -> Comp
 
 
 def normal_tests(truth: Components, repeats: int, generator: np.random.Generator) -> Tests:
-    """Mean squares of normal effects are independent of each other and of the mean, and chi^2 by their degrees of freedom."""
+    """Mean squares of normal effects are independent of each other and of the mean, and chi^2 by their degrees of
+    freedom.
+    """
 
     def drawn(value: float, degrees: int) -> np.ndarray:
         return value * generator.chisquare(degrees, repeats) / degrees
@@ -124,7 +133,9 @@ def normal_tests(truth: Components, repeats: int, generator: np.random.Generator
 
 
 class World(NamedTuple):
-    """Differences of two methods of shape (seeds, questions), taken apart: each question's own difference, the seeds' variance, and the rest."""
+    """Differences of two methods of shape (seeds, questions), taken apart: each question's own difference, the seeds'
+    variance, and the rest.
+    """
 
     own: np.ndarray
     seed_deviation: float
@@ -158,7 +169,9 @@ class World(NamedTuple):
         return Tests(columns[0], Components(n, (k,), columns[1], (columns[2],), (columns[3],)), columns[4])
 
     def _drawn(self, repeats: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Difference, the three mean squares and the skewness of redrawn questions with new seeds; the same formulas as `components_of`."""
+        """Difference, the three mean squares and the skewness of redrawn questions with new seeds; the same formulas as
+        `components_of`.
+        """
         k, n = self.rest.shape
         chosen = generator.integers(0, n, (repeats, 1, n))
         rest = self.rest[generator.integers(0, k, (repeats, k, n)), chosen]
@@ -194,14 +207,22 @@ def method_differences(results: Path) -> Iterator[tuple[str, np.ndarray]]:
     from seft_bench.results import read_results
     from seft_bench.stats.seeds import grid
 
-    everything = [result for result in read_results(results) if result.run.get("final") and "control" not in result.run and result.per_question]
+    everything = [
+        result
+        for result in read_results(results)
+        if result.run.get("final") and "control" not in result.run and result.per_question
+    ]
     methods = list(dict.fromkeys(str(result.run["row"]) for result in everything))
     if len(methods) < 2:
-        raise InputError(f"{results}/ holds no two methods with figures of every question: run `seft-bench bench MATRIX --seeds 0,1,2` first")
+        raise InputError(
+            f"{results}/ holds no two methods with figures of every question: run `seft-bench bench MATRIX --seeds "
+            "0,1,2` first"
+        )
     for one, other in itertools.combinations(methods, 2):
         for pair in find_method_pairs(one, other, everything):
             sides = [
-                grid([result.per_question for result in side.values()], pair.questions, scale_of(pair.results[0])) for side in (pair.candidate, pair.baseline)
+                grid([result.per_question for result in side.values()], pair.questions, scale_of(pair.results[0]))
+                for side in (pair.candidate, pair.baseline)
             ]
             if pair.is_paired:
                 yield f"{pair.name}: {one} - {other}", sides[0] - sides[1]
@@ -213,7 +234,12 @@ def method_differences(results: Path) -> Iterator[tuple[str, np.ndarray]]:
 def summary(rows: Sequence[Row]) -> dict[str, Row]:
     """Mean over the worlds; and the worst one: the largest error, the power furthest from 0.80."""
     worst = {
-        name: (max(row[name] for row in rows) if name != "power" else max((row[name] for row in rows), key=lambda value: abs(value - 0.8))) for name in COLUMNS
+        name: (
+            max(row[name] for row in rows)
+            if name != "power"
+            else max((row[name] for row in rows), key=lambda value: abs(value - 0.8))
+        )
+        for name in COLUMNS
     }
     return {"all": {name: float(np.mean([row[name] for row in rows])) for name in COLUMNS}, "worst world": worst}
 
@@ -221,7 +247,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Row]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=20000, help="simulated checks of each world")
-    parser.add_argument("--results", type=Path, help="results of a matrix with three seeds or more; its methods give the worlds")
+    parser.add_argument(
+        "--results", type=Path, help="results of a matrix with three seeds or more; its methods give the worlds"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.repeats < 100:
@@ -230,7 +258,10 @@ def main(arguments: list[str] | None = None) -> None:
     except SeftBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
-    print(f"{len(rows)} worlds, {options.repeats:,} repeats each; standard error of one world's 0.05: {math.sqrt(0.05 * 0.95 / options.repeats):.4f}")
+    print(
+        f"{len(rows)} worlds, {options.repeats:,} repeats each; standard error of one world's 0.05: "
+        f"{math.sqrt(0.05 * 0.95 / options.repeats):.4f}"
+    )
     print(f"{'':84}" + "".join(f"{name:>16}" for name in COLUMNS))
     for name, row in [*rows.items(), *summary(list(rows.values())).items()]:
         print(f"{name:84}" + "".join(f"{row[column]:16.4f}" for column in COLUMNS))

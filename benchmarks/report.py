@@ -1,16 +1,18 @@
-"""Time and size of the HTML report on many models: AlpacaEval's real answers and verdicts, resampled; optionally how it scrolls.
+"""Time and size of the HTML report on many models: AlpacaEval's real answers and verdicts, resampled; optionally how it
+scrolls.
 
     python benchmarks/report.py [--data FOLDER] [--models 57 200] [--keep FOLDER] [--browser]
 
-The case: every model answers the 805 official questions; its answer to a question, with the verdict on it, is that of one of six real
-models, drawn by a seed of its own. Results are scored by the suite, answers and judgments written as `seft-bench eval` writes them; none of
-that is timed. Timed are the whole commands, each in a process of its own, imports included:
+The case: every model answers the 805 official questions; its answer to a question, with the verdict on it, is that of
+one of six real models, drawn by a seed of its own. Results are scored by the suite, answers and judgments written as
+`seft-bench eval` writes them; none of that is timed. Timed are the whole commands, each in a process of its own,
+imports included:
 
     report        `seft-bench report`        goals for 57 models: 30 seconds, no file over 3 MB
     leaderboard   `seft-bench leaderboard`   goal for 57 models: 3 seconds
 
-With --browser (needs chromium) the report is opened and its longest views are used: the milliseconds until each is drawn, and the longest
-task that blocked the page meanwhile, while the list of questions is scrolled from end to end.
+With --browser (needs chromium) the report is opened and its longest views are used: the milliseconds until each is
+drawn, and the longest task that blocked the page meanwhile, while the list of questions is scrolled from end to end.
 """
 
 from __future__ import annotations
@@ -33,7 +35,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from seft_bench.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = ("NullModel", "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise", "gemma-2b-it", "FuseChat-Gemma-2-9B-Instruct", "phi-2")
+SOURCES = (
+    "NullModel",
+    "gpt-3.5-turbo-1106_verbose",
+    "gpt-3.5-turbo-1106_concise",
+    "gemma-2b-it",
+    "FuseChat-Gemma-2-9B-Instruct",
+    "phi-2",
+)
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 
 Rows = Mapping[int, tuple[str, float]]
@@ -42,9 +51,18 @@ Rows = Mapping[int, tuple[str, float]]
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the shared real material (with data/alpaca_eval in it); default SEFT_BENCH_SHARED, else ../shared")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help=(
+            "folder of the shared real material (with data/alpaca_eval in it); default SEFT_BENCH_SHARED, else "
+            "../shared"
+        ),
+    )
     parser.add_argument("--models", type=int, nargs="+", default=[57, 200], help="how many models, one case each")
-    parser.add_argument("--keep", type=Path, help="write the cases here and leave them; default: a folder that is deleted")
+    parser.add_argument(
+        "--keep", type=Path, help="write the cases here and leave them; default: a folder that is deleted"
+    )
     parser.add_argument("--browser", action="store_true", help="also open the report and measure its longest views")
     options = parser.parse_args(arguments)
     try:
@@ -53,7 +71,10 @@ def main(arguments: list[str] | None = None) -> None:
         folder = material(options.data)
         os.environ["SEFT_BENCH_DATA_DIR"] = str(folder / "official")
         with tempfile.TemporaryDirectory(prefix="report-") as temporary:
-            measured = [measure(folder, (options.keep or Path(temporary)) / str(count), count, options.browser) for count in options.models]
+            measured = [
+                measure(folder, (options.keep or Path(temporary)) / str(count), count, options.browser)
+                for count in options.models
+            ]
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
@@ -70,7 +91,11 @@ def material(folder: Path | None) -> Path:
         InputError: a file that the case is made from is not there.
     """
     root = folder or Path(os.environ.get("SEFT_BENCH_SHARED") or ROOT.parent / "shared")
-    needed = [root / "data" / "alpaca_eval" / kind / f"{name}.jsonl.gz" for name in SOURCES for kind in ("annotations", "outputs")]
+    needed = [
+        root / "data" / "alpaca_eval" / kind / f"{name}.jsonl.gz"
+        for name in SOURCES
+        for kind in ("annotations", "outputs")
+    ]
     missing = [path for path in needed if not path.is_file()]
     if missing:
         raise InputError(
@@ -83,7 +108,9 @@ def material(folder: Path | None) -> Path:
 def measure(folder: Path, case: Path, count: int, with_browser: bool) -> dict[str, Any]:
     """Seconds and sizes of one case."""
     make_case(folder, case, count)
-    report_seconds = timed("report", "--out", str(case / "report"), "--results", str(case / "results"), "--runs", str(case / "runs"))
+    report_seconds = timed(
+        "report", "--out", str(case / "report"), "--results", str(case / "results"), "--runs", str(case / "runs")
+    )
     leaderboard_seconds = timed("leaderboard", "--results", str(case / "results"))
     files = [path for path in (case / "report").rglob("*") if path.is_file()]
     largest = max(files, key=lambda path: path.stat().st_size)
@@ -103,7 +130,13 @@ def timed(*arguments: str) -> float:
     """Seconds of one command, imports included."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "seft_bench.cli.main", *arguments], check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "seft_bench.cli.main", *arguments],
+        check=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     return time.perf_counter() - start
 
 
@@ -125,7 +158,11 @@ def source_rows(folder: Path, name: str) -> Rows:
     with gzip.open(folder / "alpaca_eval" / "outputs" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
         answers = {row["index"]: row["output"] for row in map(json.loads, file)}
     with gzip.open(folder / "alpaca_eval" / "annotations" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
-        return {row["index"]: (answers[row["index"]], row["preference"] or 1.5) for row in map(json.loads, file) if row["index"] in answers}
+        return {
+            row["index"]: (answers[row["index"]], row["preference"] or 1.5)
+            for row in map(json.loads, file)
+            if row["index"] in answers
+        }
 
 
 def write_model(suite: Any, questions: Any, sources: list[Rows], model: str, seed: int, case: Path) -> None:
@@ -139,11 +176,25 @@ def write_model(suite: Any, questions: Any, sources: list[Rows], model: str, see
     draw = random.Random(seed)
     weights = [draw.random() for _ in sources]
     chosen = [_drawn(draw, weights, sources, number) for number in range(len(questions))]
-    answers = [Answer(suite.config.name, question.id, model, (text,)) for question, (text, _) in zip(questions, chosen, strict=True)]
+    answers = [
+        Answer(suite.config.name, question.id, model, (text,))
+        for question, (text, _) in zip(questions, chosen, strict=True)
+    ]
     requests = suite.requests(questions, {answer.question_id: answer for answer in answers})
     judgments = [
         Judgment(
-            *(suite.config.name, request.question.id, model, 1, request.key, request.answer_hash, JUDGE, "gpt-4-1106-preview", "gpt-4-1106-preview", "0" * 16),
+            *(
+                suite.config.name,
+                request.question.id,
+                model,
+                1,
+                request.key,
+                request.answer_hash,
+                JUDGE,
+                "gpt-4-1106-preview",
+                "gpt-4-1106-preview",
+                "0" * 16,
+            ),
             *("candidate_first" if request.candidate_first else "candidate_second", "ok"),
             preference=preference,
             raw="m" if (preference > 1.5) == request.candidate_first else "M",
@@ -155,7 +206,9 @@ def write_model(suite: Any, questions: Any, sources: list[Rows], model: str, see
     write_jsonl(place / "answers.jsonl", map(to_row, answers))
     write_jsonl(place / f"judgments-{JUDGE}.jsonl", map(to_row, judgments))
     scored = suite.score(model, questions, {answer.question_id: answer for answer in answers}, judgments)
-    save_result(case / "results", dataclasses.replace(scored, judge_id=JUDGE, manifest={"parents": {"model": f"{seed:08x}"}}))
+    save_result(
+        case / "results", dataclasses.replace(scored, judge_id=JUDGE, manifest={"parents": {"model": f"{seed:08x}"}})
+    )
 
 
 def _drawn(draw: random.Random, weights: list[float], sources: list[Rows], number: int) -> tuple[str, float]:
@@ -168,10 +221,14 @@ def _drawn(draw: random.Random, weights: list[float], sources: list[Rows], numbe
 
 
 LONG_TASKS = """window.longest = 0;
-  new PerformanceObserver((list) => { for (const task of list.getEntries()) window.longest = Math.max(window.longest, task.duration); })
+  const note = (task) => { window.longest = Math.max(window.longest, task.duration); };
+  new PerformanceObserver((list) => list.getEntries().forEach(note))
     .observe({type: 'longtask'}); 0"""
-SCROLL = """(async () => { const box = document.querySelector('.list'); const frame = () => new Promise(requestAnimationFrame);
-  for (let top = 0; top < box.scrollHeight; top += 400) { box.scrollTop = top; await frame(); } return box.querySelectorAll('.row').length; })()"""
+SCROLL = """(async () => {
+  const box = document.querySelector('.list'), frame = () => new Promise(requestAnimationFrame);
+  for (let top = 0; top < box.scrollHeight; top += 400) { box.scrollTop = top; await frame(); }
+  return box.querySelectorAll('.row').length;
+})()"""
 
 
 def in_browser(page_file: Path) -> dict[str, Any]:
@@ -192,9 +249,14 @@ def in_browser(page_file: Path) -> dict[str, Any]:
             ("difference ms", "#/difference", "!!document.querySelector('.list .row')"),
         ):
             start = time.perf_counter()
-            page.go(fragment, f"document.querySelector('main').className === 'view-{fragment[2:].split('?')[0]}' && {drawn}")
+            page.go(
+                fragment, f"document.querySelector('main').className === 'view-{fragment[2:].split('?')[0]}' && {drawn}"
+            )
             found[name] = round(1000 * (time.perf_counter() - start))
-        page.go("#/questions", "document.querySelector('main').className === 'view-questions' && !!document.querySelector('.list .row')")
+        page.go(
+            "#/questions",
+            "document.querySelector('main').className === 'view-questions' && !!document.querySelector('.list .row')",
+        )
         page.run(SCROLL)
         time.sleep(0.3)  # the observer reports between tasks
         found["longest task ms"] = round(page.run("window.longest"))

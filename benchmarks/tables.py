@@ -2,17 +2,18 @@
 
     python benchmarks/tables.py [--data FOLDER] [--models 57] [--lc-c C] [--lc-interval sandwich|bootstrap]
 
-Each model is resampled from the real ones of the shared material: on every one of the 805 questions it has the answer and the judgment of one of
-them, drawn at random, so texts, lengths and preferences are real. Its file is alpaca_eval's `annotations.json`, as that tool writes it but for the
-judge's raw reply (3 MB a file). Writing these files is not timed. Timed, in one process and one thread, in three parts:
+Each model is resampled from the real ones of the shared material: on every one of the 805 questions it has the answer
+and the judgment of one of them, drawn at random, so texts, lengths and preferences are real. Its file is alpaca_eval's
+`annotations.json`, as that tool writes it but for the judge's raw reply (3 MB a file). Writing these files is not
+timed. Timed, in one process and one thread, in three parts:
 
-    figures  parse and check every file; win rate, discrete win rate, length-controlled win rate with its interval and standard errors, coverage
-    results  one `result.json` and `questions.json` a model, each replaced atomically and synced to the disk
-    tables   read these back, and write leaderboard.{md,csv,html,tex,json}
+    figures  parse and check every file; win rate, discrete win rate, length-controlled win rate with its interval and
+    standard errors, coverage results  one `result.json` and `questions.json` a model, each replaced atomically and
+    synced to the disk tables   read these back, and write leaderboard.{md,csv,html,tex,json}
 
-Seconds are by the clock; "CPU s" is what the process itself used of them, which other programs on the machine and a slow disk do not change. "json.loads" is
-the time of parsing the same files with `json` and doing nothing with them, in the same run: a yardstick of the machine's speed (the files are
-read with pydantic's faster parser).
+Seconds are by the clock; "CPU s" is what the process itself used of them, which other programs on the machine and a
+slow disk do not change. "json.loads" is the time of parsing the same files with `json` and doing nothing with them, in
+the same run: a yardstick of the machine's speed (the files are read with pydantic's faster parser).
 """
 
 from __future__ import annotations
@@ -40,7 +41,14 @@ SUITE = "alpacaeval"
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the shared real material (with data/alpaca_eval in it); default SEFT_BENCH_SHARED, else ../shared")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help=(
+            "folder of the shared real material (with data/alpaca_eval in it); default SEFT_BENCH_SHARED, else "
+            "../shared"
+        ),
+    )
     parser.add_argument("--models", type=int, default=57, help="how many models")
     parser.add_argument("--lc-c", help="C of the length control, or cross-validated")
     parser.add_argument("--lc-interval", help="sandwich or bootstrap")
@@ -59,7 +67,9 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     print("".join(f"{title:>14}" for title in ("models", "MB", *(f"{part} s" for part in seconds), "json.loads s")))
-    print(f"{options.models:>14}{megabytes:>14.0f}" + "".join(f"{value:>14.2f}" for value in (*seconds.values(), floor)))
+    print(
+        f"{options.models:>14}{megabytes:>14.0f}" + "".join(f"{value:>14.2f}" for value in (*seconds.values(), floor))
+    )
 
 
 def lc() -> ModuleType:
@@ -84,18 +94,25 @@ def write_models(folder: Path, out: Path, count: int) -> list[Path]:
     for name in module.MODELS:
         with gzip.open(folder / "alpaca_eval" / "outputs" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
             texts = {row["index"]: row["output"] for row in map(json.loads, file)}
-        real.append({row["index"]: (texts[row["index"]], row["preference"]) for row in module.annotations(folder, name)})
+        real.append(
+            {row["index"]: (texts[row["index"]], row["preference"]) for row in module.annotations(folder, name)}
+        )
     out.mkdir(parents=True)
     paths = []
     for number in range(count):
         weights = [rng.random() for _ in real]
-        rows = [_row(f"model-{number:02}", position, question, _draw(rng, real, weights, position)) for position, question in enumerate(questions)]
+        rows = [
+            _row(f"model-{number:02}", position, question, _draw(rng, real, weights, position))
+            for position, question in enumerate(questions)
+        ]
         paths.append(out / f"model-{number:02}.json")
         paths[-1].write_text(json.dumps(rows, indent=4, ensure_ascii=False), encoding="utf-8")
     return paths
 
 
-def _draw(rng: random.Random, real: list[dict[int, tuple[str, float]]], weights: list[float], position: int) -> tuple[str, float]:
+def _draw(
+    rng: random.Random, real: list[dict[int, tuple[str, float]]], weights: list[float], position: int
+) -> tuple[str, float]:
     while (drawn := rng.choices(real, weights)[0].get(position)) is None:
         pass
     return drawn

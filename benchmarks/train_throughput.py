@@ -2,9 +2,10 @@
 
     python benchmarks/train_throughput.py [--rows 256] [--repeats 2]        needs the extra `trl`
 
-A 4-layer Llama (hidden 256, vocabulary 4096, 3.9M parameters) sees every row once: batch 8, 32 to 256 tokens a sequence, float32. Every
-measurement is a process of its own, ours and TRL's in turn. CPU seconds cover all that a user waits for once imports are done and the
-model is loaded: tokenising, reference log-probabilities, all steps. Tokens are real ones: padding does not count.
+A 4-layer Llama (hidden 256, vocabulary 4096, 3.9M parameters) sees every row once: batch 8, 32 to 256 tokens a
+sequence, float32. Every measurement is a process of its own, ours and TRL's in turn. CPU seconds cover all that a user
+waits for once imports are done and the model is loaded: tokenising, reference log-probabilities, all steps. Tokens are
+real ones: padding does not count.
 """
 
 from __future__ import annotations
@@ -59,13 +60,23 @@ def prepare(folder: Path, rows: int) -> None:
 
     tokenizer = make_tiny_tokenizer(4096)
     torch.manual_seed(0)
-    sizes = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4}
-    LlamaForCausalLM(LlamaConfig(vocab_size=4096, max_position_embeddings=512, tie_word_embeddings=True, **sizes)).save_pretrained(folder / "model")
+    sizes = {
+        "hidden_size": 256,
+        "intermediate_size": 688,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    }
+    LlamaForCausalLM(
+        LlamaConfig(vocab_size=4096, max_position_embeddings=512, tie_word_embeddings=True, **sizes)
+    ).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     generator = random.Random(0)
 
     def text(tokens: int) -> str:
-        words = " ".join(generator.choice(("fox", "river", "lazy", "five", "violet", "zx", "two")) for _ in range(tokens))
+        words = " ".join(
+            generator.choice(("fox", "river", "lazy", "five", "violet", "zx", "two")) for _ in range(tokens)
+        )
         return str(tokenizer.decode(tokenizer(words, add_special_tokens=False)["input_ids"][:tokens]))
 
     overhead = len(prompt_ids(tokenizer, [{"role": "user", "content": ""}])) + 1
@@ -89,7 +100,13 @@ def best_runs(loss: str, folder: Path, repeats: int) -> dict[str, dict[str, floa
 
 
 def in_own_process(engine: str, loss: str, folder: Path) -> dict[str, float]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(folder / "cache"),
+    }
     command = [sys.executable, __file__, "--worker", engine, loss, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
@@ -104,9 +121,18 @@ def measure(engine: str, loss: str, folder: Path) -> dict[str, float]:
     torch.set_num_threads(1)
     tokens = count_tokens(folder, loss)
     with tempfile.TemporaryDirectory() as out:
-        cpu_seconds = run_ours(loss, folder, Path(out)) if engine == "ours" else run_trl(loss, folder, Path(out), best=engine == "trl-best")
+        cpu_seconds = (
+            run_ours(loss, folder, Path(out))
+            if engine == "ours"
+            else run_trl(loss, folder, Path(out), best=engine == "trl-best")
+        )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"tokens_per_cpu_second": round(tokens / cpu_seconds, 1), "cpu_seconds": round(cpu_seconds, 2), "tokens": tokens, "peak_rss_megabytes": round(peak)}
+    return {
+        "tokens_per_cpu_second": round(tokens / cpu_seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 2),
+        "tokens": tokens,
+        "peak_rss_megabytes": round(peak),
+    }
 
 
 def data_file(folder: Path, loss: str) -> Path:
@@ -117,14 +143,22 @@ def count_tokens(folder: Path, loss: str) -> int:
     from seft_bench.chat import load_tokenizer
     from training.data import load_examples
 
-    return load_examples(data_file(folder, loss), load_tokenizer(folder / "model"), pairs=loss != "sft", max_length=512)[1].tokens
+    return load_examples(
+        data_file(folder, loss), load_tokenizer(folder / "model"), pairs=loss != "sft", max_length=512
+    )[1].tokens
 
 
 def run_ours(loss: str, folder: Path, out: Path) -> float:
     from training.loop import TrainSettings, train
 
     settings = TrainSettings(
-        loss=loss, learning_rate=LEARNING_RATE, epochs=1, global_batch_size=BATCH_SIZE, micro_batch_size=BATCH_SIZE, max_length=512, device="cpu"
+        loss=loss,
+        learning_rate=LEARNING_RATE,
+        epochs=1,
+        global_batch_size=BATCH_SIZE,
+        micro_batch_size=BATCH_SIZE,
+        max_length=512,
+        device="cpu",
     )
     return train(folder / "model", data_file(folder, loss), out / "run", settings).cpu_seconds
 
@@ -158,7 +192,11 @@ def run_trl(loss: str, folder: Path, out: Path, best: bool) -> float:
         trainer = SFTTrainer(model=model, args=SFTConfig(**common), train_dataset=data, processing_class=tokenizer)
     else:
         # Grouping needs lengths, which DPO's tokenised rows do not offer by themselves.
-        common |= {"precompute_ref_log_probs": True, "precompute_ref_batch_size": BATCH_SIZE, "remove_unused_columns": False} if best else {}
+        common |= (
+            {"precompute_ref_log_probs": True, "precompute_ref_batch_size": BATCH_SIZE, "remove_unused_columns": False}
+            if best
+            else {}
+        )
         data = data.add_column("length", [row_length(tokenizer, row) for row in rows]) if best else data
         trainer = DPOTrainer(model=model, args=DPOConfig(**common), train_dataset=data, processing_class=tokenizer)
     trainer.train()
@@ -166,8 +204,13 @@ def run_trl(loss: str, folder: Path, out: Path, best: bool) -> float:
 
 
 def trl_row(row: dict[str, Any]) -> dict[str, Any]:
-    answers = {"completion": row["answer"]} if "answer" in row else {"chosen": row["chosen"], "rejected": row["rejected"]}
-    return {"prompt": row["prompt"], **{name: [{"role": "assistant", "content": text}] for name, text in answers.items()}}
+    answers = (
+        {"completion": row["answer"]} if "answer" in row else {"chosen": row["chosen"], "rejected": row["rejected"]}
+    )
+    return {
+        "prompt": row["prompt"],
+        **{name: [{"role": "assistant", "content": text}] for name, text in answers.items()},
+    }
 
 
 def row_length(tokenizer: Any, row: dict[str, Any]) -> int:
@@ -178,9 +221,17 @@ def print_table(results: dict[str, dict[str, dict[str, float]]]) -> None:
     print(f"{'':64}" + "".join(f"{loss.upper():>28}" for loss in results))
     for engine, title in ENGINES.items():
         cells = [results[loss][engine] for loss in results]
-        print(f"{title:64}" + "".join(f"{cell['tokens_per_cpu_second']:>12.0f} tok/s {cell['peak_rss_megabytes']:>6.0f} MB" for cell in cells))
+        print(
+            f"{title:64}"
+            + "".join(
+                f"{cell['tokens_per_cpu_second']:>12.0f} tok/s {cell['peak_rss_megabytes']:>6.0f} MB" for cell in cells
+            )
+        )
     for engine in list(ENGINES)[1:]:
-        ratios = [results[loss]["ours"]["tokens_per_cpu_second"] / results[loss][engine]["tokens_per_cpu_second"] for loss in results]
+        ratios = [
+            results[loss]["ours"]["tokens_per_cpu_second"] / results[loss][engine]["tokens_per_cpu_second"]
+            for loss in results
+        ]
         print(f"{'ratio of ours to ' + engine:64}" + "".join(f"{ratio:>21.2f} times" for ratio in ratios))
 
 

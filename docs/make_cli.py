@@ -16,15 +16,17 @@ INTRODUCTION = """# Command line
 
 Made by `make docs` from the commands' own help: change it there.
 
-stdout is the data (`--json` where it makes sense), stderr the notes and progress. Exit status: 0 fine, 1 a crash of ours, 2 wrong usage or
-input, 5 a figure was withheld, 6 a judge is unavailable (what was paid for is kept; the same command goes on). 3 and 4 are kept for
-comparisons: regressed, inconclusive.
+stdout is the data (`--json` where it makes sense), stderr the notes and progress. Exit status: 0 fine, 1 a crash of
+ours, 2 wrong usage or input, 5 a figure was withheld, 6 a judge is unavailable (what was paid for is kept; the same
+command goes on). 3 and 4 are kept for comparisons: regressed, inconclusive.
 """
 
 
 def page() -> str:
     """The whole page as Markdown."""
-    return INTRODUCTION + "".join(_section(context) for context in _commands(typer.main.get_command(app), "seft-bench", None))
+    return INTRODUCTION + "".join(
+        _section(context) for context in _commands(typer.main.get_command(app), "seft-bench", None)
+    )
 
 
 def _commands(command: Any, name: str, parent: Any) -> Iterator[Any]:
@@ -41,7 +43,10 @@ def _commands(command: Any, name: str, parent: Any) -> Iterator[Any]:
 def _section(context: Any) -> str:
     command = context.command
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    return f"\n## {context.command_path}\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n{_table(context)}"
+    return (
+        "\n## "
+        f"{context.command_path}\n\n{inspect.cleandoc(command.help or '')}\n\n```text\n{usage}\n```\n{_table(context)}"
+    )
 
 
 def _table(context: Any) -> str:

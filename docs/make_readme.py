@@ -1,4 +1,7 @@
-"""Writes the README's excerpt of the tinyworld's leaderboard from results/tinyworld; a test fails where it is stale. Run by `make docs`."""
+"""Writes the README's excerpt of the tinyworld's leaderboard from results/tinyworld; a test fails where it is stale.
+
+Run by `make docs`.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ def excerpt() -> str:
     rows = [row for row in everything if row["seeds"]]  # those that were trained
     head = ["method", *(title for title, _ in COLUMNS.values()), "unannotated prompts", "CPU seconds"]
     lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)]), *(_line(_cells(row)) for row in rows)]
-    findings = [line for line in (RESULTS / "findings.md").read_text(encoding="utf-8").splitlines() if line.startswith("- ")]
+    findings = [
+        line for line in (RESULTS / "findings.md").read_text(encoding="utf-8").splitlines() if line.startswith("- ")
+    ]
     said = [line for line in findings if any(words in line for words in QUOTED)]
     introduction = (
         f"The tinyworld over {rows[0]['seeds']} seeds: tiny-alpacaeval's win rate (%) and tiny-mtbench's score (1-10), "
@@ -42,7 +47,13 @@ def excerpt() -> str:
     )
     first = [line for line in said if any(words in line for words in FIRST)]
     rest = [line for line in said if line not in first]
-    folded = ["<details><summary>SEFT against the start, in content alone, and against its control</summary>", "", *rest, "", "</details>"]
+    folded = [
+        "<details><summary>SEFT against the start, in content alone, and against its control</summary>",
+        "",
+        *rest,
+        "",
+        "</details>",
+    ]
     return "\n".join([introduction, "", *lines, "", _without_a_model(everything), "", more, "", *first, "", *folded])
 
 
@@ -50,8 +61,13 @@ def _without_a_model(rows: Sequence[Mapping[str, str]]) -> str:
     """What the controls get that no model made: a figure near theirs is worth nothing."""
     controls = [row for row in rows if not row["seeds"] and row["block"].startswith("Controls")]
     columns = [key for key in COLUMNS if "_greedy_" in key]  # their answers do not depend on the decoding
-    said = [f"{row['label']} {' and '.join(_interval(row, key, COLUMNS[key][1]) for key in columns)}" for row in controls]
-    return f"What answers without any model get, win rate and MT score: {'; '.join(said)}. Read every figure against these, the start's too."
+    said = [
+        f"{row['label']} {' and '.join(_interval(row, key, COLUMNS[key][1]) for key in columns)}" for row in controls
+    ]
+    return (
+        f"What answers without any model get, win rate and MT score: {'; '.join(said)}. Read every figure against "
+        "these, the start's too."
+    )
 
 
 def _cells(row: Mapping[str, str]) -> list[str]:

@@ -26,7 +26,8 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"no tokenizer can be loaded from {folder}: {str(error).splitlines()[0]}. Save the tokenizer beside the weights (tokenizer.save_pretrained)."
+            f"no tokenizer can be loaded from {folder}: {str(error).splitlines()[0]}. Save the tokenizer beside the "
+            "weights (tokenizer.save_pretrained)."
         ) from None
     if not tokenizer.chat_template:
         raise InputError(
@@ -34,19 +35,28 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
             "Add chat_template.jinja (or `chat_template` in tokenizer_config.json) to the checkpoint."
         )
     if tokenizer.eos_token_id is None:
-        raise InputError(f"the tokenizer of {folder} has no eos_token, so answers would never end. Set `eos_token` in tokenizer_config.json.")
+        raise InputError(
+            f"the tokenizer of {folder} has no eos_token, so answers would never end. Set `eos_token` in "
+            "tokenizer_config.json."
+        )
     return tokenizer
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
     """Ids of a conversation up to and with the marker that opens the assistant's answer."""
-    encoded = tokenizer.apply_chat_template(without_markup(tokenizer, messages), add_generation_prompt=True, tokenize=True, return_dict=False)
+    encoded = tokenizer.apply_chat_template(
+        without_markup(tokenizer, messages), add_generation_prompt=True, tokenize=True, return_dict=False
+    )
     return cast("list[int]", list(encoded))
 
 
 def without_markup(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
-    """The messages with the tokenizer's special tokens in their texts broken up by a space: a text never opens or ends a turn."""
-    return [{**message, "content": _broken_up(message["content"], tokenizer.all_special_tokens)} for message in messages]
+    """The messages with the tokenizer's special tokens in their texts broken up by a space: a text never opens or ends
+    a turn.
+    """
+    return [
+        {**message, "content": _broken_up(message["content"], tokenizer.all_special_tokens)} for message in messages
+    ]
 
 
 def _broken_up(text: str, specials: Sequence[str]) -> str:
@@ -62,9 +72,11 @@ def conversation_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def next_token_id(tokenizer: Any, messages: Sequence[Message], text: str) -> int | None:
-    """The one token with which an answer that is only `text` goes on after the prompt, a leading space of the template's included.
+    """The one token with which an answer that is only `text` goes on after the prompt, a leading space of the
+    template's included.
 
-    None where it takes several tokens, or melts into the prompt's last one: then no single log-probability belongs to it.
+    None where it takes several tokens, or melts into the prompt's last one: then no single log-probability belongs to
+    it.
     """
     before = prompt_ids(tokenizer, messages)
     full = render(tokenizer, messages) + _as_rendered(tokenizer, messages, text)
@@ -75,8 +87,8 @@ def next_token_id(tokenizer: Any, messages: Sequence[Message], text: str) -> int
 def answer_ids(tokenizer: Any, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
     """Ids of (prompt, answer): the answer ends with the template's stop token, which is learnt like any other.
 
-    The two are cut where the rendered prompt ends, so a token never spans the border. Markup inside an answer ("<|im_end|>"
-    typed by a model) is text: it becomes ordinary tokens and never ends the answer.
+    The two are cut where the rendered prompt ends, so a token never spans the border. Markup inside an answer
+    ("<|im_end|>" typed by a model) is text: it becomes ordinary tokens and never ends the answer.
     """
     text = _as_rendered(tokenizer, messages, answer)
     ids = list(tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
@@ -96,12 +108,20 @@ def _as_rendered(tokenizer: Any, messages: Sequence[Message], answer: str) -> st
 
 def render(tokenizer: Any, messages: Sequence[Message]) -> str:
     """The prompt as text, for people to read."""
-    return cast(str, tokenizer.apply_chat_template(without_markup(tokenizer, messages), add_generation_prompt=True, tokenize=False))
+    return cast(
+        str,
+        tokenizer.apply_chat_template(without_markup(tokenizer, messages), add_generation_prompt=True, tokenize=False),
+    )
 
 
 def stop_ids(tokenizer: Any) -> list[int]:
     """Tokens that end an answer: the one that the template writes after an assistant's turn, then EOS."""
-    probe = cast(str, tokenizer.apply_chat_template([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], tokenize=False))
+    probe = cast(
+        str,
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], tokenize=False
+        ),
+    )
     after = tokenizer(probe.rpartition("a")[2], add_special_tokens=False)["input_ids"]
     special = set(tokenizer.all_special_ids)
     marker = [token for token in after if token in special][:1]

@@ -7,12 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+Progress = Callable[[str, int, int], None]
+"""Called with (what is under way, how many are done, how many there are)."""
+
 SAFE_CONTROLS = "\n\t"
 
 
 def plain(text: str) -> str:
     """Text without terminal escapes and other control characters: model output and file names are not ours."""
-    return "".join(character if character.isprintable() or character in SAFE_CONTROLS else "\N{REPLACEMENT CHARACTER}" for character in text)
+    return "".join(
+        character if character.isprintable() or character in SAFE_CONTROLS else "\N{REPLACEMENT CHARACTER}"
+        for character in text
+    )
 
 
 def note(text: str) -> None:
@@ -21,7 +27,7 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def steps_shown() -> Iterator[Callable[[str, int, int], None]]:
+def steps_shown() -> Iterator[Progress]:
     """Progress of one thing after another: a bar on a terminal, a line for each finished thing elsewhere."""
     if not sys.stderr.isatty():
         yield _line_when_done

@@ -42,7 +42,9 @@ class JudgeUnavailableError(SeftBenchError):
 
 
 def no_room(error: BaseException) -> str | None:
-    """The message for a full disk, which is nobody's defect; None for every other failure. safetensors tells it by text alone."""
+    """The message for a full disk, which is nobody's defect; None for every other failure. safetensors tells it by text
+    alone.
+    """
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         what, why = error.filename or "a file", error.strerror
     elif type(error).__name__ == "SafetensorError" and any(f"os error {number})" in str(error) for number in _NO_ROOM):

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from seft_bench.errors import InputError
+from seft_bench.records import Row
 
-Row = dict[str, Any]
 ValueT = TypeVar("ValueT")
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -126,8 +126,9 @@ def text_of(stored: bytes, path: Path, what: str = "file") -> str:
 def json_of(stored: bytes, path: Path, what: str = "JSON file") -> Any:
     """Value of what `read_bytes` gave; InputError where it is not UTF-8 or not JSON.
 
-    Pydantic's parser takes a third of the time of `json`, which would first make a text of four bytes a character out of the whole file. What it
-    refuses, `json` reads or refuses: half surrogate pairs, deep nesting, and errors, with their line.
+    Pydantic's parser takes a third of the time of `json`, which would first make a text of four bytes a character out
+    of the whole file. What it refuses, `json` reads or refuses: half surrogate pairs, deep nesting, and errors, with
+    their line.
     """
     from pydantic_core import from_json
 
@@ -156,7 +157,9 @@ def read_json(path: Path, what: str = "JSON file") -> Any:
     return json_of(read_bytes(path, what), path, what)
 
 
-def read_jsonl(path: Path, what: str = "JSON Lines file", required: Iterable[str] = (), allow_empty: bool = False) -> list[Row]:
+def read_jsonl(
+    path: Path, what: str = "JSON Lines file", required: Iterable[str] = (), allow_empty: bool = False
+) -> list[Row]:
     """Read every row, or name the first bad line.
 
     Raises:
@@ -181,7 +184,10 @@ def _parse_row(line: str, path: Path, number: int, required: tuple[str, ...], wh
         raise InputError(f"{what} {path}, line {number}: a JSON object is expected, this is {type(row).__name__}")
     missing = [key for key in required if key not in row]
     if missing:
-        raise InputError(f"{what} {path}, line {number}: key {', '.join(missing)} is missing; the row has {', '.join(sorted(row)) or 'no keys'}")
+        raise InputError(
+            f"{what} {path}, line {number}: key {', '.join(missing)} is missing; the row has "
+            f"{', '.join(sorted(row)) or 'no keys'}"
+        )
     return row
 
 
@@ -195,7 +201,10 @@ def read_log(path: Path) -> list[Row]:
 
 
 def read_once(read: Callable[[Path], ValueT]) -> Callable[[Path], ValueT]:
-    """A reader that reads a file again only when its size or time has changed. What it returns is shared: leave it as it is."""
+    """A reader that reads a file again only when its size or time has changed.
+
+    What it returns is shared: leave it as it is.
+    """
 
     @functools.lru_cache(maxsize=16)
     def at_time(path: Path, _changed_ns: int, _size: int) -> ValueT:
@@ -233,14 +242,17 @@ def sha256_folder(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.j
 
 
 def check_safetensors(folder: Path) -> None:
-    """Refuse weights that were cut off or are none, by their headers alone: 8 bytes of its length, JSON with every tensor's place.
+    """Refuse weights that were cut off or are none, by their headers alone: 8 bytes of its length, JSON with every
+    tensor's place.
 
     Raises:
         InputError: which file, and what to do.
     """
     for path in sorted(folder.glob("*.safetensors")):
         if wrong := _wrong_with_safetensors(path):
-            raise InputError(f"{path} is broken: {wrong}. Copy, download or save it again (`save_pretrained` writes safetensors).")
+            raise InputError(
+                f"{path} is broken: {wrong}. Copy, download or save it again (`save_pretrained` writes safetensors)."
+            )
 
 
 def _wrong_with_safetensors(path: Path) -> str:
@@ -289,7 +301,9 @@ def held(path: Path, refusal: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise InputError(f"{refusal} ({file.read().decode(errors='replace').strip() or 'unknown process'})") from None
+            raise InputError(
+                f"{refusal} ({file.read().decode(errors='replace').strip() or 'unknown process'})"
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}".encode())
         file.flush()

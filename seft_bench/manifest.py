@@ -18,7 +18,18 @@ from seft_bench import __version__
 from seft_bench.files import sha256_json
 from seft_bench.records import Manifest
 
-RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "alpaca-eval", "fschat", "vllm", "trl")
+RECORDED_PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "scipy",
+    "alpaca-eval",
+    "fschat",
+    "vllm",
+    "trl",
+)
 
 
 def now() -> str:
@@ -68,7 +79,9 @@ def git_state() -> tuple[str, bool | None]:
     if not (root / ".git").exists():
         return "", None
     try:
-        commit = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        commit = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
         status = subprocess.run(
             ["git", "-C", str(root), "status", "--porcelain", "--", "seft_bench", "training", "eval_configs"],
             capture_output=True, text=True, timeout=10, check=True,
@@ -92,7 +105,11 @@ def package_versions() -> dict[str, str]:
 @lru_cache(maxsize=1)
 def hardware() -> dict[str, Any]:
     """Processor, cores and GPUs; the GPU is asked only where torch is loaded anyway."""
-    found: dict[str, Any] = {"system": f"{platform.system()} {platform.machine()}", "processor": _processor(), "cores": os.cpu_count()}
+    found: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+    }
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         found["gpus"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -104,4 +121,6 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -20,7 +20,7 @@ from typing import Any
 
 from seft_bench import stages as stage_runner
 from seft_bench.config import RecipeConfig
-from seft_bench.console import note
+from seft_bench.console import Progress, note
 from seft_bench.data.training import content_hashes, open_base, open_blank_base, open_data
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, locked, read_log, sha256_folder, sha256_json
@@ -32,9 +32,6 @@ from seft_bench.results import replaces_other_weights, save_result, slug
 from seft_bench.stages.runs import TrainedRun, finished_run, publish_run
 from seft_bench.subjects import Subject
 from seft_bench.suites.custom import folder_name
-
-Progress = Callable[[str, int, int], None]
-
 
 # Train
 
@@ -51,7 +48,8 @@ def train(
     """Run a recipe's method; finished stages are taken as they are, a finished run is returned at once.
 
     Args:
-        out: the run's folder. stages_folder: where stages lie that several runs may share; default: in `out`.
+        out: the run's folder.
+        stages_folder: where stages lie that several runs may share; default: in `out`.
         checkpoints: saved checkpoints of each policy stage, evenly spaced.
 
     Raises:
@@ -63,10 +61,20 @@ def train(
         return finished
     started_at = now()
     shared = stages_folder or out / "stages"
-    base, data = _base_of(recipe, shared.parent / "data"), open_data(recipe.data, recipe.seed, shared.parent / "data", method.data)
+    base, data = (
+        _base_of(recipe, shared.parent / "data"),
+        open_data(recipe.data, recipe.seed, shared.parent / "data", method.data),
+    )
     shop = stage_runner.Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
     stages = stage_runner.run_stages(plan, shop)
-    return publish_run(recipe, out, stages, checkpoints, started_at, {"base": sha256_folder(base)} | content_hashes(recipe.base, recipe.data))
+    return publish_run(
+        recipe,
+        out,
+        stages,
+        checkpoints,
+        started_at,
+        {"base": sha256_folder(base)} | content_hashes(recipe.base, recipe.data),
+    )
 
 
 def _base_of(recipe: RecipeConfig, folder: Path) -> Path:
@@ -82,7 +90,8 @@ class Places:
     """Where an evaluation reads and writes.
 
     Attributes:
-        work: big files, one folder a subject (answers, judgments). results: small ones, one folder a result.
+        work: big files, one folder a subject (answers, judgments).
+        results: small ones, one folder a result.
         store: the judges' response store.
     """
 
@@ -132,17 +141,22 @@ def evaluate(
 
 
 def _keep(result: Result, results: Path) -> None:
-    """Results are filed by the model's name: what was measured of other weights under it goes, and not without a word."""
+    """Results are filed by the model's name: what was measured of other weights under it goes, and not without a
+    word.
+    """
     if replaces_other_weights(results, result):
         note(
-            f"{result.model} on {result.suite}, {result.decoding}: replaces the figures of other weights of that name in {results}/. "
+            f"{result.model} on {result.suite}, {result.decoding}: replaces the figures of other weights of that name "
+            f"in {results}/. "
             "Trained on since? Then fine. Another folder of that name? Rename one, or give another --results."
         )
     save_result(results, result)
 
 
 def _alone(lock: Path, what: str) -> AbstractContextManager[None]:
-    """Two commands on the same work would pay for it twice: the second waits, and then takes what the first has made."""
+    """Two commands on the same work would pay for it twice: the second waits, and then takes what the first has
+    made.
+    """
     return locked(lock, lambda: note(f"another command {what} for the same model: waiting for it"))
 
 
@@ -169,7 +183,9 @@ def is_judged(subject: Subject, suite: Any, judge: Any, places: Places) -> bool:
 
 
 def judged_by_other_weights(subject: Subject, suite: Any, judge: Any, places: Places) -> int:
-    """Verdicts at hand that other weights gave than the judge has now, as far as it has measured them: they are asked for again."""
+    """Verdicts at hand that other weights gave than the judge has now, as far as it has measured them: they are asked
+    for again.
+    """
     folders = [_folder(places, subject, suite, decoding) for decoding in decodings(subject, suite)]
     return sum(verdicts.by_other_weights(read_log(_judgments_path(folder, judge)), judge) for folder in folders)
 
@@ -185,7 +201,9 @@ def check_answers(subject: Subject, suite: Any, places: Places) -> None:
         _read_answers(_folder(places, subject, suite, decoding), suite, suite.questions())
 
 
-def unjudged(subject: Subject, suite: Any, judge: Any, decoding: str, places: Places, requests: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+def unjudged(
+    subject: Subject, suite: Any, judge: Any, decoding: str, places: Places, requests: Sequence[JudgeRequest]
+) -> list[JudgeRequest]:
     """Those of the requests that have no good verdict yet."""
     return _unjudged(_folder(places, subject, suite, decoding), judge, requests)
 
@@ -202,8 +220,18 @@ class _Lazily:
         return self._loaded
 
 
-def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decoding: str, folder: Path, seed: int, progress: Progress) -> None:
-    """Answer the questions that have no answer yet, drawn with these settings and this seed; each is saved as it comes."""
+def _answer(
+    generator: _Lazily,
+    suite: Any,
+    questions: Sequence[Question],
+    decoding: str,
+    folder: Path,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Answer the questions that have no answer yet, drawn with these settings and this seed; each is saved as it
+    comes.
+    """
     done = _answered(suite, questions, decoding, folder, seed)
     missing = [question for question in questions if question.id not in done]
     if not missing:
@@ -222,29 +250,54 @@ def _answer(generator: _Lazily, suite: Any, questions: Sequence[Question], decod
 def _answered(suite: Any, questions: Sequence[Question], decoding: str, folder: Path, seed: int) -> dict[str, Answer]:
     config = suite.config.decodings.get(decoding)
     wanted = decoding_hash(config, suite.config.max_new_tokens, seed) if config else ""
-    return {key: answer for key, answer in _answers_at_hand(folder, questions).items() if not config or answer.decoding_hash == wanted}
+    return {
+        key: answer
+        for key, answer in _answers_at_hand(folder, questions).items()
+        if not config or answer.decoding_hash == wanted
+    }
 
 
 def _read_answers(folder: Path, suite: Any, questions: Sequence[Question]) -> dict[str, Answer]:
     answers = _answers_at_hand(folder, questions)
     if not answers:
-        raise InputError(f"no answers in {folder}: run `seft-bench eval MODEL --suite {suite.config.name} --stage answer` first")
+        raise InputError(
+            f"no answers in {folder}: run `seft-bench eval MODEL --suite {suite.config.name} --stage answer` first"
+        )
     return answers
 
 
 def _answers_at_hand(folder: Path, questions: Sequence[Question]) -> dict[str, Answer]:
     known = {question.id for question in questions}
-    return {row["question_id"]: from_row(Answer, row) for row in read_log(folder / "answers.jsonl") if row["question_id"] in known}
+    return {
+        row["question_id"]: from_row(Answer, row)
+        for row in read_log(folder / "answers.jsonl")
+        if row["question_id"] in known
+    }
 
 
-def _judge(judge: Any, suite: Any, questions: Sequence[Question], answers: Mapping[str, Answer], subject: Subject, folder: Path, progress: Progress) -> None:
+def _judge(
+    judge: Any,
+    suite: Any,
+    questions: Sequence[Question],
+    answers: Mapping[str, Answer],
+    subject: Subject,
+    folder: Path,
+    progress: Progress,
+) -> None:
     """Ask the judge for every verdict that is not there yet; failed ones are asked again, good ones never."""
     path = _judgments_path(folder, judge)
     wanted = _unjudged(folder, judge, suite.requests(questions, answers))
     settled = [judgment for request in wanted if (judgment := suite.settled(request, subject.model_id))]
     append_rows(path, [to_row(judgment) for judgment in settled])
     fixed = {judgment.key for judgment in settled}
-    _ask(judge, [request for request in wanted if request.key not in fixed], subject.model_id, path, f"judge {suite.config.name}", progress)
+    _ask(
+        judge,
+        [request for request in wanted if request.key not in fixed],
+        subject.model_id,
+        path,
+        f"judge {suite.config.name}",
+        progress,
+    )
 
 
 def _judgments_path(folder: Path, judge: Any) -> Path:
@@ -257,7 +310,9 @@ def _unjudged(folder: Path, judge: Any, requests: Sequence[JudgeRequest]) -> lis
     return [request for request in requests if (request.key, request.answer_hash) not in done]
 
 
-def _ask(judge: Any, requests: Sequence[JudgeRequest], model_id: str, path: Path, what: str, progress: Progress) -> None:
+def _ask(
+    judge: Any, requests: Sequence[JudgeRequest], model_id: str, path: Path, what: str, progress: Progress
+) -> None:
     if not requests:
         return
     count = 0
@@ -286,13 +341,25 @@ def _score(
     judgments = [from_row(Judgment, row) for row in rows]
     scored = suite.score(subject.model_id, questions, answers, judgments)
     returned = sorted({row.returned_model for row in judgments if row.status == "ok" and row.returned_model})
-    config = {"suite": suite.config.model_dump(mode="json"), "judge": judge.id, "decoding": decoding, "returned_models": returned}
+    config = {
+        "suite": suite.config.model_dump(mode="json"),
+        "judge": judge.id,
+        "decoding": decoding,
+        "returned_models": returned,
+    }
     config |= {"engine": subject.engine} if subject.engine else {}
     config |= {"judge_weights": weights} if (weights := verdicts.weights_behind(rows)) else {}
     asked = {"asked": sha256_json([[question.id, question.turns, question.reference] for question in questions])}
-    manifest = build_manifest(config, seed, now(), data_hashes=suite.data_hashes() | asked, parents={"model": subject.fingerprint})
+    manifest = build_manifest(
+        config, seed, now(), data_hashes=suite.data_hashes() | asked, parents={"model": subject.fingerprint}
+    )
     notes = tuple(dict.fromkeys((*scored.notes, *judge.notes)))
     result: Result = dataclasses.replace(
-        scored, judge_id=scored.judge_id or judge.id, decoding=decoding, run=dict(subject.run), notes=notes, manifest=to_row(manifest)
+        scored,
+        judge_id=scored.judge_id or judge.id,
+        decoding=decoding,
+        run=dict(subject.run),
+        notes=notes,
+        manifest=to_row(manifest),
     )
     return result

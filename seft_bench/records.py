@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
+Row = dict[str, Any]
+"""A JSON object: one line of a file of rows."""
+
 Message = dict[str, str]
 """One chat message: `{"role": "system" | "user" | "assistant", "content": text}`."""
 
@@ -32,8 +35,8 @@ class Question:
         id: key of the question; `instruction_id(turns[0])` in AlpacaEval-like suites.
         category: name of the category ("math"), "" where the suite has none.
         turns: the user's turns, in order.
-        reference: reference answers: one a turn for graded suites (may be empty), for pairwise suites the
-            one answer that the model's answer is compared with.
+        reference: reference answers: one a turn for graded suites (may be empty), for pairwise suites the one answer
+            that the model's answer is compared with.
         metadata: suite's own extras ("dataset", "annotated").
     """
 
@@ -85,7 +88,8 @@ class JudgeRequest:
         candidate: the answer texts to judge, one a turn up to `turn`.
         baseline: the answer texts to compare with, one a turn up to `turn` (preferences only).
         candidate_first: order in which a preference judge is shown the two.
-        repeat: 0, or which repetition on purpose this is: the judge is asked anew, and no stored response of another repeat serves it.
+        repeat: 0, or which repetition on purpose this is: the judge is asked anew, and no stored response of another
+            repeat serves it.
     """
 
     kind: Literal["grade", "preference"]
@@ -99,7 +103,11 @@ class JudgeRequest:
     @property
     def key(self) -> str:
         """Key within one model's judgments."""
-        key = f"{self.question.id}/{self.turn}/grade" if self.kind == "grade" else preference_key(self.question.id, self.turn, self.candidate_first)
+        key = (
+            f"{self.question.id}/{self.turn}/grade"
+            if self.kind == "grade"
+            else preference_key(self.question.id, self.turn, self.candidate_first)
+        )
         return f"{key}/repeat-{self.repeat}" if self.repeat else key
 
     @property
@@ -119,8 +127,10 @@ class Judgment:
         requested_model, returned_model: as sent, and as the server said.
         prompt_hash: hash of the rendered prompt ("" for judges without one).
         order: "single", "candidate_first" or "candidate_second".
-        score: grade 1-10. preference: in [1, 2], 2 means that the candidate wins.
-        raw: the judge's reply. details: parts of the verdict ({"content": 0.5, ...}, log-probabilities).
+        score: grade 1-10.
+        preference: in [1, 2], 2 means that the candidate wins.
+        raw: the judge's reply.
+        details: parts of the verdict ({"content": 0.5, ...}, log-probabilities).
         price_usd: None where unknown, never invented.
     """
 
@@ -152,19 +162,20 @@ class Result:
     """Figures of one model on one suite.
 
     Attributes:
-        metrics: flat, named as in the suite's documentation; intervals stand beside their figure
-            ("lc_low", "lc_high"); None where a figure cannot be given.
+        metrics: flat, named as in the suite's documentation; intervals stand beside their figure ("lc_low", "lc_high");
+            None where a figure cannot be given.
         notes: how figures were made, and anything a reader must know, one sentence each.
         n, n_scored, n_unscored: judgments expected, with status ok, and the rest.
         withheld: coverage is under 98 %, so the figures are shown but must not be ranked.
         per_question: question id -> the figure that enters the mean (for paired comparison).
-        parts: part of a verdict ("content") -> question id -> its mean over the question's judgments; empty where the judge
-            reports no parts.
-        covariates: of a length-controlled win rate, so that it can be fitted again and compared in pairs: "length_difference" (characters)
-            and "lc_influence" (percent, see `stats.length_control`) -> question id -> value.
+        parts: part of a verdict ("content") -> question id -> its mean over the question's judgments; empty where the
+            judge reports no parts.
+        covariates: of a length-controlled win rate, so that it can be fitted again and compared in pairs:
+            "length_difference" (characters) and "lc_influence" (percent, see `stats.length_control`) -> question id ->
+            value.
         run: the training run behind a checkpoint: row, label, role, method, seed, step, final (is it the run's last
-            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other models. A control
-            without a model has the same keys, and "control" with its name.
+            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other
+            models. A control without a model has the same keys, and "control" with its name.
     """
 
     suite: str
@@ -246,7 +257,9 @@ def instruction_id(instruction: str) -> str:
     return hashlib.sha256(instruction.encode()).hexdigest()[:16]
 
 
-@lru_cache(maxsize=4096)  # seeding the generator is most of the time of scoring, and a table of models asks for the same again and again
+@lru_cache(
+    maxsize=4096
+)  # seeding the generator is most of the time of scoring, and a table of models asks for the same again and again
 def candidate_first(instruction: str) -> bool:
     """Whether the judge is shown the candidate first: alpaca_eval's seed rule (`annotators/base.py`, 0.6.6)."""
     return random.Random(f"is_switched_outputs{instruction}0").choices([False, True])[0]

@@ -1,4 +1,6 @@
-"""Results as files: results/<suite>/<model>@<decoding>@<judge>/result.json, and the figures of every question beside it."""
+"""Results as files: results/<suite>/<model>@<decoding>@<judge>/result.json, and the figures of every question beside
+it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def result_name(result: Result) -> str:
 
 
 def result_folder(results: Path, result: Result) -> Path:
-    """results/<suite>/<model>@<decoding>@<judge>/; where another result lies there ("a/b" and "a-b"), with a hash of the real names behind it."""
+    """results/<suite>/<model>@<decoding>@<judge>/; where another result lies there ("a/b" and "a-b"), with a hash of
+    the real names behind it.
+    """
     plain = results / slug(result.suite) / result_name(result)
     names = [result.suite, result.model, result.decoding, result.judge_id]
     hashed = plain.with_name(f"{plain.name}-{sha256_json(names)[:8]}")
@@ -44,11 +48,14 @@ def _names(row: Mapping[str, Any]) -> list[str]:
 def save_result(results: Path, result: Result) -> None:
     """result.json is small and fit to be committed; the figures of every question lie beside it, in questions.json.
 
-    Both could be computed again for nothing, and are synced all the same (1 to 2 ms a file): a rename that reaches the disk before the
-    content does would leave an empty result after a power cut, which `bench` takes for a finished cell and no table can read.
+    Both could be computed again for nothing, and are synced all the same (1 to 2 ms a file): a rename that reaches the
+    disk before the content does would leave an empty result after a power cut, which `bench` takes for a finished cell
+    and no table can read.
     """
     folder = result_folder(results, result)
-    rows = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}  # its values are JSON already, and copying is slow
+    rows = {
+        field.name: getattr(result, field.name) for field in dataclasses.fields(result)
+    }  # its values are JSON already, and copying is slow
     questions = {key: rows.pop(key) for key in ("per_question", "parts", "covariates")}
     write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
     write_json(folder / "result.json", rows)
@@ -65,14 +72,19 @@ def replaces_other_weights(results: Path, result: Result) -> bool:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """All results below a folder, in the order of their paths; without questions.json a result has no intervals over seeds."""
+    """All results below a folder, in the order of their paths; without questions.json a result has no intervals over
+    seeds.
+    """
     return [read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
 
 
 def read_result(path: Path) -> Result:
     """The result of one result.json, with the figures of every question where they lie beside it."""
     questions = path.with_name("questions.json")
-    return from_row(Result, read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}))
+    return from_row(
+        Result,
+        read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}),
+    )
 
 
 def noted(results: Sequence[Result]) -> list[str]:
@@ -81,4 +93,7 @@ def noted(results: Sequence[Result]) -> list[str]:
     for result in results:
         for text in result.notes:
             models.setdefault(text, []).append(f"{result.model} ({result.suite}, {result.decoding})")
-    return [text if len(about) == len(results) else f"{', '.join(dict.fromkeys(about))}: {text}" for text, about in models.items()]
+    return [
+        text if len(about) == len(results) else f"{', '.join(dict.fromkeys(about))}: {text}"
+        for text, about in models.items()
+    ]

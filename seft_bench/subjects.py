@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ class Subject:
     """What is evaluated: a model that can answer, or a file of ready answers.
 
     Attributes:
-        model_id: its name in tables. fingerprint: hash of the weights, or of the answers' file.
+        model_id: its name in tables.
+        fingerprint: hash of the weights, or of the answers' file.
         open_generator: loads it; called only when answers are missing.
         run: the training run behind it, see `Result.run`.
-        server: base URL of the server behind which it answers; "" where no server does. server_key_env: NAME of the variable with its key.
-        folder: its checkpoint, where it is one. engine: what answers for it, if not our own generator ("vllm 0.32.0").
+        server: base URL of the server behind which it answers; "" where no server does.
+        server_key_env: NAME of the variable with its key.
+        folder: its checkpoint, where it is one.
+        engine: what answers for it, if not our own generator ("vllm 0.32.0").
     """
 
     model_id: str
@@ -37,7 +41,9 @@ class Subject:
     server_key_env: str | None = None
 
 
-def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | None = None, trust_remote_code: bool = False) -> Subject:
+def checkpoint_subject(
+    folder: Path, model_id: str, run: Mapping[str, Any] | None = None, trust_remote_code: bool = False
+) -> Subject:
     """A checkpoint folder as a subject; its weights are read only when answers are missing."""
 
     def load() -> Any:
@@ -50,14 +56,20 @@ def checkpoint_subject(folder: Path, model_id: str, run: Mapping[str, Any] | Non
 
 def all_runs(runs: Path) -> list[str]:
     """Every folder below `runs` that holds a finished training run."""
-    found = sorted({str(path.parent) for path in runs.glob("**/checkpoints") if (path.parent / "manifest.json").exists()})
+    found = sorted(
+        {str(path.parent) for path in runs.glob("**/checkpoints") if (path.parent / "manifest.json").exists()}
+    )
     if not found:
-        raise InputError(f"no checkpoints under {runs}/. Train some (`seft-bench train`), or name a MODEL: checkpoint folder, hub id, or file of answers.")
+        raise InputError(
+            f"no checkpoints under {runs}/. Train some (`seft-bench train`), or name a MODEL: checkpoint folder, hub "
+            "id, or file of answers."
+        )
     return found
 
 
 def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
-    """What a MODEL argument stands for: a control, a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
+    """What a MODEL argument stands for: a control, a file of answers, a checkpoint, a run or folder of checkpoints, or
+    a hub id.
 
     Raises:
         InputError: there is nothing of the kind.
@@ -72,7 +84,9 @@ def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
     if path.is_dir():
         return _checkpoints_below(path, trust_remote_code)
     if model.startswith((".", "/")) or model.count("/") != 1:
-        raise InputError(f"model {model!r} not found: it is no file of answers, no checkpoint folder, and no hub id (owner/name)")
+        raise InputError(
+            f"model {model!r} not found: it is no file of answers, no checkpoint folder, and no hub id (owner/name)"
+        )
     return [_from_hub(model, trust_remote_code)]
 
 
@@ -80,7 +94,10 @@ def _checkpoints_below(folder: Path, trust_remote_code: bool) -> list[Subject]:
     found = checkpoints_below(folder)
     if not found:
         there = ", ".join(sorted(child.name for child in folder.iterdir())[:12]) or "nothing"
-        raise InputError(f"no checkpoint in {folder}: a checkpoint is a folder with config.json, model.safetensors and tokenizer. It holds: {there}")
+        raise InputError(
+            f"no checkpoint in {folder}: a checkpoint is a folder with config.json, model.safetensors and tokenizer. "
+            f"It holds: {there}"
+        )
     return [_checkpoint(child, trust_remote_code) for child in found]
 
 
@@ -98,7 +115,15 @@ def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
 def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
     manifest = read_json(run / "manifest.json", "manifest of a run")
     config, cost = manifest["config"], manifest["cost"]
-    return run_facts(config["name"], config["name"], "method", config, cost, checkpoint.name, checkpoint.name == manifest["checkpoints"][-1])
+    return run_facts(
+        config["name"],
+        config["name"],
+        "method",
+        config,
+        cost,
+        checkpoint.name,
+        checkpoint.name == manifest["checkpoints"][-1],
+    )
 
 
 def _from_hub(name: str, trust_remote_code: bool) -> Subject:
@@ -112,7 +137,10 @@ def _ready_answers(path: Path) -> list[Subject]:
     from seft_bench.generators.recorded import ReadyGenerator, models_in
 
     digest = sha256_file(path)  # with the name, as two names can be one as a folder's ("a/b", "a-b")
-    return [Subject(model, sha256_json([digest, model]), lambda model=model: ReadyGenerator(path, model), ready=True) for model in models_in(path)]  # type: ignore[misc]
+    return [
+        Subject(model, sha256_json([digest, model]), partial(ReadyGenerator, path, model), ready=True)
+        for model in models_in(path)
+    ]
 
 
 def control_subject(name: str) -> Subject:
@@ -124,7 +152,9 @@ def control_subject(name: str) -> Subject:
     from seft_bench.generators.controls import ControlGenerator, fingerprint
 
     control = name.removeprefix(CONTROL_PREFIX)
-    return Subject(CONTROL_PREFIX + control, fingerprint(control), lambda: ControlGenerator(control), _control_facts(control))
+    return Subject(
+        CONTROL_PREFIX + control, fingerprint(control), lambda: ControlGenerator(control), _control_facts(control)
+    )
 
 
 def _control_facts(control: str) -> dict[str, Any]:
@@ -132,15 +162,31 @@ def _control_facts(control: str) -> dict[str, Any]:
     from seft_bench.generators.controls import CONTROLS
 
     costs = dict.fromkeys(("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds"))
-    facts = {"row": CONTROL_PREFIX + control, "label": CONTROLS[control], "role": "control", "method": CONTROL_PREFIX + control, "control": control}
+    facts = {
+        "row": CONTROL_PREFIX + control,
+        "label": CONTROLS[control],
+        "role": "control",
+        "method": CONTROL_PREFIX + control,
+        "control": control,
+    }
     return {**facts, "seed": 0, "step": 0, "final": True, **costs}
 
 
 def served_subject(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:
-    """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a folder of their own."""
+    """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a
+    folder of their own.
+    """
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 
     if Path(model).is_file():
-        raise InputError(f"{model} is a file here, and --server takes names of models that it serves; leave one of the two out")
+        raise InputError(
+            f"{model} is a file here, and --server takes names of models that it serves; leave one of the two out"
+        )
     generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)
-    return Subject(model, sha256_json([server, model, generator.fingerprint() if ask else ""]), lambda: generator, server=server, server_key_env=key_env)
+    return Subject(
+        model,
+        sha256_json([server, model, generator.fingerprint() if ask else ""]),
+        lambda: generator,
+        server=server,
+        server_key_env=key_env,
+    )

@@ -12,7 +12,9 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def shared_folder() -> Path:
-    """The folder with the real AlpacaEval and MT-Bench material: SEFT_BENCH_SHARED, else ../shared beside the checkout."""
+    """The folder with the real AlpacaEval and MT-Bench material: SEFT_BENCH_SHARED, else ../shared beside the
+    checkout.
+    """
     return Path(os.environ.get("SEFT_BENCH_SHARED") or REPOSITORY.parent / "shared")
 
 
@@ -38,7 +40,9 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "shared_data: set by the fixture of that name; never by hand")
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in its background; tests of Ctrl-C and their children need it back
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as a shell starts what runs in its background; tests of Ctrl-C and their children need it back
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -49,7 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    counts = {outcome: _over_shared_data(terminalreporter, outcome) for outcome in ("passed", "failed", "error", "skipped")}
+    counts = {
+        outcome: _over_shared_data(terminalreporter, outcome) for outcome in ("passed", "failed", "error", "skipped")
+    }
     ran = counts["passed"] + counts["failed"] + counts["error"]
     terminalreporter.write_line(f"tests over the shared data: {ran} ran, {counts['skipped']} skipped")
 

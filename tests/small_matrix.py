@@ -20,7 +20,13 @@ from seft_bench.config import config_folder
 from seft_bench.files import read_log
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "NO_COLOR": "1"}
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": str(REPOSITORY),
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "NO_COLOR": "1",
+}
 
 
 def write_yaml(path: Path, **values: Any) -> str:
@@ -32,7 +38,12 @@ def write_yaml(path: Path, **values: Any) -> str:
 def write_matrix(folder: Path, *, steps: int = 4, questions: int = 4, **changes: Any) -> str:
     """A matrix file with its suite; `changes` override its keys, None takes one away."""
     shipped = yaml.safe_load((config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
-    small = {"name": "few", "max_questions": questions, "decodings": {"greedy": {"temperature": 0.0}}, "max_new_tokens": 8}
+    small = {
+        "name": "few",
+        "max_questions": questions,
+        "decodings": {"greedy": {"temperature": 0.0}},
+        "max_new_tokens": 8,
+    }
     few = {"max_steps": steps}
     values = {
         "name": "small",
@@ -47,11 +58,21 @@ def write_matrix(folder: Path, *, steps: int = 4, questions: int = 4, **changes:
             {"name": "chosen", "method": "sft-chosen", "settings": {"start": few, "policy": few}},
         ],
     }
-    return write_yaml(folder / "small.yaml", **{key: value for key, value in {**values, **changes}.items() if value is not None})
+    return write_yaml(
+        folder / "small.yaml", **{key: value for key, value in {**values, **changes}.items() if value is not None}
+    )
 
 
 def write_judge(folder: Path, url: str, in_flight: int) -> str:
-    settings = {"name": "paid", "kind": "openai", "model": "judge", "base_url": url, "api_key_env": None, "templates": "seft-bench", "max_in_flight": in_flight}
+    settings = {
+        "name": "paid",
+        "kind": "openai",
+        "model": "judge",
+        "base_url": url,
+        "api_key_env": None,
+        "templates": "seft-bench",
+        "max_in_flight": in_flight,
+    }
     return write_yaml(folder / "paid.yaml", **settings)
 
 
@@ -68,7 +89,14 @@ def start(matrix: str, out: Path, *options: str) -> subprocess.Popen[str]:
     """A bench under way; its notes land in out.log beside `out`, its tables in out.tables."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with open(out.with_suffix(".log"), "w") as log, open(out.with_suffix(".tables"), "w") as tables:
-        return subprocess.Popen(command(matrix, out, *options), env=ENVIRONMENT, stdout=tables, stderr=log, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command(matrix, out, *options),
+            env=ENVIRONMENT,
+            stdout=tables,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
 
 
 def wait_for(what: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
@@ -86,7 +114,11 @@ def tables(out: Path) -> dict[str, Any]:
     lines = list(csv.reader(io.StringIO((out / "results" / "leaderboard.csv").read_text())))
     kept = [index for index, name in enumerate(lines[0]) if "cpu" not in name]
     figures = {path.parent.name: path.read_text() for path in out.glob("results/*/*/questions.json")}
-    return {"rows": [[line[index] for index in kept] for line in lines], "findings": (out / "results" / "findings.md").read_text(), "questions": figures}
+    return {
+        "rows": [[line[index] for index in kept] for line in lines],
+        "findings": (out / "results" / "findings.md").read_text(),
+        "questions": figures,
+    }
 
 
 def nothing_was_done_twice(out: Path) -> None:

@@ -34,17 +34,34 @@ def make_tiny_tokenizer(vocab_size: int = 320) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[BOS, STOP, *ROLES], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=[BOS, STOP, *ROLES],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(TRAINING_TEXT, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=BOS, eos_token=STOP, pad_token=STOP, additional_special_tokens=list(ROLES), chat_template=CHAT_TEMPLATE
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=STOP,
+        pad_token=STOP,
+        additional_special_tokens=list(ROLES),
+        chat_template=CHAT_TEMPLATE,
     )
 
 
 def make_tiny_model(
-    folder: Path, vocab_size: int = 320, seed: int = 0, *, with_weights: bool = True, hidden_size: int = 32, tied: bool = True, context_tokens: int = 512
+    folder: Path,
+    vocab_size: int = 320,
+    seed: int = 0,
+    *,
+    with_weights: bool = True,
+    hidden_size: int = 32,
+    tied: bool = True,
+    context_tokens: int = 512,
 ) -> Path:
     """Save a 2-layer Llama with its tokenizer and chat template to `folder`, and return the folder.
 
@@ -82,7 +99,9 @@ def make_tiny_model(
     return folder
 
 
-def make_tiny_reward_model(folder: Path, seed: int = 0, *, outputs: int = 1, pad: bool = True, safe: bool = True) -> Path:
+def make_tiny_reward_model(
+    folder: Path, seed: int = 0, *, outputs: int = 1, pad: bool = True, safe: bool = True
+) -> Path:
     """Save a 2-layer Llama with `outputs` outputs a text, random weights, and the tiny tokenizer.
 
     Args:

@@ -1,6 +1,7 @@
 """Model folders and training state on disk: loaded with checks, written under a temporary name and renamed.
 
-A killed save leaves a hidden `.writing-...` folder, which never looks like a checkpoint and is removed by the next save.
+A killed save leaves a hidden `.writing-...` folder, which never looks like a checkpoint and is removed by the next
+save.
 """
 
 from __future__ import annotations
@@ -43,10 +44,18 @@ def load_model(folder: Path) -> Any:
 
     _check_folder(folder)
     if not has_weights(folder):
-        raise InputError(f"{folder} holds no {WEIGHTS}{_other_weights(folder)}. Save the model with save_pretrained, which writes safetensors.")
+        raise InputError(
+            f"{folder} holds no {WEIGHTS}{_other_weights(folder)}. Save the model with save_pretrained, which writes "
+            "safetensors."
+        )
     check_safetensors(folder)
     with _quiet_transformers():
-        return _loaded(lambda: AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True), folder)
+        return _loaded(
+            lambda: AutoModelForCausalLM.from_pretrained(
+                str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
+            ),
+            folder,
+        )
 
 
 def load_or_initialise(folder: Path, seed: int) -> Any:
@@ -63,10 +72,16 @@ def load_or_initialise(folder: Path, seed: int) -> Any:
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise InputError(f"model folder not found: {folder}. A checkpoint is a folder with config.json, *.safetensors and a tokenizer.")
+        raise InputError(
+            f"model folder not found: {folder}. A checkpoint is a folder with config.json, *.safetensors and a "
+            "tokenizer."
+        )
     if not (folder / "config.json").is_file():
         names = ", ".join(sorted(path.name for path in folder.iterdir())[:12])
-        raise InputError(f"model folder without config.json: {folder} (it holds {names or 'nothing'}). Give the folder of one checkpoint.")
+        raise InputError(
+            f"model folder without config.json: {folder} (it holds {names or 'nothing'}). Give the folder of one "
+            "checkpoint."
+        )
 
 
 def _other_weights(folder: Path) -> str:
@@ -79,7 +94,9 @@ def _loaded(load: Callable[[], Any], folder: Path) -> Any:
     try:
         return load()
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"no causal language model can be loaded from {folder}: {(str(error).splitlines() or ['?'])[0]}") from None
+        raise InputError(
+            f"no causal language model can be loaded from {folder}: {(str(error).splitlines() or ['?'])[0]}"
+        ) from None
 
 
 class _quiet_transformers:
@@ -115,7 +132,10 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     from safetensors.torch import save_file
 
     def write(target: Path) -> None:
-        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, target / "tensors.safetensors")
+        save_file(
+            {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
+            target / "tensors.safetensors",
+        )
         write_json(target / "state.json", facts)
 
     current = folder / step_name(facts["step"])
@@ -135,7 +155,9 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
         return load_file(saved[-1] / "tensors.safetensors"), read_json(saved[-1] / "state.json", "training state")
     except (SafetensorError, OSError) as error:
-        raise InputError(f"training state {saved[-1]} cannot be read ({error}). Remove {folder} to start this run again.") from None
+        raise InputError(
+            f"training state {saved[-1]} cannot be read ({error}). Remove {folder} to start this run again."
+        ) from None
 
 
 def step_name(step: int) -> str:

@@ -25,11 +25,13 @@ from torch import Tensor
 
 from seft_bench.chat import answer_ids
 from seft_bench.errors import InputError
-from seft_bench.files import Row, read_jsonl
-from seft_bench.records import Message
+from seft_bench.files import read_jsonl
+from seft_bench.records import Message, Row
 
 BATCHES_IN_A_CHUNK = 16
-"""Global batches that are sorted by length together: enough to cut padding to a few percent, few enough to stay shuffled."""
+"""Global batches that are sorted by length together: enough to cut padding to a few percent, few enough to stay
+shuffled.
+"""
 
 
 class Tokens(NamedTuple):
@@ -69,7 +71,9 @@ class DataCounts:
     """What became of a data set's rows.
 
     Attributes:
-        rows: rows of the file. used: examples to train on. dropped_too_long: prompts that leave an answer no room.
+        rows: rows of the file.
+        used: examples to train on.
+        dropped_too_long: prompts that leave an answer no room.
         truncated_answers: answers (each side of a pair counts) cut at the maximal length, which lack the stop token.
         tokens, labelled_tokens: of one epoch, both sides of pairs.
     """
@@ -101,7 +105,8 @@ def load_examples(path: Path, tokenizer: Any, *, pairs: bool, max_length: int) -
     kept = [example for example in full if _has_room(example, max_length)]
     if not kept:
         raise InputError(
-            f"training data {path}: of {len(rows)} rows none leaves room for an answer within max_length = {max_length} tokens "
+            f"training data {path}: of {len(rows)} rows none leaves room for an answer within max_length = "
+            f"{max_length} tokens "
             f"(the shortest prompt has {min(example.chosen.prompt_tokens for example in full)}). Raise max_length."
         )
     examples = [Example(*(_cut(sequence, max_length) for sequence in example.sequences)) for example in kept]
@@ -121,7 +126,9 @@ def _tokenised(rows: Sequence[Row], path: Path, tokenizer: Any, pairs: bool) -> 
 
 def _line_number(path: Path, position: int) -> int:
     """Line of the row at `position`; blank lines hold no rows."""
-    filled = [number for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1) if line.strip()]
+    filled = [
+        number for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1) if line.strip()
+    ]
     return filled[position]
 
 
@@ -151,7 +158,9 @@ def _tokens(tokenizer: Any, prompt: Sequence[Message], answer: str) -> Tokens:
 def _require(row: Row, keys: Sequence[str], rule: str) -> None:
     missing = [key for key in keys if key not in row]
     if missing:
-        raise RowError(f"key {', '.join(missing)} is missing ({rule}); this row has {', '.join(sorted(row)) or 'no keys'}")
+        raise RowError(
+            f"key {', '.join(missing)} is missing ({rule}); this row has {', '.join(sorted(row)) or 'no keys'}"
+        )
 
 
 def _text(row: Row, key: str) -> str:
@@ -166,8 +175,15 @@ def _messages(row: Row, key: str) -> list[Message]:
     if not isinstance(messages, list) or not messages:
         raise RowError(f"{key!r} must be a list of messages with at least one, this is {type(messages).__name__}")
     for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str) or message.get("role") not in ("system", "user", "assistant"):
-            raise RowError(f"{key!r}: a message is {{'role': 'system' | 'user' | 'assistant', 'content': text}}, this is {str(message)[:80]}")
+        if (
+            not isinstance(message, dict)
+            or not isinstance(message.get("content"), str)
+            or message.get("role") not in ("system", "user", "assistant")
+        ):
+            raise RowError(
+                f"{key!r}: a message is {{'role': 'system' | 'user' | 'assistant', 'content': text}}, this is "
+                f"{str(message)[:80]}"
+            )
     return messages
 
 
@@ -180,7 +196,9 @@ def _cut(sequence: Tokens, max_length: int) -> Tokens:
     return Tokens(sequence.ids[:max_length], sequence.prompt_tokens)
 
 
-def _count(full: Sequence[Example], kept: Sequence[Example], examples: Sequence[Example], max_length: int) -> DataCounts:
+def _count(
+    full: Sequence[Example], kept: Sequence[Example], examples: Sequence[Example], max_length: int
+) -> DataCounts:
     sequences = [sequence for example in examples for sequence in example.sequences]
     return DataCounts(
         rows=len(full),
@@ -213,7 +231,8 @@ class Batch(NamedTuple):
     """Sequences padded on the right to the longest.
 
     Attributes:
-        ids: [n, width] int64. labelled: [n, width] bool, True where the token is learnt.
+        ids: [n, width] int64.
+        labelled: [n, width] bool, True where the token is learnt.
     """
 
     ids: Tensor

@@ -97,7 +97,11 @@ def score_sequences(model: Any, sequences: Sequence[Tokens], batch_size: int = 3
 
 
 def score_answers(
-    model_folder: Path, tokenizer: Any | None, pairs: Sequence[tuple[Sequence[Message], str]], batch_size: int = 32, device: str = "auto"
+    model_folder: Path,
+    tokenizer: Any | None,
+    pairs: Sequence[tuple[Sequence[Message], str]],
+    batch_size: int = 32,
+    device: str = "auto",
 ) -> list[AnswerLogprob]:
     """Log-likelihood of answers to prompts under a saved model, in the order given.
 
@@ -113,7 +117,11 @@ def score_answers(
 
 
 def score_answer_lists(
-    model_folder: Path, tokenizer: Any | None, lists: Sequence[Sequence[tuple[Sequence[Message], str]]], batch_size: int = 32, device: str = "auto"
+    model_folder: Path,
+    tokenizer: Any | None,
+    lists: Sequence[Sequence[tuple[Sequence[Message], str]]],
+    batch_size: int = 32,
+    device: str = "auto",
 ) -> list[list[AnswerLogprob]]:
     """As `score_answers` for each of several lists, with the model loaded once; no batch holds answers of two lists.
 
@@ -126,7 +134,13 @@ def score_answer_lists(
     return [score_sequences(model, part, batch_size) for part in sequences]
 
 
-def reference_logprobs(load_reference: Callable[[], Any], fingerprint: str, examples: Sequence[Example], batch_size: int, cache_folder: Path) -> Tensor:
+def reference_logprobs(
+    load_reference: Callable[[], Any],
+    fingerprint: str,
+    examples: Sequence[Example],
+    batch_size: int,
+    cache_folder: Path,
+) -> Tensor:
     """Log-probabilities of all pairs under the reference model: computed once, then read from `cache_folder`.
 
     The file is named by the hash of the model's fingerprint and of the token ids, which covers data, chat template and

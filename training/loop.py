@@ -23,7 +23,8 @@ from torch import Tensor
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.errors import InputError
-from seft_bench.files import Row, append_rows, locked, read_log, sha256_folder, write_json, write_jsonl
+from seft_bench.files import append_rows, locked, read_log, sha256_folder, write_json, write_jsonl
+from seft_bench.records import Row
 
 from .checkpoint import load_or_initialise, load_state, pick_device, save_checkpoint, save_state, step_name
 from .data import DataCounts, Example, batch_plan, collate, load_examples
@@ -32,9 +33,9 @@ from .losses import Logprobs, Totals
 from .record import Clock, TrainSummary, check_same_run, identity_of, load_summary, save_summary
 from .settings import TrainSettings, checkpoint_steps, learning_rate_at, steps_in_epoch, total_steps
 
-__all__ = ["Progress", "TrainSettings", "TrainSummary", "load_summary", "train"]
+__all__ = ["OnStep", "TrainSettings", "TrainSummary", "load_summary", "train"]
 
-Progress = Callable[[int, int, float], None]
+OnStep = Callable[[int, int, float], None]
 """Called after every step with (steps done, steps in all, loss)."""
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -48,7 +49,7 @@ def train(
     settings: TrainSettings,
     *,
     reference_folder: Path | None = None,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
     save_state_every_steps: int = 50,
 ) -> TrainSummary:
     """Train a model; go on where a killed run stopped; return the summary at once where the run is finished.
@@ -70,23 +71,45 @@ def train(
             return finished
         write_json(out / "run.json", identity)
         tokenizer, model = load_tokenizer(model_folder), load_or_initialise(model_folder, settings.seed)
-        clock = Clock()  # started here, so that the first run of a process is not charged with importing the model's code
-        examples, counts = load_examples(data_file, tokenizer, pairs=settings.loss_entry.needs_pairs, max_length=settings.max_length)
+        clock = (
+            Clock()
+        )  # started here, so that the first run of a process is not charged with importing the model's code
+        examples, counts = load_examples(
+            data_file, tokenizer, pairs=settings.loss_entry.needs_pairs, max_length=settings.max_length
+        )
         _check_vocabulary(model, examples, model_folder)
-        reference = _reference(reference_folder or model_folder, examples, out, settings) if settings.loss_entry.needs_reference else None
+        reference = (
+            _reference(reference_folder or model_folder, examples, out, settings)
+            if settings.loss_entry.needs_reference
+            else None
+        )
         run = _Run(model, examples, reference, settings)
         _resume_or_clean(run, clock, out)
         _loop(run, tokenizer, out, identity["hash"], clock, progress, save_state_every_steps)
         return _finish(run, counts, out, clock)
 
 
-def _loop(run: _Run, tokenizer: Any, out: Path, settings_hash: str, clock: Clock, progress: Progress | None, save_state_every_steps: int) -> None:
+def _loop(
+    run: _Run,
+    tokenizer: Any,
+    out: Path,
+    settings_hash: str,
+    clock: Clock,
+    progress: OnStep | None,
+    save_state_every_steps: int,
+) -> None:
     saved_at = checkpoint_steps(run.steps, run.settings.checkpoints)
     while run.step < run.steps:
         row = run.take_step()
         append_rows(out / "train.jsonl", [row])
         if run.step in saved_at:
-            facts = {"step": run.step, "steps": run.steps, "tokens": run.tokens, "loss": row["loss"], "settings_hash": settings_hash}
+            facts = {
+                "step": run.step,
+                "steps": run.steps,
+                "tokens": run.tokens,
+                "loss": row["loss"],
+                "settings_hash": settings_hash,
+            }
             save_checkpoint(out / "checkpoints" / step_name(run.step), run.model, tokenizer, facts)
         if run.step in saved_at or run.step % save_state_every_steps == 0:
             # After the checkpoint: a run that goes on from this state never makes that checkpoint again.
@@ -98,12 +121,16 @@ def _loop(run: _Run, tokenizer: Any, out: Path, settings_hash: str, clock: Clock
 class _Run:
     """Model, optimizer and counters of a run, between two steps."""
 
-    def __init__(self, model: Any, examples: Sequence[Example], reference: Tensor | None, settings: TrainSettings) -> None:
+    def __init__(
+        self, model: Any, examples: Sequence[Example], reference: Tensor | None, settings: TrainSettings
+    ) -> None:
         self.settings, self.examples, self.reference = settings, examples, reference
         self.device = pick_device(settings.device)
         self.model = model.to(self.device)
         self.model.train()
-        self.parameters = {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        self.parameters = {
+            name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
+        }
         self.optimizer = _optimizer(self.parameters.values(), settings)
         self.lengths = [example.length for example in examples]
         self.steps = total_steps(settings, len(examples))
@@ -118,7 +145,9 @@ class _Run:
         learning_rate = learning_rate_at(self.settings, self.step, self.steps)
         measured = self._forward_backward(self._global_batch())
         measured["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
-        values = dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))  # the step's only wait for the device
+        values = dict(
+            zip(measured, torch.stack(list(measured.values())).tolist(), strict=True)
+        )  # the step's only wait for the device
         self._check_finite(values)
         self._update(learning_rate)
         return self.position() | {"learning_rate": learning_rate} | values
@@ -151,18 +180,23 @@ class _Run:
     def _logprobs(self, micro_batch: Sequence[int]) -> Logprobs:
         """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones."""
         examples, n = [self.examples[index] for index in micro_batch], len(micro_batch)
-        sequences = [example.chosen for example in examples] + [example.rejected for example in examples if example.rejected]
+        sequences = [example.chosen for example in examples] + [
+            example.rejected for example in examples if example.rejected
+        ]
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.dtype == "bfloat16"):
             sums, tokens = answer_logprobs(self.model, collate(sequences).to(self.device))
         if len(sequences) == n:
             return Logprobs(sums, tokens)
-        reference = (None, None) if self.reference is None else self.reference[list(micro_batch)].to(self.device).unbind(dim=1)
+        reference = (
+            (None, None) if self.reference is None else self.reference[list(micro_batch)].to(self.device).unbind(dim=1)
+        )
         return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:], *reference)
 
     def _check_finite(self, values: Row) -> None:
         if not all(math.isfinite(value) for value in values.values()):
             raise InputError(
-                f"training diverged at step {self.step}: {values}. Lower learning_rate (now {self.settings.learning_rate}) and train into a new folder."
+                f"training diverged at step {self.step}: {values}. Lower learning_rate (now "
+                f"{self.settings.learning_rate}) and train into a new folder."
             )
 
     def _update(self, learning_rate: float) -> None:
@@ -175,7 +209,11 @@ class _Run:
         """Everything that a resumed run needs besides the counters: weights, buffers, Adam's moments."""
         state = {f"model/{name}": tensor for name, tensor in self._model_tensors().items()}
         for name, parameter in self.parameters.items():
-            state |= {f"adam/{moment}/{name}": self.optimizer.state[parameter][moment] for moment in MOMENTS if self.optimizer.state[parameter]}
+            state |= {
+                f"adam/{moment}/{name}": self.optimizer.state[parameter][moment]
+                for moment in MOMENTS
+                if self.optimizer.state[parameter]
+            }
         return state
 
     def facts(self) -> dict[str, Any]:
@@ -188,7 +226,9 @@ class _Run:
                 tensor.copy_(tensors[f"model/{name}"])
         for name, parameter in self.parameters.items():
             if f"adam/step/{name}" in tensors:
-                self.optimizer.state[parameter] = {moment: tensors[f"adam/{moment}/{name}"].to(self.device) for moment in MOMENTS}
+                self.optimizer.state[parameter] = {
+                    moment: tensors[f"adam/{moment}/{name}"].to(self.device) for moment in MOMENTS
+                }
 
     def _model_tensors(self) -> dict[str, Tensor]:
         """Weights and buffers, tied ones once."""
@@ -199,7 +239,9 @@ def _optimizer(parameters: Any, settings: TrainSettings) -> torch.optim.AdamW:
     matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
     vectors = [parameter for parameter in parameters if parameter.dim() < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.adam_betas, fused=True)
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.adam_betas, fused=True
+    )
 
 
 def _reference(folder: Path, examples: Sequence[Example], out: Path, settings: TrainSettings) -> Tensor:
@@ -211,9 +253,15 @@ def _reference(folder: Path, examples: Sequence[Example], out: Path, settings: T
 
 def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> None:
     """A tokenizer of another model would crash in the embedding, or on a GPU corrupt the whole process."""
-    highest, rows = max(max(sequence.ids) for example in examples for sequence in example.sequences), model.get_input_embeddings().weight.shape[0]
+    highest, rows = (
+        max(max(sequence.ids) for example in examples for sequence in example.sequences),
+        model.get_input_embeddings().weight.shape[0],
+    )
     if highest >= rows:
-        raise InputError(f"the tokenizer of {folder} gives the id {highest}, but its model has embeddings for {rows} ids only: they do not belong together")
+        raise InputError(
+            f"the tokenizer of {folder} gives the id {highest}, but its model has embeddings for {rows} ids only: they "
+            "do not belong together"
+        )
 
 
 def _resume_or_clean(run: _Run, clock: Clock, out: Path) -> None:

@@ -47,7 +47,9 @@ class Totals(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-    """A micro-batch's share of the global batch's loss (scalar, differentiable) and of its metrics (scalars, detached)."""
+    """A micro-batch's share of the global batch's loss (scalar, differentiable) and of its metrics (scalars,
+    detached).
+    """
 
     loss: Tensor
     metrics: Metrics
@@ -106,7 +108,9 @@ def orpo_loss(logprobs: Logprobs, totals: Totals, beta: float = 0.1) -> LossOutp
 
 
 def _log_odds(log_p: Tensor) -> Tensor:
-    """log(p / (1 - p)) of log p < 0; log p is kept 1e-6 away from 0, where the odds of a certain answer are infinite."""
+    """log(p / (1 - p)) of log p < 0; log p is kept 1e-6 away from 0, where the odds of a certain answer are
+    infinite.
+    """
     log_p = log_p.clamp(max=-1e-6)
     return log_p - torch.log(-torch.expm1(log_p))
 

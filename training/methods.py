@@ -1,8 +1,8 @@
 """Methods as lists of stages: one entry in `METHODS` a method.
 
-A stage names its inputs ("base", "data:preferences", "stage:start") and its settings; `seft_bench.stages` runs it. Every
-method but ORPO on a base starts from the same SFT policy, stage "start". Defaults are the tinyworld's, tuned on its tuning
-questions; recipes for larger models give their own.
+A stage names its inputs ("base", "data:preferences", "stage:start") and its settings; `seft_bench.stages` runs it.
+Every method but ORPO on a base starts from the same SFT policy, stage "start". Defaults are the tinyworld's, tuned on
+its tuning questions; recipes for larger models give their own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,13 @@ class PretrainSettings(Strict):
     """Language modelling from a fresh initialisation."""
 
     train: TrainStep = TrainStep(
-        learning_rate=9e-3, epochs=1, global_batch_size=24, micro_batch_size=24, warmup_ratio=0.03, weight_decay=0.01, adam_betas=(0.9, 0.98)
+        learning_rate=9e-3,
+        epochs=1,
+        global_batch_size=24,
+        micro_batch_size=24,
+        warmup_ratio=0.03,
+        weight_decay=0.01,
+        adam_betas=(0.9, 0.98),
     )
 
 
@@ -83,32 +89,51 @@ class DraftSettings(Strict):
 
 
 class SeftSettings(SftSettings):
-    """SEFT: train a reviser, let it improve the policy's answers to unannotated prompts, learn the result; round after round."""
+    """SEFT: train a reviser, let it improve the policy's answers to unannotated prompts, learn the result; round after
+    round.
+    """
 
     instruction: str = Field(default=INSTRUCTION, min_length=1)
     preliminary: TrainStep = TrainStep(learning_rate=5e-4, epochs=1)
     label_levels: Literal[2, 3] = 3
     reviser: TrainStep = TrainStep(learning_rate=5e-4, epochs=1)
-    copies_share: float = Field(default=0.6, ge=0, le=1, description="share of good answers that the reviser learns to leave alone, by copying them")
+    copies_share: float = Field(
+        default=0.6,
+        ge=0,
+        le=1,
+        description="share of good answers that the reviser learns to leave alone, by copying them",
+    )
     decision: Literal["likelihood", "token", "always", "never"] = Field(
-        default="likelihood", description="who decides to revise: a threshold, an emitted label, nobody (always rewrite), nobody (never: own drafts)"
+        default="likelihood",
+        description=(
+            "who decides to revise: a threshold, an emitted label, nobody (always rewrite), nobody (never: own drafts)"
+        ),
     )
     statistic: Literal["keep", "mode"] = "mode"
-    max_poor_kept: float = Field(default=0.1, ge=0, le=1, description="share of poor calibration drafts that the threshold may keep")
+    max_poor_kept: float = Field(
+        default=0.1, ge=0, le=1, description="share of poor calibration drafts that the threshold may keep"
+    )
     decider: TrainStep = TrainStep(learning_rate=1e-3, epochs=3)
     rounds: int = Field(default=2, gt=0)
     evolution: Literal["external", "internal", "internal_then_external"] = Field(
         default="internal_then_external",
-        description="learn revised drafts, or the best of the policy's own samples by keep score, or first the one, then the other",
+        description=(
+            "learn revised drafts, or the best of the policy's own samples by keep score, or first the one, then the "
+            "other"
+        ),
     )
     internal_samples: int = Field(default=8, gt=1)
-    prompts: int | None = Field(default=None, gt=0, description="unannotated prompts to use in all rounds together; null: all")
+    prompts: int | None = Field(
+        default=None, gt=0, description="unannotated prompts to use in all rounds together; null: all"
+    )
     drafts: DraftSettings = DraftSettings()
     policy: TrainStep = TrainStep(learning_rate=3e-4, max_steps=150)
 
 
 class SelfLabelSettings(ChosenSettings):
-    """Control: the SFT-on-good-answers model answers the unannotated prompts greedily; the policy learns those and the good answers."""
+    """Control: the SFT-on-good-answers model answers the unannotated prompts greedily; the policy learns those and the
+    good answers.
+    """
 
     policy: TrainStep = TrainStep(learning_rate=1e-3, max_steps=150)
     teacher: TrainStep = TrainStep(learning_rate=2.5e-4, max_steps=150)
@@ -126,7 +151,12 @@ def _train(
     loss_settings: Mapping[str, float] | None = None,
     shape_settings: Mapping[str, Any] | None = None,
 ) -> Stage:
-    train = {**step.model_dump(exclude_none=True), "loss": loss, "checkpoints": checkpoints, "loss_settings": dict(loss_settings or {})}
+    train = {
+        **step.model_dump(exclude_none=True),
+        "loss": loss,
+        "checkpoints": checkpoints,
+        "loss_settings": dict(loss_settings or {}),
+    }
     return Stage(name, "train", dict(inputs), {"shape": shape, "train": train, **(shape_settings or {})})
 
 
@@ -143,29 +173,42 @@ def sft_stages(settings: SftSettings, checkpoints: int) -> list[Stage]:
 
 
 def chosen_stages(settings: ChosenSettings, checkpoints: int) -> list[Stage]:
-    policy = _train("chosen", "good_answers", settings.policy, {"model": "stage:start", "data": "data:preferences"}, checkpoints)
+    policy = _train(
+        "chosen", "good_answers", settings.policy, {"model": "stage:start", "data": "data:preferences"}, checkpoints
+    )
     return [_start(settings, checkpoints), policy]
 
 
 def dpo_stages(settings: DpoSettings, checkpoints: int) -> list[Stage]:
     inputs = {"model": "stage:start", "reference": "stage:start", "data": "data:preferences"}
-    policy = _train("dpo", "pairs", settings.policy, inputs, checkpoints, loss="dpo", loss_settings={"beta": settings.beta})
+    policy = _train(
+        "dpo", "pairs", settings.policy, inputs, checkpoints, loss="dpo", loss_settings={"beta": settings.beta}
+    )
     return [_start(settings, checkpoints), policy]
 
 
 def orpo_stages(settings: OrpoSettings, checkpoints: int) -> list[Stage]:
     source = "base" if settings.init == "base" else "stage:start"
     inputs = {"model": source, "data": "data:preferences"}
-    policy = _train("orpo", "pairs", settings.policy, inputs, checkpoints, loss="orpo", loss_settings={"beta": settings.beta})
+    policy = _train(
+        "orpo", "pairs", settings.policy, inputs, checkpoints, loss="orpo", loss_settings={"beta": settings.beta}
+    )
     return [policy] if settings.init == "base" else [_start(settings, checkpoints), policy]
 
 
 def self_label_stages(settings: SelfLabelSettings, checkpoints: int) -> list[Stage]:
-    teacher = _train("chosen", "good_answers", settings.teacher, {"model": "stage:start", "data": "data:preferences"}, checkpoints)
+    teacher = _train(
+        "chosen", "good_answers", settings.teacher, {"model": "stage:start", "data": "data:preferences"}, checkpoints
+    )
     sampling = _draft_settings(settings.drafts, 1) | {"count": settings.prompts}
     drafts = Stage("self-drafts", "sample", {"model": "stage:chosen", "prompts": "data:prompts"}, sampling)
     inputs = {"model": "stage:start", "data": "stage:self-drafts", "preferences": "data:preferences"}
-    return [_start(settings, checkpoints), teacher, drafts, _train("self-label", "drafts_and_good_answers", settings.policy, inputs, checkpoints)]
+    return [
+        _start(settings, checkpoints),
+        teacher,
+        drafts,
+        _train("self-label", "drafts_and_good_answers", settings.policy, inputs, checkpoints),
+    ]
 
 
 def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
@@ -179,11 +222,19 @@ def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
 
 
 def _reviser_stages(settings: SeftSettings) -> list[Stage]:
-    """The preliminary reviser labels the annotated pairs; the adaptive one learns to revise the poor and to copy the good."""
+    """The preliminary reviser labels the annotated pairs; the adaptive one learns to revise the poor and to copy the
+    good.
+    """
     if settings.decision == "never":
         return []
     instruction = {"instruction": settings.instruction}
-    preliminary = _train("preliminary-reviser", "revisions", settings.preliminary, {"model": "base", "data": "data:preferences"}, shape_settings=instruction)
+    preliminary = _train(
+        "preliminary-reviser",
+        "revisions",
+        settings.preliminary,
+        {"model": "base", "data": "data:preferences"},
+        shape_settings=instruction,
+    )
     labels = Stage(
         "labels",
         "score",
@@ -191,10 +242,24 @@ def _reviser_stages(settings: SeftSettings) -> list[Stage]:
         {"what": "labels", "levels": settings.label_levels, **instruction},
     )
     learns = {"copies_share": settings.copies_share, **instruction}
-    adaptive = _train("reviser", "labelled_revisions", settings.reviser, {"model": "base", "data": "stage:labels"}, shape_settings=learns)
+    adaptive = _train(
+        "reviser",
+        "labelled_revisions",
+        settings.reviser,
+        {"model": "base", "data": "stage:labels"},
+        shape_settings=learns,
+    )
     stages = [preliminary, labels, adaptive]
     if settings.decision == "token":
-        stages.append(_train("decider", "labels", settings.decider, {"model": "stage:reviser", "data": "stage:labels"}, shape_settings=instruction))
+        stages.append(
+            _train(
+                "decider",
+                "labels",
+                settings.decider,
+                {"model": "stage:reviser", "data": "stage:labels"},
+                shape_settings=instruction,
+            )
+        )
     return stages
 
 
@@ -217,9 +282,13 @@ def _round(settings: SeftSettings, number: int, evolution: str, policy: str, che
         _draft_settings(settings.drafts, samples) | {"part": number - 1, "parts": rounds, "count": settings.prompts},
     )
     decision = "best_sample" if evolution == "internal" else settings.decision
-    revised = Stage(f"revised-{number}", "revise", _revise_inputs(settings, number, decision), _revise_settings(settings, decision))
+    revised = Stage(
+        f"revised-{number}", "revise", _revise_inputs(settings, number, decision), _revise_settings(settings, decision)
+    )
     step = settings.policy.model_copy(update={"max_steps": _part_of_steps(settings, number, rounds)})
-    train = _train(f"policy-{number}", "drafts", step, {"model": policy, "data": f"stage:revised-{number}"}, checkpoints)
+    train = _train(
+        f"policy-{number}", "drafts", step, {"model": policy, "data": f"stage:revised-{number}"}, checkpoints
+    )
     calibration = _calibration(settings, number, policy) if decision in ("likelihood", "token") else []
     return [drafts, *calibration, revised, train]
 
@@ -232,10 +301,25 @@ def _part_of_steps(settings: SeftSettings, number: int, rounds: int) -> int | No
 
 def _calibration(settings: SeftSettings, number: int, policy: str) -> list[Stage]:
     """Each round anew, on annotated prompts that no policy was trained on, with drafts drawn as at use."""
-    drafts = Stage(f"calibration-drafts-{number}", "sample", {"model": policy, "prompts": "data:calibration"}, _draft_settings(settings.drafts, 1))
-    what = {"what": "calibration", "statistic": settings.statistic, "max_poor_kept": settings.max_poor_kept, "decision": settings.decision}
+    drafts = Stage(
+        f"calibration-drafts-{number}",
+        "sample",
+        {"model": policy, "prompts": "data:calibration"},
+        _draft_settings(settings.drafts, 1),
+    )
+    what = {
+        "what": "calibration",
+        "statistic": settings.statistic,
+        "max_poor_kept": settings.max_poor_kept,
+        "decision": settings.decision,
+    }
     inputs = {**_deciders(settings), "data": f"stage:calibration-drafts-{number}"}
-    return [drafts, Stage(f"calibration-{number}", "score", inputs, {**what, "instruction": settings.instruction, **_greedy(settings)})]
+    return [
+        drafts,
+        Stage(
+            f"calibration-{number}", "score", inputs, {**what, "instruction": settings.instruction, **_greedy(settings)}
+        ),
+    ]
 
 
 def _deciders(settings: SeftSettings) -> dict[str, str]:
@@ -253,7 +337,12 @@ def _revise_inputs(settings: SeftSettings, number: int, decision: str) -> dict[s
 
 def _revise_settings(settings: SeftSettings, decision: str) -> dict[str, Any]:
     """`decision`: "best_sample" (internal evolution), or who decides in external evolution."""
-    return {"decision": decision, "statistic": settings.statistic, "instruction": settings.instruction, **_greedy(settings)}
+    return {
+        "decision": decision,
+        "statistic": settings.statistic,
+        "instruction": settings.instruction,
+        **_greedy(settings),
+    }
 
 
 def _greedy(settings: SeftSettings) -> dict[str, Any]:
@@ -276,11 +365,17 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "pretrain": Method(PretrainSettings, pretrain_stages, "language modelling from scratch (makes the tinyworld's base)", ("pretrain",)),
+    "pretrain": Method(
+        PretrainSettings, pretrain_stages, "language modelling from scratch (makes the tinyworld's base)", ("pretrain",)
+    ),
     "sft": Method(SftSettings, sft_stages, "SFT on annotated conversations: the start of every other method", ("sft",)),
-    "sft-chosen": Method(ChosenSettings, chosen_stages, "SFT on the good answers of the preference data", ("sft", "preferences")),
+    "sft-chosen": Method(
+        ChosenSettings, chosen_stages, "SFT on the good answers of the preference data", ("sft", "preferences")
+    ),
     "dpo": Method(DpoSettings, dpo_stages, "direct preference optimisation (arXiv 2305.18290)", ("sft", "preferences")),
-    "orpo": Method(OrpoSettings, orpo_stages, "odds-ratio preference optimisation (arXiv 2403.07691)", ("sft", "preferences")),
+    "orpo": Method(
+        OrpoSettings, orpo_stages, "odds-ratio preference optimisation (arXiv 2403.07691)", ("sft", "preferences")
+    ),
     "seft": Method(
         SeftSettings,
         seft_stages,
@@ -288,7 +383,10 @@ METHODS: dict[str, Method] = {
         ("sft", "preferences", "calibration", "prompts"),
     ),
     "self-label": Method(
-        SelfLabelSettings, self_label_stages, "control: the SFT-on-good-answers model labels the unannotated prompts itself", ("sft", "preferences", "prompts")
+        SelfLabelSettings,
+        self_label_stages,
+        "control: the SFT-on-good-answers model labels the unannotated prompts itself",
+        ("sft", "preferences", "prompts"),
     ),
 }
 
@@ -316,7 +414,8 @@ def build_stages(method: str, settings: Mapping[str, Any], checkpoints: int) -> 
 
 
 def merge_settings(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Defaults with what was given laid over them, at every depth: `policy: {learning_rate: 2e-4}` keeps the other defaults.
+    """Defaults with what was given laid over them, at every depth: `policy: {learning_rate: 2e-4}` keeps the other
+    defaults.
 
     `epochs` and `max_steps` exclude each other, so one that is given takes the other's default away.
     """
@@ -326,5 +425,7 @@ def merge_settings(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dic
             merged.pop(other, None)
     for key, value in given.items():
         below = merged.get(key)
-        merged[key] = merge_settings(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = (
+            merge_settings(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
     return merged

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seft_bench.errors import InputError
-from seft_bench.files import Row, read_json, sha256_file, sha256_folder, sha256_json, write_json
+from seft_bench.files import read_json, sha256_file, sha256_folder, sha256_json, write_json
+from seft_bench.records import Row
 
 from .data import DataCounts
 from .settings import TrainSettings
@@ -43,7 +44,10 @@ class TrainSummary:
 
 def save_summary(out: Path, summary: TrainSummary) -> None:
     """Write summary.json, which marks the run as finished; checkpoints by name, so that the folder can be moved."""
-    write_json(out / "summary.json", {**dataclasses.asdict(summary), "checkpoints": [path.name for path in summary.checkpoints]})
+    write_json(
+        out / "summary.json",
+        {**dataclasses.asdict(summary), "checkpoints": [path.name for path in summary.checkpoints]},
+    )
 
 
 def load_summary(out: Path) -> TrainSummary | None:
@@ -74,7 +78,9 @@ def check_same_run(out: Path, identity: Row) -> None:
         return
     before, now = ({**side["settings"], **side["inputs"]} for side in (recorded, identity))
     changed = ", ".join(key for key in now if sha256_json(now[key]) != sha256_json(before.get(key)))
-    raise InputError(f"{out} holds a run with another {changed}. Give the new run another folder, or remove {out} to train again.")
+    raise InputError(
+        f"{out} holds a run with another {changed}. Give the new run another folder, or remove {out} to train again."
+    )
 
 
 class Clock:

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from seft_bench.errors import InputError
-from seft_bench.records import Message
+from seft_bench.records import Message, Row
 
-Row = dict[str, Any]
 Label = Literal["no_revise", "minor_revise", "major_revise"]
 
-LABEL_TEXTS: dict[Label, str] = {"no_revise": "[No Revise]", "minor_revise": "[Minor Revise]", "major_revise": "[Major Revise]"}
+LABEL_TEXTS: dict[Label, str] = {
+    "no_revise": "[No Revise]",
+    "minor_revise": "[Minor Revise]",
+    "major_revise": "[Major Revise]",
+}
 """What a reviser with `decision: token` emits."""
 
 STATISTICS = ("keep", "mode")
@@ -42,12 +45,16 @@ def keep_statistic(log_p_draft: float) -> float:
 
 
 def mode_statistic(log_p_draft: float, log_p_revision: float) -> float:
-    """log psi(y | x, y) - log psi(y^ | x, y): 0 when the draft is what the reviser writes itself, negative otherwise."""
+    """log psi(y | x, y) - log psi(y^ | x, y): 0 when the draft is what the reviser writes itself, negative
+    otherwise.
+    """
     return log_p_draft - log_p_revision
 
 
 def delta(log_p_good: float, log_p_poor: float) -> float:
-    """log psi(y_h | x, y_l) - log psi(y_l | x, y_l): how much the reviser prefers the good answer to a copy of the poor one."""
+    """log psi(y_h | x, y_l) - log psi(y_l | x, y_l): how much the reviser prefers the good answer to a copy of the poor
+    one.
+    """
     return log_p_good - log_p_poor
 
 
@@ -94,7 +101,9 @@ def calibrate(statistics: Sequence[float], is_poor: Sequence[bool], max_poor_kep
     good = [value for value, bad in zip(statistics, is_poor, strict=True) if not bad]
     allowed = math.floor(max_poor_kept * len(poor))
     threshold = math.nextafter(poor[allowed], math.inf) if allowed < len(poor) else -math.inf
-    return Calibration(threshold, len(poor), len(good), _share_kept(poor, threshold), _share_kept(good, threshold), auc(good, poor))
+    return Calibration(
+        threshold, len(poor), len(good), _share_kept(poor, threshold), _share_kept(good, threshold), auc(good, poor)
+    )
 
 
 def _share_kept(values: Sequence[float], threshold: float) -> float | None:
@@ -102,7 +111,9 @@ def _share_kept(values: Sequence[float], threshold: float) -> float | None:
 
 
 def auc(above: Sequence[float], below: Sequence[float]) -> float | None:
-    """Probability that a value of `above` exceeds one of `below`, ties counting half (Mann-Whitney); None if one is empty."""
+    """Probability that a value of `above` exceeds one of `below`, ties counting half (Mann-Whitney); None if one is
+    empty.
+    """
     if not above or not below:
         return None
     merged = sorted([(value, True) for value in above] + [(value, False) for value in below])

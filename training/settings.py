@@ -19,7 +19,8 @@ class TrainSettings:
     """Settings of one training run; wrong ones are refused when the object is made.
 
     Attributes:
-        loss: a name in `LOSSES`. loss_settings: its settings, defaults where absent.
+        loss: a name in `LOSSES`.
+        loss_settings: its settings, defaults where absent.
         learning_rate: of AdamW, after warmup.
         epochs, max_steps: how long; exactly one of them is given.
         global_batch_size: examples (a pair is one) between two optimizer steps.
@@ -68,9 +69,15 @@ class TrainSettings:
 
     def _problems(self) -> list[str]:
         positive = ("learning_rate", "global_batch_size", "micro_batch_size", "max_grad_norm", "checkpoints")
-        problems = [f"{name} must be greater than 0, got {getattr(self, name)!r}" for name in positive if not getattr(self, name) > 0]
+        problems = [
+            f"{name} must be greater than 0, got {getattr(self, name)!r}"
+            for name in positive
+            if not getattr(self, name) > 0
+        ]
         if (self.epochs is None) == (self.max_steps is None):
-            problems.append(f"give exactly one of epochs and max_steps, got epochs={self.epochs!r} and max_steps={self.max_steps!r}")
+            problems.append(
+                f"give exactly one of epochs and max_steps, got epochs={self.epochs!r} and max_steps={self.max_steps!r}"
+            )
         if (self.epochs is not None and not self.epochs > 0) or (self.max_steps is not None and not self.max_steps > 0):
             problems.append("epochs and max_steps must be greater than 0")
         if not 0 <= self.warmup_ratio <= 1:

@@ -12,10 +12,10 @@ from typing import Any
 
 from seft_bench.errors import unknown_name
 from seft_bench.files import read_jsonl
+from seft_bench.records import Row
 
 from .reviser import LABEL_TEXTS, Label, revision_prompt, revision_row
 
-Row = dict[str, Any]
 Settings = Mapping[str, Any]
 
 
@@ -43,26 +43,51 @@ def _pairs(data: Mapping[str, Path], settings: Settings, rng: Random) -> list[Ro
 
 def _revisions(data: Mapping[str, Path], settings: Settings, rng: Random) -> list[Row]:
     """The preliminary reviser: poor answer -> good answer."""
-    return [revision_row(row["prompt"], row["rejected"], row["chosen"], settings["instruction"]) for row in _preferences(data["data"])]
+    return [
+        revision_row(row["prompt"], row["rejected"], row["chosen"], settings["instruction"])
+        for row in _preferences(data["data"])
+    ]
 
 
 def _labelled_revisions(data: Mapping[str, Path], settings: Settings, rng: Random) -> list[Row]:
-    """The adaptive reviser: what is labelled for revision -> good answer; a share of the good answers, and poor ones labelled "no revise", -> a copy."""
+    """The adaptive reviser: what is labelled for revision -> good answer; a share of the good answers, and poor ones
+    labelled "no revise", -> a copy.
+    """
     rows = read_jsonl(data["data"], "labelled pairs", ["prompt", "chosen", "rejected", "label"])
     instruction = settings["instruction"]
-    made = [revision_row(row["prompt"], row["rejected"], row["rejected"] if row["label"] == "no_revise" else row["chosen"], instruction) for row in rows]
+    made = [
+        revision_row(
+            row["prompt"],
+            row["rejected"],
+            row["rejected"] if row["label"] == "no_revise" else row["chosen"],
+            instruction,
+        )
+        for row in rows
+    ]
     copies = rng.sample(rows, round(settings["copies_share"] * len(rows)))
     return made + [revision_row(row["prompt"], row["chosen"], row["chosen"], instruction) for row in copies]
 
 
 def _labels(data: Mapping[str, Path], settings: Settings, rng: Random) -> list[Row]:
-    """The decider learns the label alone, on as many good answers as poor ones: with labels and revisions in one model the label collapses."""
+    """The decider learns the label alone, on as many good answers as poor ones: with labels and revisions in one model
+    the label collapses.
+    """
     rows = read_jsonl(data["data"], "labelled pairs", ["prompt", "chosen", "rejected", "label"])
     made = []
     for row in rows:
         label: Label = row["label"]
-        made.append({"prompt": revision_prompt(row["prompt"], row["rejected"], settings["instruction"]), "answer": LABEL_TEXTS[label]})
-        made.append({"prompt": revision_prompt(row["prompt"], row["chosen"], settings["instruction"]), "answer": LABEL_TEXTS["no_revise"]})
+        made.append(
+            {
+                "prompt": revision_prompt(row["prompt"], row["rejected"], settings["instruction"]),
+                "answer": LABEL_TEXTS[label],
+            }
+        )
+        made.append(
+            {
+                "prompt": revision_prompt(row["prompt"], row["chosen"], settings["instruction"]),
+                "answer": LABEL_TEXTS["no_revise"],
+            }
+        )
     return made
 
 

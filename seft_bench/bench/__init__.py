@@ -1,7 +1,8 @@
 """`seft-bench bench`: a matrix of cells, trained and answered by workers, judged here. Open `run` first.
 
-matrix ──cells──▶ plan (what is there, what it would cost, `probe`: how long) ──▶ engines (a worker trains and answers a cell)
-──▶ driver (judges and scores it) ──▶ results ──▶ tables, findings, pictures (`publish`)
+matrix ──cells──▶ plan (what is there, what it would cost, `probe`: how long)
+──▶ executors (a worker trains and answers a cell) ──▶ driver (judges and scores it)
+──▶ results ──▶ tables, findings, pictures (`publish`)
 
 Nothing is imported here: the command line loads `run`, and nothing else before it is needed.
 """

@@ -9,7 +9,7 @@ from seft_bench import pipeline
 from seft_bench.bench.cells import places_of
 from seft_bench.bench.matrix import Failure, judge_names, measured_by, stands, write_record
 from seft_bench.config import MatrixConfig
-from seft_bench.console import note, steps_shown
+from seft_bench.console import Progress, note, steps_shown
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_json, sha256_json
 from seft_bench.inference.budget import Budget, meter
@@ -35,13 +35,15 @@ def _identity(matrix: MatrixConfig) -> str:
 
 
 def run_controls(matrix: MatrixConfig, out: Path, results: Path, budget: Budget) -> list[Failure]:
-    """Evaluate a matrix's controls once a suite, in this process; nothing is asked or written again when they are there.
+    """Evaluate a matrix's controls once a suite, in this process; nothing is asked or written again when they are
+    there.
 
     Args:
         budget: what their judges are paid counts into it.
 
     Returns:
-        the failure, where there is one (a judge that is gone): it must not keep the cells from their tables, and what the judge said is kept.
+        the failure, where there is one (a judge that is gone): it must not keep the cells from their tables, and what
+            the judge said is kept.
     """
     if are_evaluated(matrix, out, results):
         return []
@@ -63,7 +65,12 @@ def _run(matrix: MatrixConfig, out: Path, results: Path, budget: Budget) -> None
 
 
 def _evaluate(
-    matrix: MatrixConfig, suite_name: str, subjects: Sequence[Subject], places: pipeline.Places, budget: Budget, progress: pipeline.Progress
+    matrix: MatrixConfig,
+    suite_name: str,
+    subjects: Sequence[Subject],
+    places: pipeline.Places,
+    budget: Budget,
+    progress: Progress,
 ) -> list[Result]:
     from seft_bench.config import load_judge
     from seft_bench.evaluation.engines import closed_at_the_end
@@ -75,7 +82,12 @@ def _evaluate(
     for judge in judges:
         meter(judge, budget)
     with closed_at_the_end(None, judges):
-        return [result for judge in judges for subject in subjects for result in pipeline.evaluate(subject, suite, judge, places, progress=progress)]
+        return [
+            result
+            for judge in judges
+            for subject in subjects
+            for result in pipeline.evaluate(subject, suite, judge, places, progress=progress)
+        ]
 
 
 def of_matrix(matrix: MatrixConfig, rows: Sequence[Result], results: Sequence[Result]) -> list[Result]:

@@ -55,13 +55,17 @@ class Driver:
             if is_finished(self._matrix, cell, self._out, self._results):
                 continue
             run = matching_run(recipe_of(self._matrix, cell), self._out / "cells" / cell.name, self._matrix.checkpoints)
-            if run is None or not all(pipeline.is_judged(subject, suite, judge, self._places) for subject in checkpoints_of(cell, run)):
+            if run is None or not all(
+                pipeline.is_judged(subject, suite, judge, self._places) for subject in checkpoints_of(cell, run)
+            ):
                 return False
         return True
 
     def events(self, engine: Iterator[Event]) -> Iterator[Event]:
         """The engine's events, with "done" or "failed" in place of "answered". Closing it closes the engine."""
-        thread = threading.Thread(target=self._judge, daemon=True)  # a daemon: Ctrl-C must not wait for a judge; what arrived is stored
+        thread = threading.Thread(
+            target=self._judge, daemon=True
+        )  # a daemon: Ctrl-C must not wait for a judge; what arrived is stored
         thread.start()
         waiting = 0
         try:
@@ -93,7 +97,9 @@ class Driver:
             return
 
     def _judge(self) -> None:
-        """The judging thread: opens its judges itself, as a store's connection belongs to one thread, and stops servers of ours at the end."""
+        """The judging thread: opens its judges itself, as a store's connection belongs to one thread, and stops servers
+        of ours at the end.
+        """
         opened: dict[str, Any] = {}
         with contextlib.ExitStack() as stack:
             stack.callback(lambda: [judge.close() for judge in opened.values() if hasattr(judge, "close")])

@@ -17,7 +17,8 @@ class PerVerdict:
 
     Attributes:
         asked_model: the model that is paid, "" where no server is asked.
-        input_tokens: (about, at most). output_tokens: (typical, at most).
+        input_tokens: (about, at most).
+        output_tokens: (typical, at most).
     """
 
     asked_model: str
@@ -33,10 +34,28 @@ class PerVerdict:
         """The estimate for so many verdicts."""
         to_ask = wanted - at_hand if self.asks_a_server else 0
         (about, most_in), (typical, most_out) = self.input_tokens, self.output_tokens
-        low, high = self.price.usd(about * to_ask, typical * to_ask), self.price.usd(most_in * to_ask, most_out * to_ask)
+        low, high = (
+            self.price.usd(about * to_ask, typical * to_ask),
+            self.price.usd(most_in * to_ask, most_out * to_ask),
+        )
         tokens = (round(about * to_ask), round(most_in * to_ask)), (round(typical * to_ask), round(most_out * to_ask))
         usd = None if low is None or high is None else (low, high)
-        return Line("judge", judge, matrix, "all suites", "all", self.asked_model, wanted, at_hand, 0, None, to_ask, *tokens, self.price, usd)
+        return Line(
+            "judge",
+            judge,
+            matrix,
+            "all suites",
+            "all",
+            self.asked_model,
+            wanted,
+            at_hand,
+            0,
+            None,
+            to_ask,
+            *tokens,
+            self.price,
+            usd,
+        )
 
 
 def per_verdict(suites: Sequence[tuple[Any, int]], judge: Any) -> PerVerdict:
@@ -51,6 +70,8 @@ def per_verdict(suites: Sequence[tuple[Any, int]], judge: Any) -> PerVerdict:
     try:
         parts = [tokens_of_one_model(suite, judge) for suite, _ in suites]
     except InputError as error:  # the judge's own check says it before anything is trained
-        return PerVerdict(judge.client.model, Price(None, None, None, f"prompts of {judge.name} cannot be rendered: {error}"))
+        return PerVerdict(
+            judge.client.model, Price(None, None, None, f"prompts of {judge.name} cannot be rendered: {error}")
+        )
     about, most_in, typical, most_out = (sum(column) / verdicts for column in zip(*parts, strict=True))
     return PerVerdict(judge.client.model, price_of_judge(judge), (about, most_in), (typical, most_out))

@@ -1,7 +1,8 @@
-"""A matrix: bases x data x rows (methods with settings) x seeds, each trained and then evaluated at every saved checkpoint.
+"""A matrix: bases x data x rows (methods with settings) x seeds, each trained and then evaluated at every saved
+checkpoint.
 
-A cell is one row and one seed, on one base and one data set. `cells.py` runs a cell, `engines/` runs many; cells meet at
-files, so a killed matrix goes on where it stopped.
+A cell is one row and one seed, on one base and one data set. `cells.py` runs a cell, `engines/` runs many; cells meet
+at files, so a killed matrix goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ class Cell:
 
     Attributes:
         base, data: as the matrix names them.
-        base_name, data_name: what tells the cell from those on another base or data set; "" where the matrix has only one.
+        base_name, data_name: what tells the cell from those on another base or data set; "" where the matrix has only
+            one.
     """
 
     row: MatrixRow
@@ -38,7 +40,9 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return "-".join([part for part in (self.base_name, self.data_name) if part] + [f"{self.row.name}-seed{self.seed}"])
+        return "-".join(
+            [part for part in (self.base_name, self.data_name) if part] + [f"{self.row.name}-seed{self.seed}"]
+        )
 
     @property
     def group(self) -> dict[str, str]:
@@ -48,7 +52,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that ended with an error: the message, with a traceback where it is a defect of ours, and its exit status."""
+    """A cell that ended with an error: the message, with a traceback where it is a defect of ours, and its exit
+    status.
+    """
 
     cell: str
     message: str
@@ -56,17 +62,25 @@ class Failure:
 
 
 def cells(matrix: MatrixConfig) -> list[Cell]:
-    """All cells, base by base, data by data, seed by seed, in the order of the rows: rows that others build on come first.
+    """All cells, base by base, data by data, seed by seed, in the order of the rows: rows that others build on come
+    first.
 
     Raises:
         InputError: two bases, data sets or cells would have one name.
     """
     bases, data = _names("bases", matrix.all_bases), _names("data", matrix.all_data)
     found = [
-        Cell(row, seed, base, data_set, bases[base], data[data_set]) for base in bases for data_set in data for seed in matrix.seeds for row in matrix.rows
+        Cell(row, seed, base, data_set, bases[base], data[data_set])
+        for base in bases
+        for data_set in data
+        for seed in matrix.seeds
+        for row in matrix.rows
     ]
     if len({cell.name for cell in found}) < len(found):
-        raise InputError(f"matrix {matrix.name}: two cells would have one name; rename a row. The rows: {', '.join(row.name for row in matrix.rows)}")
+        raise InputError(
+            f"matrix {matrix.name}: two cells would have one name; rename a row. The rows: "
+            f"{', '.join(row.name for row in matrix.rows)}"
+        )
     return found
 
 
@@ -77,7 +91,8 @@ def _names(key: str, values: Sequence[str]) -> dict[str, str]:
     names = {value: slug(Path(value).name if value.startswith((".", "/")) else value) for value in values}
     if len(set(names.values())) < len(names):
         raise InputError(
-            f"`{key}`: two of {', '.join(values)} have the same last part, which names their cells. Rename a folder, or link to it by another name."
+            f"`{key}`: two of {', '.join(values)} have the same last part, which names their cells. Rename a folder, "
+            "or link to it by another name."
         )
     return names
 
@@ -99,7 +114,14 @@ def chosen(plan: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
 
 
 def recipe_of(matrix: MatrixConfig, cell: Cell) -> RecipeConfig:
-    return RecipeConfig(name=cell.name, method=cell.row.method, base=cell.base, data=cell.data, seed=cell.seed, settings=cell.row.settings)
+    return RecipeConfig(
+        name=cell.name,
+        method=cell.row.method,
+        base=cell.base,
+        data=cell.data,
+        seed=cell.seed,
+        settings=cell.row.settings,
+    )
 
 
 def judge_names(matrix: MatrixConfig, suite: Any) -> list[str]:
@@ -149,7 +171,9 @@ def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
 
 
 def is_finished(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> bool:
-    """Was this very cell, with these settings and suites, trained and evaluated already, and are its results in `results`?"""
+    """Was this very cell, with these settings and suites, trained and evaluated already, and are its results in
+    `results`?
+    """
     path = done_path(out, cell)
     if not path.exists():
         return False
@@ -159,12 +183,20 @@ def is_finished(matrix: MatrixConfig, cell: Cell, out: Path, results: Path) -> b
 
 def stands(record: Mapping[str, Any], identity: str, results: Path) -> bool:
     """Is a record of what was evaluated (`write_record`) of what is asked for now, with all its results there?"""
-    return record.get("identity") == identity and all((results / name / "questions.json").exists() for name in record["results"])
+    return record.get("identity") == identity and all(
+        (results / name / "questions.json").exists() for name in record["results"]
+    )
 
 
 def write_record(path: Path, identity: str, scored: Sequence[Result], results: Path) -> None:
     """Which results an evaluation left, and of what: read by `stands`."""
-    write_json(path, {"identity": identity, "results": [str(result_folder(results, result).relative_to(results)) for result in scored]})
+    write_json(
+        path,
+        {
+            "identity": identity,
+            "results": [str(result_folder(results, result).relative_to(results)) for result in scored],
+        },
+    )
 
 
 def done_path(out: Path, cell: Cell) -> Path:
@@ -178,7 +210,13 @@ def error_path(out: Path, cell: Cell) -> Path:
 
 def identity(matrix: MatrixConfig, cell: Cell) -> str:
     """Hash of all that decides a cell's results."""
-    shared = {"base": cell.base, "data": cell.data, "checkpoints": matrix.checkpoints, "suites": matrix.suites, "judge": matrix.judge}
+    shared = {
+        "base": cell.base,
+        "data": cell.data,
+        "checkpoints": matrix.checkpoints,
+        "suites": matrix.suites,
+        "judge": matrix.judge,
+    }
     shared |= {"diagnostics_judge": matrix.diagnostics_judge} | ({"judges": matrix.judges} if matrix.judges else {})
     shared |= {"measured_by": measured_by(matrix), "contents": content_hashes(cell.base, cell.data)}
     return sha256_json([shared, cell.row.model_dump(mode="json"), cell.seed])
@@ -191,7 +229,11 @@ def measured_by(matrix: MatrixConfig) -> str:
     parts: list[Any] = []
     for suite in map(load_suite, matrix.suites):
         own = suite.questions() if suite.config.source == "files" else []
-        parts += [suite.config.model_dump(mode="json"), suite.data_hashes(), [[question.id, question.turns, question.reference] for question in own]]
+        parts += [
+            suite.config.model_dump(mode="json"),
+            suite.data_hashes(),
+            [[question.id, question.turns, question.reference] for question in own],
+        ]
         parts += [_judged_by(name) for name in judge_names(matrix, suite)]
     return sha256_json(parts)
 
@@ -220,7 +262,14 @@ def of_matrix(matrix: MatrixConfig, results: Sequence[Result]) -> list[Result]:
     own = [result for result in rows if result.suite in suites and _group(result) in groups]
     return sorted(
         own,
-        key=lambda result: (groups.index(_group(result)), order[result.run["row"]], result.run["seed"], result.run["step"], result.suite, result.decoding),
+        key=lambda result: (
+            groups.index(_group(result)),
+            order[result.run["row"]],
+            result.run["seed"],
+            result.run["step"],
+            result.suite,
+            result.decoding,
+        ),
     )
 
 

@@ -44,7 +44,8 @@ class CellState:
     """One cell and what is there of it.
 
     Attributes:
-        answers: over checkpoints, suites and decodings. verdicts: judge -> the same for its verdicts.
+        answers: over checkpoints, suites and decodings.
+        verdicts: judge -> the same for its verdicts.
         error: of its last run, "" where that was fine or there was none.
         is_changed: it was trained with other settings or another number of checkpoints, and will be trained again.
     """
@@ -67,7 +68,8 @@ class BenchPlan:
     """All chosen cells, and those that a run would do.
 
     Attributes:
-        controls: judge -> verdicts of controls that are not evaluated yet. prices: judge -> what one of its verdicts takes.
+        controls: judge -> verdicts of controls that are not evaluated yet.
+        prices: judge -> what one of its verdicts takes.
     """
 
     name: str
@@ -78,20 +80,30 @@ class BenchPlan:
 
     def verdicts(self) -> dict[str, Part]:
         """Judge -> verdicts of the cells to run and of the controls."""
-        return {judge: sum((state.verdicts[judge] for state in self.todo), self.controls[judge]) for judge in self.prices}
+        return {
+            judge: sum((state.verdicts[judge] for state in self.todo), self.controls[judge]) for judge in self.prices
+        }
 
     def cost(self) -> Estimate:
         """What the judges would be asked and what that costs, one line a judge."""
         from seft_bench.evaluation.cost_estimate import Estimate
 
-        return Estimate([self.prices[judge].line(judge, self.name, part.wanted, part.at_hand) for judge, part in self.verdicts().items()])
+        return Estimate(
+            [
+                self.prices[judge].line(judge, self.name, part.wanted, part.at_hand)
+                for judge, part in self.verdicts().items()
+            ]
+        )
 
 
-def plan_of(matrix: MatrixConfig, out: Path, results: Path, only: Sequence[str] = (), retry_failed: bool = False) -> BenchPlan:
+def plan_of(
+    matrix: MatrixConfig, out: Path, results: Path, only: Sequence[str] = (), retry_failed: bool = False
+) -> BenchPlan:
     """Look at what is there; nothing is loaded, sent or written.
 
     Args:
-        only: patterns of cell names. retry_failed: of the cells that are not finished only those that failed.
+        only: patterns of cell names.
+        retry_failed: of the cells that are not finished only those that failed.
 
     Raises:
         InputError: the matrix cannot run.
@@ -108,7 +120,10 @@ def _prices(suites: Sequence[_Suite], judges: Sequence[str]) -> dict[str, PerVer
     from seft_bench.bench.judging_cost import per_verdict
 
     own = {name: [suite for suite in suites if name in suite.judges] for name in judges}
-    return {name: per_verdict([(suite.suite, suite.requests) for suite in of_judge], of_judge[0].judges[name]) for name, of_judge in own.items()}
+    return {
+        name: per_verdict([(suite.suite, suite.requests) for suite in of_judge], of_judge[0].judges[name])
+        for name, of_judge in own.items()
+    }
 
 
 def _controls(matrix: MatrixConfig, out: Path, results: Path, suites: Sequence[_Suite]) -> dict[str, Part]:
@@ -138,8 +153,12 @@ class _Suite:
         self.questions = self.suite.questions()
         self.decodings = list(self.suite.config.decodings)
         # no store: looking at a plan makes no file
-        self.judges: dict[str, Any] = {judge: open_judge(load_judge(judge), None) for judge in judge_names(matrix, self.suite)}
-        stand_ins = {question.id: Answer(name, question.id, "", ("",) * len(question.turns)) for question in self.questions}
+        self.judges: dict[str, Any] = {
+            judge: open_judge(load_judge(judge), None) for judge in judge_names(matrix, self.suite)
+        }
+        stand_ins = {
+            question.id: Answer(name, question.id, "", ("",) * len(question.turns)) for question in self.questions
+        }
         self.requests = len(self.suite.requests(self.questions, stand_ins))
 
 
@@ -147,7 +166,12 @@ def _state(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, suites: S
     error, recipe, folder = matrices.error_path(out, cell), matrices.recipe_of(matrix, cell), out / "cells" / cell.name
     run = matching_run(recipe, folder, matrix.checkpoints)
     own = list(checkpoints_of(cell, run)) if run else [None] * matrix.checkpoints
-    parts = [_parts(subject, suite, decoding, out, results, cell.seed) for subject in own for suite in suites for decoding in suite.decodings]
+    parts = [
+        _parts(subject, suite, decoding, out, results, cell.seed)
+        for subject in own
+        for suite in suites
+        for decoding in suite.decodings
+    ]
     verdicts: dict[str, Part] = {}
     for _, judged in parts:
         for name, part in judged.items():
@@ -163,7 +187,9 @@ def _state(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, suites: S
     )
 
 
-def _parts(subject: Any, suite: _Suite, decoding: str, out: Path, results: Path, seed: int) -> tuple[Part, dict[str, Part]]:
+def _parts(
+    subject: Any, suite: _Suite, decoding: str, out: Path, results: Path, seed: int
+) -> tuple[Part, dict[str, Part]]:
     """Answers and verdicts of one checkpoint (None: not trained yet) on one suite and decoding."""
     if subject is None:
         return Part(0, len(suite.questions)), {name: Part(0, suite.requests) for name in suite.judges}

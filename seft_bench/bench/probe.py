@@ -1,7 +1,7 @@
 """Hours of a matrix by a short probe: a little of each kind of cell, at two sizes, and a straight line through them.
 
-Two sizes tell what is paid once (loading, compiling) from what is paid a step or a prompt. The probe's models are hardly
-trained, so their answers tend to be longer than those to come; its files are removed at the end.
+Two sizes tell what is paid once (loading, compiling) from what is paid a step or a prompt. The probe's models are
+hardly trained, so their answers tend to be longer than those to come; its files are removed at the end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ Cost = dict[str, float]
 """wall_seconds, cpu_seconds, tokens."""
 
 HOW = (
-    f"estimated on this machine from {STEPS[0]} and {STEPS[1]} training steps and from {BATCHES[0]} and {BATCHES[1]} batches of prompts and questions of each "
+    f"estimated on this machine from {STEPS[0]} and {STEPS[1]} training steps and from {BATCHES[0]} and {BATCHES[1]} "
+    "batches of prompts and questions of each "
     "base, data set and row, a straight line through the two; stages that cells share count once; judges are not in it"
 )
 
@@ -42,8 +43,10 @@ class Hours:
     """What is still to be done, in hours of the device that the probe ran on.
 
     Attributes:
-        device: "GPU" or "CPU". rows: name of a cell's kind -> hours of training one seed, shared stages included.
-        wall_hours: with the engine's number of workers, all of them busy. failed: kinds that could not be trained, with the error; not in the hours.
+        device: "GPU" or "CPU".
+        rows: name of a cell's kind -> hours of training one seed, shared stages included.
+        wall_hours: with the engine's number of workers, all of them busy.
+        failed: kinds that could not be trained, with the error; not in the hours.
     """
 
     device: str
@@ -60,15 +63,31 @@ class Hours:
 
     def lines(self) -> list[str]:
         parts = f"{self.training_hours:.3g} training, {self.answering_hours:.3g} answering, {self.tokens:,} tokens"
-        left_out = [f"probe of {kind} failed, so its cells are not in the hours: {message}" for kind, message in self.failed.items()]
-        return [*left_out, f"about {self.total_hours:.3g} {self.device} hours ({parts}), {self.wall_hours:.3g} hours of waiting", HOW]
+        left_out = [
+            f"probe of {kind} failed, so its cells are not in the hours: {message}"
+            for kind, message in self.failed.items()
+        ]
+        return [
+            *left_out,
+            f"about {self.total_hours:.3g} {self.device} hours ({parts}), {self.wall_hours:.3g} hours of waiting",
+            HOW,
+        ]
 
     def as_row(self) -> dict[str, Any]:
-        return {**vars(self), "rows": dict(self.rows), "failed": dict(self.failed), "total_hours": self.total_hours, "how": HOW}
+        return {
+            **vars(self),
+            "rows": dict(self.rows),
+            "failed": dict(self.failed),
+            "total_hours": self.total_hours,
+            "how": HOW,
+        }
 
 
 def probe_hours(matrix: MatrixConfig, todo: Sequence[CellState], out: Path, engine: EngineSettings) -> Hours:
-    """Measure in a process of its own, which takes its memory with it, and add up over the cells to run. A kind of cell that cannot be trained is left out."""
+    """Measure in a process of its own, which takes its memory with it, and add up over the cells to run.
+
+    A kind of cell that cannot be trained is left out.
+    """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
 
@@ -79,12 +98,16 @@ def probe_hours(matrix: MatrixConfig, todo: Sequence[CellState], out: Path, engi
             for number, (kind, cell) in enumerate(kinds.items(), start=1):
                 note(f"probe {number}/{len(kinds)}: {kind}")
                 try:
-                    measured[kind] = pool.submit(_measure, matrix.as_row(), cell.name, str(folder), engine.cpus_per_cell or 1).result()
+                    measured[kind] = pool.submit(
+                        _measure, matrix.as_row(), cell.name, str(folder), engine.cpus_per_cell or 1
+                    ).result()
                 except SeftBenchError as error:
                     failed[kind] = str(error)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return replace(_added_up([state for state in todo if _kind(state.cell) in measured], measured, engine), failed=failed)
+    return replace(
+        _added_up([state for state in todo if _kind(state.cell) in measured], measured, engine), failed=failed
+    )
 
 
 def _kind(cell: Cell) -> str:
@@ -119,7 +142,8 @@ def _sum(costs: Any, key: str) -> float:
 
 
 def straight_line(small: tuple[float, float], large: tuple[float, float], size: float) -> float:
-    """The value at `size` of a line through two points (size, value); proportional to the larger where noise leaves no slope.
+    """The value at `size` of a line through two points (size, value); proportional to the larger where noise leaves no
+    slope.
 
     >>> straight_line((1, 12.0), (2, 14.0), 10), straight_line((1, 5.0), (2, 4.0), 10)
     (30.0, 20.0)
@@ -145,7 +169,9 @@ def _measure(values: dict[str, Any], name: str, folder: str, threads: int) -> di
     if not (Path(folder) / "warm").exists():
         probe.train(0, "warm")  # imports and first kernels: no part of what a cell costs
     runs = [probe.train(0, "small"), probe.train(1, "large")]
-    stages = {probe.identity(small.stage.name): probe.full_cost(small, large) for small, large in zip(*runs, strict=True)}
+    stages = {
+        probe.identity(small.stage.name): probe.full_cost(small, large) for small, large in zip(*runs, strict=True)
+    }
     return {"gpu": torch.cuda.is_available(), "stages": stages, "answers": probe.answer(runs[1][-1].model)}
 
 
@@ -158,10 +184,15 @@ class _Probe:
 
         self._matrix, self._cell, self._folder = matrix, cell, folder
         method = training("methods").find_method(cell.row.method)
-        self.stages: dict[str, Stage] = {stage.name: stage for stage in training("methods").build_stages(cell.row.method, cell.row.settings, 1)}
+        self.stages: dict[str, Stage] = {
+            stage.name: stage for stage in training("methods").build_stages(cell.row.method, cell.row.settings, 1)
+        }
         data = open_data(cell.data, cell.seed, folder / "data", method.data)
         self._rows = {name: read_jsonl(data / f"{name}.jsonl", "data set") for name in method.data}
-        self._batch = max([stage.settings["batch_size"] for stage in self.stages.values() if "batch_size" in stage.settings], default=32)
+        self._batch = max(
+            [stage.settings["batch_size"] for stage in self.stages.values() if "batch_size" in stage.settings],
+            default=32,
+        )
 
     def train(self, size: int, name: str) -> list[Any]:
         """Run all stages on parts of the data sets, with few steps."""
@@ -172,26 +203,42 @@ class _Probe:
         for data_set, rows in self._rows.items():
             write_jsonl(data / f"{data_set}.jsonl", rows[: BATCHES[size] * self._batch])
         small = [self._small(stage, size) for stage in self.stages.values()]
-        shop = Workshop(self._folder / name, open_base(self._cell.base), data, self._cell.seed, self._matrix.diagnostics_judge)
+        shop = Workshop(
+            self._folder / name, open_base(self._cell.base), data, self._cell.seed, self._matrix.diagnostics_judge
+        )
         return run_stages(small, shop)
 
     def _small(self, stage: Stage, size: int) -> Stage:
         if stage.kind != "train":
             return stage
-        train = {key: value for key, value in stage.settings["train"].items() if key != "epochs"} | {"max_steps": STEPS[size]}
+        train = {key: value for key, value in stage.settings["train"].items() if key != "epochs"} | {
+            "max_steps": STEPS[size]
+        }
         return replace(stage, settings={**stage.settings, "train": train})
 
     def identity(self, name: str) -> str:
-        """What cells share that run a stage with the same settings on the same inputs; the small runs of different stages may be equal."""
+        """What cells share that run a stage with the same settings on the same inputs; the small runs of different
+        stages may be equal.
+        """
         stage = self.stages[name]
-        inputs = {role: self.identity(source.removeprefix("stage:")) if source.startswith("stage:") else source for role, source in stage.inputs.items()}
+        inputs = {
+            role: self.identity(source.removeprefix("stage:")) if source.startswith("stage:") else source
+            for role, source in stage.inputs.items()
+        }
         return sha256_json([self._cell.base, self._cell.data, stage.kind, dict(stage.settings), inputs])
 
     def full_cost(self, small: Any, large: Any) -> Cost:
         """A stage's cost at full size from its two small runs."""
-        sizes = [STEPS[0], STEPS[1]] if small.stage.kind == "train" else [self._rows_in(small.stage, 0), self._rows_in(small.stage, 1)]
+        sizes = (
+            [STEPS[0], STEPS[1]]
+            if small.stage.kind == "train"
+            else [self._rows_in(small.stage, 0), self._rows_in(small.stage, 1)]
+        )
         full = self._full_steps(large) if small.stage.kind == "train" else self._rows_in(small.stage, None)
-        return {key: straight_line((sizes[0], value(small.record)), (sizes[1], value(large.record)), full) for key, value in _MEASURES.items()}
+        return {
+            key: straight_line((sizes[0], value(small.record)), (sizes[1], value(large.record)), full)
+            for key, value in _MEASURES.items()
+        }
 
     def _full_steps(self, large: Any) -> float:
         from seft_bench.stages import training
@@ -203,7 +250,11 @@ class _Probe:
 
     def _rows_in(self, stage: Stage, size: int | None) -> int:
         """Rows that a stage reads at one of the probe's sizes, or in full (None)."""
-        sources = [source for role, source in stage.inputs.items() if role not in ("model", "reference", "reviser", "decider", "calibration")]
+        sources = [
+            source
+            for role, source in stage.inputs.items()
+            if role not in ("model", "reference", "reviser", "decider", "calibration")
+        ]
         return max((self._rows_of(source, size) for source in sources), default=1)
 
     def _rows_of(self, source: str, size: int | None) -> int:
@@ -213,7 +264,11 @@ class _Probe:
             return rows if size is None else min(rows, BATCHES[size] * self._batch)
         stage = self.stages[name]
         rows = self._rows_in(stage, size)
-        return max(1, min(rows, stage.settings.get("count") or rows) // stage.settings.get("parts", 1)) if stage.kind == "sample" else rows
+        return (
+            max(1, min(rows, stage.settings.get("count") or rows) // stage.settings.get("parts", 1))
+            if stage.kind == "sample"
+            else rows
+        )
 
     def answer(self, model: Path) -> Cost:
         """Answering every suite at every decoding with every checkpoint of a cell."""
@@ -232,7 +287,9 @@ class _Probe:
         sizes = [min(len(questions), batches * generator.batch_size) for batches in BATCHES]
         limit = suite.config.max_new_tokens
         costs = [_timed(partial(generator.answer, questions[:size], decoding, name, limit, 0)) for size in sizes]
-        return {key: straight_line((sizes[0], costs[0][key]), (sizes[1], costs[1][key]), len(questions)) for key in costs[0]}
+        return {
+            key: straight_line((sizes[0], costs[0][key]), (sizes[1], costs[1][key]), len(questions)) for key in costs[0]
+        }
 
 
 _MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
@@ -246,7 +303,11 @@ def _timed(answer: Callable[[Callable[[Any], None]], None]) -> Cost:
     tokens: list[int] = []
     wall, cpu = time.monotonic(), time.process_time()
     answer(lambda one: tokens.append(sum(one.completion_tokens)))
-    return {"wall_seconds": time.monotonic() - wall, "cpu_seconds": time.process_time() - cpu, "tokens": float(sum(tokens))}
+    return {
+        "wall_seconds": time.monotonic() - wall,
+        "cpu_seconds": time.process_time() - cpu,
+        "tokens": float(sum(tokens)),
+    }
 
 
 def _slug(name: str) -> str:

@@ -23,7 +23,9 @@ from seft_bench.stages.diagnostics import GOOD_GRADE
 
 @dataclass(frozen=True)
 class Benched:
-    """What a bench left behind: all results of the matrix, what they say, the cells that failed, the files written, the cells run."""
+    """What a bench left behind: all results of the matrix, what they say, the cells that failed, the files written, the
+    cells run.
+    """
 
     results: Sequence[Result]
     findings: Sequence[str]
@@ -32,8 +34,13 @@ class Benched:
     ran: int
 
 
-def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0, left_out: Collection[str] = ()) -> Benched:
-    """Tables, findings and the picture of the results at hand, but for those of the cells `left_out`. Equal results give equal bytes."""
+def publish(
+    matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0, left_out: Collection[str] = ()
+) -> Benched:
+    """Tables, findings and the picture of the results at hand, but for those of the cells `left_out`.
+
+    Equal results give equal bytes.
+    """
     from seft_bench.report.leaderboard import findings
 
     everything = [result for result in read_results(results) if result.model.partition("/")[0] not in left_out]
@@ -47,7 +54,10 @@ def publish(matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (
         write_atomic(path, sheets.text(style))
     if revisions:
         written += _write_revisions(revisions, results)
-    pictures = {results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members for group, members in by_group(found).items()}
+    pictures = {
+        results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members
+        for group, members in by_group(found).items()
+    }
     write_atomic(results / "findings.md", _findings_page(matrix, said, [path.name for path in pictures]))
     write_json(results / "matrix.json", matrix.as_row())
     for path, members in pictures.items():
@@ -62,11 +72,17 @@ def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:
     for cell in matrices.cells(matrix):
         seeds.setdefault((", ".join(cell.group.values()), cell.row.name), []).append(cell)
     found = []
-    for (group, row), members in sorted(seeds.items(), key=lambda item: [seed.name for seed in matrix.rows].index(item[0][1])):
+    for (group, row), members in sorted(
+        seeds.items(), key=lambda item: [seed.name for seed in matrix.rows].index(item[0][1])
+    ):
         own = [results / "cells" / cell.name for cell in members]
         label = (members[0].row.label or row) + (f" ({group})" if group else "")
         names = sorted({path.stem for folder in own for path in folder.glob("revised-*.jsonl")})
-        found += [_revisions_of(row, label, name, own) for name in names if all((folder / f"{name}.jsonl").exists() for folder in own)]
+        found += [
+            _revisions_of(row, label, name, own)
+            for name in names
+            if all((folder / f"{name}.jsonl").exists() for folder in own)
+        ]
     return found
 
 

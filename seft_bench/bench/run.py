@@ -1,4 +1,6 @@
-"""`seft-bench bench` and `demo`: the cells that are missing, judged as they come, then tables, findings and pictures."""
+"""`seft-bench bench` and `demo`: the cells that are missing, judged as they come, then tables, findings and
+pictures.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,12 @@ def bench(
     """Run what is missing of a matrix and write its tables.
 
     Args:
-        out: runs, stages and answers. results: tables, figures and one result.json a row.
-        only: patterns of cell names; other cells are left as they are. retry_failed: run only cells that failed before.
-        budget_usd: the most that judges may be paid; when it is spent, cells are still trained and answered. yes: do not ask about the price.
+        out: runs, stages and answers.
+        results: tables, figures and one result.json a row.
+        only: patterns of cell names; other cells are left as they are.
+        retry_failed: run only cells that failed before.
+        budget_usd: the most that judges may be paid; when it is spent, cells are still trained and answered.
+        yes: do not ask about the price.
 
     Raises:
         InputError: the matrix cannot run, or nobody agreed to its price; nothing was started.
@@ -66,14 +71,25 @@ def bench(
 
 
 def _changed(matrix: MatrixConfig, out: Path) -> set[str]:
-    """Cells that were not chosen now and were trained with other settings than the matrix has: their figures belong in no table of it."""
-    found = {cell.name for cell in matrices.cells(matrix) if is_other_run(matrices.recipe_of(matrix, cell), out / "cells" / cell.name, matrix.checkpoints)}
+    """Cells that were not chosen now and were trained with other settings than the matrix has: their figures belong in
+    no table of it.
+    """
+    found = {
+        cell.name
+        for cell in matrices.cells(matrix)
+        if is_other_run(matrices.recipe_of(matrix, cell), out / "cells" / cell.name, matrix.checkpoints)
+    }
     if found:
-        note(f"not in the tables, as they were trained with other settings, data or base: {', '.join(sorted(found))}. Run them too.")
+        note(
+            f"not in the tables, as they were trained with other settings, data or base: {', '.join(sorted(found))}. "
+            "Run them too."
+        )
     return found
 
 
-def _run(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings, budget: Budget) -> list[Failure]:
+def _run(
+    matrix: MatrixConfig, todo: Sequence[Cell], out: Path, results: Path, settings: EngineSettings, budget: Budget
+) -> list[Failure]:
     """Train and answer on the engine, judge here; a failed cell does not stop the others."""
     failures: list[Failure] = []
     if not todo:

@@ -1,4 +1,6 @@
-"""All tables of a matrix: its rows with seeds aggregated, its controls at the foot, the published figures that it names."""
+"""All tables of a matrix: its rows with seeds aggregated, its controls at the foot, the published figures that it
+names.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def matrix_sheets(matrix: MatrixConfig, results: Path) -> Sheets:
         InputError: no result of the matrix, or published figures that cannot be read.
     """
     everything = read_results(results)
-    seeds = {int(result.run["seed"]) for result in everything if "seed" in result.run and not is_control(result)} | _asked_seeds(matrix, results)
+    seeds = {
+        int(result.run["seed"]) for result in everything if "seed" in result.run and not is_control(result)
+    } | _asked_seeds(matrix, results)
     sheets = sheets_of(matrix.model_copy(update={"seeds": sorted(seeds)}), everything)
     if not sheets.results:
         raise no_results(results)
@@ -44,7 +48,9 @@ def sheets_of(matrix: MatrixConfig, results: Sequence[Result]) -> Sheets:
 
 
 def _asked_seeds(matrix: MatrixConfig, results: Path) -> set[int]:
-    """Seeds that the last `bench` of this matrix was asked for: one of them without a result is missing, and the table says so."""
+    """Seeds that the last `bench` of this matrix was asked for: one of them without a result is missing, and the table
+    says so.
+    """
     path = results / "matrix.json"
     if not path.exists():
         return set()

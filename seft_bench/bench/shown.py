@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def judge_names(judges: Sequence[str]) -> dict[str, str]:
-    """Judge -> its name for people: a file's without folder and ending, but whole where two would be called the same."""
+    """Judge -> its name for people: a file's without folder and ending, but whole where two would be called the
+    same.
+    """
     short = {judge: PurePath(judge).stem if judge.endswith((".yaml", ".yml")) else judge for judge in judges}
     return {judge: name if list(short.values()).count(name) == 1 else judge for judge, name in short.items()}
 
@@ -22,8 +24,16 @@ def judge_price(plan: BenchPlan) -> list[str]:
     """What the judges would be asked, one line a judge, and what that costs."""
     lines, names = [], judge_names(list(plan.prices))
     for line in plan.cost().lines:
-        price = "price unknown" if line.usd is None else f"about {line.usd[0]:.2f} to {line.usd[1]:.2f} USD" if line.asked_model else "runs here, 0 USD"
-        lines.append(f"judge {names[line.by]}: {line.wanted - line.at_hand:,} verdicts to ask, {line.at_hand:,} at hand; {price}")
+        price = (
+            "price unknown"
+            if line.usd is None
+            else f"about {line.usd[0]:.2f} to {line.usd[1]:.2f} USD"
+            if line.asked_model
+            else "runs here, 0 USD"
+        )
+        lines.append(
+            f"judge {names[line.by]}: {line.wanted - line.at_hand:,} verdicts to ask, {line.at_hand:,} at hand; {price}"
+        )
     return lines
 
 
@@ -34,20 +44,43 @@ def summary(plan: BenchPlan) -> list[str]:
     changed = [state.cell.name for state in plan.todo if state.is_changed]
     counts = {word: sum(state.state == word for state in plan.cells) for word in ("finished", "failed")}
     failed = f" ({counts['failed']} failed before)" if counts["failed"] else ""
-    lines = [f"{plan.name}: {len(plan.cells)} cells, {counts['finished']} finished already, {len(plan.todo)} to run{failed}"]
+    lines = [
+        f"{plan.name}: {len(plan.cells)} cells, {counts['finished']} finished already, {len(plan.todo)} to run{failed}"
+    ]
     if plan.todo:
-        lines += [f"{len(changed)} were trained with other settings, data or base and are trained again: {', '.join(changed)}"] if changed else []
-        lines += [f"of these {trained} are trained, {answers.at_hand:,} of {answers.wanted:,} answers are at hand", *judge_price(plan)]
+        lines += (
+            [
+                f"{len(changed)} were trained with other settings, data or base and are trained again: "
+                f"{', '.join(changed)}"
+            ]
+            if changed
+            else []
+        )
+        lines += [
+            f"of these {trained} are trained, {answers.at_hand:,} of {answers.wanted:,} answers are at hand",
+            *judge_price(plan),
+        ]
     return lines
 
 
 def as_text(plan: BenchPlan, hours: Hours | None = None) -> str:
     """A row a cell, errors of the failed ones, then the summary."""
-    rows = [("cell", "method", "trained", "answers", *(f"verdicts: {name}" for name in judge_names(list(plan.prices)).values()), "state")]
+    rows = [
+        (
+            "cell",
+            "method",
+            "trained",
+            "answers",
+            *(f"verdicts: {name}" for name in judge_names(list(plan.prices)).values()),
+            "state",
+        )
+    ]
     rows += [_cells(state, list(plan.prices)) for state in plan.cells]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    errors = [f"{state.cell.name} failed: {state.error.splitlines()[-1]}" for state in plan.cells if state.state == "failed"]
+    errors = [
+        f"{state.cell.name} failed: {state.error.splitlines()[-1]}" for state in plan.cells if state.state == "failed"
+    ]
     return "\n".join([*table, *errors, *summary(plan), *(hours.lines() if hours else [])])
 
 
@@ -82,7 +115,15 @@ def as_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
         }
         for state in plan.cells
     ]
-    judges = {line.by: {"at_hand": line.at_hand, "wanted": line.wanted, "asks_a_server": bool(line.asked_model), "usd": line.usd} for line in plan.cost().lines}
+    judges = {
+        line.by: {
+            "at_hand": line.at_hand,
+            "wanted": line.wanted,
+            "asks_a_server": bool(line.asked_model),
+            "usd": line.usd,
+        }
+        for line in plan.cost().lines
+    }
     return {
         "matrix": plan.name,
         "cells": cells,

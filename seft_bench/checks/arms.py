@@ -54,21 +54,34 @@ def panel_name(result: Result) -> str:
 
 
 def find_pairs(
-    candidate: str, baseline: str, everything: Sequence[Result], results: Path, suites: Sequence[str] = (), judge: str = "", decoding: str = ""
+    candidate: str,
+    baseline: str,
+    everything: Sequence[Result],
+    results: Path,
+    suites: Sequence[str] = (),
+    judge: str = "",
+    decoding: str = "",
 ) -> list[Pair]:
     """The results of both sides that belong together, one pair a suite and decoding.
 
     Args:
-        candidate, baseline: a model's name in the results, its folder or checkpoint, or a result.json. everything: all results of the folder `results`.
-        suites: only these. judge: only results of judges whose id begins so. decoding: only this one.
+        candidate, baseline: a model's name in the results, its folder or checkpoint, or a result.json.
+        everything: all results of the folder `results`.
+        suites: only these.
+        judge: only results of judges whose id begins so.
+        decoding: only this one.
 
     Raises:
         InputError: nothing of that name, or nothing in common.
         WithheldError: what there is cannot be compared.
     """
     sides = [_results_of(name, everything, results) for name in (candidate, baseline)]
-    if any(one is other for one in sides[0] for other in sides[1]) or (Path(candidate).is_file() and Path(candidate).resolve() == Path(baseline).resolve()):
-        raise InputError(f"{candidate} and {baseline} are one model in {results}/ ({sides[0][0].model}); a check takes two")
+    if any(one is other for one in sides[0] for other in sides[1]) or (
+        Path(candidate).is_file() and Path(candidate).resolve() == Path(baseline).resolve()
+    ):
+        raise InputError(
+            f"{candidate} and {baseline} are one model in {results}/ ({sides[0][0].model}); a check takes two"
+        )
     chosen = [[result for result in side if is_wanted(result, suites, judge, decoding)] for side in sides]
     common = [(one, other) for one in chosen[0] for other in chosen[1] if _column(one) == _column(other)]
     if not common:
@@ -76,19 +89,29 @@ def find_pairs(
     same_judge = [Pair(one, other) for one, other in common if one.judge_id == other.judge_id]
     if not same_judge:
         judges = " and ".join(
-            f"{name} by {', '.join(sorted({result.judge_id for result in side}))}" for name, side in zip(("candidate", "baseline"), chosen, strict=True)
+            f"{name} by {', '.join(sorted({result.judge_id for result in side}))}"
+            for name, side in zip(("candidate", "baseline"), chosen, strict=True)
         )
-        raise WithheldError(f"NOT COMPARABLE: judged by different judges, {judges}. Judge both with one: `seft-bench eval CANDIDATE BASELINE --judge NAME`.")
+        raise WithheldError(
+            f"NOT COMPARABLE: judged by different judges, {judges}. Judge both with one: `seft-bench eval CANDIDATE "
+            "BASELINE --judge NAME`."
+        )
     refuse_several_judges([pair.candidate for pair in same_judge])
     return same_judge
 
 
 def is_wanted(result: Result, suites: Sequence[str], judge: str, decoding: str) -> bool:
-    return (not suites or result.suite in suites) and result.judge_id.startswith(judge) and decoding in ("", result.decoding)
+    return (
+        (not suites or result.suite in suites)
+        and result.judge_id.startswith(judge)
+        and decoding in ("", result.decoding)
+    )
 
 
 def results_named(name: str, everything: Sequence[Result]) -> list[Result]:
-    """The results of one model by its name, its slug, its folder or its result.json; none where there is no such model."""
+    """The results of one model by its name, its slug, its folder or its result.json; none where there is no such
+    model.
+    """
     path = Path(name)
     if path.name == "result.json" and path.is_file():
         return [read_result(path)]
@@ -98,7 +121,11 @@ def results_named(name: str, everything: Sequence[Result]) -> list[Result]:
 
 def rows_of(everything: Sequence[Result]) -> str:
     """Names of the methods: the rows of a matrix that training made."""
-    return ", ".join(dict.fromkeys(str(result.run["row"]) for result in everything if result.run.get("final") and not is_control(result)))
+    return ", ".join(
+        dict.fromkeys(
+            str(result.run["row"]) for result in everything if result.run.get("final") and not is_control(result)
+        )
+    )
 
 
 def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[Result]:
@@ -124,7 +151,8 @@ def _refuse_other_weights(path: Path, found: Sequence[Result]) -> None:
         return
     if sha256_folder(checkpoint) not in recorded:
         raise InputError(
-            f"the results of {found[0].model!r} are of other weights than {checkpoint} holds (another folder of that name, or trained on since). "
+            f"the results of {found[0].model!r} are of other weights than {checkpoint} holds (another folder of that "
+            "name, or trained on since). "
             f"Run `seft-bench eval {checkpoint} --suite SUITE` again; two folders of one name need different names."
         )
 
@@ -144,11 +172,18 @@ def _checkpoint_of(path: Path) -> Path | None:
     return last_checkpoint(path) if path.is_dir() else None
 
 
-def _nothing_in_common(names: tuple[str, str], sides: Sequence[Sequence[Result]], suites: Sequence[str], narrowed: bool) -> InputError:
+def _nothing_in_common(
+    names: tuple[str, str], sides: Sequence[Sequence[Result]], suites: Sequence[str], narrowed: bool
+) -> InputError:
     have = "; ".join(
-        f"{name} has {', '.join(sorted({f'{r.suite} ({r.decoding}, {r.judge_id})' for r in side}))}" for name, side in zip(names, sides, strict=True)
+        f"{name} has {', '.join(sorted({f'{r.suite} ({r.decoding}, {r.judge_id})' for r in side}))}"
+        for name, side in zip(names, sides, strict=True)
     )
-    why = "with these options (--suite, --judge, --decoding) there is no result" if narrowed else "there is no suite and decoding"
+    why = (
+        "with these options (--suite, --judge, --decoding) there is no result"
+        if narrowed
+        else "there is no suite and decoding"
+    )
     wanted = f"{os.path.normpath(names[0])} {os.path.normpath(names[1])} --suite {' --suite '.join(suites) or 'SUITE'}"
     return InputError(f"{why} in common: {have}. Evaluate both: `seft-bench eval {wanted}`.")
 

@@ -14,18 +14,27 @@ def reasons_not_comparable(results: Sequence[Result], common: int) -> list[str]:
     The judge (server, model, settings, prompts) is one by its id already; what else decides a figure is compared here.
 
     Args:
-        results: of both sides; of methods one a training seed. common: questions that all of them have a figure of.
+        results: of both sides; of methods one a training seed.
+        common: questions that all of them have a figure of.
     """
     if not all(result.per_question for result in results):
-        return ["the figures of every question are not there (questions.json beside result.json): run `seft-bench eval` again where the judgments lie"]
+        return [
+            "the figures of every question are not there (questions.json beside result.json): run `seft-bench eval` "
+            "again where the judgments lie"
+        ]
     few = [result for result in results if result.coverage < MINIMUM_COVERAGE]
-    reasons = [f"coverage of {result.model} is {result.coverage:.1%}, under {MINIMUM_COVERAGE:.0%}: judge the rest first" for result in few]
+    reasons = [
+        f"coverage of {result.model} is {result.coverage:.1%}, under {MINIMUM_COVERAGE:.0%}: judge the rest first"
+        for result in few
+    ]
     for other in results[1:]:
         between = f"{results[0].model} and {other.model}: " if len(results) > 2 else ""
         reasons += [between + reason for reason in _condition_reasons(results[0], other)]
     reasons += _length_control_reasons(results)
     if common < MINIMUM_COVERAGE * max(len(result.per_question) for result in results):
-        reasons.append(f"only {common} questions are scored on both sides{' with every seed' if len(results) > 2 else ''}")
+        reasons.append(
+            f"only {common} questions are scored on both sides{' with every seed' if len(results) > 2 else ''}"
+        )
     return reasons
 
 
@@ -42,25 +51,44 @@ def _length_control_reasons(results: Sequence[Result]) -> list[str]:
     have = [result for result in results if result.metrics.get("lc_win_rate") is not None]
     if have and len(have) < len(results):
         names = ", ".join(result.model for result in have)
-        return [f"only {names} {'has' if len(have) == 1 else 'have'} a length-controlled win rate: score both in one way"]
+        return [
+            f"only {names} {'has' if len(have) == 1 else 'have'} a length-controlled win rate: score both in one way"
+        ]
     lacking = ", ".join(result.model for result in have if not result.covariates)
-    return [f"the lengths of the answers are not there ({lacking}): score again, `seft-bench eval` or `seft-bench score --answers`"] if lacking else []
+    return (
+        [
+            f"the lengths of the answers are not there ({lacking}): score again, `seft-bench eval` or `seft-bench "
+            "score --answers`"
+        ]
+        if lacking
+        else []
+    )
 
 
 def remarks(results: Sequence[Result]) -> list[str]:
     """What does not forbid the comparison of these results, but a reader must know."""
     said = []
-    engines = dict.fromkeys(str(((result.manifest or {}).get("config") or {}).get("engine", "transformers")) for result in results)
+    engines = dict.fromkeys(
+        str(((result.manifest or {}).get("config") or {}).get("engine", "transformers")) for result in results
+    )
     if len(engines) > 1:
         said.append(f"the answers come from different engines, {' and '.join(engines)}.")
     unscored = sum(result.n_unscored for result in results)
     if unscored:
         said.append(f"{unscored} judgments are unscored; questions with a figure on one side only are left out.")
-    chosen = dict.fromkeys(float(result.metrics["lc_c"]) for result in results if result.metrics.get("lc_c") is not None)
+    chosen = dict.fromkeys(
+        float(result.metrics["lc_c"]) for result in results if result.metrics.get("lc_c") is not None
+    )
     if len(chosen) > 1:
-        said.append(f"length control was fitted at C = {' and '.join(f'{c:.5g}' for c in chosen)}; compared are fits of both at the declared C.")
+        said.append(
+            f"length control was fitted at C = {' and '.join(f'{c:.5g}' for c in chosen)}; compared are fits of both "
+            "at the declared C."
+        )
     if not any((result.manifest or {}).get("data_hashes", {}).get("asked") for result in results):
-        said.append("figures from ready files: that questions, references and decoding are the same is not recorded, and was not compared.")
+        said.append(
+            "figures from ready files: that questions, references and decoding are the same is not recorded, and was "
+            "not compared."
+        )
     return said
 
 

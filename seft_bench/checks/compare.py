@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from seft_bench.checks.arms import Pair, find_pairs
 from seft_bench.checks.comparable import reasons_not_comparable, remarks
-from seft_bench.checks.differences import MARGINS, CategoryDifference, Measured, by_category, extremes, measure, measure_methods, suite_of
+from seft_bench.checks.differences import (
+    MARGINS,
+    CategoryDifference,
+    Measured,
+    by_category,
+    extremes,
+    measure,
+    measure_methods,
+    suite_of,
+)
 from seft_bench.checks.methods import MethodPair, are_methods, find_method_pairs, titles_of
 from seft_bench.errors import InputError, WithheldError
 from seft_bench.records import Question
@@ -25,7 +34,8 @@ class Compared:
     """One primary metric with its test and where the difference lies.
 
     Attributes:
-        worst, best: ids of the questions with the largest losses and gains. questions: id -> question, for their texts.
+        worst, best: ids of the questions with the largest losses and gains.
+        questions: id -> question, for their texts.
     """
 
     measured: Measured
@@ -38,7 +48,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Report:
-    """What the command shows. `candidate` and `baseline` are names; a method's holds its seeds. `notes` say how the verdict came about, one sentence each."""
+    """What the command shows. `candidate` and `baseline` are names; a method's holds its seeds.
+
+    `notes` say how the verdict came about, one sentence each.
+    """
 
     candidate: str
     baseline: str
@@ -73,7 +86,10 @@ def check(
     if are_methods(candidate, baseline, everything):
         pairs += find_method_pairs(candidate, baseline, everything, list(named), judge, decoding, base, data)
     elif base or data:
-        raise InputError(f"--base and --data choose between methods, and {candidate} and {baseline} are no methods of {results}/: leave them out")
+        raise InputError(
+            f"--base and --data choose between methods, and {candidate} and {baseline} are no methods of {results}/: "
+            "leave them out"
+        )
     else:
         pairs += find_pairs(candidate, baseline, everything, results, list(named), judge, decoding)
     refuse_not_comparable(pairs)
@@ -81,7 +97,11 @@ def check(
 
 
 def refuse_not_comparable(pairs: Sequence[Pair | MethodPair]) -> None:
-    reasons = [f"{pair.name}: {reason}" for pair in pairs for reason in reasons_not_comparable(pair.results, len(pair.questions))]
+    reasons = [
+        f"{pair.name}: {reason}"
+        for pair in pairs
+        for reason in reasons_not_comparable(pair.results, len(pair.questions))
+    ]
     if reasons:
         raise WithheldError("NOT COMPARABLE\n" + "\n".join(f"  {reason}" for reason in reasons))
 
@@ -98,15 +118,22 @@ def report_of(
     """Measure, test, and say where the differences lie.
 
     Args:
-        margins: metric, suite or "suite, decoding" -> margin, instead of the default. named: suites by name, where they are open already.
+        margins: metric, suite or "suite, decoding" -> margin, instead of the default.
+        named: suites by name, where they are open already.
         alpha, regression_alpha: of a look of a sequential check, see `stats.paired.checked`.
     """
     from seft_bench.stats.paired import ALPHA, checked, verdict
 
     opened = [(pair, suite_of(pair.results[0], named)) for pair in pairs]
-    measured = [measure(pair, suite) if isinstance(pair, Pair) else measure_methods(pair, suite) for pair, suite in opened]
+    measured = [
+        measure(pair, suite) if isinstance(pair, Pair) else measure_methods(pair, suite) for pair, suite in opened
+    ]
     _refuse_unknown_margins(measured, margins)
-    tested = checked([(item.name, item.difference, _margin(item, margins)) for item in measured], alpha or ALPHA, regression_alpha=regression_alpha)
+    tested = checked(
+        [(item.name, item.difference, _margin(item, margins)) for item in measured],
+        alpha or ALPHA,
+        regression_alpha=regression_alpha,
+    )
     compared = [
         _compared(item, result, {question.id: question for question in suite.questions()})
         for item, result, (_, suite) in zip(measured, tested, opened, strict=True)
@@ -130,7 +157,9 @@ def _refuse_unknown_margins(measured: Sequence[Measured], margins: Mapping[str, 
     known = {name for item in measured for name in (item.pair.name, item.pair.results[0].suite, item.metric)}
     unknown = sorted(set(margins) - known)
     if unknown:
-        raise InputError(f"--margin {unknown[0]}: no metric of this check; its suites and metrics are {'; '.join(sorted(known))}")
+        raise InputError(
+            f"--margin {unknown[0]}: no metric of this check; its suites and metrics are {'; '.join(sorted(known))}"
+        )
 
 
 def _compared(item: Measured, tested: Check, questions: Mapping[str, Question]) -> Compared:

@@ -1,4 +1,6 @@
-"""The tested quantity: the primary metric of two models or two methods as a paired difference, and where it lies (categories, questions)."""
+"""The tested quantity: the primary metric of two models or two methods as a paired difference, and where it lies
+(categories, questions).
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,10 @@ class Measured:
     """One pair's primary metric on both sides.
 
     Attributes:
-        metric: "lc_win_rate", "win_rate" or "score". candidate, baseline: its value on the questions that both have.
-        by_question: question id -> candidate - baseline, in the metric's units; of LC in points of the plain win probability, as a regression's
-            figure has no share of a single question.
+        metric: "lc_win_rate", "win_rate" or "score".
+        candidate, baseline: its value on the questions that both have.
+        by_question: question id -> candidate - baseline, in the metric's units; of LC in points of the plain win
+            probability, as a regression's figure has no share of a single question.
         error_of: standard error of the mean difference of some questions, at least two.
     """
 
@@ -71,9 +74,14 @@ def measure(pair: Pair, suite: Suite) -> Measured:
 
     questions = pair.questions
     if len(questions) < 2:
-        raise InputError(f"{pair.name}: a check needs at least two questions that both sides have a figure of, there are {len(questions)}")
+        raise InputError(
+            f"{pair.name}: a check needs at least two questions that both sides have a figure of, there are "
+            f"{len(questions)}"
+        )
     scale = scale_of(pair.candidate)
-    sides = [[scale * result.per_question[question] for question in questions] for result in (pair.candidate, pair.baseline)]
+    sides = [
+        [scale * result.per_question[question] for question in questions] for result in (pair.candidate, pair.baseline)
+    ]
     by_question = {question: one - other for question, one, other in zip(questions, *sides, strict=True)}
     arms = comparisons(suite, pair.results, questions)
     if arms is None:
@@ -91,7 +99,8 @@ def measure(pair: Pair, suite: Suite) -> Measured:
 
 
 def measure_methods(pair: MethodPair, suite: Suite) -> Measured:
-    """The primary metric of two methods over questions and training seeds, as `measure` chooses it; each figure is the mean over its side's seeds.
+    """The primary metric of two methods over questions and training seeds, as `measure` chooses it; each figure is the
+    mean over its side's seeds.
 
     Raises:
         InputError: fewer than two questions in common.
@@ -102,7 +111,10 @@ def measure_methods(pair: MethodPair, suite: Suite) -> Measured:
 
     questions, paired = pair.questions, pair.is_paired
     if len(questions) < 2:
-        raise InputError(f"{pair.name}: a check needs at least two questions that every seed of both sides has a figure of, there are {len(questions)}")
+        raise InputError(
+            f"{pair.name}: a check needs at least two questions that every seed of both sides has a figure of, there "
+            f"are {len(questions)}"
+        )
     candidate, baseline = _grids(pair, questions)
     by_question = dict(zip(questions, (candidate.mean(axis=0) - baseline.mean(axis=0)).tolist(), strict=True))
     found = comparisons(suite, pair.results, questions)
@@ -123,7 +135,10 @@ def measure_methods(pair: MethodPair, suite: Suite) -> Measured:
 def _grids(pair: MethodPair, questions: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Figures of both sides, each of shape (seeds, questions), in the metric's unit without length control."""
     scale = scale_of(pair.results[0])
-    first, second = (grid([result.per_question for result in side.values()], questions, scale) for side in (pair.candidate, pair.baseline))
+    first, second = (
+        grid([result.per_question for result in side.values()], questions, scale)
+        for side in (pair.candidate, pair.baseline)
+    )
     return first, second
 
 

@@ -1,7 +1,8 @@
 """A check that judges on the way, look by look, and stops as soon as the verdict is clear.
 
-Questions are judged in a random order of their own (seeded, categories in turn), the same for both models. Each look has a significance level
-such that all looks together keep the error rate of a check that judges everything (`stats.sequential`).
+Questions are judged in a random order of their own (seeded, categories in turn), the same for both models. Each look
+has a significance level such that all looks together keep the error rate of a check that judges everything
+(`stats.sequential`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from typing import Any
 from seft_bench import pipeline
 from seft_bench.checks.arms import Pair
 from seft_bench.checks.compare import Report, refuse_not_comparable, report_of
+from seft_bench.console import Progress
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.evaluation.plan import Plan
-from seft_bench.pipeline import Places, Progress
+from seft_bench.pipeline import Places
 from seft_bench.records import Question, Result
 from seft_bench.subjects import Subject
 
@@ -52,7 +54,10 @@ def tasks_of(plan: Plan, candidate: str, baseline: str, decoding: str = "") -> l
     """
     if len(plan.subjects) != 2:
         found = ", ".join(subject.model_id for subject in plan.subjects)
-        raise InputError(f"a sequential check takes one model on each side; {candidate} and {baseline} hold {len(plan.subjects)}: {found}")
+        raise InputError(
+            f"a sequential check takes one model on each side; {candidate} and {baseline} hold {len(plan.subjects)}: "
+            f"{found}"
+        )
     suites = [_with_decoding(suite, decoding) if decoding else suite for suite in plan.suites]
     return [Task(suite, judge, *plan.subjects) for suite, judge in zip(suites, plan.judges, strict=True)]
 
@@ -66,10 +71,13 @@ def _with_decoding(suite: Any, decoding: str) -> Any:
     return chosen
 
 
-def check_early(tasks: Sequence[Task], places: Places, margins: Mapping[str, float], *, seed: int = 0, progress: Progress) -> Report:
+def check_early(
+    tasks: Sequence[Task], places: Places, margins: Mapping[str, float], *, seed: int = 0, progress: Progress
+) -> Report:
     """Answer and judge both models on more and more questions until the verdict is clear.
 
-    What was judged stays: a later `eval` asks for the rest only. The figures of a part are shown, never written into the results.
+    What was judged stays: a later `eval` asks for the rest only. The figures of a part are shown, never written into
+    the results.
     """
     from seft_bench.stats.paired import ALPHA
     from seft_bench.stats.sequential import levels_for, look_sizes
@@ -81,7 +89,11 @@ def check_early(tasks: Sequence[Task], places: Places, margins: Mapping[str, flo
     columns = sum(len(pipeline.decodings(task.candidate, task.suite)) for task in tasks)
     for look in range(looks):
         parts = [order[: of_suite[min(look, len(of_suite) - 1)]] for order, of_suite in zip(orders, sizes, strict=True)]
-        pairs = [pair for task, part in zip(tasks, parts, strict=True) for pair in _judged(task, part, places, seed, progress)]
+        pairs = [
+            pair
+            for task, part in zip(tasks, parts, strict=True)
+            for pair in _judged(task, part, places, seed, progress)
+        ]
         refuse_not_comparable(pairs)
         level, regression_level = (levels_for(max(sizes, key=len), alpha)[look] for alpha in (ALPHA, ALPHA / columns))
         notes = _notes(parts, orders, level, look, looks)
@@ -105,12 +117,20 @@ def _order(questions: Sequence[Question], seed: int) -> list[Question]:
 def _judged(task: Task, part: Sequence[Question], places: Places, seed: int, progress: Progress) -> list[Pair]:
     """Both models' results on a part of the questions, one pair a decoding."""
     suite = _Part(task.suite, part)
-    sides = [pipeline.evaluate(subject, suite, task.judge, places, seed=seed, progress=progress, keep=False) for subject in (task.candidate, task.baseline)]
+    sides = [
+        pipeline.evaluate(subject, suite, task.judge, places, seed=seed, progress=progress, keep=False)
+        for subject in (task.candidate, task.baseline)
+    ]
     by_decoding: dict[str, Result] = {result.decoding: result for result in sides[1]}
     return [Pair(result, by_decoding[result.decoding]) for result in sides[0] if result.decoding in by_decoding]
 
 
-def _notes(parts: Sequence[Sequence[Question]], orders: Sequence[Sequence[Question]], level: float, look: int, looks: int) -> list[str]:
+def _notes(
+    parts: Sequence[Sequence[Question]], orders: Sequence[Sequence[Question]], level: float, look: int, looks: int
+) -> list[str]:
     judged, total = sum(len(part) for part in parts), sum(len(order) for order in orders)
     saved = f"{1 - judged / total:.0%} of the judgments were saved" if judged < total else "nothing was saved"
-    return [f"Sequential: look {look + 1} of {looks} at {judged} of {total} questions a model, losses of the margin tested at {level:.4f}; {saved}."]
+    return [
+        f"Sequential: look {look + 1} of {looks} at {judged} of {total} questions a model, losses of the margin tested "
+        f"at {level:.4f}; {saved}."
+    ]

@@ -21,7 +21,8 @@ class MethodPair:
     """One suite and decoding of both methods, judged by the same judge.
 
     Attributes:
-        candidate, baseline: what is compared, by training seed. left_out: seeds that only one side has, where the others are paired.
+        candidate, baseline: what is compared, by training seed.
+        left_out: seeds that only one side has, where the others are paired.
     """
 
     candidate: Seeds
@@ -49,18 +50,28 @@ class MethodPair:
     @property
     def questions(self) -> list[str]:
         """Ids that every seed of both sides has a figure of, in the first one's order."""
-        return [question for question in self.results[0].per_question if all(question in result.per_question for result in self.results)]
+        return [
+            question
+            for question in self.results[0].per_question
+            if all(question in result.per_question for result in self.results)
+        ]
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """How the seeds of both sides belong together, where they are not simply the same."""
         if self.left_out:
-            return (f"paired by the training seeds of both sides; seeds {listed(self.left_out)}, which only one side has, are left out.",)
+            return (
+                f"paired by the training seeds of both sides; seeds {listed(self.left_out)}, which only one side has, "
+                "are left out.",
+            )
         if self.is_paired:
             return ()
         shared = sorted(set(self.candidate) & set(self.baseline))
         more = f" (only {listed(shared)} of both: too few to pair by)" if shared else ""
-        return (f"the sides have other training seeds{more}, so they are compared as independent draws; with the same seeds they would be paired.",)
+        return (
+            f"the sides have other training seeds{more}, so they are compared as independent draws; with the same "
+            "seeds they would be paired.",
+        )
 
 
 def titles_of(pairs: Sequence[MethodPair]) -> tuple[str, str]:
@@ -90,11 +101,18 @@ def are_methods(candidate: str, baseline: str, everything: Sequence[Result]) -> 
     if any(kinds) and not all(kinds):
         method, other = (candidate, baseline) if kinds[0] else (baseline, candidate)
         if not results_named(other, everything):
-            raise InputError(f"{method!r} is a method, and there is no method or model {other!r} in these results; methods: {rows_of(everything)}.")
+            raise InputError(
+                f"{method!r} is a method, and there is no method or model {other!r} in these results; methods: "
+                f"{rows_of(everything)}."
+            )
         of_row = _of_row(method, everything)
-        seeds, models = sorted({int(result.run["seed"]) for result in of_row}), ", ".join(sorted({result.model for result in of_row})[:6])
+        seeds, models = (
+            sorted({int(result.run["seed"]) for result in of_row}),
+            ", ".join(sorted({result.model for result in of_row})[:6]),
+        )
         raise InputError(
-            f"{method!r} is a method (training seeds {listed(seeds)}) and {other!r} is not: one checkpoint says nothing about a method. "
+            f"{method!r} is a method (training seeds {listed(seeds)}) and {other!r} is not: one checkpoint says "
+            "nothing about a method. "
             f"Compare two methods ({rows_of(everything)}), or two checkpoints; those of {method}: {models}."
         )
     return all(kinds)
@@ -105,7 +123,11 @@ def _is_method(name: str, everything: Sequence[Result]) -> bool:
 
 
 def _of_row(name: str, everything: Sequence[Result]) -> list[Result]:
-    return [result for result in everything if result.run.get("row") == name and result.run.get("final") and not is_control(result)]
+    return [
+        result
+        for result in everything
+        if result.run.get("row") == name and result.run.get("final") and not is_control(result)
+    ]
 
 
 @dataclass(frozen=True)
@@ -135,8 +157,10 @@ def find_method_pairs(
     """The final results of both rows that belong together, one pair a suite and decoding.
 
     Args:
-        candidate, baseline: row names. everything: all results. suites, judge, decoding: as in `arms.find_pairs`. base, data: only these, of a matrix
-            with several.
+        candidate, baseline: row names.
+        everything: all results.
+        suites, judge, decoding: as in `arms.find_pairs`.
+        base, data: only these, of a matrix with several.
 
     Raises:
         InputError: nothing in common, or more than one thing meant.
@@ -149,17 +173,26 @@ def find_method_pairs(
     _refuse_several_groups(columns[0] & columns[1])
     common = [key for key in sides[0] if key in sides[1]]
     if not common:
-        judges = " and ".join(f"{name} by {', '.join(sorted({key.judge_id for key in side}))}" for name, side in zip((candidate, baseline), sides, strict=True))
-        raise WithheldError(f"NOT COMPARABLE: judged by different judges, {judges}. Judge both with one: `seft-bench bench MATRIX`.")
+        judges = " and ".join(
+            f"{name} by {', '.join(sorted({key.judge_id for key in side}))}"
+            for name, side in zip((candidate, baseline), sides, strict=True)
+        )
+        raise WithheldError(
+            f"NOT COMPARABLE: judged by different judges, {judges}. Judge both with one: `seft-bench bench MATRIX`."
+        )
     refuse_several_judges([next(iter(sides[0][key].values())) for key in common])
     pairs = [_paired(sides[0][key], sides[1][key]) for key in common]
     _refuse_few_seeds(pairs)
     return pairs
 
 
-def _chosen(name: str, everything: Sequence[Result], suites: Sequence[str], judge: str, decoding: str, base: str, data: str) -> list[Result]:
+def _chosen(
+    name: str, everything: Sequence[Result], suites: Sequence[str], judge: str, decoding: str, base: str, data: str
+) -> list[Result]:
     wanted = [result for result in _of_row(name, everything) if is_wanted(result, suites, judge, decoding)]
-    return [result for result in wanted if base in ("", result.run.get("base")) and data in ("", result.run.get("data"))]
+    return [
+        result for result in wanted if base in ("", result.run.get("base")) and data in ("", result.run.get("data"))
+    ]
 
 
 def _by_key(results: Sequence[Result]) -> dict[_Key, dict[int, Result]]:
@@ -170,7 +203,8 @@ def _by_key(results: Sequence[Result]) -> dict[_Key, dict[int, Result]]:
         seeds = found.setdefault(key, {})
         if seed in seeds:
             raise InputError(
-                f"method {result.run['row']!r}, seed {seed}, has two final results on {panel_name(result)}: {seeds[seed].model!r} and {result.model!r}. "
+                f"method {result.run['row']!r}, seed {seed}, has two final results on {panel_name(result)}: "
+                f"{seeds[seed].model!r} and {result.model!r}. "
                 "Keep one of them in the results folder."
             )
         seeds[seed] = result
@@ -183,7 +217,9 @@ def _paired(candidate: Seeds, baseline: Seeds) -> MethodPair:
     if len(shared) < FEWEST_SEEDS:
         return MethodPair(candidate, baseline)
     left_out = sorted(set(candidate) ^ set(baseline))
-    return MethodPair({seed: candidate[seed] for seed in shared}, {seed: baseline[seed] for seed in shared}, tuple(left_out))
+    return MethodPair(
+        {seed: candidate[seed] for seed in shared}, {seed: baseline[seed] for seed in shared}, tuple(left_out)
+    )
 
 
 def _refuse_few_seeds(pairs: Sequence[MethodPair]) -> None:
@@ -197,20 +233,32 @@ def _refuse_few_seeds(pairs: Sequence[MethodPair]) -> None:
         raise WithheldError(
             "NOT COMPARABLE: a verdict on a method needs at least three training seeds on each side\n"
             + "\n".join(f"  {reason}" for reason in few)
-            + "\nTrain more: `seft-bench bench MATRIX --seeds 0,1,2`; checkpoints of single seeds can be compared by their own names."
+            + "\nTrain more: `seft-bench bench MATRIX --seeds 0,1,2`; "
+            "checkpoints of single seeds can be compared by their own names."
         )
 
 
 def _refuse_several_groups(columns: set[tuple[str, str, str]]) -> None:
     groups = sorted({group for group, _, _ in columns})
     if len(groups) > 1:
-        raise InputError(f"several bases or data have both methods: {'; '.join(group or 'unnamed' for group in groups)}. Choose one with --base or --data.")
+        raise InputError(
+            f"several bases or data have both methods: {'; '.join(group or 'unnamed' for group in groups)}. Choose one "
+            "with --base or --data."
+        )
 
 
-def _nothing_in_common(names: tuple[str, str], everything: Sequence[Result], sides: Sequence[Mapping[_Key, Seeds]]) -> InputError:
-    have = "; ".join(f"{name} has {', '.join(sorted({_described(result) for result in _of_row(name, everything)}))}" for name in names)
+def _nothing_in_common(
+    names: tuple[str, str], everything: Sequence[Result], sides: Sequence[Mapping[_Key, Seeds]]
+) -> InputError:
+    have = "; ".join(
+        f"{name} has {', '.join(sorted({_described(result) for result in _of_row(name, everything)}))}"
+        for name in names
+    )
     why = "with these options there is nothing" if not all(sides) else "there is nothing"
-    return InputError(f"{why} in common of methods {names[0]} and {names[1]}: {have}. Evaluate both in one matrix: `seft-bench bench MATRIX`.")
+    return InputError(
+        f"{why} in common of methods {names[0]} and {names[1]}: {have}. Evaluate both in one matrix: `seft-bench bench "
+        "MATRIX`."
+    )
 
 
 def _described(result: Result) -> str:

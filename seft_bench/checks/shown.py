@@ -9,7 +9,7 @@ from urllib.parse import quote
 from seft_bench.checks.compare import Compared, Report
 from seft_bench.checks.differences import TITLES
 from seft_bench.checks.methods import MethodPair, Seeds, listed
-from seft_bench.report.tables import Cell, Column, Row, Table
+from seft_bench.report.tables import Cell, Column, Table, TableRow
 from seft_bench.results import result_name, slug
 from seft_bench.stats.crossed import MethodDifference
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 SENTENCES = {
     "PASS": "PASS: {candidate} is not worse than {baseline} by the margin or more, on every primary metric.",
     "REGRESSED": "REGRESSED: {candidate} is worse than {baseline} on {where}.",
-    "INCONCLUSIVE": "INCONCLUSIVE: these {what} neither show that {candidate} is worse than {baseline}, nor rule out a loss of the margin.",
+    "INCONCLUSIVE": (
+        "INCONCLUSIVE: these {what} neither show that {candidate} is worse than {baseline}, nor rule out a loss of the "
+        "margin."
+    ),
 }
 
 _COLUMNS = (
@@ -49,7 +52,9 @@ def headline(report: Report) -> str:
     """The verdict in one sentence."""
     where = ", ".join(item.measured.name for item in report.compared if item.check.regressed)
     what = "questions and seeds" if _is_of_methods(report.compared[0]) else "questions"
-    return SENTENCES[report.verdict].format(candidate=report.candidate, baseline=report.baseline, where=where, what=what)
+    return SENTENCES[report.verdict].format(
+        candidate=report.candidate, baseline=report.baseline, where=where, what=what
+    )
 
 
 def table_of(report: Report) -> Table:
@@ -57,17 +62,21 @@ def table_of(report: Report) -> Table:
     rows = tuple(_row(item) for item in report.compared)
     how = sorted({item.check.difference.how for item in report.compared})
     first = report.compared[0].check
-    holm = f" (Holm's correction over {len(rows)} metrics)" if len(rows) > 1 and first.level == first.bound_level else ""
+    holm = (
+        f" (Holm's correction over {len(rows)} metrics)" if len(rows) > 1 and first.level == first.bound_level else ""
+    )
     bound, level = round(100 * (1 - first.bound_level), 2), first.level
     notes = (
-        f"Difference: candidate - baseline with its lower and upper one-sided {bound:g} % bound (standard error from {', '.join(how)}).",
-        f"A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss without a change{holm}, is under {level:.4g}.",
+        f"Difference: candidate - baseline with its lower and upper one-sided {bound:g} % bound (standard error from "
+        f"{', '.join(how)}).",
+        "A metric passes when the lower bound is above -margin; it regressed when p, the chance of such a loss "
+        f"without a change{holm}, is under {level:.4g}.",
     )
     columns = (*_COLUMNS, *_METHOD_COLUMNS) if _is_of_methods(report.compared[0]) else _COLUMNS
     return Table(f"{report.candidate} against {report.baseline}", columns, rows, (*notes, *report.notes))
 
 
-def _row(item: Compared) -> Row:
+def _row(item: Compared) -> TableRow:
     check, measured = item.check, item.measured
     difference = check.difference
     outcome = "passes" if check.passes else "regressed" if check.regressed else "inconclusive"
@@ -83,11 +92,13 @@ def _row(item: Compared) -> Row:
         Cell(check.needed_n),
         Cell(outcome),
     )
-    return Row((*cells, *_method_cells(item)))
+    return TableRow((*cells, *_method_cells(item)))
 
 
 def _p_value(check: Check) -> float:
-    """The one that is held against the level: Holm's, but at a sequential check's look, whose level is each metric's own."""
+    """The one that is held against the level: Holm's, but at a sequential check's look, whose level is each metric's
+    own.
+    """
     return check.p_holm if check.level == check.bound_level else check.p_regressed
 
 
@@ -102,11 +113,18 @@ def _details_of(item: Compared) -> list[str]:
     for row in item.categories:
         error = "" if row.standard_error is None else f" (SE {row.standard_error:.2f})"
         lines.append(f"  {row.delta:+.2f}{error}  {row.category}, {row.n} questions")
-    unit = "points of win probability, lengths not controlled" if item.measured.metric == "lc_win_rate" else TITLES[item.measured.metric]
+    unit = (
+        "points of win probability, lengths not controlled"
+        if item.measured.metric == "lc_win_rate"
+        else TITLES[item.measured.metric]
+    )
     for title, questions in (("lost most on", item.worst), ("won most on", item.best)):
         if questions:
             lines.append(f"{item.measured.pair.name}, {title} ({unit}):")
-            lines += [f"  {item.measured.by_question[question]:+.2f}  {_question_line(item, question)}" for question in questions]
+            lines += [
+                f"  {item.measured.by_question[question]:+.2f}  {_question_line(item, question)}"
+                for question in questions
+            ]
     return lines
 
 
@@ -117,7 +135,9 @@ def _question_line(item: Compared, question_id: str) -> str:
 
 
 def link(pair: Pair | MethodPair, question_id: str) -> str:
-    """Where the HTML report shows the answers of both sides to this question, and the verdicts on them, side by side."""
+    """Where the HTML report shows the answers of both sides to this question, and the verdicts on them, side by
+    side.
+    """
     suite = slug(pair.results[0].suite)
     sides = ",".join(f"{slug(result.suite)}/{result_name(result)}" for result in pair.side_by_side)
     return f"report/index.html#/questions/{suite}/{quote(question_id, safe='')}?models={quote(sides, safe='@,/')}"
@@ -160,7 +180,10 @@ def _metric_row(item: Compared) -> dict[str, Any]:
         "regressed": check.regressed,
         "minimal_detectable_effect": check.minimal_effect,
         "questions_needed": check.needed_n,
-        "categories": [{"category": row.category, "n": row.n, "difference": row.delta, "standard_error": row.standard_error} for row in item.categories],
+        "categories": [
+            {"category": row.category, "n": row.n, "difference": row.delta, "standard_error": row.standard_error}
+            for row in item.categories
+        ],
         "worst": _question_rows(item, item.worst),
         "best": _question_rows(item, item.best),
     } | _method_keys(item)
@@ -168,10 +191,14 @@ def _metric_row(item: Compared) -> dict[str, Any]:
 
 def _question_rows(item: Compared, questions: Sequence[str]) -> list[dict[str, Any]]:
     pair = item.measured.pair
-    return [{"question_id": question, "difference": item.measured.by_question[question], "link": link(pair, question)} for question in questions]
+    return [
+        {"question_id": question, "difference": item.measured.by_question[question], "link": link(pair, question)}
+        for question in questions
+    ]
 
 
-# What a check of two methods shows beyond one of two models: seeds, and whether more seeds or more questions would help.
+# What a check of two methods shows beyond one of two models: seeds, and whether more seeds or more questions would
+# help.
 
 
 def _method_parts(item: Compared) -> tuple[MethodPair, MethodDifference] | None:
@@ -191,7 +218,11 @@ def _method_cells(item: Compared) -> tuple[Cell, ...]:
         return ()
     pair, difference = parts
     seeds = listed(pair.candidate) if pair.is_paired else f"{listed(pair.candidate)} | {listed(pair.baseline)}"
-    return Cell(seeds), Cell(100.0 * difference.components.share_of_seeds), Cell(difference.needed_seeds(item.check.margin))
+    return (
+        Cell(seeds),
+        Cell(100.0 * difference.components.share_of_seeds),
+        Cell(difference.needed_seeds(item.check.margin)),
+    )
 
 
 def _method_lines(item: Compared) -> list[str]:
@@ -200,9 +231,19 @@ def _method_lines(item: Compared) -> list[str]:
     if parts is None:
         return []
     difference = parts[1]
-    interval, share, fewest = difference.bootstrap, difference.components.share_of_seeds, min(difference.components.seeds)
-    said = [f"{item.measured.name}: {_signed(interval.low)} to {_signed(interval.high)} by the {interval.how}; beside the test, not part of it."]
-    said += [f"  {share:.0%} of the variance is between training seeds, as far as {fewest} seeds can say; more questions would not lower that part."]
+    interval, share, fewest = (
+        difference.bootstrap,
+        difference.components.share_of_seeds,
+        min(difference.components.seeds),
+    )
+    said = [
+        f"{item.measured.name}: {_signed(interval.low)} to {_signed(interval.high)} by the {interval.how}; beside the "
+        "test, not part of it."
+    ]
+    said += [
+        f"  {share:.0%} of the variance is between training seeds, as far as {fewest} seeds can say; more questions "
+        "would not lower that part."
+    ]
     return [*said, f"  {_what_would_help(item, difference)}"]
 
 
@@ -217,7 +258,9 @@ def _what_would_help(item: Compared, difference: MethodDifference) -> str:
         return f"{loss} as it is."
     seeds, questions = difference.needed_seeds(check.margin), check.needed_n
     by_seeds = f"by {seeds} seeds a side on these questions" if seeds else "by no number of seeds on these questions"
-    by_questions = f"by {questions:,} questions with these seeds" if questions else "by no number of questions with these seeds"
+    by_questions = (
+        f"by {questions:,} questions with these seeds" if questions else "by no number of questions with these seeds"
+    )
     return f"{loss} {by_seeds}, or {by_questions}."
 
 
@@ -231,12 +274,22 @@ def _method_keys(item: Compared) -> dict[str, Any]:
     return {
         "seeds": {"candidate": list(pair.candidate), "baseline": list(pair.baseline)},
         "paired_by_seed": pair.is_paired,
-        "by_seed": {name: _by_seed(item, side) for name, side in (("candidate", pair.candidate), ("baseline", pair.baseline))},
+        "by_seed": {
+            name: _by_seed(item, side) for name, side in (("candidate", pair.candidate), ("baseline", pair.baseline))
+        },
         "degrees_of_freedom": difference.degrees_of_freedom,
-        "variance": {"questions": components.questions, "seeds": sum(components.of_seeds), "rest_in_both": sum(components.rest)},
+        "variance": {
+            "questions": components.questions,
+            "seeds": sum(components.of_seeds),
+            "rest_in_both": sum(components.rest),
+        },
         "share_of_seeds": components.share_of_seeds,
         "seeds_needed": difference.needed_seeds(item.check.margin),
-        "bootstrap": {"low": difference.bootstrap.low, "high": difference.bootstrap.high, "how": difference.bootstrap.how},
+        "bootstrap": {
+            "low": difference.bootstrap.low,
+            "high": difference.bootstrap.high,
+            "how": difference.bootstrap.how,
+        },
     }
 
 

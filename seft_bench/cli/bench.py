@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seft_bench.cli.options import RUNS
 from seft_bench.console import note
 from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE, InputError
 
 if TYPE_CHECKING:
     from seft_bench.bench.matrix import Failure
 
-RUNS = Path("runs")
-
-WorkersOption = Annotated[int | None, typer.Option(min=1, help="Cells at a time; default: the matrix's. On a Ray cluster its size decides.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Cells at a time; default: the matrix's. On a Ray cluster its size decides.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +34,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for runs and results.")] = RUNS / "demo",
     workers: WorkersOption = None,
 ) -> None:
-    """Train SEFT and its baselines on the tinyworld, judge every checkpoint, print the leaderboard. Needs no GPU, key or network."""
+    """Train SEFT and its baselines on the tinyworld, judge every checkpoint, print the leaderboard.
+
+    Needs no GPU, key or network.
+    """
     from seft_bench.bench.executors import EngineSettings
 
     matrix = _matrix("tinyworld", list(range(seed, seed + seeds)))
@@ -42,26 +46,58 @@ def demo(
 
 def bench(
     matrix: Annotated[str, typer.Argument(help="A shipped matrix (tinyworld) or a YAML file.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for runs; default: runs/<matrix>. With Ray on several machines, one that all of them share.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for runs; default: runs/<matrix>. With Ray on several machines, one that all of them share."
+        ),
+    ] = None,
     results: Annotated[Path | None, typer.Option(help="Folder for tables; default: <out>/results.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds instead of the matrix's, as in 0,1,2.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only cells of this name, as in 'seft-*' or '*-seed0'; may be repeated.", show_default="all")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only cells of this name, as in 'seft-*' or '*-seed0'; may be repeated.", show_default="all"),
+    ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run only cells that failed before. Without it they run again too, with all others that are missing.")
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Run only cells that failed before. Without it they run again too, with all others that are missing.",
+        ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, what is there already and what failed; run nothing.")] = False,
-    probe: Annotated[bool, typer.Option("--probe", help="Estimate the hours first: train and answer a little of each kind of cell.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan (with --dry-run), or the results, as JSON.")] = False,
-    engine: Annotated[str, typer.Option(help="Where cells run: local (processes of this machine) or ray (tasks of a Ray cluster).")] = "local",
-    address: Annotated[str, typer.Option(help="Of the Ray cluster; auto: the one that runs here, local: start one.")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, what is there already and what failed; run nothing.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Estimate the hours first: train and answer a little of each kind of cell.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan (with --dry-run), or the results, as JSON.")
+    ] = False,
+    engine: Annotated[
+        str, typer.Option(help="Where cells run: local (processes of this machine) or ray (tasks of a Ray cluster).")
+    ] = "local",
+    address: Annotated[
+        str, typer.Option(help="Of the Ray cluster; auto: the one that runs here, local: start one.")
+    ] = "auto",
     workers: WorkersOption = None,
-    cpus_per_cell: Annotated[int | None, typer.Option(min=1, help="Cores of a cell; default: the matrix's, else shared out; 1 with Ray.")] = None,
-    gpus_per_cell: Annotated[float | None, typer.Option(min=0, help="GPUs of a cell; default: the matrix's, else 1 where there are any.")] = None,
-    budget: Annotated[float | None, typer.Option(min=0, help="The most that judges may be paid, in US dollars.", show_default="no limit")] = None,
+    cpus_per_cell: Annotated[
+        int | None, typer.Option(min=1, help="Cores of a cell; default: the matrix's, else shared out; 1 with Ray.")
+    ] = None,
+    gpus_per_cell: Annotated[
+        float | None, typer.Option(min=0, help="GPUs of a cell; default: the matrix's, else 1 where there are any.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="The most that judges may be paid, in US dollars.", show_default="no limit"),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much the judges may cost.")] = False,
     retries: Annotated[int, typer.Option(min=0, help="How often a cell runs again whose worker or node was lost.")] = 2,
 ) -> None:
-    """Train and evaluate every cell of a matrix: base x method x data x seed x checkpoint x suite x judge. Run again, it does what is missing."""
+    """Train and evaluate every cell of a matrix: base x method x data x seed x checkpoint x suite x judge.
+
+    Run again, it does what is missing.
+    """
     from seft_bench.bench.executors import EngineSettings
 
     chosen = _matrix(matrix, _seeds(seeds))
@@ -97,7 +133,9 @@ def _matrix(name: str, seeds: list[int] | None) -> Any:
     return loaded.model_copy(update={"seeds": seeds}) if seeds else loaded
 
 
-def _show_plan(matrix: Any, out: Path, results: Path, only: list[str], retry_failed: bool, probe: bool, as_json: bool, engine: Any) -> None:
+def _show_plan(
+    matrix: Any, out: Path, results: Path, only: list[str], retry_failed: bool, probe: bool, as_json: bool, engine: Any
+) -> None:
     """The plan on stdout."""
     from seft_bench.bench import shown
     from seft_bench.bench.plan import plan_of
@@ -136,7 +174,9 @@ def _run(
     for failure in done.failures:
         note(f"FAILED {failure.cell}: {failure.message}")
     if done.failures:
-        note("the other cells are finished; the same command runs the failed ones again, and --retry-failed nothing else")
+        note(
+            "the other cells are finished; the same command runs the failed ones again, and --retry-failed nothing else"
+        )
         raise typer.Exit(exit_status(done.failures))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from seft_bench.cli.judge_quality import agreement, consistency
+from seft_bench.cli.options import JsonOption
 from seft_bench.console import note, plain
 from seft_bench.errors import InputError, unknown_name
 
@@ -17,8 +18,6 @@ judges_app = typer.Typer(help="Judges that ship, and what they are.", no_args_is
 suites_app = typer.Typer(help="Suites that ship, and what they ask.", no_args_is_help=True)
 methods_app = typer.Typer(help="Methods, their stages and settings.", no_args_is_help=True)
 data_app = typer.Typer(help="Data of the official suites, and the tinyworld's data sets.", no_args_is_help=True)
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _print_rows(rows: Sequence[Mapping[str, str]], as_json: bool) -> None:
@@ -46,10 +45,14 @@ def judges_show(name: str) -> None:
 @judges_app.command("probe")
 def judges_probe(
     name: Annotated[str, typer.Argument(help="Judge's name or YAML file.")],
-    kind: Annotated[str | None, typer.Option(help="grade, preference or pair.", show_default="grade and preference")] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="grade, preference or pair.", show_default="grade and preference")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a judge's server the least it can: do key, model and log-probabilities work? Exit status 2 or 6 where they do not."""
+    """Ask a judge's server the least it can: do key, model and log-probabilities work? Exit status 2 or 6 where they do
+    not.
+    """
     from seft_bench.cli.examine import probe_judge, probe_text
 
     rows = probe_judge(name, kind)
@@ -79,16 +82,24 @@ def suites_show(name: str) -> None:
 @suites_app.command("difficulty")
 def suites_difficulty(
     suite: Annotated[str, typer.Argument(help="A suite of kind alpacaeval, most often your own YAML file.")],
-    judgments: Annotated[list[Path], typer.Option("--judgments", help="Judgments of several models, in one file or more: ours, or alpaca_eval's.")],
+    judgments: Annotated[
+        list[Path],
+        typer.Option("--judgments", help="Judgments of several models, in one file or more: ours, or alpaca_eval's."),
+    ],
     out: Annotated[Path, typer.Option(help="JSON file to write; the suite's YAML names it as `difficulty`.")],
-    answers: Annotated[list[Path] | None, typer.Option("--answers", help="The judged answers, where the judgments do not hold them.")] = None,
+    answers: Annotated[
+        list[Path] | None, typer.Option("--answers", help="The judged answers, where the judgments do not hold them.")
+    ] = None,
 ) -> None:
     """Fit the difficulty of each instruction jointly to the judgments of two models or more, for the length control."""
     from seft_bench.suites.fit_difficulty import fit_difficulty_file
 
     fitted = fit_difficulty_file(suite, answers or [], judgments, out)
     print(out)
-    note(f"{fitted.questions} difficulties from {fitted.judgments} judgments of {len(fitted.models)} models: {', '.join(fitted.models)}")
+    note(
+        f"{fitted.questions} difficulties from {fitted.judgments} judgments of {len(fitted.models)} models: "
+        f"{', '.join(fitted.models)}"
+    )
     if fitted.unjudged:
         note(f"{fitted.unjudged} questions have no judgment; their difficulty is 0, the mean")
 
@@ -98,7 +109,9 @@ def methods_list(as_json: JsonOption = False) -> None:
     """Names of the methods, one a line, with what they do."""
     from seft_bench.stages import training
 
-    _print_rows([{"name": name, "summary": method.summary} for name, method in training("methods").METHODS.items()], as_json)
+    _print_rows(
+        [{"name": name, "summary": method.summary} for name, method in training("methods").METHODS.items()], as_json
+    )
 
 
 @methods_app.command("show")
@@ -108,8 +121,22 @@ def methods_show(name: str) -> None:
 
     methods = training("methods")
     method = methods.find_method(name)
-    stages = [{"name": stage.name, "kind": stage.kind, "inputs": dict(stage.inputs)} for stage in methods.build_stages(name, {}, 1)]
-    print(json.dumps({"method": name, "summary": method.summary, "data": method.data, "stages": stages, "settings": method.settings().model_dump()}, indent=1))
+    stages = [
+        {"name": stage.name, "kind": stage.kind, "inputs": dict(stage.inputs)}
+        for stage in methods.build_stages(name, {}, 1)
+    ]
+    print(
+        json.dumps(
+            {
+                "method": name,
+                "summary": method.summary,
+                "data": method.data,
+                "stages": stages,
+                "settings": method.settings().model_dump(),
+            },
+            indent=1,
+        )
+    )
 
 
 @data_app.command("list")
@@ -117,7 +144,9 @@ def data_list(as_json: JsonOption = False) -> None:
     """Files of the official suites: state, name and where each lies."""
     from seft_bench.data.official import data_status
 
-    _print_rows([{"state": row.state, "name": row.name, "path": row.path or row.origin} for row in data_status()], as_json)
+    _print_rows(
+        [{"state": row.state, "name": row.name, "path": row.path or row.origin} for row in data_status()], as_json
+    )
 
 
 @data_app.command("verify")
@@ -133,11 +162,17 @@ def data_verify(as_json: JsonOption = False) -> None:
 
 @data_app.command("fetch")
 def data_fetch(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME", help="Official files, or folders of them.", show_default="all")] = None,
-    base_url: Annotated[str | None, typer.Option(envvar="SEFT_BENCH_DATA_URL", help="A mirror with the files under these names.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="Official files, or folders of them.", show_default="all")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(envvar="SEFT_BENCH_DATA_URL", help="A mirror with the files under these names.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Download the official files that are missing, each checked before it is kept; exit status 2 when one could not be had."""
+    """Download the official files that are missing, each checked before it is kept; exit status 2 when one could not be
+    had.
+    """
     from seft_bench.console import steps_shown
     from seft_bench.data.fetch import fetch
 
@@ -155,7 +190,9 @@ DATA_SETS = ("sft", "preferences", "calibration", "prompts", "pretrain")
 def data_make(
     out: Annotated[Path, typer.Option(help="Folder to write the data sets into.")],
     seed: Annotated[int, typer.Option(help="Seed of the data sets.")] = 0,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Only this data set; may be repeated.", show_default="all five")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only this data set; may be repeated.", show_default="all five")
+    ] = None,
 ) -> None:
     """Write the tinyworld's data sets as JSON Lines: sft, preferences, calibration, prompts, pretrain."""
     from seft_bench.data.training import open_data

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seft_bench.cli.options import RESULTS, RUNS, JsonOption
 from seft_bench.console import note, plain
 from seft_bench.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSED, InputError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from seft_bench.checks.compare import Report
 
 EXIT_OF = {"PASS": EXIT_OK, "REGRESSED": EXIT_REGRESSED, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
-RUNS, RESULTS = Path("runs"), Path("results")
 
 
 def register(app: typer.Typer) -> None:
@@ -27,29 +27,59 @@ def register(app: typer.Typer) -> None:
 
 def check_models(
     candidate: Annotated[
-        str, typer.Argument(help="A model of the results: its name, its checkpoint or run folder, or a result.json; or a method: the row of a matrix.")
+        str,
+        typer.Argument(
+            help=(
+                "A model of the results: its name, its checkpoint or run folder, or a result.json; or a method: the "
+                "row of a matrix."
+            )
+        ),
     ],
     baseline: Annotated[str, typer.Option("--against", help="The model, or method, that it must not be worse than.")],
-    suite: Annotated[list[str] | None, typer.Option("--suite", help="Only this suite; may be repeated.", show_default="all that both have")] = None,
-    judge: Annotated[str | None, typer.Option(help="Only this judge: its name, or the beginning of its id.", show_default="the one of both")] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option("--suite", help="Only this suite; may be repeated.", show_default="all that both have"),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Only this judge: its name, or the beginning of its id.", show_default="the one of both"),
+    ] = None,
     decoding: Annotated[str | None, typer.Option(help="Only this decoding.", show_default="all that both have")] = None,
     base: Annotated[str | None, typer.Option(help="Only methods on this base.", show_default="the one of both")] = None,
-    data: Annotated[str | None, typer.Option(help="Only methods on this data set.", show_default="the one of both")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Only methods on this data set.", show_default="the one of both")
+    ] = None,
     margin: Annotated[
         list[str] | None,
-        typer.Option("--margin", metavar="NAME=VALUE", help="Loss that does not matter, of a suite or metric.", show_default="lc_win_rate=3, score=0.5"),
+        typer.Option(
+            "--margin",
+            metavar="NAME=VALUE",
+            help="Loss that does not matter, of a suite or metric.",
+            show_default="lc_win_rate=3, score=0.5",
+        ),
     ] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = RESULTS,
     out: Annotated[Path | None, typer.Option(help="Keep the report in this JSON file.")] = None,
-    report_only: Annotated[bool, typer.Option("--report-only", help="Show the comparison, and end with 0 whatever the verdict.")] = False,
-    allow_inconclusive: Annotated[bool, typer.Option("--allow-inconclusive", help="End with 0 where the questions do not decide.")] = False,
-    sequential: Annotated[bool, typer.Option("--sequential", help="Answer and judge both now, and stop as soon as the verdict is clear.")] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Show the comparison, and end with 0 whatever the verdict.")
+    ] = False,
+    allow_inconclusive: Annotated[
+        bool, typer.Option("--allow-inconclusive", help="End with 0 where the questions do not decide.")
+    ] = False,
+    sequential: Annotated[
+        bool, typer.Option("--sequential", help="Answer and judge both now, and stop as soon as the verdict is clear.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of sampled answers and of the questions' order (--sequential).")] = 0,
-    budget: Annotated[float | None, typer.Option(min=0, help="The most that --sequential may spend, in US dollars.", show_default="no limit")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="The most that --sequential may spend, in US dollars.", show_default="no limit"),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much --sequential may cost.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Is CANDIDATE worse than the model, or method, that it is checked --against? Status 0: passes; 3: regressed; 4: inconclusive; 5: not comparable."""
+    """Is CANDIDATE worse than the model, or method, that it is checked --against? Status 0: passes; 3: regressed; 4:
+    inconclusive; 5: not comparable.
+    """
     from seft_bench.checks import compare
     from seft_bench.files import write_json
 
@@ -58,7 +88,9 @@ def check_models(
         raise InputError("--budget and --yes go with --sequential; without it nothing is judged, so nothing is paid")
     if sequential:
         _refuse_methods(candidate, baseline, results)
-        report = _look_by_look(candidate, baseline, suite or ["tiny-mtbench"], judge, decoding or "", margins, results, seed, budget, yes)
+        report = _look_by_look(
+            candidate, baseline, suite or ["tiny-mtbench"], judge, decoding or "", margins, results, seed, budget, yes
+        )
     else:
         chosen = {"judge": _judge_prefix(judge), "decoding": decoding or "", "base": base or "", "data": data or ""}
         report = compare.check(candidate, baseline, results, suites=suite or (), margins=margins, **chosen)
@@ -67,7 +99,9 @@ def check_models(
         from seft_bench.checks.shown import report_row
 
         write_json(out, report_row(report))
-    status = EXIT_OK if report_only or (allow_inconclusive and report.verdict == "INCONCLUSIVE") else EXIT_OF[report.verdict]
+    status = (
+        EXIT_OK if report_only or (allow_inconclusive and report.verdict == "INCONCLUSIVE") else EXIT_OF[report.verdict]
+    )
     raise typer.Exit(status)
 
 
@@ -122,7 +156,9 @@ def _look_by_look(
     store = store_path(RUNS)
     plan = evaluation.plan([candidate, baseline], suites, judge, steps=[], runs=RUNS, store=store)
     places = Places(RUNS, results, store)
-    tasks_of(plan, candidate, baseline, decoding)  # what is wrong with the models is said before anybody is asked for money
+    tasks_of(
+        plan, candidate, baseline, decoding
+    )  # what is wrong with the models is said before anybody is asked for money
     spending.agree(plan, places, seed, budget, yes)
     with steps_shown() as progress, engines.closed_at_the_end(plan.engine, plan.judges):
         return spending.within_budget(
@@ -130,7 +166,9 @@ def _look_by_look(
             places,
             seed,
             budget,
-            lambda metered: check_early(tasks_of(metered, candidate, baseline, decoding), places, margins, seed=seed, progress=progress),
+            lambda metered: check_early(
+                tasks_of(metered, candidate, baseline, decoding), places, margins, seed=seed, progress=progress
+            ),
         )
 
 

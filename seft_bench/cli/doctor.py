@@ -20,7 +20,8 @@ def examine() -> dict[str, Any]:
         "packages": package_versions(),
         "extras": {module: _has(module) for module in EXTRAS},
         "vllm": _vllm(),
-        "hardware": hardware() | {"gpus": _gpus(), "free_disk_gigabytes": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1)},
+        "hardware": hardware()
+        | {"gpus": _gpus(), "free_disk_gigabytes": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1)},
         "official_data": {row.name: row.state for row in data_status()},
         "keys_set": sorted(name for name in os.environ if name.endswith("_API_KEY") and os.environ[name]),
     }
@@ -46,7 +47,11 @@ def _vllm() -> str:
 def _gpus() -> list[str]:
     import torch
 
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return (
+        [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
 
 
 def report(found: dict[str, Any]) -> str:
@@ -55,10 +60,14 @@ def report(found: dict[str, Any]) -> str:
     missing = [name for name, state in found["official_data"].items() if state == "missing"]
     lines = [
         ", ".join(f"{name} {version}" for name, version in found["packages"].items()),
-        f"{machine['processor']}, {machine['cores']} cores, GPUs: {', '.join(machine['gpus']) or 'none (everything tiny runs without)'}",
+        f"{machine['processor']}, {machine['cores']} cores, GPUs: "
+        f"{', '.join(machine['gpus']) or 'none (everything tiny runs without)'}",
         f"free disk: {machine['free_disk_gigabytes']} GB",
         "extras: "
-        + ", ".join(f"{module} {'yes' if there else 'no: pip install seft-bench[' + EXTRAS[module] + ']'}" for module, there in found["extras"].items()),
+        + ", ".join(
+            f"{module} {'yes' if there else 'no: pip install seft-bench[' + EXTRAS[module] + ']'}"
+            for module, there in found["extras"].items()
+        ),
         f"vLLM in an environment of its own: {found['vllm'] or 'no (docs/evaluate-your-model.md says how)'}",
         f"official data: {len(found['official_data']) - len(missing)} of {len(found['official_data'])} files"
         + (f"; missing: {', '.join(missing)}" if missing else ""),

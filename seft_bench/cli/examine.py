@@ -1,4 +1,6 @@
-"""A judge as it is here and now: its settings with the price that holds, whether it can be used, and what its server says to a probe."""
+"""A judge as it is here and now: its settings with the price that holds, whether it can be used, and what its server
+says to a probe.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ def judge_row(name: str) -> dict[str, str]:
     """One line of the list of judges."""
     config = load_judge(name)
     model = config.model if isinstance(config, OpenAIJudgeConfig) else "-"
-    return {"name": name, "kind": config.kind, "model": model, "state": state_of(config), "description": config.description}
+    return {
+        "name": name,
+        "kind": config.kind,
+        "model": model,
+        "state": state_of(config),
+        "description": config.description,
+    }
 
 
 def judge_settings(name: str) -> dict[str, Any]:
@@ -46,7 +54,10 @@ def probe_judge(name: str, kind: str | None = None) -> list[dict[str, Any]]:
     rows = []
     for wanted in [kind] if kind else KINDS[:2]:
         judge.check([wanted])
-        rows.append({"judge": config.name, "kind": wanted} | (_reply_row(judge) if hasattr(judge, "client") else {"server": None}))
+        rows.append(
+            {"judge": config.name, "kind": wanted}
+            | (_reply_row(judge) if hasattr(judge, "client") else {"server": None})
+        )
     return rows
 
 

@@ -8,13 +8,16 @@ from typing import Annotated
 
 import typer
 
+from seft_bench.cli.options import RESULTS, RUNS, JsonOption
 from seft_bench.console import note
 from seft_bench.errors import EXIT_WITHHELD, InputError
 
 FormatOption = Annotated[str, typer.Option("--format", help="alpaca_eval, fastchat or fastchat-pairs.")]
 SuiteOption = Annotated[str, typer.Option(help="Suite that the rows belong to.")]
-ReferenceOption = Annotated[Path | None, typer.Option(help="Suites of comparisons: answers of another baseline.", show_default="the suite's own")]
-RUNS, RESULTS = Path("runs"), Path("results")
+ReferenceOption = Annotated[
+    Path | None,
+    typer.Option(help="Suites of comparisons: answers of another baseline.", show_default="the suite's own"),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -27,8 +30,13 @@ def export_files(
     format_name: FormatOption,
     suite: SuiteOption,
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
-    models: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Evaluated models or runs.", show_default="all on this suite")] = None,
-    judge: Annotated[str | None, typer.Option(help="Only this judge's verdicts: its id or name.", show_default="all")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL", help="Evaluated models or runs.", show_default="all on this suite"),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Only this judge's verdicts: its id or name.", show_default="all")
+    ] = None,
     decoding: Annotated[str | None, typer.Option(help="Only this decoding.", show_default="all")] = None,
     answers: Annotated[Path | None, typer.Option(help="A file of answers, instead of evaluated models.")] = None,
     judgments: Annotated[Path | None, typer.Option(help="A file of judgments, instead of evaluated models.")] = None,
@@ -43,7 +51,9 @@ def export_files(
     exporting.check_format(format_name, chosen)
     if answers or judgments:
         if models or judge or decoding:
-            raise InputError("--answers and --judgments are exported as they are: leave out MODEL, --judge and --decoding")
+            raise InputError(
+                "--answers and --judgments are exported as they are: leave out MODEL, --judge and --decoding"
+            )
         recorded = sources.of_files(chosen, answers, judgments)
     else:
         recorded = sources.evaluated(chosen, models or [], judge, decoding, RUNS)
@@ -53,19 +63,25 @@ def export_files(
     for line in done.notes:
         note(line)
     for result in done.withheld:
-        note(f"WITHHELD {result.model}, judge {result.judge_id}: {result.n_scored} of {result.n} judgments are scored, at least 98 % are needed.")
+        note(
+            f"WITHHELD {result.model}, judge {result.judge_id}: {result.n_scored} of {result.n} judgments are scored, "
+            "at least 98 % are needed."
+        )
     if done.withheld:
         note("Their rows are exported, and no figure of ours is. Judge the rest, or quote nothing.")
         raise typer.Exit(EXIT_WITHHELD)
 
 
 def import_files(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders or files of the official tool; a leaderboard CSV by its name.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Folders or files of the official tool; a leaderboard CSV by its name."),
+    ],
     format_name: FormatOption,
     suite: SuiteOption,
     reference: ReferenceOption = None,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Take over the official tools' files: answers, judgments and figures, marked "imported" in the leaderboard."""
     import sys
@@ -88,6 +104,9 @@ def import_files(
         note(line)
     withheld = [result for result in done.results if result.withheld]
     for result in withheld:
-        note(f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at least 98 % are needed.")
+        note(
+            f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at "
+            "least 98 % are needed."
+        )
     if withheld:
         raise typer.Exit(EXIT_WITHHELD)

@@ -11,49 +11,77 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seft_bench.cli.options import RUNS, JsonOption
 from seft_bench.console import note, plain
 from seft_bench.errors import EXIT_WITHHELD, InputError
 
 if TYPE_CHECKING:
     from seft_bench.records import JudgeRequest
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what --ask would send and what that would cost; send nothing.")]
-BudgetOption = Annotated[float | None, typer.Option(min=0, help="The most that --ask may spend, in US dollars.", show_default="no limit")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what --ask would send and what that would cost; send nothing.")
+]
+BudgetOption = Annotated[
+    float | None, typer.Option(min=0, help="The most that --ask may spend, in US dollars.", show_default="no limit")
+]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask, however much it may cost.")]
-RUNS = Path("runs")
 
 
 def agreement(
-    votes: Annotated[Path, typer.Option(help="Human votes: JSON Lines (.gz too) of judge, model_a, model_b, question_id, turn, winner.")],
-    judge_votes: Annotated[Path | None, typer.Option(help="The judge's verdicts: rows of the same kind, or FastChat's pairwise judgments.")] = None,
-    ask: Annotated[str | None, typer.Option(help="Judge's name or YAML file to ask now, instead of --judge-votes.")] = None,
-    answers: Annotated[
-        list[Path] | None, typer.Option(help="Answers that the humans compared; may be repeated.", show_default="conversations in the votes, if any")
+    votes: Annotated[
+        Path,
+        typer.Option(help="Human votes: JSON Lines (.gz too) of judge, model_a, model_b, question_id, turn, winner."),
+    ],
+    judge_votes: Annotated[
+        Path | None, typer.Option(help="The judge's verdicts: rows of the same kind, or FastChat's pairwise judgments.")
     ] = None,
-    judge: Annotated[str | None, typer.Option(help="Name of the judge, where the file of --judge-votes holds several.")] = None,
+    ask: Annotated[
+        str | None, typer.Option(help="Judge's name or YAML file to ask now, instead of --judge-votes.")
+    ] = None,
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Answers that the humans compared; may be repeated.", show_default="conversations in the votes, if any"
+        ),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Name of the judge, where the file of --judge-votes holds several.")
+    ] = None,
     raters: Annotated[str, typer.Option(help="Humans whose name begins so; '' takes all.")] = "expert",
     turn: Annotated[int | None, typer.Option(help="Only this turn.", show_default="each turn")] = None,
     suite: Annotated[str, typer.Option(help="Suite whose questions were voted on, for --ask.")] = "mtbench",
-    limit: Annotated[int | None, typer.Option(min=1, help="Ask for a random sample of so many comparisons.", show_default="all")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Ask for a random sample of so many comparisons.", show_default="all")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
-    tie_band: Annotated[float, typer.Option(min=0, max=0.5, help="A preference within 1.5 -/+ this is a tie; 0: only 1.5 itself.")] = 0.0,
-    repeats: Annotated[int, typer.Option(min=0, help="Ask a sample so many times again, past the response store, for self-consistency.")] = 0,
+    tie_band: Annotated[
+        float, typer.Option(min=0, max=0.5, help="A preference within 1.5 -/+ this is a tie; 0: only 1.5 itself.")
+    ] = 0.0,
+    repeats: Annotated[
+        int,
+        typer.Option(min=0, help="Ask a sample so many times again, past the response store, for self-consistency."),
+    ] = 0,
     repeat_sample: Annotated[int, typer.Option(min=1, help="Comparisons in that sample.")] = 50,
-    out: Annotated[Path | None, typer.Option(help="File of the verdicts, JSON Lines.", show_default="runs/agreement/<judge>.jsonl")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File of the verdicts, JSON Lines.", show_default="runs/agreement/<judge>.jsonl")
+    ] = None,
     dry_run: DryRunOption = False,
     budget: BudgetOption = None,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Does a judge prefer what humans prefer, as often as humans among themselves? And does it prefer the first, or the longer?"""
+    """Does a judge prefer what humans prefer, as often as humans among themselves? And does it prefer the first, or the
+    longer?
+    """
     from seft_bench.judge_quality.agreement import measure_agreement
     from seft_bench.judge_quality.asking import Ask
 
     if (ask is None) == (judge_votes is None):
         raise InputError("name either --ask JUDGE (ask it now) or --judge-votes FILE (verdicts that are there)")
     if judge_votes is not None:
-        _show(measure_agreement(votes, judge_votes, judge=judge, raters=raters, turn=turn, answers=answers or ()), as_json)
+        _show(
+            measure_agreement(votes, judge_votes, judge=judge, raters=raters, turn=turn, answers=answers or ()), as_json
+        )
         return
     settings = Ask(limit, seed, repeats, repeat_sample, tie_band)
     _ask(str(ask), suite, votes, answers or [], raters, turn, out, settings, Money(dry_run, budget, yes), as_json)
@@ -69,7 +97,16 @@ class Money:
 
 
 def _ask(
-    name: str, suite: str, votes: Path, answers: list[Path], raters: str, turn: int | None, out: Path | None, settings: Any, money: Money, as_json: bool
+    name: str,
+    suite: str,
+    votes: Path,
+    answers: list[Path],
+    raters: str,
+    turn: int | None,
+    out: Path | None,
+    settings: Any,
+    money: Money,
+    as_json: bool,
 ) -> None:
     from seft_bench.console import steps_shown
     from seft_bench.judge_quality import asking
@@ -79,7 +116,10 @@ def _ask(
     humans, texts = human_votes(votes, raters, turn), compared_answers(votes, answers)
     questions = load_suite(suite).questions()
     opened, path = _open(name, out)
-    with _paid_for(opened, asking.requests_of(humans, questions, texts, settings), suite, path, money, as_json), steps_shown() as progress:
+    with (
+        _paid_for(opened, asking.requests_of(humans, questions, texts, settings), suite, path, money, as_json),
+        steps_shown() as progress,
+    ):
         report = asking.ask_and_measure(opened, humans, questions, texts, raters, path, settings, progress)
     _show(report, as_json)
     note(f"verdicts: {path}")
@@ -97,15 +137,22 @@ def _show(report: Any, as_json: bool) -> None:
 
 def consistency(
     judgments: Annotated[
-        list[Path] | None, typer.Option(help="Judgments, ours or FastChat's, with prompts that were judged more than once; may be repeated.")
+        list[Path] | None,
+        typer.Option(
+            help="Judgments, ours or FastChat's, with prompts that were judged more than once; may be repeated."
+        ),
     ] = None,
-    ask: Annotated[str | None, typer.Option(help="Judge's name or YAML file to ask for grades now, instead of --judgments.")] = None,
+    ask: Annotated[
+        str | None, typer.Option(help="Judge's name or YAML file to ask for grades now, instead of --judgments.")
+    ] = None,
     answers: Annotated[list[Path] | None, typer.Option(help="Answers to grade, for --ask; may be repeated.")] = None,
     suite: Annotated[str, typer.Option(help="Suite that was answered, for --ask.")] = "mtbench",
     prompts: Annotated[int, typer.Option(min=1, help="Answered turns to grade, a random sample.")] = 50,
     repeats: Annotated[int, typer.Option(min=1, help="How often each is graded again, past the response store.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="File of the grades, JSON Lines.", show_default="runs/agreement/<judge>.jsonl")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File of the grades, JSON Lines.", show_default="runs/agreement/<judge>.jsonl")
+    ] = None,
     rows: Annotated[int, typer.Option(min=1, help="Judgments that a mean is over, for its noise.")] = 160,
     dry_run: DryRunOption = False,
     budget: BudgetOption = None,
@@ -121,10 +168,15 @@ def consistency(
     from seft_bench.suites import load_suite
 
     if (ask is None) == (not judgments):
-        raise InputError("name either --ask JUDGE with --answers FILE (grade now) or --judgments FILE (grades that are there)")
+        raise InputError(
+            "name either --ask JUDGE with --answers FILE (grade now) or --judgments FILE (grades that are there)"
+        )
     judge_id, files = None, judgments or []
     if ask is not None:
-        texts, questions = [answer for path in answers or [] for answer in read_answers(path)], load_suite(suite).questions()
+        texts, questions = (
+            [answer for path in answers or [] for answer in read_answers(path)],
+            load_suite(suite).questions(),
+        )
         opened, path = _open(ask, out)
         requests = requests_of(questions, texts, prompts, repeats, seed)
         with _paid_for(opened, requests, suite, path, Money(dry_run, budget, yes), as_json), steps_shown() as progress:
@@ -135,7 +187,9 @@ def consistency(
 
 
 @contextlib.contextmanager
-def _paid_for(judge: Any, requests: list[JudgeRequest], suite: str, out: Path, money: Money, as_json: bool) -> Iterator[None]:
+def _paid_for(
+    judge: Any, requests: list[JudgeRequest], suite: str, out: Path, money: Money, as_json: bool
+) -> Iterator[None]:
     """Estimate, agreement and budget around asking; a dry run shows the estimate and ends here."""
     from seft_bench.evaluation import cost_estimate as estimate
     from seft_bench.evaluation import cost_table as shown

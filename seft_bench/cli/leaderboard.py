@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
+from seft_bench.cli.options import RESULTS
 from seft_bench.errors import unknown_name
-
-RESULTS = Path("results")
 
 
 def register(app: typer.Typer) -> None:
@@ -18,10 +17,14 @@ def register(app: typer.Typer) -> None:
 
 
 def show_leaderboard(
-    matrix: Annotated[str | None, typer.Argument(help="A matrix: its paper table, seeds aggregated. Default: one row a model.")] = None,
+    matrix: Annotated[
+        str | None, typer.Argument(help="A matrix: its paper table, seeds aggregated. Default: one row a model.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Folder of results.")] = RESULTS,
     style: Annotated[str, typer.Option("--format", help="md, csv, latex, html or json.")] = "md",
-    radar: Annotated[Path | None, typer.Option(help="Also draw MT-Bench's categories into this .png, .svg or .pdf.")] = None,
+    radar: Annotated[
+        Path | None, typer.Option(help="Also draw MT-Bench's categories into this .png, .svg or .pdf.")
+    ] = None,
 ) -> None:
     """Print the leaderboard of the results at hand."""
     if radar is not None:

@@ -20,11 +20,15 @@ from seft_bench.cli import exchange as exchange_commands
 from seft_bench.cli import leaderboard as leaderboard_command
 from seft_bench.cli import report as report_command
 from seft_bench.cli.catalog import data_app, judges_app, methods_app, suites_app
+from seft_bench.cli.options import RESULTS, RUNS, JsonOption
 from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_WITHHELD, SeftBenchError, no_room
 
 app = typer.Typer(
     name="seft-bench",
-    help="Train alignment methods, judge every checkpoint with AlpacaEval 2.0 and MT-Bench, publish figures one can trust.",
+    help=(
+        "Train alignment methods, judge every checkpoint with AlpacaEval 2.0 and MT-Bench, publish figures one can "
+        "trust."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # keys may live in locals; ours are shown by main()
     add_completion=False,
@@ -34,11 +38,18 @@ app.add_typer(suites_app, name="suites")
 app.add_typer(methods_app, name="methods")
 app.add_typer(data_app, name="data")
 
-RUNS, RESULTS = Path("runs"), Path("results")
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-LcC = Annotated[str | None, typer.Option("--lc-c", help="C of the length control: a positive number, or cross-validated.", show_default="the suite's")]
-LcInterval = Annotated[str | None, typer.Option("--lc-interval", help="Interval of the length control: sandwich or bootstrap.", show_default="the suite's")]
+LcC = Annotated[
+    str | None,
+    typer.Option(
+        "--lc-c", help="C of the length control: a positive number, or cross-validated.", show_default="the suite's"
+    ),
+]
+LcInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--lc-interval", help="Interval of the length control: sandwich or bootstrap.", show_default="the suite's"
+    ),
+]
 
 
 def _print_version(wanted: bool) -> None:
@@ -48,7 +59,11 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _global(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False) -> None:
+def _global(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Options of the whole program."""
 
 
@@ -57,8 +72,12 @@ bench_commands.register(app)
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A shipped recipe, a YAML file, or key=value overrides of the default recipe.")] = "tiny-seft",
-    overrides: Annotated[list[str] | None, typer.Argument(help="key=value, also settings.KEY=value.", show_default=False)] = None,
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe, a YAML file, or key=value overrides of the default recipe.")
+    ] = "tiny-seft",
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, also settings.KEY=value.", show_default=False)
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name>.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's folder and start again.")] = False,
     checkpoints: Annotated[int, typer.Option(min=1, help="Saved checkpoints of each policy stage.")] = 2,
@@ -83,7 +102,10 @@ def train(
     for line in describe(read_json(run.folder / "diagnostics.json")):
         note(line)
     cost = run.manifest["cost"]
-    note(f"{chosen.name}: {cost['policy_steps']} policy steps, {cost['tokens_trained']} tokens trained, {cost['cpu_seconds']:.0f} CPU seconds")
+    note(
+        f"{chosen.name}: {cost['policy_steps']} policy steps, {cost['tokens_trained']} tokens trained, "
+        f"{cost['cpu_seconds']:.0f} CPU seconds"
+    )
     note(f"evaluate it: seft-bench eval {folder} --suite tiny-mtbench --suite tiny-alpacaeval")
 
 
@@ -91,24 +113,44 @@ def train(
 def evaluate(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Checkpoint folder, folder of checkpoints, hub id, file of answers, or control:NAME.", show_default="every run under runs/"),
+        typer.Argument(
+            help="Checkpoint folder, folder of checkpoints, hub id, file of answers, or control:NAME.",
+            show_default="every run under runs/",
+        ),
     ] = None,
-    suite: Annotated[list[str] | None, typer.Option("--suite", help="Suite; may be repeated.", show_default="tiny-mtbench")] = None,
+    suite: Annotated[
+        list[str] | None, typer.Option("--suite", help="Suite; may be repeated.", show_default="tiny-mtbench")
+    ] = None,
     judge: Annotated[str | None, typer.Option(help="Judge's name or YAML file; default: the suite's.")] = None,
-    stage: Annotated[list[str] | None, typer.Option("--stage", help="Only this step: answer, judge or score; may be repeated.", show_default="all")] = None,
-    server: Annotated[str | None, typer.Option(help="OpenAI-compatible server that serves MODEL, as in http://127.0.0.1:8000/v1.")] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", help="Only this step: answer, judge or score; may be repeated.", show_default="all"),
+    ] = None,
+    server: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible server that serves MODEL, as in http://127.0.0.1:8000/v1.")
+    ] = None,
     server_key_env: Annotated[str | None, typer.Option(help="NAME of the variable with the server's key.")] = None,
-    engine: Annotated[str, typer.Option(help="What answers for checkpoints: transformers, vllm (a server of ours) or vllm-in-process.")] = "transformers",
+    engine: Annotated[
+        str,
+        typer.Option(help="What answers for checkpoints: transformers, vllm (a server of ours) or vllm-in-process."),
+    ] = "transformers",
     seed: Annotated[int, typer.Option(help="Seed of the sampled answers.")] = 0,
     reference: Annotated[Path | None, typer.Option(help="Answers of another baseline, for mtbench-pairwise.")] = None,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
     lc_c: LcC = None,
     lc_interval: LcInterval = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be asked and what that costs; send nothing.")] = False,
-    budget: Annotated[float | None, typer.Option(min=0, help="The most that this command may spend, in US dollars.", show_default="no limit")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be asked and what that costs; send nothing.")
+    ] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="The most that this command may spend, in US dollars.", show_default="no limit"),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much it may cost.")] = False,
     as_json: JsonOption = False,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model. Dangerous.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model. Dangerous.")
+    ] = False,
 ) -> None:
     """Answer, judge and score: every checkpoint, on every suite asked for. Finished work is never paid for twice."""
     from seft_bench.console import steps_shown
@@ -161,7 +203,10 @@ def _show_results(scored: list[Any], as_json: bool, advice: str) -> None:
             note(text)
     withheld = [result for result in scored if result.withheld]
     for result in withheld:
-        note(f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at least 98 % are needed.")
+        note(
+            f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at "
+            "least 98 % are needed."
+        )
     if withheld:
         note(advice)
         raise typer.Exit(EXIT_WITHHELD)
@@ -178,10 +223,20 @@ def _print_tables(results: Sequence[Any]) -> None:
 @app.command()
 def score(
     suite: Annotated[str, typer.Option(help="Suite that the judgments belong to.")],
-    judgments: Annotated[Path, typer.Option(help="Judgments: ours, alpaca_eval's annotations.json, or FastChat's gpt-4_single or gpt-4_pair JSONL.")],
-    answers: Annotated[Path | None, typer.Option(help="Answers: ours, alpaca_eval's model_outputs.json, or FastChat's model_answer JSONL.")] = None,
+    judgments: Annotated[
+        Path,
+        typer.Option(
+            help="Judgments: ours, alpaca_eval's annotations.json, or FastChat's gpt-4_single or gpt-4_pair JSONL."
+        ),
+    ],
+    answers: Annotated[
+        Path | None,
+        typer.Option(help="Answers: ours, alpaca_eval's model_outputs.json, or FastChat's model_answer JSONL."),
+    ] = None,
     reference: Annotated[Path | None, typer.Option(help="Answers of another baseline.")] = None,
-    results: Annotated[Path | None, typer.Option(help="Keep the figures in this folder of results, for the leaderboard.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Keep the figures in this folder of results, for the leaderboard.")
+    ] = None,
     lc_c: LcC = None,
     lc_interval: LcInterval = None,
     as_json: JsonOption = False,
@@ -192,7 +247,9 @@ def score(
     scored = score_files(suite, answers, judgments, reference, {"lc_c": lc_c, "lc_interval": lc_interval})
     if results is not None:
         save_scored(results, scored, judgments)
-    _show_results(scored, as_json, "The rest is missing from the file, or was never parsed: judge it again, or quote nothing.")
+    _show_results(
+        scored, as_json, "The rest is missing from the file, or was never parsed: judge it again, or quote nothing."
+    )
 
 
 @app.command()

@@ -16,20 +16,37 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    out: Annotated[Path, typer.Option(help="Folder of the report; an older report in it is replaced.")] = Path("report"),
+    out: Annotated[Path, typer.Option(help="Folder of the report; an older report in it is replaced.")] = Path(
+        "report"
+    ),
     results: Annotated[Path, typer.Option(help="Folder of results.")] = Path("results"),
-    runs: Annotated[Path, typer.Option(help="Folder of runs: answers and judgments are taken from its evaluations.")] = Path("runs"),
-    against: Annotated[Path | None, typer.Option(help="Another folder of results, to be compared with.", show_default="none")] = None,
-    figures: Annotated[Path | None, typer.Option(help="Also write curves and bars for papers into this folder, as PDF and PNG.", show_default="none")] = None,
+    runs: Annotated[
+        Path, typer.Option(help="Folder of runs: answers and judgments are taken from its evaluations.")
+    ] = Path("runs"),
+    against: Annotated[
+        Path | None, typer.Option(help="Another folder of results, to be compared with.", show_default="none")
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write curves and bars for papers into this folder, as PDF and PNG.", show_default="none"
+        ),
+    ] = None,
 ) -> None:
-    """Write the HTML report: leaderboard, curves, matrix, and every question with its answers and verdicts. It opens from disk, without a server."""
+    """Write the HTML report: leaderboard, curves, matrix, and every question with its answers and verdicts.
+
+    It opens from disk, without a server.
+    """
     from seft_bench.report.site import write_report
 
     written = write_report(out, results, runs, against)
     print(written.page)
     for line in written.notes:
         note(line)
-    note(f"{written.files} files, {written.total_bytes / 1e6:.1f} MB, the largest {written.largest[1] / 1e6:.2f} MB ({written.largest[0]})")
+    note(
+        f"{written.files} files, {written.total_bytes / 1e6:.1f} MB, the largest {written.largest[1] / 1e6:.2f} MB "
+        f"({written.largest[0]})"
+    )
     if figures:
         from seft_bench.report.paper_figures import write_figures
 

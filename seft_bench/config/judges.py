@@ -1,4 +1,7 @@
-"""What a judge's YAML may say, by the judge's kind. A key is never in it: `api_key_env` names the environment variable."""
+"""What a judge's YAML may say, by the judge's kind.
+
+A key is never in it: `api_key_env` names the environment variable.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ class RubricJudgeConfig(Strict):
 
     name: str
     kind: Literal["rubric"]
-    length_bias: float = Field(default=0.0, description="added to a pair's log-odds per unit of tanh(standardised length difference)")
+    length_bias: float = Field(
+        default=0.0, description="added to a pair's log-odds per unit of tanh(standardised length difference)"
+    )
     description: str = ""
 
 
@@ -32,7 +37,10 @@ SET_BY_OTHER_KEYS = {
     **dict.fromkeys(("model", "temperature", "max_tokens", "seed", "api_key"), "has a key of its own in the YAML"),
     "max_completion_tokens": "is `max_tokens` with `max_tokens_parameter: max_completion_tokens`",
     "n": "is `preference_from: samples` with `samples`",
-    **dict.fromkeys(("logprobs", "top_logprobs", "structured_outputs", "guided_choice", "response_format"), "is what `preference_from` decides"),
+    **dict.fromkeys(
+        ("logprobs", "top_logprobs", "structured_outputs", "guided_choice", "response_format"),
+        "is what `preference_from` decides",
+    ),
     **dict.fromkeys(("messages", "top_p", "stream", "stream_options", "stop"), "is fixed by the protocol"),
 }
 """Parameters of a request that `extra_body` must not set, and why."""
@@ -46,25 +54,44 @@ class OpenAIJudgeConfig(Strict):
     model: str
     base_url: str = "https://api.openai.com/v1"
     api_key_env: str | None = Field(
-        default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="NAME of the variable with the key; null for servers without one"
+        default="OPENAI_API_KEY",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="NAME of the variable with the key; null for servers without one",
     )
-    templates: Literal["official", "seft-bench"] = Field(default="official", description="the official tools' prompts, or our own")
+    templates: Literal["official", "seft-bench"] = Field(
+        default="official", description="the official tools' prompts, or our own"
+    )
     temperature: float | None = Field(default=None, ge=0, description="null: the protocol's own")
     max_tokens: int | None = Field(default=None, gt=0, description="null: the protocol's own")
     preference_from: Literal["logprobs", "choice", "samples", "token"] = Field(
-        default="logprobs", description="the first token's log-probabilities, those under a constraint to m or M (vLLM), several samples, or one verdict"
+        default="logprobs",
+        description=(
+            "the first token's log-probabilities, those under a constraint to m or M (vLLM), several samples, or one "
+            "verdict"
+        ),
     )
-    samples: int | None = Field(default=None, ge=2, description="verdicts a preference, with `preference_from: samples`; null: 5")
-    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = Field(default="max_tokens", description="newer OpenAI models take the second only")
-    send_temperature: bool = Field(default=True, description="false: neither temperature nor top_p is sent, for models that refuse them")
+    samples: int | None = Field(
+        default=None, ge=2, description="verdicts a preference, with `preference_from: samples`; null: 5"
+    )
+    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens", description="newer OpenAI models take the second only"
+    )
+    send_temperature: bool = Field(
+        default=True, description="false: neither temperature nor top_p is sent, for models that refuse them"
+    )
     seed: int | None = Field(default=None, ge=0, description="sent with each request, plus the number of the sample")
-    extra_body: dict[str, JsonValue] = Field(default_factory=dict, description="more parameters of each request, e.g. reasoning_effort")
+    extra_body: dict[str, JsonValue] = Field(
+        default_factory=dict, description="more parameters of each request, e.g. reasoning_effort"
+    )
     epoch: str = Field(default="", description="another word asks everything again, under another id")
     max_in_flight: int = Field(default=64, gt=0)
     timeout_seconds: float = Field(default=120.0, gt=0)
     max_attempts: int = Field(default=6, gt=0)
     context_tokens: int | None = Field(default=None, gt=0)
-    tokenizer: str | None = Field(default=None, description="folder or hub id: prompts are counted exactly against context_tokens, not by their characters")
+    tokenizer: str | None = Field(
+        default=None,
+        description="folder or hub id: prompts are counted exactly against context_tokens, not by their characters",
+    )
     input_usd_per_million_tokens: float | None = Field(default=None, ge=0)
     output_usd_per_million_tokens: float | None = Field(default=None, ge=0)
     price_date: date | None = None
@@ -83,9 +110,14 @@ class OpenAIJudgeConfig(Strict):
         if self.samples is not None and self.preference_from != "samples":
             raise ValueError(f"`samples` needs `preference_from: samples`, which is {self.preference_from}")
         if self.preference_from == "samples" and self.temperature == 0:
-            raise ValueError("`preference_from: samples` needs a temperature above 0 (null: the protocol's 1): samples of a greedy judge are all the same")
+            raise ValueError(
+                "`preference_from: samples` needs a temperature above 0 (null: the protocol's 1): samples of a greedy "
+                "judge are all the same"
+            )
         if self.temperature is not None and not self.send_temperature:
-            raise ValueError("`temperature` is set, and `send_temperature: false` says that none is sent: leave one of them out")
+            raise ValueError(
+                "`temperature` is set, and `send_temperature: false` says that none is sent: leave one of them out"
+            )
         return self
 
 
@@ -95,10 +127,14 @@ class VLLMJudgeConfig(Strict):
     name: str
     kind: Literal["vllm"]
     model: str = Field(description="checkpoint folder, or a hub id that was fetched before")
-    templates: Literal["official", "seft-bench"] = Field(default="seft-bench", description="the official tools' prompts, or our own")
+    templates: Literal["official", "seft-bench"] = Field(
+        default="seft-bench", description="the official tools' prompts, or our own"
+    )
     temperature: float | None = Field(default=None, ge=0, description="of grades; null: the protocol's own")
     max_tokens: int | None = Field(default=None, gt=0, description="of grades; null: the protocol's own")
-    server_arguments: list[str] = Field(default_factory=list, description="added to the server's command line, as in --max-model-len, 8192")
+    server_arguments: list[str] = Field(
+        default_factory=list, description="added to the server's command line, as in --max-model-len, 8192"
+    )
     start_seconds: float = Field(default=1800.0, gt=0, description="how long a start may take")
     max_in_flight: int = Field(default=256, gt=0)
     description: str = ""
@@ -112,7 +148,9 @@ class LocalJudgeConfig(Strict):
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model; dangerous")
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     batch_size: int = Field(default=16, gt=0)
-    context_tokens: int | None = Field(default=None, gt=0, description="null: the model's own; longer prompts are over_length")
+    context_tokens: int | None = Field(
+        default=None, gt=0, description="null: the model's own; longer prompts are over_length"
+    )
     description: str = ""
 
 
@@ -120,7 +158,9 @@ class TransformersJudgeConfig(LocalJudgeConfig):
     """A causal language model in this process."""
 
     kind: Literal["transformers"]
-    templates: Literal["official", "seft-bench"] = Field(default="official", description="the official tools' prompts, or our own")
+    templates: Literal["official", "seft-bench"] = Field(
+        default="official", description="the official tools' prompts, or our own"
+    )
     max_tokens: int | None = Field(default=None, gt=0, description="of a grade or verdict; null: the protocol's own")
 
 
@@ -136,9 +176,20 @@ class RewardModelJudgeConfig(LocalJudgeConfig):
     """A sequence-classification model with one output in this process."""
 
     kind: Literal["reward-model"]
-    temperature: float = Field(default=1.0, gt=0, description="a preference's log-odds are the difference of rewards over this")
-    calibration: GradedAnswersConfig | None = Field(default=None, description="grades come from a map fitted on these; null: from reference answers")
+    temperature: float = Field(
+        default=1.0, gt=0, description="a preference's log-odds are the difference of rewards over this"
+    )
+    calibration: GradedAnswersConfig | None = Field(
+        default=None, description="grades come from a map fitted on these; null: from reference answers"
+    )
 
 
-JudgeConfig = RubricJudgeConfig | ReplayJudgeConfig | OpenAIJudgeConfig | VLLMJudgeConfig | TransformersJudgeConfig | RewardModelJudgeConfig
+JudgeConfig = (
+    RubricJudgeConfig
+    | ReplayJudgeConfig
+    | OpenAIJudgeConfig
+    | VLLMJudgeConfig
+    | TransformersJudgeConfig
+    | RewardModelJudgeConfig
+)
 JUDGE: TypeAdapter[JudgeConfig] = TypeAdapter(Annotated[JudgeConfig, Field(discriminator="kind")])

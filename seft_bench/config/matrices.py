@@ -17,7 +17,9 @@ class RecipeConfig(Strict):
     base: str = Field(description="'tinyworld', a checkpoint folder, or a hub id")
     data: str = Field(default="tinyworld", description="'tinyworld' or a folder of JSONL data sets")
     seed: int = 0
-    settings: dict[str, Any] = Field(default_factory=dict, description="the method's settings, see `seft-bench methods show`")
+    settings: dict[str, Any] = Field(
+        default_factory=dict, description="the method's settings, see `seft-bench methods show`"
+    )
     description: str = ""
 
 
@@ -38,18 +40,32 @@ class MatrixConfig(Strict):
     description: str = ""
     base: str | None = None
     bases: list[str] = Field(default_factory=list, description="several bases, instead of `base`")
-    data: str | list[str] = Field(default="tinyworld", description="'tinyworld' or a folder of JSONL data sets; several as a list")
+    data: str | list[str] = Field(
+        default="tinyworld", description="'tinyworld' or a folder of JSONL data sets; several as a list"
+    )
     seeds: list[int] = Field(min_length=1)
-    checkpoints: int = Field(default=2, gt=0, description="saved checkpoints a method, evenly over its last training stage")
+    checkpoints: int = Field(
+        default=2, gt=0, description="saved checkpoints a method, evenly over its last training stage"
+    )
     suites: list[str] = Field(min_length=1)
     judge: str | None = Field(default=None, description="null: each suite's default judge")
-    judges: list[str] = Field(default_factory=list, description="several judges, instead of `judge`: each judges every answer")
-    diagnostics_judge: str | None = Field(default=None, description="grades revisions for the diagnostics only, never for training")
+    judges: list[str] = Field(
+        default_factory=list, description="several judges, instead of `judge`: each judges every answer"
+    )
+    diagnostics_judge: str | None = Field(
+        default=None, description="grades revisions for the diagnostics only, never for training"
+    )
     workers: int = Field(default=1, gt=0, description="cells at a time")
-    cpus_per_cell: int | None = Field(default=None, gt=0, description="null: the cores shared out among the workers; 1 with Ray")
+    cpus_per_cell: int | None = Field(
+        default=None, gt=0, description="null: the cores shared out among the workers; 1 with Ray"
+    )
     gpus_per_cell: float | None = Field(default=None, ge=0, description="null: one where there are any")
-    controls: list[Literal["constant", "copy-prompt", "length-only"]] = Field(default_factory=list, description="answers without a model, at the tables' foot")
-    published: str | None = Field(default=None, description="published figures in a table of their own: a shipped set, or a YAML file")
+    controls: list[Literal["constant", "copy-prompt", "length-only"]] = Field(
+        default_factory=list, description="answers without a model, at the tables' foot"
+    )
+    published: str | None = Field(
+        default=None, description="published figures in a table of their own: a shipped set, or a YAML file"
+    )
     rows: list[MatrixRow] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -60,7 +76,13 @@ class MatrixConfig(Strict):
             raise ValueError("give `judge` or `judges`, not both")
         if not self.data:
             raise ValueError("`data` is an empty list")
-        for key, values in (("bases", self.bases), ("data", self.all_data), ("judges", self.judges), ("suites", self.suites), ("seeds", self.seeds)):
+        for key, values in (
+            ("bases", self.bases),
+            ("data", self.all_data),
+            ("judges", self.judges),
+            ("suites", self.suites),
+            ("seeds", self.seeds),
+        ):
             if len(set(values)) < len(values):
                 raise ValueError(f"`{key}` holds something twice: {', '.join(map(str, values))}")
         names = [row.name for row in self.rows]
@@ -77,6 +99,9 @@ class MatrixConfig(Strict):
         return [self.data] if isinstance(self.data, str) else self.data
 
     def as_row(self) -> dict[str, Any]:
-        """JSON-ready. Keys that came later are left out where they say nothing, so that old matrices keep their bytes."""
+        """JSON-ready.
+
+        Keys that came later are left out where they say nothing, so that old matrices keep their bytes.
+        """
         later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published")
         return self.model_dump(mode="json", exclude={key for key in later if not getattr(self, key)})

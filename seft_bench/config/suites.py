@@ -15,7 +15,9 @@ class DecodingConfig(Strict):
 
     temperature: float = Field(ge=0, description="0 is greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
-    by_category: dict[str, float] = Field(default_factory=dict, description="temperature of a category, instead of `temperature`")
+    by_category: dict[str, float] = Field(
+        default_factory=dict, description="temperature of a category, instead of `temperature`"
+    )
 
 
 def _read_c(value: Any) -> Any:
@@ -36,34 +38,55 @@ class SuiteConfig(Strict):
 
     name: str
     kind: Literal["alpacaeval", "mtbench"]
-    source: Literal["official", "tinyworld", "tinyworld-tuning", "files"] = Field(description="where questions and references come from")
-    questions: str | None = Field(default=None, description="source files: JSON or JSON Lines of your own questions, beside the suite's YAML")
-    difficulty: str = Field(default="none", description="source files, kind alpacaeval: none (no length control), zero, or a file of difficulties")
+    source: Literal["official", "tinyworld", "tinyworld-tuning", "files"] = Field(
+        description="where questions and references come from"
+    )
+    questions: str | None = Field(
+        default=None, description="source files: JSON or JSON Lines of your own questions, beside the suite's YAML"
+    )
+    difficulty: str = Field(
+        default="none",
+        description="source files, kind alpacaeval: none (no length control), zero, or a file of difficulties",
+    )
     lc_c: Annotated[float | Literal["cross-validated"], BeforeValidator(_read_c)] = Field(
         default=21.544346900318832, description="kind alpacaeval: C of the length control, or cross-validated"
     )
-    lc_interval: Literal["sandwich", "bootstrap"] = Field(default="sandwich", description="kind alpacaeval: how the interval of the length control is made")
+    lc_interval: Literal["sandwich", "bootstrap"] = Field(
+        default="sandwich", description="kind alpacaeval: how the interval of the length control is made"
+    )
     default_judge: str
-    decodings: dict[str, DecodingConfig] = Field(min_length=1, description="name of a column -> how its answers are drawn")
+    decodings: dict[str, DecodingConfig] = Field(
+        min_length=1, description="name of a column -> how its answers are drawn"
+    )
     max_new_tokens: int = Field(gt=0)
     max_questions: int | None = Field(default=None, gt=0, description="use the first ones only")
-    mode: Literal["single", "pairwise"] = Field(default="single", description="mtbench: grade each answer, or compare it with a baseline's in both orders")
+    mode: Literal["single", "pairwise"] = Field(
+        default="single", description="mtbench: grade each answer, or compare it with a baseline's in both orders"
+    )
     baseline: str | None = Field(
         default=None,
         description="answers to compare with; pairwise mtbench: a relative path is looked for in the data folders too; "
         "source files, kind alpacaeval: null is the questions' own `output`",
     )
-    references: Literal["official", "corrected"] = Field(default="official", description="mtbench: which reference answers the judge is shown")
-    parsing: Literal["official", "strict"] = Field(default="official", description="mtbench: how a grade or verdict is read out of the judge's reply")
+    references: Literal["official", "corrected"] = Field(
+        default="official", description="mtbench: which reference answers the judge is shown"
+    )
+    parsing: Literal["official", "strict"] = Field(
+        default="official", description="mtbench: how a grade or verdict is read out of the judge's reply"
+    )
     description: str
 
-    _folder: Path = PrivateAttr(default_factory=Path)  # of the YAML file: its paths are relative to it, and no result holds a path of the machine
+    _folder: Path = PrivateAttr(
+        default_factory=Path
+    )  # of the YAML file: its paths are relative to it, and no result holds a path of the machine
 
     @model_validator(mode="after")
     def _fields_fit(self) -> SuiteConfig:
         """A key that this kind or source would not read is an error."""
         fields = type(self).model_fields
-        changed = {name for name in fields if not fields[name].is_required() and getattr(self, name) != fields[name].default}
+        changed = {
+            name for name in fields if not fields[name].is_required() and getattr(self, name) != fields[name].default
+        }
         if wrong := sorted(changed & {"difficulty", "lc_c", "lc_interval"}) if self.kind != "alpacaeval" else []:
             raise ValueError(f"{', '.join(wrong)}: for kind alpacaeval only, this suite's kind is {self.kind}")
         if wrong := sorted(changed & {"mode", "references", "parsing"}) if self.kind != "mtbench" else []:
@@ -86,14 +109,21 @@ class SuiteConfig(Strict):
 
     @model_validator(mode="after")
     def _variants_are_named(self) -> SuiteConfig:
-        """A variant of MT-Bench says so in its name: results and judgments are kept by it, and must not mix with the official ones."""
+        """A variant of MT-Bench says so in its name: results and judgments are kept by it, and must not mix with the
+        official ones.
+        """
         variants = [word for word in (self.mode, self.references, self.parsing) if word not in ("single", "official")]
         if variants and self.source.startswith("tinyworld"):
-            raise ValueError(f"{', '.join(variants)}: needs a judge that is a language model, the tinyworld's is a rubric")
+            raise ValueError(
+                f"{', '.join(variants)}: needs a judge that is a language model, the tinyworld's is a rubric"
+            )
         if self.references == "corrected" and self.source != "official":
             raise ValueError("references: corrected is a set for the official questions; the source is not official")
         if missing := [word for word in variants if word not in self.name]:
-            raise ValueError(f"name must contain {' and '.join(missing)}: results are kept by it, and must not mix with the official ones")
+            raise ValueError(
+                f"name must contain {' and '.join(missing)}: results are kept by it, and must not mix with the "
+                "official ones"
+            )
         return self
 
     @property

@@ -1,7 +1,8 @@
 """`seft-bench data fetch`: the official files from their public origins into the user's data folder.
 
-A file takes its name only after it was found to be the published one; until then it is `.NAME.part` beside it, from which a later
-download goes on. Only files that are absent are fetched: a file that differs is the user's own, and stays.
+A file takes its name only after it was found to be the published one; until then it is `.NAME.part` beside it, from
+which a later download goes on. Only files that are absent are fetched: a file that differs is the user's own, and
+stays.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from seft_bench.console import Progress
 from seft_bench.data.official import OFFICIAL_FILES, data_folders, difference, file_status
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import locked, sha256_file
@@ -29,12 +31,16 @@ MOST_BYTES = 1 << 26  # the largest official file has 2 MB: more is somebody's p
 BLOCK_BYTES = 1 << 16
 
 _ADDRESSES = (
-    (re.compile(r"data set (\S+) on the Hugging Face hub, file (\S+)"), "https://huggingface.co/datasets/{}/resolve/main/{}"),
+    (
+        re.compile(r"data set (\S+) on the Hugging Face hub, file (\S+)"),
+        "https://huggingface.co/datasets/{}/resolve/main/{}",
+    ),
     (re.compile(r"repository (\S+), file (\S+)"), "https://raw.githubusercontent.com/{}/main/{}"),
-    (re.compile(r"repository (\S+) at commit ([0-9a-f]{40}), file (\S+)"), "https://raw.githubusercontent.com/{}/{}/{}"),
+    (
+        re.compile(r"repository (\S+) at commit ([0-9a-f]{40}), file (\S+)"),
+        "https://raw.githubusercontent.com/{}/{}/{}",
+    ),
 )
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,9 @@ class _UnreachableError(InputError):
     """No connection to the host: its other files need not be tried."""
 
 
-def fetch(names: Sequence[str], base_url: str | None, progress: Progress, sleep: Callable[[float], None] = time.sleep) -> list[Fetched]:
+def fetch(
+    names: Sequence[str], base_url: str | None, progress: Progress, sleep: Callable[[float], None] = time.sleep
+) -> list[Fetched]:
     """Fetch the official files that are missing; a file that fails does not keep the others from being fetched.
 
     Args:
@@ -64,7 +72,8 @@ def fetch(names: Sequence[str], base_url: str | None, progress: Progress, sleep:
         progress: told (name, bytes so far, bytes in all).
 
     Raises:
-        InputError: unknown name, an address that is none, no right to write, or HF_HUB_OFFLINE is set and a file would be fetched.
+        InputError: unknown name, an address that is none, no right to write, or HF_HUB_OFFLINE is set and a file would
+            be fetched.
     """
     wanted = _chosen(names)
     if base_url is not None:
@@ -80,18 +89,31 @@ def address(name: str, base_url: str | None = None) -> str:
     """Where an official file is downloaded from: the raw file at its origin, or under its name at a mirror."""
     if base_url is not None:
         return f"{base_url.rstrip('/')}/{urllib.parse.quote(name)}"
-    found = [template.format(*match.groups()) for pattern, template in _ADDRESSES if (match := pattern.fullmatch(OFFICIAL_FILES[name].origin))]
+    found = [
+        template.format(*match.groups())
+        for pattern, template in _ADDRESSES
+        if (match := pattern.fullmatch(OFFICIAL_FILES[name].origin))
+    ]
     return found[0]
 
 
 def _check_base(base_url: str) -> None:
     try:
         parts = urllib.parse.urlsplit(base_url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0 and base_url.isprintable() and " " not in base_url
+        good = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and (parts.port or 1) > 0
+            and base_url.isprintable()
+            and " " not in base_url
+        )
     except ValueError:  # of the port
         good = False
     if not good:
-        raise InputError(f"the base address must be http:// or https:// with a host, and a port that is a number where there is one: {base_url!r}")
+        raise InputError(
+            "the base address must be http:// or https:// with a host, and a port that is a number where there is "
+            f"one: {base_url!r}"
+        )
 
 
 def _chosen(names: Sequence[str]) -> list[str]:
@@ -116,10 +138,15 @@ def _files_can_be_written(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(f"the data folder {folder} cannot be written ({error.strerror or error}). Set SEFT_BENCH_DATA_DIR to one that can.") from None
+        raise InputError(
+            f"the data folder {folder} cannot be written ({error.strerror or error}). Set SEFT_BENCH_DATA_DIR to one "
+            "that can."
+        ) from None
 
 
-def _fetch_all(names: Sequence[str], folder: Path, base_url: str | None, progress: Progress, sleep: Callable[[float], None]) -> list[Fetched]:
+def _fetch_all(
+    names: Sequence[str], folder: Path, base_url: str | None, progress: Progress, sleep: Callable[[float], None]
+) -> list[Fetched]:
     results: list[Fetched] = []
     unreachable: dict[str, str] = {}
     for name in names:
@@ -135,14 +162,22 @@ def _fetch_all(names: Sequence[str], folder: Path, base_url: str | None, progres
     return results
 
 
-def _fetch_one(name: str, folder: Path, base_url: str | None, progress: Progress, sleep: Callable[[float], None]) -> Fetched:
+def _fetch_one(
+    name: str, folder: Path, base_url: str | None, progress: Progress, sleep: Callable[[float], None]
+) -> Fetched:
     path, url = folder / name, address(name, base_url)
     if file_status(name).state == "ok":
         return _present(name)
     if path.exists():
-        raise InputError(f"{path} is there and is not the published file; it was left as it is. Move it away and run `seft-bench data fetch {name}` again")
+        raise InputError(
+            f"{path} is there and is not the published file; it was left as it is. Move it away and run `seft-bench "
+            f"data fetch {name}` again"
+        )
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise InputError(f"{name} is missing and was not fetched, because HF_HUB_OFFLINE is set. Unset it, or put the file of {url} at {path}")
+        raise InputError(
+            f"{name} is missing and was not fetched, because HF_HUB_OFFLINE is set. Unset it, or put the file of {url} "
+            f"at {path}"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     resumed = part.exists()
@@ -174,7 +209,10 @@ def _download(name: str, url: str, part: Path, progress: Progress, sleep: Callab
         except _BrokenOffError as error:
             if number == TRIES:
                 kept = part.stat().st_size if part.exists() else 0
-                raise InputError(f"{name}: {url} broke off {TRIES} times ({error}); {kept} bytes are kept, and the same command goes on from there") from None
+                raise InputError(
+                    f"{name}: {url} broke off {TRIES} times ({error}); {kept} bytes are kept, and the same command "
+                    "goes on from there"
+                ) from None
             sleep(2.0 ** (number - 1))
     return None
 
@@ -201,7 +239,9 @@ def _transfer(name: str, url: str, part: Path, progress: Progress) -> None:
                 done += len(block)
                 if done > MOST_BYTES:
                     part.unlink()
-                    raise InputError(f"{url} sends more than {MOST_BYTES} bytes, which no official file has; nothing of it was kept")
+                    raise InputError(
+                        f"{url} sends more than {MOST_BYTES} bytes, which no official file has; nothing of it was kept"
+                    )
                 if total is not None and done < total:
                     progress(name, done, total)
     if total is not None and done < total:
@@ -219,7 +259,9 @@ def _open(request: urllib.request.Request, part: Path) -> Any:
             part.unlink(missing_ok=True)
         if error.code in (408, 416, 429) or error.code >= 500:
             raise _BrokenOffError(f"status {error.code}") from None
-        raise InputError(f"{url} cannot be fetched: status {error.code} {error.reason}. If a mirror has it: `--base-url`") from None
+        raise InputError(
+            f"{url} cannot be fetched: status {error.code} {error.reason}. If a mirror has it: `--base-url`"
+        ) from None
     except urllib.error.URLError as error:
         raise _UnreachableError(_unreachable(url, error.reason)) from None
     except (OSError, http.client.HTTPException) as error:  # connected, but the answer did not come
@@ -229,7 +271,8 @@ def _open(request: urllib.request.Request, part: Path) -> Any:
 def _unreachable(url: str, reason: object) -> str:
     folders = " or ".join(map(str, data_folders()))
     return (
-        f"{url} cannot be reached ({reason}). Is there a network, or a proxy to set? `--base-url` names a mirror; files that you put into {folders} need none"
+        f"{url} cannot be reached ({reason}). Is there a network, or a proxy to set? `--base-url` names a mirror; "
+        f"files that you put into {folders} need none"
     )
 
 

@@ -1,7 +1,9 @@
-"""The official data of AlpacaEval 2.0 and MT-Bench on the user's machine: where it lies, and whether it is the published one.
+"""The official data of AlpacaEval 2.0 and MT-Bench on the user's machine: where it lies, and whether it is the
+published one.
 
-Files are looked for in `SEFT_BENCH_DATA_DIR` first, then in the cache folder; nothing here touches the network. A file that
-differs from the published one is used, because a local folder is the user's own decision, and a warning goes with every figure.
+Files are looked for in `SEFT_BENCH_DATA_DIR` first, then in the cache folder; nothing here touches the network. A file
+that differs from the published one is used, because a local folder is the user's own decision, and a warning goes with
+every figure.
 """
 
 from __future__ import annotations
@@ -27,11 +29,15 @@ QUESTIONS = "mt_bench/question.jsonl"
 JUDGE_PROMPTS = "mt_bench/judge_prompts.jsonl"
 REFERENCE_ANSWERS = "mt_bench/reference_answer/gpt-4.jsonl"
 CORRECTED_REFERENCES = "mt_bench/reference_answer/gpt-4-0125-preview_pr3158.jsonl"
-"""GPT-4's answers of March 2024 to the same thirty questions (FastChat's pull request 3158): 13 of the official ones are wrong."""
+"""GPT-4's answers of March 2024 to the same thirty questions (FastChat's pull request 3158): 13 of the official ones
+are wrong.
+"""
 
 _HUB = "data set tatsu-lab/alpaca_eval on the Hugging Face hub, file {}"
 _FASTCHAT = "repository lm-sys/FastChat, file fastchat/llm_judge/data/{}"
-_FASTCHAT_3158 = "repository lm-sys/FastChat at commit 962316eba4e9db86bc8002243290e4074dabf48e, file fastchat/llm_judge/data/{}"
+_FASTCHAT_3158 = (
+    "repository lm-sys/FastChat at commit 962316eba4e9db86bc8002243290e4074dabf48e, file fastchat/llm_judge/data/{}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +49,25 @@ class OfficialFile:
 
 
 OFFICIAL_FILES: dict[str, OfficialFile] = {
-    BASELINE: OfficialFile(_HUB.format("alpaca_eval_gpt4_baseline.json"), "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4"),
+    BASELINE: OfficialFile(
+        _HUB.format("alpaca_eval_gpt4_baseline.json"),
+        "83db546b872ddebee8965fd05fa48461ee3c32bc695c62fb57f2d214ff741ec4",
+    ),
     GAMED: OfficialFile(_HUB.format("df_gamed.csv"), None),
     DIFFICULTY: OfficialFile(_HUB.format("instruction_difficulty.csv"), None),
-    QUESTIONS: OfficialFile(_FASTCHAT.format("mt_bench/question.jsonl"), "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7"),
-    JUDGE_PROMPTS: OfficialFile(_FASTCHAT.format("judge_prompts.jsonl"), "fd283293406d024f44c174b094ef48031d0687a4682fd3a56b29b138f80281b6"),
+    QUESTIONS: OfficialFile(
+        _FASTCHAT.format("mt_bench/question.jsonl"), "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7"
+    ),
+    JUDGE_PROMPTS: OfficialFile(
+        _FASTCHAT.format("judge_prompts.jsonl"), "fd283293406d024f44c174b094ef48031d0687a4682fd3a56b29b138f80281b6"
+    ),
     REFERENCE_ANSWERS: OfficialFile(
-        _FASTCHAT.format("mt_bench/reference_answer/gpt-4.jsonl"), "f957a5bc977badb66885ec970e6cd08527845780313f0995764260e5777b9b3f"
+        _FASTCHAT.format("mt_bench/reference_answer/gpt-4.jsonl"),
+        "f957a5bc977badb66885ec970e6cd08527845780313f0995764260e5777b9b3f",
     ),
     CORRECTED_REFERENCES: OfficialFile(
-        _FASTCHAT_3158.format("mt_bench/reference_answer/gpt-4-0125-preview.jsonl"), "e484037da5cc14007dde1d821ef76046fccbd0b2f095237fad9ead2c4fc66800"
+        _FASTCHAT_3158.format("mt_bench/reference_answer/gpt-4-0125-preview.jsonl"),
+        "e484037da5cc14007dde1d821ef76046fccbd0b2f095237fad9ead2c4fc66800",
     ),
 }
 
@@ -129,7 +144,9 @@ def file_status(name: str) -> FileStatus:
 
 
 def problems(rows: Sequence[FileStatus]) -> list[str]:
-    """What is wrong with the files, a line each; where to look and what to run is said for the first missing one only."""
+    """What is wrong with the files, a line each; where to look and what to run is said for the first missing one
+    only.
+    """
     missing = [row for row in rows if row.state == "missing"]
     lines = [row.message for row in rows if row.state not in ("ok", "missing")] + [row.message for row in missing[:1]]
     return lines + [f"missing too: {row.name}, from the {row.origin}" for row in missing[1:]]
@@ -181,7 +198,8 @@ def _find(name: str) -> Path | None:
 def _missing_message(name: str) -> str:
     looked = "; ".join(f"{folder} ({_contents(folder)})" for folder in data_folders())
     return (
-        f"official file missing: {name}. Looked in {looked}. Run `seft-bench data fetch`, or set SEFT_BENCH_DATA_DIR to a folder that holds {name}; "
+        f"official file missing: {name}. Looked in {looked}. Run `seft-bench data fetch`, or set SEFT_BENCH_DATA_DIR "
+        f"to a folder that holds {name}; "
         f"its public origin is the {OFFICIAL_FILES[name].origin}. The suites that start with tiny- need no data."
     )
 
@@ -202,7 +220,11 @@ def difference(name: str, path: Path, digest: str) -> str:
     """
     pinned = OFFICIAL_FILES[name].sha256
     if pinned is not None:
-        return "" if digest == pinned else f"{name} is not the published file (sha256 {digest[:16]}..., published {pinned[:16]}...)"
+        return (
+            ""
+            if digest == pinned
+            else f"{name} is not the published file (sha256 {digest[:16]}..., published {pinned[:16]}...)"
+        )
     return _CONTENT_CHECKS[name](path, digest)
 
 
@@ -214,12 +236,18 @@ def _difficulty_difference(path: Path, digest: str) -> str:
     by_position = math.fsum(position * value for position, value in enumerate(values))
     sum_is_right = abs(math.fsum(values) - _DIFFICULTY_SUM) <= _EACH * _DIFFICULTY_ROWS
     order_is_right = abs(by_position - _DIFFICULTY_POSITION_SUM) <= _EACH * sum(range(_DIFFICULTY_ROWS))
-    return "" if sum_is_right and order_is_right else f"{DIFFICULTY} does not hold the published difficulties (sha256 {digest[:16]}...)"
+    return (
+        ""
+        if sum_is_right and order_is_right
+        else f"{DIFFICULTY} does not hold the published difficulties (sha256 {digest[:16]}...)"
+    )
 
 
 def _gamed_difference(path: Path, digest: str) -> str:
     rows = _read_gamed(path)
-    by_length = math.fsum(p * math.tanh(length) for p, length in zip(rows.preference, rows.std_length_difference, strict=True))
+    by_length = math.fsum(
+        p * math.tanh(length) for p, length in zip(rows.preference, rows.std_length_difference, strict=True)
+    )
     by_difficulty = math.fsum(p * difficulty for p, difficulty in zip(rows.preference, rows.difficulty, strict=True))
     near = all(abs(found - known) <= 1e-3 for found, known in zip((by_length, by_difficulty), _GAMED_SUMS, strict=True))
     return "" if near else f"{GAMED} does not hold the published gamed rows (sha256 {digest[:16]}...)"
@@ -231,7 +259,10 @@ _CONTENT_CHECKS: dict[str, Callable[[Path, str], str]] = {DIFFICULTY: _difficult
 @read_once
 def _read_difficulties(path: Path) -> tuple[float, ...]:
     rows = _read_csv(path, ("index", "instruction_difficulty"), _DIFFICULTY_ROWS)
-    by_index = {int(_number(row, "index", path, line)): _number(row, "instruction_difficulty", path, line) for line, row in enumerate(rows, start=2)}
+    by_index = {
+        int(_number(row, "index", path, line)): _number(row, "instruction_difficulty", path, line)
+        for line, row in enumerate(rows, start=2)
+    }
     if set(by_index) != set(range(_DIFFICULTY_ROWS)):
         raise InputError(f"{path}: the column index must hold 0 to {_DIFFICULTY_ROWS - 1}, each once")
     return tuple(by_index[index] for index in range(_DIFFICULTY_ROWS))
@@ -249,7 +280,9 @@ def _read_csv(path: Path, columns: Sequence[str], expected_rows: int) -> list[di
     reader = csv.DictReader(io.StringIO(read_text(path, "official file")))
     missing = [column for column in columns if column not in (reader.fieldnames or [])]
     if missing:
-        raise InputError(f"{path}: column {', '.join(missing)} is missing; there are {', '.join(reader.fieldnames or [])}")
+        raise InputError(
+            f"{path}: column {', '.join(missing)} is missing; there are {', '.join(reader.fieldnames or [])}"
+        )
     rows = list(reader)
     if len(rows) != expected_rows:
         raise InputError(f"{path}: {expected_rows} rows are expected, there are {len(rows)}")

@@ -7,18 +7,15 @@ shows an example.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from seft_bench.config import SuiteConfig
 from seft_bench.data import official
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl
 from seft_bench.formats.reading import read_answers, read_rows
-from seft_bench.records import Question, instruction_id
-
-Row = Mapping[str, Any]
+from seft_bench.records import Question, Row, instruction_id
 
 REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
 """Categories whose answers are judged against a reference: FastChat's NEED_REF_CATS, less arena-hard."""
@@ -36,14 +33,21 @@ def graded_questions(config: SuiteConfig) -> list[Question]:
 def _all_graded(config: SuiteConfig) -> list[Question]:
     if config.source == "files":
         return conversations(config)
-    return _official_questions(config) if config.source == "official" else official.tinyworld_questions("mtbench", config.source)
+    return (
+        _official_questions(config)
+        if config.source == "official"
+        else official.tinyworld_questions("mtbench", config.source)
+    )
 
 
 def mtbench_files(config: SuiteConfig) -> tuple[str, ...]:
     """Official files that the questions and references come from; none outside the official suites."""
     if config.source != "official":
         return ()
-    return (official.QUESTIONS, official.CORRECTED_REFERENCES if config.references == "corrected" else official.REFERENCE_ANSWERS)
+    return (
+        official.QUESTIONS,
+        official.CORRECTED_REFERENCES if config.references == "corrected" else official.REFERENCE_ANSWERS,
+    )
 
 
 def _official_questions(config: SuiteConfig) -> list[Question]:
@@ -51,7 +55,14 @@ def _official_questions(config: SuiteConfig) -> list[Question]:
     references = _official_references(reference_answers)
     rows = read_jsonl(questions, "MT-Bench's questions", required=("question_id", "category", "turns"))
     return [
-        Question(config.name, str(row["question_id"]), str(row["category"]), tuple(row["turns"]), references.get(str(row["question_id"]), ())) for row in rows
+        Question(
+            config.name,
+            str(row["question_id"]),
+            str(row["category"]),
+            tuple(row["turns"]),
+            references.get(str(row["question_id"]), ()),
+        )
+        for row in rows
     ]
 
 
@@ -72,7 +83,8 @@ def _first_choice(row: Row, path: Path) -> tuple[str, ...]:
 
 
 def pairwise_questions(config: SuiteConfig) -> list[Question]:
-    """Questions of kind alpacaeval: rows with `instruction`, and the baseline's answers (`output` of the rows, or the file `baseline`).
+    """Questions of kind alpacaeval: rows with `instruction`, and the baseline's answers (`output` of the rows, or the
+    file `baseline`).
 
     Raises:
         InputError: a broken row, the same instruction twice, or a question without a baseline's answer.
@@ -93,7 +105,8 @@ def pairwise_questions(config: SuiteConfig) -> list[Question]:
 
 
 def conversations(config: SuiteConfig) -> list[Question]:
-    """Questions of kind mtbench: rows with `id` (or `question_id`), one or two `turns`, and perhaps `category` and `reference`, one a turn.
+    """Questions of kind mtbench: rows with `id` (or `question_id`), one or two `turns`, and perhaps `category` and
+    `reference`, one a turn.
 
     Raises:
         InputError: a broken row, the same id twice, or a reference that no judge would be shown.
@@ -117,21 +130,28 @@ def _rows(path: Path) -> list[tuple[str, Row]]:
 def _text(row: Row, key: str, path: Path, where: str) -> str:
     value = row.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise InputError(f"{path}, {where}: {key} must be a text that is not empty; the row has {', '.join(sorted(row)) or 'no keys'}")
+        raise InputError(
+            f"{path}, {where}: {key} must be a text that is not empty; the row has "
+            f"{', '.join(sorted(row)) or 'no keys'}"
+        )
     return value
 
 
 def _check_unique(keys: Iterable[str], path: Path, what: str) -> None:
     repeated = [key for key, count in Counter(keys).items() if count > 1]
     if repeated:
-        raise InputError(f"{path}: {len(repeated)} {what} stand there more than once, e.g. {repeated[0][:60]!r}; each must be there once")
+        raise InputError(
+            f"{path}: {len(repeated)} {what} stand there more than once, e.g. {repeated[0][:60]!r}; each must be there "
+            "once"
+        )
 
 
 def _own_outputs(rows: Sequence[Row], instructions: Sequence[str], path: Path) -> list[str]:
     missing = [text for row, text in zip(rows, instructions, strict=True) if not isinstance(row.get("output"), str)]
     if missing:
         raise InputError(
-            f"{path}: {len(missing)} of {len(rows)} questions have no baseline's answer in `output`, e.g. {missing[0][:60]!r}. "
+            f"{path}: {len(missing)} of {len(rows)} questions have no baseline's answer in `output`, e.g. "
+            f"{missing[0][:60]!r}. "
             "Put the baseline's answers there, or name a file of them as `baseline` in the suite's YAML."
         )
     return [row["output"] for row in rows]
@@ -145,14 +165,20 @@ def _baseline(path: Path, instructions: Sequence[str]) -> list[str]:
     known = {answer.question_id: answer.turns[0] for answer in answers}
     missing = [text for text in instructions if instruction_id(text) not in known]
     if missing:
-        raise InputError(f"{path} lacks the baseline's answers to {len(missing)} of {len(instructions)} questions, e.g. {missing[0][:60]!r}")
+        raise InputError(
+            f"{path} lacks the baseline's answers to {len(missing)} of {len(instructions)} questions, e.g. "
+            f"{missing[0][:60]!r}"
+        )
     return [known[instruction_id(text)] for text in instructions]
 
 
 def _conversation(suite: str, row: Row, path: Path, where: str) -> Question:
     name = row.get("id", row.get("question_id"))
     if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
-        raise InputError(f"{path}, {where}: id (or question_id) must be a text or a whole number; the row has {', '.join(sorted(row)) or 'no keys'}")
+        raise InputError(
+            f"{path}, {where}: id (or question_id) must be a text or a whole number; the row has "
+            f"{', '.join(sorted(row)) or 'no keys'}"
+        )
     turns = _texts(row, "turns", path, where)
     if len(turns) not in (1, 2):
         raise InputError(f"{path}, {where}: turns must be a list of one or two texts that are not empty")
@@ -160,7 +186,9 @@ def _conversation(suite: str, row: Row, path: Path, where: str) -> Question:
     if not isinstance(category, str):
         raise InputError(f"{path}, {where}: category must be a text")
     if len(references) not in (0, len(turns)):
-        raise InputError(f"{path}, {where}: reference must hold one text a turn; there are {len(references)} for {len(turns)} turns")
+        raise InputError(
+            f"{path}, {where}: reference must hold one text a turn; there are {len(references)} for {len(turns)} turns"
+        )
     _check_reference_is_used(category, references, path, where)
     return Question(suite, str(name), category, turns, references)
 
@@ -175,6 +203,7 @@ def _texts(row: Row, key: str, path: Path, where: str) -> tuple[str, ...]:
 def _check_reference_is_used(category: str, references: Sequence[str], path: Path, where: str) -> None:
     if references and category not in REFERENCE_CATEGORIES:
         raise InputError(
-            f"{path}, {where}: the judge is shown references in the categories {', '.join(REFERENCE_CATEGORIES)} only, and this question's is "
+            f"{path}, {where}: the judge is shown references in the categories {', '.join(REFERENCE_CATEGORIES)} only, "
+            "and this question's is "
             f"{category or 'none'!r}. Name one of these, or leave the reference out."
         )

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import locked, sha256_file, sha256_folder, sha256_json, write_json, write_jsonl
-
-Row = dict[str, Any]
+from seft_bench.records import Row
 
 TINYWORLD = "tinyworld"
 
@@ -33,11 +31,15 @@ def open_data(name: str, seed: int, folder: Path, needed: Iterable[str]) -> Path
         return _tinyworld_data(seed, folder, needed)
     own = Path(name)
     if not own.is_dir():
-        raise InputError(f"data {name!r} is neither 'tinyworld' nor a folder. docs/data.md says which files such a folder holds.")
+        raise InputError(
+            f"data {name!r} is neither 'tinyworld' nor a folder. docs/data.md says which files such a folder holds."
+        )
     missing = [f"{data_set}.jsonl" for data_set in needed if not (own / f"{data_set}.jsonl").is_file()]
     if missing:
         there = ", ".join(sorted(path.name for path in own.iterdir())) or "nothing"
-        raise InputError(f"data folder {own} lacks {', '.join(missing)}. It holds: {there}. docs/data.md says what each file is.")
+        raise InputError(
+            f"data folder {own} lacks {', '.join(missing)}. It holds: {there}. docs/data.md says what each file is."
+        )
     return own
 
 
@@ -70,7 +72,9 @@ def content_hashes(base: str, data: str) -> dict[str, str]:
 
 def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Name, size and time of change of each file: while they stay, so do the hashes of this process."""
-    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir()) if path.is_file())
+    return tuple(
+        (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir()) if path.is_file()
+    )
 
 
 @lru_cache(maxsize=16)
@@ -80,7 +84,9 @@ def _hash_of_base(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str
 
 @lru_cache(maxsize=16)
 def _hash_of_data(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    return sha256_json([(path.name, sha256_file(path)) for path in sorted(folder.glob("*.jsonl")) if path.stem in _makers()])
+    return sha256_json(
+        [(path.name, sha256_file(path)) for path in sorted(folder.glob("*.jsonl")) if path.stem in _makers()]
+    )
 
 
 def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:
@@ -109,12 +115,17 @@ def open_base(name: str, what: str = "base") -> Path:
     if (Path(name) / "config.json").is_file():
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
-        raise InputError(f"{what} {name!r} is no checkpoint: it has no config.json. It is 'tinyworld', a checkpoint folder, or a hub id (owner/name).")
+        raise InputError(
+            f"{what} {name!r} is no checkpoint: it has no config.json. It is 'tinyworld', a checkpoint folder, or a "
+            "hub id (owner/name)."
+        )
     return _from_hub(name, what)
 
 
 def open_blank_base(name: str, folder: Path) -> Path:
-    """Where pre-training starts: the tinyworld's blank model, written into `folder`, or a folder with config.json and tokenizer."""
+    """Where pre-training starts: the tinyworld's blank model, written into `folder`, or a folder with config.json and
+    tokenizer.
+    """
     if name != TINYWORLD:
         return open_base(name)
     from seft_bench.tinyworld import WORLD_VERSION

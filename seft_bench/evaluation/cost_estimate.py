@@ -1,7 +1,8 @@
 """What a command would ask and what that would cost, before anything is sent and without loading a model.
 
-Prompts are the real ones, rendered from the answers at hand. Where an answer is still to be made, one of TYPICAL_ANSWER_TOKENS
-stands in for it, and at most one of the suite's limit. Tokens are counted as characters / 4, which is about right for English.
+Prompts are the real ones, rendered from the answers at hand. Where an answer is still to be made, one of
+TYPICAL_ANSWER_TOKENS stands in for it, and at most one of the suite's limit. Tokens are counted as characters / 4,
+which is about right for English.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from seft_bench.subjects import Subject
 TYPICAL_ANSWER_TOKENS = 400
 """Assumed of an answer that is not there yet."""
 TYPICAL_REPLY_TOKENS = 200
-"""Of a judge that explains itself: GPT-4's 1,440 published gradings of MT-Bench answers have 196 on average, at 4 characters a token."""
+"""Of a judge that explains itself: GPT-4's 1,440 published gradings of MT-Bench answers have 196 on average, at 4
+characters a token.
+"""
 
 ASSUMPTIONS = (
-    f"tokens: characters / {CHARACTERS_PER_TOKEN}; an answer that is still to be made: {TYPICAL_ANSWER_TOKENS} tokens, at most the suite's limit; "
+    f"tokens: characters / {CHARACTERS_PER_TOKEN}; an answer that is still to be made: {TYPICAL_ANSWER_TOKENS} tokens, "
+    "at most the suite's limit; "
     f"a reply of more than one token: {TYPICAL_REPLY_TOKENS}, at most what the request allows"
 )
 
@@ -35,11 +39,17 @@ class Line:
     """One kind of work on one model, suite and decoding.
 
     Attributes:
-        work: "answer" or "judge". by: who does it: a judge's id, a server, or "this machine".
-        model: the model that is evaluated. asked_model: the one that is paid, "" where nobody is.
-        wanted: answers or judgments in all; at_hand: there already; settled: fixed by the protocol or without asking;
-            stored: replies in the response store, None where only the server could say; to_ask: requests that would be sent.
-        input_tokens: (about, at most). output_tokens: (typical, at most).
+        work: "answer" or "judge".
+        by: who does it: a judge's id, a server, or "this machine".
+        model: the model that is evaluated.
+        asked_model: the one that is paid, "" where nobody is.
+        wanted: answers or judgments in all;
+        at_hand: there already;
+        settled: fixed by the protocol or without asking;
+        stored: replies in the response store, None where only the server could say;
+        to_ask: requests that would be sent.
+        input_tokens: (about, at most).
+        output_tokens: (typical, at most).
         usd: (low, high), None where the price is unknown.
     """
 
@@ -96,7 +106,8 @@ def estimate(plan: Plan, places: Places, seed: int) -> Estimate:
 
 
 def tokens_of_one_model(suite: Any, judge: Any) -> tuple[int, int, int, int]:
-    """Tokens of judging one model's answers to a suite, none of them there yet, in one decoding: input about and at most, output typical and at most.
+    """Tokens of judging one model's answers to a suite, none of them there yet, in one decoding: input about and at
+    most, output typical and at most.
 
     Raises:
         InputError: a prompt cannot be rendered.
@@ -107,10 +118,20 @@ def tokens_of_one_model(suite: Any, judge: Any) -> tuple[int, int, int, int]:
     return sent.input_about, sent.input_most, sent.output_typical, sent.output_most
 
 
-def _lines(plan: Plan, places: Places, seed: int, subject: Subject, suite: Any, judge: Any, decoding: str) -> list[Line]:
+def _lines(
+    plan: Plan, places: Places, seed: int, subject: Subject, suite: Any, judge: Any, decoding: str
+) -> list[Line]:
     questions = suite.questions()
-    answers = _ready(subject, suite, questions) if subject.ready else pipeline.answered(subject, suite, decoding, places, seed)
-    missing = [question for question in questions if question.id not in answers] if "answer" in plan.steps and not subject.ready else []
+    answers = (
+        _ready(subject, suite, questions)
+        if subject.ready
+        else pipeline.answered(subject, suite, decoding, places, seed)
+    )
+    missing = (
+        [question for question in questions if question.id not in answers]
+        if "answer" in plan.steps and not subject.ready
+        else []
+    )
     found = []
     if "answer" in plan.steps:
         found.append(_answer_line(subject, suite, decoding, len(answers), missing))
@@ -122,7 +143,14 @@ def _lines(plan: Plan, places: Places, seed: int, subject: Subject, suite: Any, 
 def _ready(subject: Subject, suite: Any, questions: Sequence[Question]) -> dict[str, Answer]:
     """The answers of a file."""
     found: dict[str, Answer] = {}
-    subject.open_generator().answer(questions, None, "given", suite.config.max_new_tokens, 0, lambda answer: found.update({answer.question_id: answer}))
+    subject.open_generator().answer(
+        questions,
+        None,
+        "given",
+        suite.config.max_new_tokens,
+        0,
+        lambda answer: found.update({answer.question_id: answer}),
+    )
     return found
 
 
@@ -133,7 +161,13 @@ def _answer_line(subject: Subject, suite: Any, decoding: str, at_hand: int, miss
     about, most = (sum(_prompt_tokens(question, answer) for question in missing) for answer in (typical, limit))
     price = price_of(subject.server, subject.model_id) if subject.server else NO_SERVER
     return _line(
-        ("answer", subject.server or ("its file" if subject.ready else "this machine"), subject.model_id, suite.config.name, decoding),
+        (
+            "answer",
+            subject.server or ("its file" if subject.ready else "this machine"),
+            subject.model_id,
+            suite.config.name,
+            decoding,
+        ),
         subject.model_id if subject.server else "",
         counts=(at_hand + len(missing), at_hand, 0, None if subject.server else 0, turns if subject.server else 0),
         tokens=((about, most), (turns * typical, turns * limit)) if subject.server else ((0, 0), (0, 0)),
@@ -158,19 +192,28 @@ def _judge_line(
     missing: Sequence[Question],
 ) -> Line:
     limit = suite.config.max_new_tokens
-    stand_ins = {question.id: _stand_in(question, subject.model_id, min(TYPICAL_ANSWER_TOKENS, limit)) for question in missing}
+    stand_ins = {
+        question.id: _stand_in(question, subject.model_id, min(TYPICAL_ANSWER_TOKENS, limit)) for question in missing
+    }
     wanted = suite.requests(questions, {**answers, **stand_ins})
     open_ones = pipeline.unjudged(subject, suite, judge, decoding, places, wanted)
     asked = [request for request in open_ones if suite.settled(request, subject.model_id) is None]
     sent = _sent(judge, asked, stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
     settled = len(open_ones) - len(asked) + sent.unasked
-    return _line_of(judge, sent, (subject.model_id, suite.config.name, decoding), (len(wanted), len(wanted) - len(open_ones), settled))
+    return _line_of(
+        judge,
+        sent,
+        (subject.model_id, suite.config.name, decoding),
+        (len(wanted), len(wanted) - len(open_ones), settled),
+    )
 
 
 def estimate_requests(judge: Any, wanted: int, open_ones: Sequence[JudgeRequest], suite: str) -> Estimate:
     """What a judge would be asked besides an evaluation: `wanted` requests in all, `open_ones` without a verdict."""
     sent = _sent(judge, open_ones, {}, 0)
-    return Estimate([_line_of(judge, sent, ("given answers", suite, "given"), (wanted, wanted - len(open_ones), sent.unasked))])
+    return Estimate(
+        [_line_of(judge, sent, ("given answers", suite, "given"), (wanted, wanted - len(open_ones), sent.unasked))]
+    )
 
 
 def _line_of(judge: Any, sent: _Sent, where: tuple[str, str, str], counts: tuple[int, int, int]) -> Line:
@@ -210,12 +253,16 @@ class _Sent:
     output_most: int = 0
 
 
-def _sent(judge: Any, requests: Sequence[JudgeRequest], stand_ins: Mapping[str, Answer], longer_by_tokens: int) -> _Sent:
+def _sent(
+    judge: Any, requests: Sequence[JudgeRequest], stand_ins: Mapping[str, Answer], longer_by_tokens: int
+) -> _Sent:
     """Count what the judge would send: equal requests once, stored replies not at all."""
     sent = _Sent(by_server=hasattr(judge, "client"))
     if not sent.by_server:
         return sent
-    sees_store = judge.client.store is not None and judge.client.api_key_env is not None  # without a key the server's weights are part of the key
+    sees_store = (
+        judge.client.store is not None and judge.client.api_key_env is not None
+    )  # without a key the server's weights are part of the key
     sent.stored = 0 if sees_store or judge.client.store is None else None
     seen: set[str] = set()
     for request in requests:
@@ -232,7 +279,9 @@ def _sent(judge: Any, requests: Sequence[JudgeRequest], stand_ins: Mapping[str, 
             size = estimated_tokens(call.messages)
             sent.requests += 1
             sent.input_about += size
-            sent.input_most += size + (longer_by_tokens * len(request.candidate) if request.question.id in stand_ins else 0)
+            sent.input_most += size + (
+                longer_by_tokens * len(request.candidate) if request.question.id in stand_ins else 0
+            )
             sent.output_typical += min(TYPICAL_REPLY_TOKENS, reply_tokens(call.sampling))
             sent.output_most += reply_tokens(call.sampling)
     return sent

@@ -7,13 +7,30 @@ from typing import Any
 
 from seft_bench.evaluation.cost_estimate import ASSUMPTIONS, Estimate, Line
 
-COLUMNS = ("work", "model", "suite", "decoding", "by", "wanted", "at hand", "settled", "stored", "to ask", "tokens in", "tokens out", "USD")
+COLUMNS = (
+    "work",
+    "model",
+    "suite",
+    "decoding",
+    "by",
+    "wanted",
+    "at hand",
+    "settled",
+    "stored",
+    "to ask",
+    "tokens in",
+    "tokens out",
+    "USD",
+)
 
 
 def as_row(found: Estimate) -> dict[str, Any]:
     """JSON-ready."""
     low, high = found.usd
-    lines = [{**{item.name: getattr(line, item.name) for item in dataclasses.fields(line)}, "price": line.price.as_row()} for line in found.lines]
+    lines = [
+        {**{item.name: getattr(line, item.name) for item in dataclasses.fields(line)}, "price": line.price.as_row()}
+        for line in found.lines
+    ]
     total = {"low_usd": low, "high_usd": high, "unknown_price_of": sorted({line.asked_model for line in found.unknown})}
     return {"lines": lines, "total": total, "assumptions": ASSUMPTIONS}
 
@@ -49,7 +66,10 @@ def _price_lines(found: Estimate) -> list[str]:
         price = line.price
         if line.asked_model and line.to_ask and price.known:
             day = f"as of {price.as_of}" if price.as_of else "without a date"
-            figures = f"{price.input_usd_per_million_tokens:g} USD in, {price.output_usd_per_million_tokens:g} USD out a million tokens"
+            figures = (
+                f"{price.input_usd_per_million_tokens:g} USD in, {price.output_usd_per_million_tokens:g} USD out a "
+                "million tokens"
+            )
             said[f"price of {line.asked_model}: {figures}, {day}, from {price.source}"] = None
     return list(said)
 

@@ -1,7 +1,7 @@
 """What answers for checkpoints besides our own generator, and who may hold the machine's memory when.
 
-A vLLM server takes most of a GPU for itself. So an engine, a model of ours and a judge with a server of its own are never up
-at the same time: everything is answered, the engine is closed, then everything is judged.
+A vLLM server takes most of a GPU for itself. So an engine, a model of ours and a judge with a server of its own are
+never up at the same time: everything is answered, the engine is closed, then everything is judged.
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ class ServerEngine:
         folder = subject.folder
         if folder is None:
             return subject
-        return dataclasses.replace(subject, engine=self.server.engine, open_generator=lambda: VLLMGenerator(folder, subject.model_id, self.server))
+        return dataclasses.replace(
+            subject,
+            engine=self.server.engine,
+            open_generator=lambda: VLLMGenerator(folder, subject.model_id, self.server),
+        )
 
     def close(self) -> None:
         self.server.stop()
@@ -78,13 +82,18 @@ class InProcessEngine:
         if folder is None:
             return subject
         name = f"{self.engine.version} in process"  # its random streams are not the server's
-        return dataclasses.replace(subject, engine=name, open_generator=lambda: VLLMEngineGenerator(folder, subject.model_id, self.engine))
+        return dataclasses.replace(
+            subject, engine=name, open_generator=lambda: VLLMEngineGenerator(folder, subject.model_id, self.engine)
+        )
 
     def close(self) -> None:
         self.engine.close()
 
 
-ENGINES: dict[str, type[ServerEngine] | type[InProcessEngine]] = {"vllm": ServerEngine, "vllm-in-process": InProcessEngine}
+ENGINES: dict[str, type[ServerEngine] | type[InProcessEngine]] = {
+    "vllm": ServerEngine,
+    "vllm-in-process": InProcessEngine,
+}
 
 
 def open_engine(name: str, log_folder: Path, trust_remote_code: bool, served_elsewhere: bool = False) -> Engine | None:
@@ -101,15 +110,21 @@ def open_engine(name: str, log_folder: Path, trust_remote_code: bool, served_els
     if name not in ENGINES:
         raise unknown_name("engine", name, [DEFAULT_ENGINE, *ENGINES])
     if served_elsewhere:
-        raise InputError(f"--engine {name} answers for checkpoints, but with --server the server does. Leave one of the two out.")
+        raise InputError(
+            f"--engine {name} answers for checkpoints, but with --server the server does. Leave one of the two out."
+        )
     return ENGINES[name](log_folder, trust_remote_code)
 
 
 Turn = tuple[Any, Any, Any, Sequence[str]]
 
 
-def in_turn(subjects: Sequence[Any], suites: Sequence[Any], judges: Sequence[Any], steps: Sequence[str], engine: Engine | None) -> Iterator[Turn]:
-    """(subject, suite, judge, steps) in the order in which memory allows; what is no longer needed is closed in between."""
+def in_turn(
+    subjects: Sequence[Any], suites: Sequence[Any], judges: Sequence[Any], steps: Sequence[str], engine: Engine | None
+) -> Iterator[Turn]:
+    """(subject, suite, judge, steps) in the order in which memory allows; what is no longer needed is closed in
+    between.
+    """
     pairs = list(zip(suites, judges, strict=True))
     if engine is None and not any(_is_managed(judge) for judge in judges):
         yield from ((subject, suite, judge, steps) for subject in subjects for suite, judge in pairs)

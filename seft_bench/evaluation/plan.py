@@ -1,4 +1,6 @@
-"""`seft-bench eval` and `leaderboard`: find what to evaluate, check everything first, then walk the pipeline for each."""
+"""`seft-bench eval` and `leaderboard`: find what to evaluate, check everything first, then walk the pipeline for
+each.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench import pipeline
-from seft_bench.console import note
+from seft_bench.console import Progress, note
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.evaluation import engines
 from seft_bench.files import write_atomic
@@ -21,7 +23,9 @@ from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
 
 @dataclass(frozen=True)
 class Plan:
-    """What one command evaluates: every subject on every suite, with the judge of each suite; `engine` answers for checkpoints."""
+    """What one command evaluates: every subject on every suite, with the judge of each suite; `engine` answers for
+    checkpoints.
+    """
 
     subjects: Sequence[Subject]
     suites: Sequence[Any]
@@ -49,9 +53,12 @@ def plan(
     """Check names, data, judges and models before any model is loaded or any judge is asked (`probe` does that).
 
     Args:
-        judge_name: None for each suite's own. steps: none for all. runs, store: where runs and stored responses lie.
+        judge_name: None for each suite's own.
+        steps: none for all.
+        runs, store: where runs and stored responses lie.
         server, server_key_env: where the models answer, and the NAME of the variable with its key.
-        reference: answers of another baseline. length_control: "lc_c" and "lc_interval" instead of the suites'.
+        reference: answers of another baseline.
+        length_control: "lc_c" and "lc_interval" instead of the suites'.
         ask_servers: False sends nothing at all, so answers of a keyless server that are at hand are not found.
 
     Raises:
@@ -70,7 +77,9 @@ def plan(
     if server:
         subjects = [served_subject(model, server, server_key_env, store, ask_servers) for model in models]
     else:
-        subjects = [subject for model in models or all_runs(runs) for subject in find_subjects(model, trust_remote_code)]
+        subjects = [
+            subject for model in models or all_runs(runs) for subject in find_subjects(model, trust_remote_code)
+        ]
     if not subjects:
         raise InputError("--server needs the name of a model that it serves")
     _refuse_one_name_for_two(subjects)
@@ -83,7 +92,10 @@ def _refuse_one_name_for_two(subjects: Sequence[Subject]) -> None:
     fingerprints: dict[str, str] = {}
     for subject in subjects:
         if fingerprints.setdefault(subject.model_id, subject.fingerprint) != subject.fingerprint:
-            raise InputError(f"two different models are called {subject.model_id!r}, and results are filed by name: rename one of their folders")
+            raise InputError(
+                f"two different models are called {subject.model_id!r}, and results are filed by name: rename one of "
+                "their folders"
+            )
 
 
 PROBED = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "pair"}
@@ -91,7 +103,8 @@ PROBED = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "p
 
 
 def probe(plan: Plan, places: Places, seed: int) -> None:
-    """Look whether answers can be had, then ask the judges whether they can do their part, unless every verdict is at hand: then no key is needed.
+    """Look whether answers can be had, then ask the judges whether they can do their part, unless every verdict is at
+    hand: then no key is needed.
 
     Raises:
         InputError, JudgeUnavailableError: see `Judge.check`.
@@ -102,8 +115,13 @@ def probe(plan: Plan, places: Places, seed: int) -> None:
     for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
         if not all(pipeline.is_judged(subject, suite, judge, places) for subject in plan.subjects):
             check_judge(judge, suite)
-            if again := sum(pipeline.judged_by_other_weights(subject, suite, judge, places) for subject in plan.subjects):
-                note(f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are asked for again")
+            if again := sum(
+                pipeline.judged_by_other_weights(subject, suite, judge, places) for subject in plan.subjects
+            ):
+                note(
+                    f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are "
+                    "asked for again"
+                )
 
 
 def check_judge(judge: Any, suite: Any) -> None:
@@ -127,7 +145,10 @@ def _check_answers(subject: Subject, suite: Any, places: Places, seed: int, to_a
     variable = subject.server_key_env
     if variable and not os.environ.get(variable):
         questions = suite.questions()
-        if any(len(pipeline.answered(subject, suite, decoding, places, seed)) < len(questions) for decoding in pipeline.decodings(subject, suite)):
+        if any(
+            len(pipeline.answered(subject, suite, decoding, places, seed)) < len(questions)
+            for decoding in pipeline.decodings(subject, suite)
+        ):
             raise InputError(f"the key of {subject.server} is to be in {variable} (--server-key-env), which is not set")
     return None
 
@@ -141,7 +162,10 @@ def with_baseline(suite: Any, reference: Path | None) -> Any:
     if reference is None:
         return suite
     if suite.config.mode != "pairwise":
-        raise InputError(f"--reference names the answers that a suite of MT-Bench comparisons is to compare with; {suite.config.name} is none")
+        raise InputError(
+            "--reference names the answers that a suite of MT-Bench comparisons is to compare with; "
+            f"{suite.config.name} is none"
+        )
     return suite.with_baseline(reference)
 
 
@@ -153,7 +177,8 @@ def _open_judge(suite: Any, name: str | None, store: Path | None, opened: dict[s
     config = load_judge(name or suite.config.default_judge)
     if config.kind == "rubric" and suite.config.source in ("official", "files"):
         raise InputError(
-            f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded judgments (`seft-bench judges list`)"
+            f"judge {config.name} grades the tinyworld only; {suite.config.name} needs a language model or recorded "
+            "judgments (`seft-bench judges list`)"
         )
     judge = opened.get(config.name) or open_judge(config, store)
     if config.kind == "vllm":
@@ -163,7 +188,9 @@ def _open_judge(suite: Any, name: str | None, store: Path | None, opened: dict[s
 
 
 def _check_data(suite: Any, judge: Any) -> None:
-    """Missing official data is said here, not after an hour of sampling; a missing key first, as the data alone would not help."""
+    """Missing official data is said here, not after an hour of sampling; a missing key first, as the data alone would
+    not help.
+    """
     from seft_bench.judges import missing_key
 
     try:
@@ -175,12 +202,14 @@ def _check_data(suite: Any, judge: Any) -> None:
         raise
 
 
-def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: pipeline.Progress) -> list[Result]:
+def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: Progress) -> list[Result]:
     """Evaluate everything of a plan and rebuild the leaderboard."""
     places = Places(runs, results, store)
     scored: list[Result] = []
     with engines.closed_at_the_end(plan.engine, plan.judges):
-        for subject, suite, judge, steps in engines.in_turn(plan.subjects, plan.suites, plan.judges, plan.steps, plan.engine):
+        for subject, suite, judge, steps in engines.in_turn(
+            plan.subjects, plan.suites, plan.judges, plan.steps, plan.engine
+        ):
             scored += pipeline.evaluate(subject, suite, judge, places, steps=steps, seed=seed, progress=progress)
     if scored:
         write_leaderboard(results)
@@ -188,7 +217,9 @@ def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress:
 
 
 def write_leaderboard(results: Path) -> None:
-    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, and imported figures below."""
+    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, and imported figures
+    below.
+    """
     sheets = plain_sheets(results)
     for style, suffix in STYLES.items():
         write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))

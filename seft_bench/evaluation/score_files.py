@@ -21,12 +21,17 @@ Answers = Mapping[str, Mapping[str, Answer]]
 
 
 def score_files(
-    suite_name: str, answers: Path | None, judgments: Path, reference: Path | None = None, length_control: Mapping[str, str | None] | None = None
+    suite_name: str,
+    answers: Path | None,
+    judgments: Path,
+    reference: Path | None = None,
+    length_control: Mapping[str, str | None] | None = None,
 ) -> list[Result]:
     """One result for each model in the file of judgments, in order of first appearance.
 
     Args:
-        answers: ours, or alpaca_eval's or FastChat's; without it, the outputs that alpaca_eval's annotations hold are used.
+        answers: ours, or alpaca_eval's or FastChat's; without it, the outputs that alpaca_eval's annotations hold are
+            used.
         judgments: ours, or alpaca_eval's or FastChat's; several models may be in one file.
         reference: answers of another baseline (pairwise suites only); default: the suite's own.
         length_control: "lc_c" and "lc_interval" instead of the suite's; None leaves them.
@@ -43,12 +48,18 @@ def score_files(
     _check_same_suite(suite_name, judgments, rows, questions)
     _check_same_kind(suite, judgments, rows)
     by_model = index_answers(read_answers(answers) if answers else judged_texts)
-    return [_score_model(suite, model, questions, by_model, rows, answers) for model in dict.fromkeys(row.model_id for row in rows)]
+    return [
+        _score_model(suite, model, questions, by_model, rows, answers)
+        for model in dict.fromkeys(row.model_id for row in rows)
+    ]
 
 
 def result_row(result: Result) -> dict[str, Any]:
     """The JSON object of one result, as `score --json` prints it."""
-    row = {name: getattr(result, name) for name in ("model", "suite", "metrics", "n", "n_scored", "n_unscored", "coverage", "withheld", "notes")}
+    row = {
+        name: getattr(result, name)
+        for name in ("model", "suite", "metrics", "n", "n_scored", "n_unscored", "coverage", "withheld", "notes")
+    }
     return row | {"metrics": dict(result.metrics), "notes": list(result.notes)}
 
 
@@ -77,7 +88,14 @@ def against_one_baseline(rows: Sequence[Judgment], baseline: str, named_by_user:
     return list(rows)
 
 
-def _score_model(suite: Suite, model: str, questions: Sequence[Question], by_model: Answers, rows: Sequence[Judgment], path: Path | None) -> Result:
+def _score_model(
+    suite: Suite,
+    model: str,
+    questions: Sequence[Question],
+    by_model: Answers,
+    rows: Sequence[Judgment],
+    path: Path | None,
+) -> Result:
     if path is not None and model not in by_model:
         raise InputError(f"{path} has no answers of {model}, which is judged; it has those of {', '.join(by_model)}")
     own = [row for row in rows if row.model_id == model]
@@ -97,11 +115,15 @@ def _questions(suite: Suite, reference: Path | None) -> list[Question]:
     if reference is None:
         return questions
     if suite.config.kind != "alpacaeval":
-        raise InputError(f"--reference names the baseline of a pairwise suite; {suite.config.name} grades single answers")
+        raise InputError(
+            f"--reference names the baseline of a pairwise suite; {suite.config.name} grades single answers"
+        )
     texts = {answer.question_id: answer.turns for answer in read_answers(reference)}
     missing = [question.turns[0] for question in questions if question.id not in texts]
     if missing:
-        raise InputError(f"{reference} lacks answers to {len(missing)} of {len(questions)} questions, e.g. {missing[0][:60]!r}")
+        raise InputError(
+            f"{reference} lacks answers to {len(missing)} of {len(questions)} questions, e.g. {missing[0][:60]!r}"
+        )
     return [dataclasses.replace(question, reference=texts[question.id]) for question in questions]
 
 
@@ -119,7 +141,10 @@ def _check_same_kind(suite: Suite, path: Path, rows: Sequence[Judgment]) -> None
     grades = suite.config.protocol == "mtbench"
     if not any(("/preference" not in row.key) == grades for row in rows):
         wanted, found = ("grades", "comparisons") if grades else ("comparisons", "grades of single answers")
-        raise InputError(f"{path} holds {found}, and {suite.config.name} is scored from {wanted}; choose another suite (`seft-bench suites list`)")
+        raise InputError(
+            f"{path} holds {found}, and {suite.config.name} is scored from {wanted}; choose another suite (`seft-bench "
+            "suites list`)"
+        )
 
 
 def save_scored(results: Path, scored: Sequence[Result], judgments: Path) -> None:

@@ -1,4 +1,6 @@
-"""`seft-bench eval`, and judges that are measured, with an eye on money: say what it may cost, ask, keep to the budget, say what it cost."""
+"""`seft-bench eval`, and judges that are measured, with an eye on money: say what it may cost, ask, keep to the budget,
+say what it cost.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from seft_bench.console import note
+from seft_bench.console import Progress, note
 from seft_bench.errors import InputError
 from seft_bench.evaluation import plan as evaluation
 from seft_bench.evaluation.cost_estimate import Estimate, estimate
@@ -17,7 +19,7 @@ from seft_bench.evaluation.cost_table import total_line
 from seft_bench.evaluation.plan import Plan
 from seft_bench.inference.budget import Budget, BudgetSpentError, Meter, meter
 from seft_bench.inference.prices import how_to_price, price_of
-from seft_bench.pipeline import Places, Progress
+from seft_bench.pipeline import Places
 from seft_bench.records import Result
 from seft_bench.subjects import Subject
 
@@ -45,7 +47,10 @@ def agree_to(found: Estimate, budget_usd: float | None, yes: bool) -> None:
         InputError: as there.
     """
     if unknown := found.unknown:
-        note(f"price unknown: {unknown[0].price.source}; {sum(line.to_ask for line in unknown)} requests are not in the estimate")
+        note(
+            f"price unknown: {unknown[0].price.source}; {sum(line.to_ask for line in unknown)} requests are not in the "
+            "estimate"
+        )
     judged = [line for line in unknown if line.work == "judge"]
     if budget_usd is not None and judged:
         raise InputError(f"--budget cannot be kept: {judged[0].price.source}. {how_to_price(judged[0].asked_model)}")
@@ -85,11 +90,20 @@ def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progres
     Raises:
         BudgetSpentError: it is spent; what arrived is kept.
     """
-    return within_budget(plan, places, seed, budget_usd, lambda metered: evaluation.run(metered, places.work, places.results, places.store, seed, progress))
+    return within_budget(
+        plan,
+        places,
+        seed,
+        budget_usd,
+        lambda metered: evaluation.run(metered, places.work, places.results, places.store, seed, progress),
+    )
 
 
-def within_budget(plan: Plan, places: Places, seed: int, budget_usd: float | None, work: Callable[[Plan], DoneT]) -> DoneT:
-    """Probe the judges, then do some work of the plan with everything that costs money counted; at the end say what was paid.
+def within_budget(
+    plan: Plan, places: Places, seed: int, budget_usd: float | None, work: Callable[[Plan], DoneT]
+) -> DoneT:
+    """Probe the judges, then do some work of the plan with everything that costs money counted; at the end say what was
+    paid.
 
     Raises:
         BudgetSpentError: the budget is spent; what arrived is kept.
@@ -127,7 +141,9 @@ def counted(budget: Budget, left: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except BudgetSpentError as error:
-        raise BudgetSpentError(f"{error} {left()} What arrived is kept; the same command with a larger --budget goes on.") from None
+        raise BudgetSpentError(
+            f"{error} {left()} What arrived is kept; the same command with a larger --budget goes on."
+        ) from None
     finally:
         if budget.spent_usd:
             note(f"paid by this command: {budget.said()}")

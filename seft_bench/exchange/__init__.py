@@ -1,1 +1,3 @@
-"""Export to the official tools' files and import from them: `seft-bench export|import --format alpaca_eval|fastchat`."""
+"""Export to the official tools' files and import from them: `seft-bench export|import --format
+alpaca_eval|fastchat`.
+"""

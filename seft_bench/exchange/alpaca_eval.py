@@ -1,4 +1,5 @@
-"""alpaca_eval's files: results/<model>/model_outputs.json, results/<model>/<annotator>/annotations.json, and the leaderboard.
+"""alpaca_eval's files: results/<model>/model_outputs.json, results/<model>/<annotator>/annotations.json, and the
+leaderboard.
 
 Columns, their order and their spelling are those of tatsu-lab/alpaca_eval 0.6.6 and of its public results.
 """
@@ -33,7 +34,17 @@ from seft_bench.suites import Suite
 KIND = "alpacaeval"
 OFFICIAL_BASELINE = "gpt4_1106_preview"
 LEADERBOARD_COLUMNS = (
-    *("win_rate", "standard_error", "n_wins", "n_wins_base", "n_draws", "n_total", "discrete_win_rate", "mode", "avg_length"),
+    *(
+        "win_rate",
+        "standard_error",
+        "n_wins",
+        "n_wins_base",
+        "n_draws",
+        "n_total",
+        "discrete_win_rate",
+        "mode",
+        "avg_length",
+    ),
     *("length_controlled_winrate", "lc_standard_error"),
 )
 _MODE = "community"  # the mode that the official tool gives to a user's own model, and shows
@@ -69,25 +80,42 @@ def files(recorded: Sequence[Recorded], suite: Suite) -> Export:
 def output_rows(item: Recorded, questions: Sequence[Question], suite: Suite) -> list[dict[str, Any]]:
     """Rows of model_outputs.json, in the suite's order."""
     return [
-        {"dataset": _dataset(question, suite), "instruction": question.turns[0], "output": item.answers[question.id].turns[0], "generator": item.model}
+        {
+            "dataset": _dataset(question, suite),
+            "instruction": question.turns[0],
+            "output": item.answers[question.id].turns[0],
+            "generator": item.model,
+        }
         for question in questions
         if question.id in item.answers
     ]
 
 
-def _annotations(item: Recorded, judge: str, rows: Sequence[Judgment], questions: Sequence[Question], suite: Suite, export: Export) -> list[dict[str, Any]]:
+def _annotations(
+    item: Recorded, judge: str, rows: Sequence[Judgment], questions: Sequence[Question], suite: Suite, export: Export
+) -> list[dict[str, Any]]:
     """Rows of annotations.json, in the suite's order: the last valid verdict of a question, else its last failure."""
     requests = {request.key: request for request in suite.requests(questions, item.answers)}
     known = {_key(question) for question in questions}
     if absent := {row.key for row in rows if row.key in known} - requests.keys():
-        raise InputError(f"{item.source}: {len(absent)} judgments of {item.model} are of questions without an answer; annotations need it (--answers FILE)")
-    kept = standing([*rows, *_settled(suite, item.model, requests, rows)], {key: request.answer_hash for key, request in requests.items()})
+        raise InputError(
+            f"{item.source}: {len(absent)} judgments of {item.model} are of questions without an answer; annotations "
+            "need it (--answers FILE)"
+        )
+    kept = standing(
+        [*rows, *_settled(suite, item.model, requests, rows)],
+        {key: request.answer_hash for key, request in requests.items()},
+    )
     what = f"{item.model}, judge {judge}"
-    export.notes += left_out(rows, kept, what) + unscored_note([group[-1] for group in kept.values()], what, "by a null preference")
+    export.notes += left_out(rows, kept, what) + unscored_note(
+        [group[-1] for group in kept.values()], what, "by a null preference"
+    )
     return [annotation_row(requests[key], group[-1], item.model, judge, suite) for key, group in kept.items()]
 
 
-def _settled(suite: Suite, model: str, requests: Mapping[str, JudgeRequest], rows: Sequence[Judgment]) -> list[Judgment]:
+def _settled(
+    suite: Suite, model: str, requests: Mapping[str, JudgeRequest], rows: Sequence[Judgment]
+) -> list[Judgment]:
     """Draws of identical texts that no row gives yet: a file of judgments need not hold them."""
     judged = {row.key for row in rows if row.status == "ok"}
     found = [suite.settled(request, model) for key, request in requests.items() if key not in judged]
@@ -111,7 +139,11 @@ def annotation_row(request: JudgeRequest, row: Judgment, model: str, judge: str,
         "time_per_example": row.latency_seconds,
         "raw_completion": _completion(row),
     }
-    return made | {key: value for key, value in recorded.items() if key not in _OWN_FIELDS} | our_column(row, _derived_status(row))
+    return (
+        made
+        | {key: value for key, value in recorded.items() if key not in _OWN_FIELDS}
+        | our_column(row, _derived_status(row))
+    )
 
 
 def _derived_status(row: Judgment) -> Any:
@@ -123,10 +155,21 @@ def _completion(row: Judgment) -> dict[str, Any] | None:
     logprobs = row.details.get("top_logprobs")
     if not row.raw or row.requested_model == "":
         return None
-    tokens = None if row.prompt_tokens is None or row.completion_tokens is None else float(row.prompt_tokens + row.completion_tokens)
+    tokens = (
+        None
+        if row.prompt_tokens is None or row.completion_tokens is None
+        else float(row.prompt_tokens + row.completion_tokens)
+    )
     message = {"content": row.raw, "role": "assistant", "function_call": None, "tool_calls": None}
     found = {"content": [_token(row.raw, logprobs)]} if isinstance(logprobs, dict) and logprobs else None
-    return {"finish_reason": None, "index": 0, "logprobs": found, "message": message, "text": row.raw, "total_tokens": tokens}
+    return {
+        "finish_reason": None,
+        "index": 0,
+        "logprobs": found,
+        "message": message,
+        "text": row.raw,
+        "total_tokens": tokens,
+    }
 
 
 def _token(text: str, logprobs: Mapping[str, float]) -> dict[str, Any]:

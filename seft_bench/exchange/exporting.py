@@ -1,4 +1,6 @@
-"""`seft-bench export`: the files are made in memory, checked against what is in the folder, then written one by one, each in one step."""
+"""`seft-bench export`: the files are made in memory, checked against what is in the folder, then written one by one,
+each in one step.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def check_format(name: str, suite: Suite) -> Any:
     kind, own = FORMATS[name].KIND, getattr(suite.config, "protocol", suite.config.kind)
     if own != kind:
         fitting = next((other for other, module in FORMATS.items() if own == module.KIND), "no format")
-        raise InputError(f"format {name} holds suites of kind {kind}; {suite.config.name} is of kind {own}, which {fitting} holds")
+        raise InputError(
+            f"format {name} holds suites of kind {kind}; {suite.config.name} is of kind {own}, which {fitting} holds"
+        )
     return FORMATS[name]
 
 
@@ -42,7 +46,9 @@ def export(format_name: str, suite: Suite, recorded: Sequence[Recorded], out: Pa
     """
     made: Export = check_format(format_name, suite).files(recorded, suite)
     if not made.files:
-        raise InputError(f"nothing to export: {', '.join(item.model for item in recorded)} have neither answers nor judgments")
+        raise InputError(
+            f"nothing to export: {', '.join(item.model for item in recorded)} have neither answers nor judgments"
+        )
     models = {item.model for item in recorded} | made.opponents
     for path in made.files:
         _check_replaces_only(out / path, models)
@@ -55,7 +61,10 @@ def _check_replaces_only(path: Path, models: set[str]) -> None:
     if not path.exists():
         return
     if dropped := sorted(_models_in(path) - models):
-        raise InputError(f"{path} holds {', '.join(dropped[:5])}, which this export would drop. Export them together, or name another folder with --out.")
+        raise InputError(
+            f"{path} holds {', '.join(dropped[:5])}, which this export would drop. Export them together, or name "
+            "another folder with --out."
+        )
 
 
 def _models_in(path: Path) -> set[str]:
@@ -66,6 +75,8 @@ def _models_in(path: Path) -> set[str]:
             return {row[0] for row in csv.reader(io.StringIO(text)) if row} - {""}
         rows = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line]
         keys = ("generator_2", "generator", "model_id", "model", "model_1")
-        return {next(str(row[key]) for key in keys if key in row) for row in rows} | {str(row["model_2"]) for row in rows if "model_2" in row}
+        return {next(str(row[key]) for key in keys if key in row) for row in rows} | {
+            str(row["model_2"]) for row in rows if "model_2" in row
+        }
     except (ValueError, TypeError, StopIteration):
         raise InputError(f"{path} is there and is no file of this format; name another folder with --out") from None

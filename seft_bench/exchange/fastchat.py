@@ -1,7 +1,8 @@
-"""FastChat's files: data/mt_bench/model_answer/<model>.jsonl and model_judgment/<judge>_single.jsonl (fschat 0.2.36, `llm_judge`).
+"""FastChat's files: data/mt_bench/model_answer/<model>.jsonl and model_judgment/<judge>_single.jsonl (fschat 0.2.36,
+`llm_judge`).
 
-A row of answers that we write has no time of its own (`tstamp` 0) and an `answer_id` derived from its text, so the same answers give
-the same bytes.
+A row of answers that we write has no time of its own (`tstamp` 0) and an `answer_id` derived from its text, so the same
+answers give the same bytes.
 """
 
 from __future__ import annotations
@@ -47,12 +48,16 @@ def files(recorded: Sequence[Recorded], suite: Suite) -> Export:
     lines: dict[str, list[str]] = {judge: [] for judge in judges}
     for item in recorded:
         if item.answers:
-            export.files[FOLDER / "model_answer" / f"{models[item.model]}.jsonl"] = "".join(json_row(row) for row in answer_rows(item, questions))
+            export.files[FOLDER / "model_answer" / f"{models[item.model]}.jsonl"] = "".join(
+                json_row(row) for row in answer_rows(item, questions)
+            )
         for judge, rows in item.judgments.items():
             lines[judge] += [json_row(row) for row in _judgments(item, judge, rows, questions, suite, export)]
             if (result := suite.score(item.model, questions, item.answers, rows)).withheld:
                 export.withheld.append(result)
-    export.files |= {FOLDER / "model_judgment" / f"{judges[judge]}_single.jsonl": "".join(rows) for judge, rows in lines.items()}
+    export.files |= {
+        FOLDER / "model_judgment" / f"{judges[judge]}_single.jsonl": "".join(rows) for judge, rows in lines.items()
+    }
     export.notes += name_notes(models) + name_notes(judges)
     return export
 
@@ -72,14 +77,26 @@ def _answer_row(model: str, answer: Answer) -> dict[str, Any]:
     }
 
 
-def _judgments(item: Recorded, judge: str, rows: Sequence[Judgment], questions: Sequence[Question], suite: Suite, export: Export) -> list[dict[str, Any]]:
-    """Rows of model_judgment, in the suite's order: every valid one (FastChat averages them all), else the last failure."""
+def _judgments(
+    item: Recorded, judge: str, rows: Sequence[Judgment], questions: Sequence[Question], suite: Suite, export: Export
+) -> list[dict[str, Any]]:
+    """Rows of model_judgment, in the suite's order: every valid one (FastChat averages them all), else the last
+    failure.
+    """
     requests = {request.key: request for request in suite.requests(questions, item.answers)}
-    asked = [JudgeRequest("grade", question, turn, ()).key for question in questions for turn in range(1, len(question.turns) + 1)]
+    asked = [
+        JudgeRequest("grade", question, turn, ()).key
+        for question in questions
+        for turn in range(1, len(question.turns) + 1)
+    ]
     kept = standing(rows, {key: requests[key].answer_hash if key in requests else "" for key in asked})
     what = f"{item.model}, judge {judge}"
     export.notes += left_out(rows, kept, what)
-    export.notes += unscored_note([group[-1] for group in kept.values()], what, f"by score -1; show_result leaves them out without a word ({ERROR}: no reply)")
+    export.notes += unscored_note(
+        [group[-1] for group in kept.values()],
+        what,
+        f"by score -1; show_result leaves them out without a word ({ERROR}: no reply)",
+    )
     return [_judgment_row(row, judge, item.model, requests.get(key)) for key, group in kept.items() for row in group]
 
 

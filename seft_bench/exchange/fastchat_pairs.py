@@ -1,7 +1,8 @@
-"""FastChat's pairwise files: model_judgment/<judge>_pair.jsonl, one row a comparison with both of its games (fschat 0.2.36, `play_a_match_pair`).
+"""FastChat's pairwise files: model_judgment/<judge>_pair.jsonl, one row a comparison with both of its games (fschat
+0.2.36, `play_a_match_pair`).
 
-The candidate is model_1 and the baseline model_2, as in FastChat's `make_match`; an imported row keeps its own two places. Game 1 shows model_1
-first, game 2 model_2. A row that two of the exported models share is written once.
+The candidate is model_1 and the baseline model_2, as in FastChat's `make_match`; an imported row keeps its own two
+places. Game 1 shows model_1 first, game 2 model_2. A row that two of the exported models share is written once.
 """
 
 from __future__ import annotations
@@ -33,7 +34,17 @@ from seft_bench.suites import Suite
 KIND = "mtbench-pairwise"
 _ORDERS = (True, False)
 _OPPONENT, _PLACE, _PREFERENCE = "compared_with", "candidate", "preference"
-_OWN_FIELDS = ("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "g1_judgment", "g2_judgment", "turn", OURS)
+_OWN_FIELDS = (
+    "question_id",
+    "model_1",
+    "model_2",
+    "g1_winner",
+    "g2_winner",
+    "g1_judgment",
+    "g2_judgment",
+    "turn",
+    OURS,
+)
 _VERDICTS = (1.0, 1.5, 2.0)
 
 
@@ -53,24 +64,41 @@ def files(recorded: Sequence[Recorded], suite: Suite) -> Export:
             lines[judge] |= dict.fromkeys(json_row(row) for row in made)
             if (result := suite.score(item.model, questions, item.answers, rows)).withheld:
                 export.withheld.append(result)
-    export.files |= {fastchat.FOLDER / "model_judgment" / f"{judges[judge]}_pair.jsonl": "".join(rows) for judge, rows in lines.items()}
+    export.files |= {
+        fastchat.FOLDER / "model_judgment" / f"{judges[judge]}_pair.jsonl": "".join(rows)
+        for judge, rows in lines.items()
+    }
     export.notes += name_notes(models) + name_notes(judges)
     return export
 
 
-def _comparisons(item: Recorded, judge: str, rows: Sequence[Judgment], questions: Sequence[Question], suite: Suite, export: Export) -> list[dict[str, Any]]:
-    """Rows in the suite's order: of each order the last valid verdict, else its last failure; FastChat counts every row, so a comparison has one."""
+def _comparisons(
+    item: Recorded, judge: str, rows: Sequence[Judgment], questions: Sequence[Question], suite: Suite, export: Export
+) -> list[dict[str, Any]]:
+    """Rows in the suite's order: of each order the last valid verdict, else its last failure; FastChat counts every
+    row, so a comparison has one.
+    """
     requests = requests_of(suite, item.answers)
-    keys = [(turn, [_key(question, turn, first) for first in _ORDERS]) for question in questions for turn in range(1, len(question.turns) + 1)]
-    kept = standing(rows, {key: requests[key].answer_hash if key in requests else "" for _, both in keys for key in both})
+    keys = [
+        (turn, [_key(question, turn, first) for first in _ORDERS])
+        for question in questions
+        for turn in range(1, len(question.turns) + 1)
+    ]
+    kept = standing(
+        rows, {key: requests[key].answer_hash if key in requests else "" for _, both in keys for key in both}
+    )
     what = f"{item.model}, judge {judge}"
     export.notes += left_out(rows, kept, what)
     last = {key: group[-1] for key, group in kept.items()}
-    export.notes += unscored_note(last.values(), what, 'by the winner "error"; show_result leaves the comparison out without a word')
+    export.notes += unscored_note(
+        last.values(), what, 'by the winner "error"; show_result leaves the comparison out without a word'
+    )
     baseline = getattr(suite, "baseline_name", "")
     games = [(turn, [last.get(key) for key in both], [requests.get(key) for key in both]) for turn, both in keys]
     halves = sum(both.count(None) == 1 for _, both, _ in games)
-    export.notes += [f"{what}: {halves} comparisons were judged in one order only; the other has the winner error"] * bool(halves)
+    export.notes += [
+        f"{what}: {halves} comparisons were judged in one order only; the other has the winner error"
+    ] * bool(halves)
     return [_row(turn, both, asked, item.model, judge, baseline) for turn, both, asked in games if any(both)]
 
 
@@ -78,14 +106,27 @@ def _key(question: Question, turn: int, candidate_first: bool) -> str:
     return JudgeRequest("preference", question, turn, (), (), candidate_first).key
 
 
-def _row(turn: int, both: Sequence[Judgment | None], asked: Sequence[JudgeRequest | None], model: str, judge: str, baseline: str) -> dict[str, Any]:
-    """One comparison; `both` and `asked` are of the candidate shown first, then second. What an imported row said itself is said again."""
+def _row(
+    turn: int,
+    both: Sequence[Judgment | None],
+    asked: Sequence[JudgeRequest | None],
+    model: str,
+    judge: str,
+    baseline: str,
+) -> dict[str, Any]:
+    """One comparison; `both` and `asked` are of the candidate shown first, then second.
+
+    What an imported row said itself is said again.
+    """
     known = next(row for row in both if row is not None)
     official = known.details.get(OFFICIAL)
     recorded: dict[str, Any] = dict(official) if isinstance(official, dict) else {}
     place = "model_2" if recorded.pop(_PLACE, "model_1") == "model_2" else "model_1"
     games = list(zip(both, asked, strict=True)) if place == "model_1" else list(zip(both, asked, strict=True))[::-1]
-    prompts = ["" if recorded or row is None or request is None else fastchat.user_prompt(row, request) for row, request in games]
+    prompts = [
+        "" if recorded or row is None or request is None else fastchat.user_prompt(row, request)
+        for row, request in games
+    ]
     texts = [_text(row) for row, _ in games]
     pair = [model, str(known.details.get(_OPPONENT, baseline))]
     made = {
@@ -102,8 +143,16 @@ def _row(turn: int, both: Sequence[Judgment | None], asked: Sequence[JudgeReques
         "turn": turn,
         "tstamp": max(fastchat.seconds(row.judged_at) for row in both if row is not None),
     }
-    said = {game: part for game, (row, _), text in zip(("g1", "g2"), games, texts, strict=True) if row and (part := _beyond(row, text, place))}
-    return made | {key: value for key, value in recorded.items() if key not in _OWN_FIELDS} | ({OURS: said} if said else {})
+    said = {
+        game: part
+        for game, (row, _), text in zip(("g1", "g2"), games, texts, strict=True)
+        if row and (part := _beyond(row, text, place))
+    }
+    return (
+        made
+        | {key: value for key, value in recorded.items() if key not in _OWN_FIELDS}
+        | ({OURS: said} if said else {})
+    )
 
 
 def _text(row: Judgment | None) -> str:
@@ -126,7 +175,9 @@ def _other(place: str) -> str:
 def _beyond(row: Judgment, text: str, place: str) -> Any:
     """What a game's fields do not say: our status, the parts of the verdict, a graded preference (for model_1)."""
     parts = {key: value for key, value in row.details.items() if key != _OPPONENT}
-    graded = {} if row.preference is None or row.preference in _VERDICTS else {_PREFERENCE: _turned(row.preference, place)}
+    graded = (
+        {} if row.preference is None or row.preference in _VERDICTS else {_PREFERENCE: _turned(row.preference, place)}
+    )
     return our_column(dataclasses.replace(row, details=parts | graded), _derived_status(text, row.preference)).get(OURS)
 
 
@@ -154,7 +205,9 @@ def whole(judgment: Judgment, row: Mapping[str, Any]) -> Judgment:
 
 
 def _fits(graded: Any, judgment: Judgment, place: str) -> bool:
-    """Is it a graded preference for the row's own winner? One that contradicts it is not believed: files come from anywhere."""
+    """Is it a graded preference for the row's own winner? One that contradicts it is not believed: files come from
+    anywhere.
+    """
     if not isinstance(graded, float) or not 1 < graded < 2 or judgment.preference is None:
         return False
     return _winner(dataclasses.replace(judgment, preference=_turned(graded, place)), place) == _winner(judgment, place)

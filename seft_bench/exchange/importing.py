@@ -1,7 +1,9 @@
-"""`seft-bench import`: the official tools' files become answers.jsonl, judgments and result.json, beside what was evaluated here.
+"""`seft-bench import`: the official tools' files become answers.jsonl, judgments and result.json, beside what was
+evaluated here.
 
-Imported rows stand in the leaderboard with the decoding "imported" and the judge's id as it was recorded. A leaderboard CSV has
-no answers and no verdicts: its figures go to results/published/, labelled, and are never ranked with measured ones.
+Imported rows stand in the leaderboard with the decoding "imported" and the judge's id as it was recorded. A leaderboard
+CSV has no answers and no verdicts: its figures go to results/published/, labelled, and are never ranked with measured
+ones.
 """
 
 from __future__ import annotations
@@ -29,9 +31,20 @@ from seft_bench.suites.custom import folder_name
 
 DECODING = "imported"
 PUBLISHED = "published"
-_LABEL = "published figures, taken over from a leaderboard file; not measured here, and not comparable with figures of other judges"
-_ANSWERS: dict[str, Format] = {"alpaca_eval": "alpaca_eval outputs", "fastchat": "FastChat answers", "fastchat-pairs": "FastChat answers"}
-_JUDGMENTS: dict[str, Format] = {"alpaca_eval": "alpaca_eval annotations", "fastchat": "FastChat judgments", "fastchat-pairs": "FastChat pairs"}
+_LABEL = (
+    "published figures, taken over from a leaderboard file; not measured here, and not comparable with figures of "
+    "other judges"
+)
+_ANSWERS: dict[str, Format] = {
+    "alpaca_eval": "alpaca_eval outputs",
+    "fastchat": "FastChat answers",
+    "fastchat-pairs": "FastChat answers",
+}
+_JUDGMENTS: dict[str, Format] = {
+    "alpaca_eval": "alpaca_eval annotations",
+    "fastchat": "FastChat judgments",
+    "fastchat-pairs": "FastChat pairs",
+}
 _PLACES = {
     "alpaca_eval": ("model_outputs.json", "annotations.json"),
     "fastchat": ("model_answer/*.jsonl", "model_judgment/*_single.jsonl"),
@@ -109,7 +122,9 @@ def _find_below(format_name: str, folder: Path, sources: Sources) -> None:
     answers, judgments = (sorted(folder.rglob(place)) for place in _PLACES[format_name])
     beside, why = _BESIDE[format_name]
     if others := sorted(folder.rglob(beside)):
-        sources.notes.append(f"{len(others)} files below {folder} are left out ({', '.join(path.name for path in others[:5])}): {why}")
+        sources.notes.append(
+            f"{len(others)} files below {folder} are left out ({', '.join(path.name for path in others[:5])}): {why}"
+        )
     if not answers and not judgments:
         there = ", ".join(sorted(child.name for child in folder.iterdir())[:12]) or "nothing"
         raise InputError(f"{folder} holds no {' or '.join(_PLACES[format_name])}, at any depth. It holds: {there}")
@@ -124,7 +139,10 @@ def _sort_file(format_name: str, path: Path, sources: Sources) -> None:
     elif kind == _JUDGMENTS[format_name]:
         sources.judgments.append(path)
     else:
-        raise InputError(f"{path} holds {kind or 'rows of an unknown kind'}; format {format_name} has {_ANSWERS[format_name]} and {_JUDGMENTS[format_name]}")
+        raise InputError(
+            f"{path} holds {kind or 'rows of an unknown kind'}; format {format_name} has {_ANSWERS[format_name]} and "
+            f"{_JUDGMENTS[format_name]}"
+        )
 
 
 def _hashes(sources: Sources) -> dict[str, str]:
@@ -158,9 +176,15 @@ def _of_this_suite(item: Recorded, suite: Suite, sources: Sources) -> Recorded:
         if any(not row.answer_hash or hashes.get(row.key, row.answer_hash) == row.answer_hash for row in rows):
             judgments[judge] = rows
         else:
-            sources.notes.append(f"{item.model}, judge {judge}: left out, as all {len(rows)} verdicts are of other answers or another baseline than these")
+            sources.notes.append(
+                f"{item.model}, judge {judge}: left out, as all {len(rows)} verdicts are of other answers or another "
+                "baseline than these"
+            )
     if item.judgments and not judgments:
-        raise InputError(f"{item.source}: no verdict on {item.model} is of these answers beside the baseline of {suite.config.name}. {sources.notes[-1]}")
+        raise InputError(
+            f"{item.source}: no verdict on {item.model} is of these answers beside the baseline of "
+            f"{suite.config.name}. {sources.notes[-1]}"
+        )
     return dataclasses.replace(item, judgments=judgments)
 
 
@@ -170,9 +194,19 @@ def _of_this_suite(item: Recorded, suite: Suite, sources: Sources) -> Recorded:
 def _store(item: Recorded, suite: Suite, hashes: Mapping[str, str], runs: Path, results: Path, done: Import) -> None:
     """answers.jsonl and judgments where an evaluation has them, and a result for each judge."""
     questions = suite.questions()
-    answers = [dataclasses.replace(item.answers[question.id], decoding=DECODING) for question in questions if question.id in item.answers]
+    answers = [
+        dataclasses.replace(item.answers[question.id], decoding=DECODING)
+        for question in questions
+        if question.id in item.answers
+    ]
     rows = [to_row(answer) for answer in answers]
-    folder = runs / "evaluations" / f"{slug(item.model)}-{sha256_json([item.model, rows])[:8]}" / folder_name(suite.config) / DECODING
+    folder = (
+        runs
+        / "evaluations"
+        / f"{slug(item.model)}-{sha256_json([item.model, rows])[:8]}"
+        / folder_name(suite.config)
+        / DECODING
+    )
     if rows:
         write_jsonl(folder / "answers.jsonl", rows)
         done.written.append(folder / "answers.jsonl")
@@ -202,7 +236,10 @@ def _published(path: Path, suite: Suite) -> dict[str, Any]:
     reader = csv.DictReader(io.StringIO(read_text(path, "leaderboard")))
     columns = reader.fieldnames or []
     if "win_rate" not in columns:
-        raise InputError(f"{path}: column win_rate is missing; a leaderboard of alpaca_eval has one. There are: {', '.join(columns) or 'none'}")
+        raise InputError(
+            f"{path}: column win_rate is missing; a leaderboard of alpaca_eval has one. There are: "
+            f"{', '.join(columns) or 'none'}"
+        )
     rows = [_published_row(row, columns[0], path, line) for line, row in enumerate(reader, start=2)]
     if not rows:
         raise InputError(f"{path} has no rows")

@@ -1,4 +1,6 @@
-"""What is exchanged, and what both formats share: which rows stand, safe names of files, and what a row says beyond its verdict."""
+"""What is exchanged, and what both formats share: which rows stand, safe names of files, and what a row says beyond its
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from seft_bench.suites import Suite
 from seft_bench.suites.coverage import SETTLED
 
 OFFICIAL = "official"
-"""Key of `Judgment.details` under which an imported row's own fields are kept as they stood, so that they are exported again."""
+"""Key of `Judgment.details` under which an imported row's own fields are kept as they stood, so that they are exported
+again.
+"""
 OURS = "seft_bench"
 """Column of exported rows for what the official formats have no field for: our status, and the parts of a verdict."""
 
@@ -51,7 +55,9 @@ class Export:
 
 
 def requests_of(suite: Suite, answers: Mapping[str, Answer]) -> dict[str, JudgeRequest]:
-    """Key -> request for the answers at hand; empty where the baseline's answers are not on this machine: verdicts can be exchanged without."""
+    """Key -> request for the answers at hand; empty where the baseline's answers are not on this machine: verdicts can
+    be exchanged without.
+    """
     if not answers or not getattr(suite, "has_baseline", True):
         return {}
     return {request.key: request for request in suite.requests(suite.questions(), answers)}
@@ -60,12 +66,15 @@ def requests_of(suite: Suite, answers: Mapping[str, Answer]) -> dict[str, JudgeR
 def by_judge(rows: Iterable[Judgment]) -> dict[str, list[Judgment]]:
     """Judge id -> rows; rows that the protocol settled belong to every judge, and stand alone where there is none."""
     everything = list(rows)
-    judges = [judge for judge in dict.fromkeys(row.judge_id for row in everything) if judge != SETTLED] or [SETTLED] * bool(everything)
+    judges = [judge for judge in dict.fromkeys(row.judge_id for row in everything) if judge != SETTLED] or [
+        SETTLED
+    ] * bool(everything)
     return {judge: [row for row in everything if row.judge_id in (judge, SETTLED)] for judge in judges}
 
 
 def standing(rows: Iterable[Judgment], hashes: Mapping[str, str]) -> dict[str, list[Judgment]]:
-    """Key -> all its valid rows in order, else its last failed one; unknown keys and judgments of other texts are left out.
+    """Key -> all its valid rows in order, else its last failed one; unknown keys and judgments of other texts are left
+    out.
 
     Args:
         hashes: key -> hash of the texts as they are now, "" where they are not known.
@@ -85,7 +94,11 @@ def left_out(rows: Sequence[Judgment], kept: Mapping[str, Sequence[Judgment]], w
     """A note where judged rows do not enter the file: other texts, other questions."""
     keys = {row.key for row in rows}
     lost = len(keys - kept.keys())
-    return [f"{what}: {lost} of {len(keys)} judgments are of other texts or questions than these, and are left out"] if lost else []
+    return (
+        [f"{what}: {lost} of {len(keys)} judgments are of other texts or questions than these, and are left out"]
+        if lost
+        else []
+    )
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
@@ -97,12 +110,19 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     every = list(dict.fromkeys(names))
     plain = {name: slug(name) for name in every}
     taken = [made.casefold() for made in plain.values()]
-    return {name: made if taken.count(made.casefold()) == 1 else f"{made}-{text_hash(name)[:8]}" for name, made in plain.items()}
+    return {
+        name: made if taken.count(made.casefold()) == 1 else f"{made}-{text_hash(name)[:8]}"
+        for name, made in plain.items()
+    }
 
 
 def name_notes(names: Mapping[str, str]) -> list[str]:
     """Which names stand in the files' names in another form."""
-    return [f"{name} is called {safe} in names of files; inside them its name is as it was" for name, safe in names.items() if name != safe]
+    return [
+        f"{name} is called {safe} in names of files; inside them its name is as it was"
+        for name, safe in names.items()
+        if name != safe
+    ]
 
 
 def our_column(row: Judgment, derived: Status) -> dict[str, Any]:
@@ -118,7 +138,10 @@ def our_column(row: Judgment, derived: Status) -> dict[str, Any]:
 
 
 def read_our_column(row: Mapping[str, Any], derived: Status) -> tuple[Status, dict[str, Any]]:
-    """(status, details) of a row. A status that contradicts the row's verdict is not believed: files come from anywhere."""
+    """(status, details) of a row.
+
+    A status that contradicts the row's verdict is not believed: files come from anywhere.
+    """
     said = row.get(OURS)
     if not isinstance(said, dict):
         return derived, {}
@@ -154,5 +177,7 @@ def json_row(row: Mapping[str, Any]) -> str:
 
 
 def json_array(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A file as alpaca_eval writes it (pandas' `to_json(orient="records", indent=2)`): no space after colons, slashes escaped."""
+    """A file as alpaca_eval writes it (pandas' `to_json(orient="records", indent=2)`): no space after colons, slashes
+    escaped.
+    """
     return json.dumps(rows, indent=2, separators=(",", ":"), ensure_ascii=True, allow_nan=False).replace("/", "\\/")

@@ -48,7 +48,11 @@ def read_whole_judgments(path: Path) -> list[Judgment]:
         each = len(judgments) // len(rows)
         return [fastchat_pairs.whole(judgment, rows[number // each][1]) for number, judgment in enumerate(judgments)]
     fields = _FIELDS.get(kind)
-    return judgments if fields is None else [_whole(judgment, *fields(judgment, row)) for judgment, (_, row) in zip(judgments, rows, strict=True)]
+    return (
+        judgments
+        if fields is None
+        else [_whole(judgment, *fields(judgment, row)) for judgment, (_, row) in zip(judgments, rows, strict=True)]
+    )
 
 
 def _whole(judgment: Judgment, status: Any, details: dict[str, Any]) -> Judgment:
@@ -64,7 +68,11 @@ def of_files(suite: Suite, answers: Path | None, judgments: Path | None) -> list
     if answers is None and judgments is None:
         raise InputError("name --answers, --judgments, or both")
     rows = read_whole_judgments(judgments) if judgments else []
-    texts = answers or (judgments if judgments and format_of(read_rows(judgments, "judgments")[0][1]) == "alpaca_eval annotations" else None)
+    texts = answers or (
+        judgments
+        if judgments and format_of(read_rows(judgments, "judgments")[0][1]) == "alpaca_eval annotations"
+        else None
+    )
     return grouped(suite, read_answers(texts) if texts else [], rows, str(judgments or answers))
 
 
@@ -81,17 +89,25 @@ def grouped(suite: Suite, answers: Iterable[Answer], judgments: Sequence[Judgmen
     rows = [dataclasses.replace(row, suite=name) for row in judgments if row.question_id in known]
     models = list(dict.fromkeys([*texts, *(row.model_id for row in rows)]))
     if not models:
-        raise InputError(f"{source}: nothing in it is of a question of {name} ({len(known)} questions). `seft-bench suites list` shows the suites.")
-    return [Recorded(model, texts.get(model, {}), by_judge(row for row in rows if row.model_id == model), source) for model in models]
+        raise InputError(
+            f"{source}: nothing in it is of a question of {name} ({len(known)} questions). `seft-bench suites list` "
+            "shows the suites."
+        )
+    return [
+        Recorded(model, texts.get(model, {}), by_judge(row for row in rows if row.model_id == model), source)
+        for model in models
+    ]
 
 
-def evaluated(suite: Suite, models: Sequence[str], judge: str | None, decoding: str | None, runs: Path) -> list[Recorded]:
+def evaluated(
+    suite: Suite, models: Sequence[str], judge: str | None, decoding: str | None, runs: Path
+) -> list[Recorded]:
     """Models that were evaluated, or imported, on a suite.
 
     Args:
         models: names as in tables, names of runs, paths of runs or checkpoints; none: all that there are.
-        judge: id or name of a judge; None: every judge. decoding: None: every decoding; a model with several is exported
-            once for each, as MODEL@DECODING.
+        judge: id or name of a judge; None: every judge.
+        decoding: None: every decoding; a model with several is exported once for each, as MODEL@DECODING.
 
     Raises:
         InputError: nothing is there, or two evaluations share a name.
@@ -110,11 +126,15 @@ def evaluated(suite: Suite, models: Sequence[str], judge: str | None, decoding: 
 
 
 def _evaluations(runs: Path, suite_folder: str) -> list[Evaluation]:
-    return [item for folder in sorted((runs / "evaluations").glob(f"*/{suite_folder}/*")) if (item := _evaluation(folder))]
+    return [
+        item for folder in sorted((runs / "evaluations").glob(f"*/{suite_folder}/*")) if (item := _evaluation(folder))
+    ]
 
 
 def _evaluation(folder: Path) -> Evaluation | None:
-    """Of a question answered twice the last row counts, as in the pipeline; imported judgments may come without answers."""
+    """Of a question answered twice the last row counts, as in the pipeline; imported judgments may come without
+    answers.
+    """
     answers = {row["question_id"]: from_row(Answer, row) for row in read_log(folder / "answers.jsonl")}
     judged = (row["model_id"] for path in sorted(folder.glob("judgments-*.jsonl")) for row in read_log(path))
     model = next(iter(answers.values())).model_id if answers else next(judged, None)
@@ -138,7 +158,8 @@ def _check_one_each(chosen: Sequence[Evaluation]) -> None:
         other = seen.setdefault((item.model, item.decoding), item.folder)
         if other != item.folder:
             raise InputError(
-                f"two evaluations are of a model named {item.model}: {other} and {item.folder}. Name the files of one with --answers and --judgments."
+                f"two evaluations are of a model named {item.model}: {other} and {item.folder}. Name the files of one "
+                "with --answers and --judgments."
             )
 
 
@@ -148,7 +169,13 @@ def _recorded(item: Evaluation, judge: str | None, several: bool) -> Recorded:
     for path in sorted(item.folder.glob("judgments-*.jsonl")):
         for found, group in by_judge(from_row(Judgment, row) for row in read_log(path)).items():
             judged.setdefault(found, group)
-    wanted = {found: group for found, group in judged.items() if judge is None or found == judge or found.rpartition("-")[0] == judge}
+    wanted = {
+        found: group
+        for found, group in judged.items()
+        if judge is None or found == judge or found.rpartition("-")[0] == judge
+    }
     if judge is not None and not wanted:
-        raise InputError(f"judge {judge!r} did not judge {item.model} on this suite; there are {', '.join(judged) or 'no judgments'}")
+        raise InputError(
+            f"judge {judge!r} did not judge {item.model} on this suite; there are {', '.join(judged) or 'no judgments'}"
+        )
     return Recorded(name, item.answers, wanted, str(item.folder))

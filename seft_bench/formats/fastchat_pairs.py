@@ -1,4 +1,6 @@
-"""FastChat's pairwise judgments (`model_judgment/*_pair.jsonl`): one row holds both orders of one comparison of two models."""
+"""FastChat's pairwise judgments (`model_judgment/*_pair.jsonl`): one row holds both orders of one comparison of two
+models.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _WINNERS = ("model_1", "model_2", "tie", "error")
 
 
 def read_pair(row: Mapping[str, Any]) -> list[Judgment]:
-    """Four judgments: each model as the candidate against the other, in both orders. In game 1 model_1 is shown first, in game 2 model_2.
+    """Four judgments: each model as the candidate against the other, in both orders.
+
+    In game 1 model_1 is shown first, in game 2 model_2.
 
     `details["compared_with"]` names the other model; the file does not tell the judged texts apart from the prompt.
 

@@ -1,8 +1,8 @@
 """Reading the official tools' files, and ours, told apart by their content.
 
-Answers: alpaca_eval's `model_outputs.json`, FastChat's `model_answer/*.jsonl`, our answers.jsonl. Judgments: alpaca_eval's
-`annotations.json`, FastChat's `model_judgment/gpt-4_single.jsonl` and `gpt-4_pair.jsonl`, our judgments.jsonl. Every judgment gets a status: what
-the official files store as null or -1 was never a verdict.
+Answers: alpaca_eval's `model_outputs.json`, FastChat's `model_answer/*.jsonl`, our answers.jsonl. Judgments:
+alpaca_eval's `annotations.json`, FastChat's `model_judgment/gpt-4_single.jsonl` and `gpt-4_pair.jsonl`, our
+judgments.jsonl. Every judgment gets a status: what the official files store as null or -1 was never a verdict.
 """
 
 from __future__ import annotations
@@ -16,10 +16,30 @@ from typing import Any, Literal, TypeVar
 from seft_bench.errors import InputError
 from seft_bench.files import json_of, read_bytes, text_of
 from seft_bench.formats import fastchat_pairs
-from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Question, Status, candidate_first, from_row, instruction_id, preference_key, text_hash
+from seft_bench.records import (
+    STATUSES,
+    Answer,
+    JudgeRequest,
+    Judgment,
+    Question,
+    Row,
+    Status,
+    candidate_first,
+    from_row,
+    instruction_id,
+    preference_key,
+    text_hash,
+)
 
-Row = Mapping[str, Any]
-Format = Literal["alpaca_eval outputs", "alpaca_eval annotations", "FastChat answers", "FastChat judgments", "FastChat pairs", "answers", "judgments"]
+Format = Literal[
+    "alpaca_eval outputs",
+    "alpaca_eval annotations",
+    "FastChat answers",
+    "FastChat judgments",
+    "FastChat pairs",
+    "answers",
+    "judgments",
+]
 RecordT = TypeVar("RecordT")
 
 # The keys that tell a format; the first match wins, so the richer formats stand first.
@@ -45,7 +65,9 @@ def read_answers(path: Path) -> list[Answer]:
 
 
 def read_judgments(path: Path) -> list[Judgment]:
-    """Judgments of one or more models, in the order of the file. A row of FastChat's pairs gives four: both models as the candidate, both orders.
+    """Judgments of one or more models, in the order of the file.
+
+    A row of FastChat's pairs gives four: both models as the candidate, both orders.
 
     Raises:
         InputError: missing file, unknown format, or a broken row, with its line or index.
@@ -102,12 +124,18 @@ def _read(path: Path, what: str, readers: Mapping[Format, Callable[[Row], Record
     return _records(read_rows(path, what), path, what, readers)
 
 
-def _records(rows: list[tuple[str, Row]], path: Path, what: str, readers: Mapping[Format, Callable[[Row], RecordT]]) -> list[RecordT]:
+def _records(
+    rows: list[tuple[str, Row]], path: Path, what: str, readers: Mapping[Format, Callable[[Row], RecordT]]
+) -> list[RecordT]:
     where, first = rows[0]
     kind = format_of(first)
     if kind is None or kind not in readers:
-        found = f"it looks like {kind}" if kind else f"its first row has the keys {', '.join(sorted(first)) or '(none)'}"
-        raise InputError(f"{path} is no file of {what} ({where}): {found}. Formats that can be read: {', '.join(readers)}.")
+        found = (
+            f"it looks like {kind}" if kind else f"its first row has the keys {', '.join(sorted(first)) or '(none)'}"
+        )
+        raise InputError(
+            f"{path} is no file of {what} ({where}): {found}. Formats that can be read: {', '.join(readers)}."
+        )
     reader = readers[kind]
     return [_record(reader, row, path, where, kind) for where, row in rows]
 
@@ -134,7 +162,9 @@ def _line_rows(text: str, path: Path, what: str) -> list[tuple[str, Any]]:
             try:
                 rows.append((f"line {number}", json.loads(line)))
             except json.JSONDecodeError as error:
-                raise InputError(f"file of {what} {path}, line {number}: not valid JSON ({error.msg}): {line[:80]!r}") from None
+                raise InputError(
+                    f"file of {what} {path}, line {number}: not valid JSON ({error.msg}): {line[:80]!r}"
+                ) from None
     return rows
 
 
@@ -146,12 +176,16 @@ def _answer(row: Row) -> Answer:
 
 def _answer_of_outputs(row: Row) -> Answer:
     _check_texts((row["instruction"], row["output"]))
-    return Answer("alpacaeval", instruction_id(row["instruction"]), str(row.get("generator") or "unnamed"), (row["output"],))
+    return Answer(
+        "alpacaeval", instruction_id(row["instruction"]), str(row.get("generator") or "unnamed"), (row["output"],)
+    )
 
 
 def _answer_of_annotation(row: Row) -> Answer:
     _check_texts((row["instruction"], row["output_2"]))
-    return Answer("alpacaeval", instruction_id(row["instruction"]), str(row.get("generator_2") or "unnamed"), (row["output_2"],))
+    return Answer(
+        "alpacaeval", instruction_id(row["instruction"]), str(row.get("generator_2") or "unnamed"), (row["output_2"],)
+    )
 
 
 def _answer_of_fastchat(row: Row) -> Answer:
@@ -173,8 +207,12 @@ def _judgment(row: Row) -> Judgment:
     if judgment.status not in STATUSES:
         raise ValueError(f"status is {judgment.status!r}; allowed are {', '.join(STATUSES)}")
     values: list[Any] = [value for value in (judgment.score, judgment.preference) if value is not None]
-    if (judgment.status == "ok") != bool(values) or any(not isinstance(value, (int, float)) or not math.isfinite(value) for value in values):
-        raise ValueError(f"status {judgment.status} with score {judgment.score!r} and preference {judgment.preference!r}")
+    if (judgment.status == "ok") != bool(values) or any(
+        not isinstance(value, (int, float)) or not math.isfinite(value) for value in values
+    ):
+        raise ValueError(
+            f"status {judgment.status} with score {judgment.score!r} and preference {judgment.preference!r}"
+        )
     return judgment
 
 

@@ -1,4 +1,7 @@
-"""Generators: where answers come from. A new kind is one file with a class that has `Generator`'s methods, and one line here."""
+"""Generators: where answers come from.
+
+A new kind is one file with a class that has `Generator`'s methods, and one line here.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""Answers without a model, which show what a judge gives to nothing: a constant, a copy of the prompt, and filler of the baseline's length.
+"""Answers without a model, which show what a judge gives to nothing: a constant, a copy of the prompt, and filler of
+the baseline's length.
 
-A judge that can be had by one of these says little about the models above them (Zheng et al. 2024, arXiv 2410.07137, "null models").
+A judge that can be had by one of these says little about the models above them (Zheng et al. 2024, arXiv 2410.07137,
+"null models").
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ FILLER = (
 STATED_LENGTH_CHARACTERS = 1000
 """Length of the filler where a suite has no answer to take the length from."""
 
-CONTROLS = {"constant": "constant answer", "copy-prompt": "copy of the prompt", "length-only": "filler of the baseline's length"}
+CONTROLS = {
+    "constant": "constant answer",
+    "copy-prompt": "copy of the prompt",
+    "length-only": "filler of the baseline's length",
+}
 """Name of a control -> its name in tables."""
 
 
@@ -57,7 +63,17 @@ class ControlGenerator:
         for question in questions:
             turns = tuple(_text(self.control, question, turn) for turn in range(len(question.turns)))
             finished = ("stop",) * len(turns)
-            on_answer(Answer(question.suite, question.id, self.model_id, turns, finish_reasons=finished, decoding=decoding_name, decoding_hash=drawn))
+            on_answer(
+                Answer(
+                    question.suite,
+                    question.id,
+                    self.model_id,
+                    turns,
+                    finish_reasons=finished,
+                    decoding=decoding_name,
+                    decoding_hash=drawn,
+                )
+            )
 
 
 def fingerprint(control: str) -> str:

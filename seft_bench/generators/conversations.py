@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Completion:
     """One generated text; token counts include the stop token.
 
-    `finish_reason` is "stop", "length" (cut at the limit or at the end of the model's context), or "over_length" (the prompt
-    alone fills the context, so there is no answer).
+    `finish_reason` is "stop", "length" (cut at the limit or at the end of the model's context), or "over_length" (the
+    prompt alone fills the context, so there is no answer).
     """
 
     text: str
@@ -49,7 +49,9 @@ class ConversationGenerator:
     tokenizer: Any
     stops: Sequence[int]
 
-    def complete(self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[Completion]:
+    def complete(
+        self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
+    ) -> list[Completion]:
         """Continue every conversation with one assistant's message, in the order given."""
         raise NotImplementedError
 
@@ -65,11 +67,24 @@ class ConversationGenerator:
         """Answer every turn of every question; `on_answer` gets each one when its last turn is done."""
         decoding_hash = hash_of(decoding, max_new_tokens, seed)
         for start in range(0, len(questions), self.batch_size * 4):
-            for answer in self._answer_chunk(questions[start : start + self.batch_size * 4], decoding, decoding_name, max_new_tokens, seed, decoding_hash):
+            for answer in self._answer_chunk(
+                questions[start : start + self.batch_size * 4],
+                decoding,
+                decoding_name,
+                max_new_tokens,
+                seed,
+                decoding_hash,
+            ):
                 on_answer(answer)
 
     def _answer_chunk(
-        self, questions: Sequence[Question], decoding: DecodingConfig, decoding_name: str, max_new_tokens: int, seed: int, decoding_hash: str
+        self,
+        questions: Sequence[Question],
+        decoding: DecodingConfig,
+        decoding_name: str,
+        max_new_tokens: int,
+        seed: int,
+        decoding_hash: str,
     ) -> list[Answer]:
         conversations: list[list[Message]] = [[] for _ in questions]
         completions: list[list[Completion]] = [[] for _ in questions]
@@ -78,7 +93,11 @@ class ConversationGenerator:
             for index in active:
                 _open_turn(conversations[index], completions[index], questions[index].turns[turn])
             samplings = [_sampling(questions[index], turn, decoding) for index in active]
-            for index, completion in zip(active, self.complete([conversations[index] for index in active], samplings, max_new_tokens, seed), strict=True):
+            for index, completion in zip(
+                active,
+                self.complete([conversations[index] for index in active], samplings, max_new_tokens, seed),
+                strict=True,
+            ):
                 completions[index].append(completion)
         return [
             Answer(

@@ -28,9 +28,19 @@ class OpenAICompatibleGenerator:
         client: replaces the one that the other arguments would make.
     """
 
-    def __init__(self, model: str, base_url: str, *, api_key_env: str | None = None, store_path: Path | None = None, client: ChatClient | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        *,
+        api_key_env: str | None = None,
+        store_path: Path | None = None,
+        client: ChatClient | None = None,
+    ) -> None:
         self.model_id = model
-        self.client = client or ChatClient(base_url, model, api_key_env, ResponseStore(store_path) if store_path else None)
+        self.client = client or ChatClient(
+            base_url, model, api_key_env, ResponseStore(store_path) if store_path else None
+        )
         self.notes: list[str] = []
 
     def answer(
@@ -56,17 +66,26 @@ class OpenAICompatibleGenerator:
             asked = [chat for chat in chats if turn < len(chat.question.turns) and not chat.failed]
             for chat in asked:
                 chat.ask()
-            calls = [ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding, max_new_tokens, seed)) for chat in asked]
-            self.client.run(calls, self._taker(asked, decoding_name, hash_of(decoding, max_new_tokens, seed), on_answer))
+            calls = [
+                ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding, max_new_tokens, seed))
+                for chat in asked
+            ]
+            self.client.run(
+                calls, self._taker(asked, decoding_name, hash_of(decoding, max_new_tokens, seed), on_answer)
+            )
         _report_failures([chat for chat in chats if chat.failed])
 
     def fingerprint(self) -> str:
-        """Hash of the weights that answer now, "" where a provider keeps them behind a key; it enters every key of the store."""
+        """Hash of the weights that answer now, "" where a provider keeps them behind a key; it enters every key of the
+        store.
+        """
         note = fingerprint_local_weights(self.client)
         self.notes += [note] if note and note not in self.notes else []
         return self.client.weights_fingerprint
 
-    def _taker(self, asked: Sequence[_Chat], decoding_name: str, decoding_hash: str, on_answer: Callable[[Answer], None]) -> Callable[[int, Reply], None]:
+    def _taker(
+        self, asked: Sequence[_Chat], decoding_name: str, decoding_hash: str, on_answer: Callable[[Answer], None]
+    ) -> Callable[[int, Reply], None]:
         def take(index: int, reply: Reply) -> None:
             chat = asked[index]
             chat.take(reply)
@@ -113,7 +132,9 @@ class _Chat:
             model_id=model_id,
             turns=tuple(_text(reply) for reply in self.replies),
             messages=tuple(self.messages),
-            finish_reasons=tuple(reply.finish_reason if reply.status == "ok" else reply.status for reply in self.replies),
+            finish_reasons=tuple(
+                reply.finish_reason if reply.status == "ok" else reply.status for reply in self.replies
+            ),
             prompt_tokens=tuple(reply.prompt_tokens or 0 for reply in self.replies),
             completion_tokens=tuple(reply.completion_tokens or 0 for reply in self.replies),
             decoding=decoding_name,
@@ -126,9 +147,16 @@ def _text(reply: Reply) -> str:
     return reply.text if reply.status == "ok" else ""
 
 
-def _sampling(question: Question, turn: int, decoding: DecodingConfig, max_new_tokens: int, seed: int) -> dict[str, Any]:
+def _sampling(
+    question: Question, turn: int, decoding: DecodingConfig, max_new_tokens: int, seed: int
+) -> dict[str, Any]:
     temperature = decoding.by_category.get(question.category, decoding.temperature)
-    return {"temperature": temperature, "top_p": decoding.top_p, "max_tokens": max_new_tokens, "seed": question_seed(seed, question, turn)}
+    return {
+        "temperature": temperature,
+        "top_p": decoding.top_p,
+        "max_tokens": max_new_tokens,
+        "seed": question_seed(seed, question, turn),
+    }
 
 
 def question_seed(seed: int, question: Question, turn: int) -> int:
@@ -141,5 +169,6 @@ def _report_failures(failed: Sequence[_Chat]) -> None:
     if failed:
         reason = failed[0].replies[-1].text
         raise JudgeUnavailableError(
-            f"{len(failed)} questions have no answer; the first one, {failed[0].question.id}: {reason}. The same command asks for them only."
+            f"{len(failed)} questions have no answer; the first one, {failed[0].question.id}: {reason}. The same "
+            "command asks for them only."
         )

@@ -53,7 +53,9 @@ class ReadyGenerator:
             InputError: see `check`.
         """
         for question, answer in self.check(questions):
-            on_answer(dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding_name))
+            on_answer(
+                dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding_name)
+            )
 
     def check(self, questions: Sequence[Question]) -> list[tuple[Question, Answer]]:
         """The questions that the file answers, with the answers.
@@ -64,8 +66,10 @@ class ReadyGenerator:
         found = [(question, answer) for question in questions if (answer := self._find(question))]
         if questions and not found:
             raise InputError(
-                f"{self.path} answers none of the {len(questions)} questions of {questions[0].suite} asked for: its question ids are "
-                f"{', '.join(list(self._answers)[:4])}, ..., the suite's are {', '.join(question.id for question in questions[:4])}, ..."
+                f"{self.path} answers none of the {len(questions)} questions of {questions[0].suite} asked for: its "
+                "question ids are "
+                f"{', '.join(list(self._answers)[:4])}, ..., the suite's are "
+                f"{', '.join(question.id for question in questions[:4])}, ..."
             )
         if questions and all(len(answer.turns) < len(question.turns) for question, answer in found):
             raise InputError(

@@ -19,13 +19,22 @@ from seft_bench.generators.conversations import Completion, ConversationGenerato
 from seft_bench.records import Message
 
 FINISHED_SHARE_TO_COMPACT = 0.5
-"""Finished rows leave the batch once they are this share of it: dropping rows copies the KV cache, so not every time."""
+"""Finished rows leave the batch once they are this share of it: dropping rows copies the KV cache, so not every time.
+"""
 
 
 class TransformersGenerator(ConversationGenerator):
     """A checkpoint folder or hub id, loaded once and used for any number of batches."""
 
-    def __init__(self, model: str | Path, model_id: str, *, batch_size: int = 128, device: str = "auto", trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        model_id: str,
+        *,
+        batch_size: int = 128,
+        device: str = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
         self.model_id = model_id
         self.batch_size = batch_size
         self.tokenizer = load_tokenizer(model, trust_remote_code)
@@ -33,14 +42,24 @@ class TransformersGenerator(ConversationGenerator):
         self.stops = stop_ids(self.tokenizer)
         self.context_tokens: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
 
-    def complete(self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[Completion]:
+    def complete(
+        self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
+    ) -> list[Completion]:
         """Continue every conversation with one assistant's message, in the order given."""
         prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
-        done = {index: Completion("", "over_length", len(ids), 0) for index, ids in enumerate(prompts) if len(ids) >= self.context_tokens}
-        order = sorted((index for index in range(len(prompts)) if index not in done), key=lambda index: len(prompts[index]))
+        done = {
+            index: Completion("", "over_length", len(ids), 0)
+            for index, ids in enumerate(prompts)
+            if len(ids) >= self.context_tokens
+        }
+        order = sorted(
+            (index for index in range(len(prompts)) if index not in done), key=lambda index: len(prompts[index])
+        )
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            generated = self._generate([prompts[index] for index in batch], [samplings[index] for index in batch], max_new_tokens, seed)
+            generated = self._generate(
+                [prompts[index] for index in batch], [samplings[index] for index in batch], max_new_tokens, seed
+            )
             for index, ids in zip(batch, generated, strict=True):
                 done[index] = self._completion(len(prompts[index]), ids)
         return [done[index] for index in range(len(prompts))]
@@ -52,9 +71,17 @@ class TransformersGenerator(ConversationGenerator):
         with torch.inference_mode():
             ids, mask = _left_padded(prompts, self.model.device)
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-            return self.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1).logits[:, -1].float()
+            return (
+                self.model(
+                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
+                )
+                .logits[:, -1]
+                .float()
+            )
 
-    def _generate(self, prompts: Sequence[list[int]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[list[int]]:
+    def _generate(
+        self, prompts: Sequence[list[int]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
+    ) -> list[list[int]]:
         """New token ids of each prompt, up to and with its stop token."""
         import torch
 
@@ -78,7 +105,10 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
     check_safetensors(Path(model))
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
-            str(model), dtype=torch.float32 if place == "cpu" else "auto", use_safetensors=True, trust_remote_code=trust_remote_code
+            str(model),
+            dtype=torch.float32 if place == "cpu" else "auto",
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise InputError(f"no causal language model can be loaded from {model}: {str(error).splitlines()[0]}") from None
@@ -86,7 +116,13 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
 
 
 def _decode(
-    model: Any, prompts: Sequence[list[int]], samplings: Sequence[Sampling], stops: Sequence[int], max_new_tokens: int, seed: int, context_tokens: int
+    model: Any,
+    prompts: Sequence[list[int]],
+    samplings: Sequence[Sampling],
+    stops: Sequence[int],
+    max_new_tokens: int,
+    seed: int,
+    context_tokens: int,
 ) -> list[list[int]]:
     """The decoding loop: prefill the left-padded prompts, then one token a step for the rows that are not finished."""
     import torch
@@ -104,7 +140,14 @@ def _decode(
     cache = DynamicCache(config=model.config)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(max_new_tokens):
-        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
         tokens = choose_tokens(output.logits[:, -1].float(), temperatures[rows], top_ps[rows], uniforms[rows, step])
         for row, token, over in zip(rows.tolist(), tokens.tolist(), finished.tolist(), strict=True):
             if not over:
@@ -116,7 +159,13 @@ def _decode(
         if finished.float().mean() > FINISHED_SHARE_TO_COMPACT:
             keep = (~finished).nonzero().squeeze(1)
             cache.batch_select_indices(keep)
-            rows, finished, tokens, mask, positions = rows[keep], finished[keep], tokens[keep], mask[keep], positions[keep]
+            rows, finished, tokens, mask, positions = (
+                rows[keep],
+                finished[keep],
+                tokens[keep],
+                mask[keep],
+                positions[keep],
+            )
         ids = tokens[:, None]
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     return generated
@@ -148,7 +197,8 @@ def choose_tokens(logits: Any, temperatures: Any, top_ps: Any, uniforms: Any) ->
     """One token a row.
 
     Args:
-        logits: (rows, vocabulary). temperatures, top_ps, uniforms: (rows,). Temperature 0 takes the most likely token.
+        logits: (rows, vocabulary).
+        temperatures, top_ps, uniforms: (rows,). Temperature 0 takes the most likely token.
 
     Returns:
         (rows,) token ids; sampled ones by inversion of the cumulative distribution.

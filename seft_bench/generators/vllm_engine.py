@@ -1,4 +1,6 @@
-"""Answers of checkpoints through vLLM in this process (extra `vllm`, in an environment of its own: its pins differ from ours)."""
+"""Answers of checkpoints through vLLM in this process (extra `vllm`, in an environment of its own: its pins differ from
+ours).
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class VLLMEngine:
         self._shape = ""
 
     def load(self, folder: Path) -> Any:
-        """The `vllm.LLM` with this checkpoint's weights: loaded into the running engine where all but the weights is equal, else a new one."""
+        """The `vllm.LLM` with this checkpoint's weights: loaded into the running engine where all but the weights is
+        equal, else a new one.
+        """
         folder, shape = folder.resolve(), shape_of(folder)
         if self._llm is not None and self._folder == folder:
             return self._llm
@@ -66,7 +70,10 @@ class VLLMEngine:
 
     def _open(self, folder: Path) -> Any:
         on_cpu = not _has_accelerator()
-        for name, value in {**SETTINGS, **({**CPU_SETTINGS, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if on_cpu else {})}.items():
+        for name, value in {
+            **SETTINGS,
+            **({**CPU_SETTINGS, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if on_cpu else {}),
+        }.items():
             os.environ.setdefault(name, value)
         from vllm import LLM
 
@@ -84,10 +91,12 @@ class VLLMEngine:
 
 
 class VLLMEngineGenerator(ConversationGenerator):
-    """A checkpoint folder in a `VLLMEngine`, prompted with our own token ids; each conversation draws from its own seed.
+    """A checkpoint folder in a `VLLMEngine`, prompted with our own token ids; each conversation draws from its own
+    seed.
 
     Args:
-        engine: shared by the generators of one command; it is given this checkpoint's weights when answers are asked for.
+        engine: shared by the generators of one command; it is given this checkpoint's weights when answers are asked
+            for.
     """
 
     def __init__(self, folder: Path, model_id: str, engine: VLLMEngine, *, batch_size: int = 64) -> None:
@@ -95,13 +104,19 @@ class VLLMEngineGenerator(ConversationGenerator):
         self.tokenizer = load_tokenizer(folder, engine.trust_remote_code)
         self.stops = stop_ids(self.tokenizer)
 
-    def complete(self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int) -> list[Completion]:
+    def complete(
+        self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
+    ) -> list[Completion]:
         from vllm import SamplingParams
 
         llm = self.engine.load(self.folder)
         context_tokens = int(llm.model_config.max_model_len)
         prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
-        done = {index: Completion("", "over_length", len(ids), 0) for index, ids in enumerate(prompts) if len(ids) >= context_tokens}
+        done = {
+            index: Completion("", "over_length", len(ids), 0)
+            for index, ids in enumerate(prompts)
+            if len(ids) >= context_tokens
+        }
         asked = [index for index in range(len(prompts)) if index not in done]
         parameters = [
             SamplingParams(
@@ -114,8 +129,15 @@ class VLLMEngineGenerator(ConversationGenerator):
             )
             for index in asked
         ]
-        outputs = llm.generate([{"prompt_token_ids": prompts[index]} for index in asked], parameters, use_tqdm=False) if asked else []
-        done |= {index: self._completion(len(prompts[index]), list(output.outputs[0].token_ids)) for index, output in zip(asked, outputs, strict=True)}
+        outputs = (
+            llm.generate([{"prompt_token_ids": prompts[index]} for index in asked], parameters, use_tqdm=False)
+            if asked
+            else []
+        )
+        done |= {
+            index: self._completion(len(prompts[index]), list(output.outputs[0].token_ids))
+            for index, output in zip(asked, outputs, strict=True)
+        }
         return [done[index] for index in range(len(prompts))]
 
 
@@ -135,7 +157,8 @@ def engine_version() -> str:
     if not names or importlib.util.find_spec("vllm") is None:
         raise InputError(
             "vLLM is not installed in this environment. Its pins differ from ours, so make one for both: "
-            '`pip install "seft-bench[vllm]"` in a fresh environment, or use `--engine vllm`, which talks to vLLM as a server.'
+            '`pip install "seft-bench[vllm]"` in a fresh environment, or use `--engine vllm`, which talks to vLLM as a '
+            "server."
         )
     return f"{names[0]} {importlib.metadata.version(names[0])}"
 

@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 class VLLMGenerator(OpenAICompatibleGenerator):
     """A checkpoint folder behind a `VLLMServer`.
 
-    Answers end at the same tokens and start from the same prompt as `TransformersGenerator`'s; greedy ones are equal up to the
-    engines' rounding, sampled ones come from vLLM's own random streams.
+    Answers end at the same tokens and start from the same prompt as `TransformersGenerator`'s; greedy ones are equal up
+    to the engines' rounding, sampled ones come from vLLM's own random streams.
 
     Args:
-        server: shared by the generators of one command; it is started, or given this checkpoint's weights, when answers are asked for.
+        server: shared by the generators of one command; it is started, or given this checkpoint's weights, when answers
+            are asked for.
         store_path: keeps each response as it arrives, under the loaded weights' fingerprint; None keeps nothing.
     """
 
@@ -46,7 +47,8 @@ class VLLMGenerator(OpenAICompatibleGenerator):
         """As `OpenAICompatibleGenerator.answer`, of this checkpoint, whatever the server served before.
 
         Raises:
-            InputError: the server does not start on it. JudgeUnavailableError: the server died; what was answered was handed over.
+            InputError: the server does not start on it. JudgeUnavailableError: the server died; what was answered was
+                handed over.
         """
         self.server.serve(self.folder)
         self.client.weights_fingerprint = self.server.weights_fingerprint  # known, so it need not be measured

@@ -1,8 +1,9 @@
 """What a command may spend, and what it spent: no request leaves whose worst case could carry the sum over the budget.
 
-The worst case of a request is one token for each byte of its prompt (a byte-level tokenizer cannot make more) and all the
-tokens that it allows for the reply. It is held while the request is in flight and replaced by what was really paid: the
-tokens of the reply's `usage`. A reply that never arrived may have been paid for all the same, so it counts as its worst case.
+The worst case of a request is one token for each byte of its prompt (a byte-level tokenizer cannot make more) and all
+the tokens that it allows for the reply. It is held while the request is in flight and replaced by what was really paid:
+the tokens of the reply's `usage`. A reply that never arrived may have been paid for all the same, so it counts as its
+worst case.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Budget:
         limit_usd: None counts without stopping anything.
 
     Attributes:
-        paid_usd: of replies, by their token counts. unsure_usd: the worst case of replies that never arrived.
+        paid_usd: of replies, by their token counts.
+        unsure_usd: the worst case of replies that never arrived.
         held_usd: the worst case of what is in flight.
         unpriced: replies that cost an unknown price.
     """
@@ -56,8 +58,12 @@ class Budget:
         Raises:
             BudgetSpentError: it does not fit, and nothing is in flight that could turn out cheaper.
         """
-        while self.limit_usd is not None and (self._closed or self.spent_usd + self.held_usd + worst_usd > self.limit_usd):
-            self._closed = self._closed or not self._in_flight  # else a smaller request would leave now and be cancelled by this one's end
+        while self.limit_usd is not None and (
+            self._closed or self.spent_usd + self.held_usd + worst_usd > self.limit_usd
+        ):
+            self._closed = (
+                self._closed or not self._in_flight
+            )  # else a smaller request would leave now and be cancelled by this one's end
             if self._closed:
                 raise BudgetSpentError(self._message(worst_usd))
             change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -83,7 +89,10 @@ class Budget:
         return f"{self.spent_usd:.4f} USD{unsure}"
 
     def _message(self, worst_usd: float) -> str:
-        return f"the budget of {self.limit_usd:g} USD is spent: {self.said()} went, and the next request could cost {worst_usd:.4f}."
+        return (
+            f"the budget of {self.limit_usd:g} USD is spent: {self.said()} went, and the next request could cost "
+            f"{worst_usd:.4f}."
+        )
 
 
 class Meter:
@@ -96,10 +105,13 @@ class Meter:
     def __init__(self, budget: Budget, price: Price) -> None:
         self.budget, self.price = budget, price
 
-    async def count(self, messages: Sequence[Message], sampling: Mapping[str, Any], send: Callable[[], Awaitable[Reply]]) -> Reply:
+    async def count(
+        self, messages: Sequence[Message], sampling: Mapping[str, Any], send: Callable[[], Awaitable[Reply]]
+    ) -> Reply:
         """Send once the worst case fits, and count what the reply says was paid.
 
-        An exception counts as nothing paid, unless its attribute `may_be_paid` says otherwise or the request was cancelled.
+        An exception counts as nothing paid, unless its attribute `may_be_paid` says otherwise or the request was
+        cancelled.
 
         Raises:
             BudgetSpentError: see `Budget.hold`.
@@ -135,7 +147,10 @@ def meter(judge: Any, budget: Budget) -> None:
 
 def worst_tokens(messages: Sequence[Message], sampling: Mapping[str, Any]) -> tuple[int, int]:
     """The most tokens that a request can cost: (input, output)."""
-    size = sum(len(message["content"].encode()) + TOKENS_BESIDE_A_MESSAGE for message in messages) + TOKENS_BESIDE_A_MESSAGE
+    size = (
+        sum(len(message["content"].encode()) + TOKENS_BESIDE_A_MESSAGE for message in messages)
+        + TOKENS_BESIDE_A_MESSAGE
+    )
     return size, reply_tokens(sampling) * int(sampling.get("n") or 1)
 
 

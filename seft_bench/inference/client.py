@@ -61,9 +61,13 @@ class ChatCall:
 
 
 class _Retry(Exception):
-    """This attempt failed in a way that another may not; `may_be_paid`: the server may have done its work all the same."""
+    """This attempt failed in a way that another may not; `may_be_paid`: the server may have done its work all the
+    same.
+    """
 
-    def __init__(self, reason: str, wait_seconds: float | None = None, unreachable: bool = False, may_be_paid: bool = False) -> None:
+    def __init__(
+        self, reason: str, wait_seconds: float | None = None, unreachable: bool = False, may_be_paid: bool = False
+    ) -> None:
         super().__init__(reason)
         self.wait_seconds, self.unreachable, self.may_be_paid = wait_seconds, unreachable, may_be_paid
 
@@ -75,8 +79,8 @@ class ChatClient:
         api_key_env: NAME of the environment variable that holds the key, None for servers without one. The key is read
             when a request needs it and is cut out of whatever the server says.
         store: None keeps nothing.
-        weights_fingerprint: enters the keys of stored responses: one local server serves many checkpoints over time. Where
-            it is "" and there is no key, `weights.fingerprint_local_weights` measures it.
+        weights_fingerprint: enters the keys of stored responses: one local server serves many checkpoints over time.
+            Where it is "" and there is no key, `weights.fingerprint_local_weights` measures it.
         epoch: enters the keys too: another word asks everything again.
         on_missing_key: makes the error for a missing key, so that the caller can name what would work instead.
         sleep, clock: replaced in tests.
@@ -112,7 +116,8 @@ class ChatClient:
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         """Send all calls; `on_reply(index, reply)` is called as each arrives, in any order.
 
-        Equal calls are sent once. An exception out of `on_reply`, or Ctrl-C, cancels what is in flight and is passed on.
+        Equal calls are sent once. An exception out of `on_reply`, or Ctrl-C, cancels what is in flight and is passed
+        on.
 
         Raises:
             InputError: no key, a key or a model that the server refuses.
@@ -145,7 +150,9 @@ class ChatClient:
     def key_of(self, call: ChatCall) -> str:
         epoch = "/".join(part for part in (self.epoch, f"repeat-{call.repeat}" if call.repeat else "") if part)
         server, weights = self.server_in_keys, self.weights_fingerprint
-        return request_key(server, self.model, call.messages, call.sampling, call.template_version, call.sample_index, epoch, weights)
+        return request_key(
+            server, self.model, call.messages, call.sampling, call.template_version, call.sample_index, epoch, weights
+        )
 
     async def _run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         same: dict[str, list[int]] = {}
@@ -170,7 +177,9 @@ class ChatClient:
 
     def _stored(self, key: str) -> Reply | None:
         kept = self.store.get(key) if self.store else None
-        return read_completion(kept["body"], kept["latency_seconds"], kept["received_at"], stored=True) if kept else None
+        return (
+            read_completion(kept["body"], kept["latency_seconds"], kept["received_at"], stored=True) if kept else None
+        )
 
     async def _ask(self, session: Any, call: ChatCall, key: str) -> Reply:
         """Attempts until a reply or the last attempt; a good reply is stored before anything else happens."""
@@ -180,23 +189,37 @@ class ChatClient:
                 await self._sleep(self._backoff_seconds(attempt, failure.wait_seconds))
             try:
                 attempt_once = functools.partial(self._attempt, session, call)
-                reply = await (self.meter.count(call.messages, call.sampling, attempt_once) if self.meter else attempt_once())
+                reply = await (
+                    self.meter.count(call.messages, call.sampling, attempt_once) if self.meter else attempt_once()
+                )
             except _Retry as error:
                 failure = error
                 continue
             if reply.status == "ok" and self.store and call.is_good(reply):
-                self.store.put(key, {"body": reply.body, "latency_seconds": reply.latency_seconds, "received_at": reply.received_at})
+                self.store.put(
+                    key,
+                    {"body": reply.body, "latency_seconds": reply.latency_seconds, "received_at": reply.received_at},
+                )
             return self._noted(reply)
         if failure.unreachable:
-            raise JudgeUnavailableError(f"{failure}. Is the server running? What arrived is kept; the same command goes on.")
-        return self._noted(Reply("api_error", text=f"given up after {self.max_attempts} attempts, the last one: {failure}", attempts_failed=True))
+            raise JudgeUnavailableError(
+                f"{failure}. Is the server running? What arrived is kept; the same command goes on."
+            )
+        return self._noted(
+            Reply(
+                "api_error",
+                text=f"given up after {self.max_attempts} attempts, the last one: {failure}",
+                attempts_failed=True,
+            )
+        )
 
     def _noted(self, reply: Reply) -> Reply:
         """Stop when requests keep failing without one success in between."""
         self._failures_in_a_row = self._failures_in_a_row + 1 if reply.attempts_failed else 0
         if self._failures_in_a_row >= FAILURES_IN_A_ROW_TO_STOP:
             raise JudgeUnavailableError(
-                f"{self.base_url} failed {self._failures_in_a_row} requests in a row ({reply.text}). What arrived is kept; run the same command again later."
+                f"{self.base_url} failed {self._failures_in_a_row} requests in a row ({reply.text}). What arrived is "
+                "kept; run the same command again later."
             )
         return reply
 
@@ -213,12 +236,19 @@ class ChatClient:
         headers = self._headers()
         entered_at = await self.limit.enter()
         try:
-            async with session.post(f"{self.base_url}/chat/completions", json=self._body(call), headers=headers) as response:
+            async with session.post(
+                f"{self.base_url}/chat/completions", json=self._body(call), headers=headers
+            ) as response:
                 text = self._without_key(await response.text(errors="replace"))
         except aiohttp.ClientConnectorError as error:
-            raise _Retry(f"no connection to {self.base_url} ({error.os_error.strerror or type(error.os_error).__name__})", unreachable=True) from None
+            raise _Retry(
+                f"no connection to {self.base_url} ({error.os_error.strerror or type(error.os_error).__name__})",
+                unreachable=True,
+            ) from None
         except aiohttp.InvalidURL:
-            raise InputError(f"not an address of a server: {self.base_url!r} (--server, or base_url in a judge's YAML)") from None
+            raise InputError(
+                f"not an address of a server: {self.base_url!r} (--server, or base_url in a judge's YAML)"
+            ) from None
         except TimeoutError:
             raise _Retry(f"no reply within {self.timeout_seconds:g} seconds", may_be_paid=True) from None
         except (aiohttp.ClientError, ConnectionError) as error:
@@ -228,33 +258,55 @@ class ChatClient:
         latency_seconds = self._clock() - entered_at
         return self._read(response.status, response.headers, text, entered_at, latency_seconds)
 
-    def _read(self, http_status: int, headers: Mapping[str, str], text: str, entered_at: float, latency_seconds: float) -> Reply:
+    def _read(
+        self, http_status: int, headers: Mapping[str, str], text: str, entered_at: float, latency_seconds: float
+    ) -> Reply:
         if http_status == 200:
             return self._read_body(text, latency_seconds)
         if http_status == 429:
             raise self._throttled(headers, text, entered_at)
         if http_status >= 500 or http_status == 408:
             raise _Retry(f"HTTP {http_status}: {text[:200]}", retry_after_seconds(headers))
-        if http_status in (401, 403) and "logprobs" not in text:  # OpenAI forbids them by 403 where a model gives none: the key is good
-            raise InputError(f"{self.base_url} refused the key (HTTP {http_status}). Check the variable {self.api_key_env or '(none: api_key_env is null)'}.")
+        if (
+            http_status in (401, 403) and "logprobs" not in text
+        ):  # OpenAI forbids them by 403 where a model gives none: the key is good
+            raise InputError(
+                f"{self.base_url} refused the key (HTTP {http_status}). Check the variable "
+                f"{self.api_key_env or '(none: api_key_env is null)'}."
+            )
         if http_status == 404:
-            raise InputError(f"{self.base_url} does not serve the model {self.model!r} (HTTP 404: {text[:200]}). Check `model` and `base_url` of the YAML.")
-        return Reply(classify_error(http_status, text), text=f"HTTP {http_status}: {text[:2000]}", latency_seconds=latency_seconds)
+            raise InputError(
+                f"{self.base_url} does not serve the model {self.model!r} (HTTP 404: {text[:200]}). Check `model` and "
+                "`base_url` of the YAML."
+            )
+        return Reply(
+            classify_error(http_status, text),
+            text=f"HTTP {http_status}: {text[:2000]}",
+            latency_seconds=latency_seconds,
+        )
 
     def _read_body(self, text: str, latency_seconds: float) -> Reply:
         try:
             reply = read_completion(json.loads(text), latency_seconds)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _Retry(f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}", may_be_paid=True) from None
+            raise _Retry(
+                f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}", may_be_paid=True
+            ) from None
         self.limit.succeeded()
         return reply
 
     def _throttled(self, headers: Mapping[str, str], text: str, entered_at: float) -> Exception:
         wait = retry_after_seconds(headers)
         if "insufficient_quota" in text:
-            return JudgeUnavailableError(f"{self.base_url} says that the account has no quota left. What arrived is kept; the same command goes on.")
+            return JudgeUnavailableError(
+                f"{self.base_url} says that the account has no quota left. What arrived is kept; the same command goes "
+                "on."
+            )
         if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
-            return JudgeUnavailableError(f"{self.base_url} asks to wait for {wait:.0f} seconds. What arrived is kept; run the same command again then.")
+            return JudgeUnavailableError(
+                f"{self.base_url} asks to wait for {wait:.0f} seconds. What arrived is kept; run the same command "
+                "again then."
+            )
         self.limit.throttle(entered_at, wait)
         return _Retry(f"HTTP 429: {text[:200]}", wait)
 
@@ -266,7 +318,11 @@ class ChatClient:
             return {}
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
-            raise self._on_missing_key(self.api_key_env) if self._on_missing_key else InputError(f"{self.api_key_env} is not set: {self.base_url} needs a key.")
+            raise (
+                self._on_missing_key(self.api_key_env)
+                if self._on_missing_key
+                else InputError(f"{self.api_key_env} is not set: {self.base_url} needs a key.")
+            )
         if not key.isprintable() or not key.isascii():
             raise InputError(f"{self.api_key_env} holds characters that no key has (a line break, say). Set it again.")
         return {"Authorization": f"Bearer {key}"}

@@ -23,7 +23,12 @@ class AdaptiveLimit:
         highest: the most that were in flight at once.
     """
 
-    def __init__(self, maximum: int, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        maximum: int,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.maximum = maximum
         self.width = float(min(START, maximum))
         self.in_flight = 0

@@ -1,7 +1,7 @@
 """What a token costs: the price table, a judge's own prices, and which of them holds.
 
-A price is known with its day and its source, or it is unknown; it is never guessed. The first that says something holds:
-the judge's YAML, the file that SEFT_BENCH_PRICES names, the shipped `eval_configs/prices.yaml`.
+A price is known with its day and its source, or it is unknown; it is never guessed. The first that says something
+holds: the judge's YAML, the file that SEFT_BENCH_PRICES names, the shipped `eval_configs/prices.yaml`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Price:
         """Price of so many tokens; None where it is unknown."""
         if self.input_usd_per_million_tokens is None or self.output_usd_per_million_tokens is None:
             return None
-        return (input_tokens * self.input_usd_per_million_tokens + output_tokens * self.output_usd_per_million_tokens) / 1e6
+        return (
+            input_tokens * self.input_usd_per_million_tokens + output_tokens * self.output_usd_per_million_tokens
+        ) / 1e6
 
     def as_row(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -79,7 +81,12 @@ UNKNOWN_PRICE = Price(None, None, None, "no price was given")
 def judge_price(config: OpenAIJudgeConfig) -> Price:
     """The price of a judge: its YAML's where that gives one, else the table's."""
     if config.input_usd_per_million_tokens is not None or config.output_usd_per_million_tokens is not None:
-        return Price(config.input_usd_per_million_tokens, config.output_usd_per_million_tokens, config.price_date, "the judge's YAML")
+        return Price(
+            config.input_usd_per_million_tokens,
+            config.output_usd_per_million_tokens,
+            config.price_date,
+            "the judge's YAML",
+        )
     return price_of(config.base_url, config.model)
 
 
@@ -111,6 +118,8 @@ def read_table(path: Path) -> Sequence[PriceRow]:
 def how_to_price(model: str) -> str:
     """What to do about an unknown price, for messages."""
     return (
-        f"Give the price of {model}: `input_usd_per_million_tokens`, `output_usd_per_million_tokens` and `price_date` in the judge's YAML "
-        f"(0 for a server of your own), or a row in a file that {VARIABLE} names, in the form of eval_configs/prices.yaml."
+        f"Give the price of {model}: `input_usd_per_million_tokens`, `output_usd_per_million_tokens` and `price_date` "
+        "in the judge's YAML "
+        f"(0 for a server of your own), or a row in a file that {VARIABLE} names, in the form of "
+        "eval_configs/prices.yaml."
     )

@@ -52,7 +52,9 @@ class Reply:
         return dataclasses.replace(self, stored=True)
 
 
-def read_completion(body: Mapping[str, Any], latency_seconds: float | None = None, received_at: str = "", stored: bool = False) -> Reply:
+def read_completion(
+    body: Mapping[str, Any], latency_seconds: float | None = None, received_at: str = "", stored: bool = False
+) -> Reply:
     """A chat completion as a reply.
 
     Raises:
@@ -62,7 +64,9 @@ def read_completion(body: Mapping[str, Any], latency_seconds: float | None = Non
     message, finish_reason = choice["message"], str(choice.get("finish_reason") or "")
     refusal, content = message.get("refusal"), message.get("content")
     refused = bool(refusal) or finish_reason == "content_filter"
-    spent = content is None and finish_reason == "length"  # all on reasoning, which comes apart: paid for, and asking again would pay again
+    spent = (
+        content is None and finish_reason == "length"
+    )  # all on reasoning, which comes apart: paid for, and asking again would pay again
     if not refused and not spent and not isinstance(content, str):
         raise ValueError("the message has no content")
     usage = body.get("usage") or {}
@@ -100,7 +104,9 @@ def classify_error(http_status: int, text: str) -> Status:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` (or OpenAI's `retry-after-ms`) in seconds from now: a number or an HTTP date; None where unreadable."""
+    """`Retry-After` (or OpenAI's `retry-after-ms`) in seconds from now: a number or an HTTP date; None where
+    unreadable.
+    """
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000

@@ -84,7 +84,9 @@ class ResponseStore:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The stored response, or None."""
-        row = self._guarded(lambda connection: connection.execute("SELECT response FROM responses WHERE key = ?", (key,)).fetchone())
+        row = self._guarded(
+            lambda connection: connection.execute("SELECT response FROM responses WHERE key = ?", (key,)).fetchone()
+        )
         return json.loads(row[0]) if row else None
 
     def put(self, key: str, response: Mapping[str, Any]) -> None:
@@ -153,7 +155,10 @@ class ResponseStore:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", rows)
         kept = self.stats()["responses"]
-        note = f"response store {self.path} was damaged ({reason}): set aside as {aside.name}, {kept} responses carried over, the rest will be asked for again"
+        note = (
+            f"response store {self.path} was damaged ({reason}): set aside as {aside.name}, {kept} responses carried "
+            "over, the rest will be asked for again"
+        )
         self.notes.append(note)
         _LOG.warning(note)
 
@@ -173,30 +178,41 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _check_openable(path: Path) -> None:
     """What sqlite would report as "unable to open database file", in words."""
     if path.is_dir():
-        raise InputError(f"the response store must be a file, this is a folder: {path}. Name another file with SEFT_BENCH_STORE.")
+        raise InputError(
+            f"the response store must be a file, this is a folder: {path}. Name another file with SEFT_BENCH_STORE."
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"the folder of the response store cannot be made: {path.parent} ({error.strerror}). Name another file with SEFT_BENCH_STORE."
+            f"the folder of the response store cannot be made: {path.parent} ({error.strerror}). Name another file "
+            "with SEFT_BENCH_STORE."
         ) from None
     target = path if path.exists() else path.parent
     if not os.access(target, os.R_OK | os.W_OK):
         raise InputError(
-            f"the response store cannot be read and written, permission denied: {target}. Change its rights, or name another with SEFT_BENCH_STORE."
+            f"the response store cannot be read and written, permission denied: {target}. Change its rights, or name "
+            "another with SEFT_BENCH_STORE."
         )
 
 
 def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError | JudgeUnavailableError:
     if "full" in str(error) or "disk I/O" in str(error):
-        return JudgeUnavailableError(f"the response store cannot be written: {path} ({error}). Free some disk space; the same command goes on.")
-    return InputError(f"the response store cannot be used: {path} ({error}). Move it away, or name another file with SEFT_BENCH_STORE.")
+        return JudgeUnavailableError(
+            f"the response store cannot be written: {path} ({error}). Free some disk space; the same command goes on."
+        )
+    return InputError(
+        f"the response store cannot be used: {path} ({error}). Move it away, or name another file with "
+        "SEFT_BENCH_STORE."
+    )
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
     return InputError(
-        f"the response store cannot be read: {path} ({reason}), not one response could be saved out of it. It is left as it is. "
-        "Move it away to start a new one (what was paid for is asked again), put a copy in its place, or name another with SEFT_BENCH_STORE."
+        f"the response store cannot be read: {path} ({reason}), not one response could be saved out of it. It is left "
+        "as it is. "
+        "Move it away to start a new one (what was paid for is asked again), put a copy in its place, or name another "
+        "with SEFT_BENCH_STORE."
     )
 
 
@@ -228,7 +244,9 @@ def _readable_rows(path: Path) -> Iterator[tuple[str, str, str]]:
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA writable_schema=ON")  # else sqlite refuses to open a file that was cut short
-            for key, response, stored_at in connection.execute(f"SELECT key, response, stored_at FROM responses ORDER BY rowid {order}"):
+            for key, response, stored_at in connection.execute(
+                f"SELECT key, response, stored_at FROM responses ORDER BY rowid {order}"
+            ):
                 if _is_json(response):
                     yield key, response, stored_at
 

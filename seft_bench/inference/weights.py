@@ -3,9 +3,9 @@
 One server serves many checkpoints over time under one name, so its stored responses need more in their key than the
 name. Measured, and hashed together:
 
-    GET /models       the model's entry, and the checkpoint folder that it names in `root` where that lies on this machine
-    GET /version      the engine's version (vLLM)
-    a fixed prompt    greedily, the likeliest tokens of the first positions; without log-probabilities a longer greedy text
+    GET /models       the model's entry, and the checkpoint folder that it names in `root` where that lies on this
+    machine GET /version      the engine's version (vLLM) a fixed prompt    greedily, the likeliest tokens of the first
+    positions; without log-probabilities a longer greedy text
 
 The last one tells weights apart that were loaded in place under one name and root. A hash knows no tolerance, so
 log-probabilities are rounded to one decimal: two checkpoints that agree so far on all these figures count as the same,
@@ -25,7 +25,9 @@ from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import Reply
 from seft_bench.records import Message
 
-FIXED_PROMPT: tuple[Message, ...] = ({"role": "user", "content": "Write a short story about whatever comes to your mind first."},)
+FIXED_PROMPT: tuple[Message, ...] = (
+    {"role": "user", "content": "Write a short story about whatever comes to your mind first."},
+)
 TOKENS, TOP_LOGPROBS, DECIMALS = 4, 5, 1
 TEXT_TOKENS = 64
 
@@ -42,7 +44,8 @@ def fingerprint_local_weights(client: ChatClient, adapt: Adapt = dict) -> str:
         adapt: makes the sampling parameters what this server takes.
 
     Returns:
-        A note where the server refuses the fixed prompt, so that only what it says of itself tells weights apart; else "".
+        A note where the server refuses the fixed prompt, so that only what it says of itself tells weights apart; else
+            "".
 
     Raises:
         JudgeUnavailableError: the server does not answer: without its fingerprint nothing stored could be told apart.
@@ -50,10 +53,15 @@ def fingerprint_local_weights(client: ChatClient, adapt: Adapt = dict) -> str:
     if client.api_key_env is not None or client.weights_fingerprint != client.measured_fingerprint:
         return ""
     behaviour, refusal = measure_behaviour(client, adapt)
-    client.weights_fingerprint = client.measured_fingerprint = sha256_json([model_identity(client), engine_version(client), behaviour])[:16]
+    client.weights_fingerprint = client.measured_fingerprint = sha256_json(
+        [model_identity(client), engine_version(client), behaviour]
+    )[:16]
     if not refusal:
         return ""
-    return f"{client.base_url} refuses the prompt that tells its weights apart ({refusal[:120]}): stored replies are told apart by what it says of itself only"
+    return (
+        f"{client.base_url} refuses the prompt that tells its weights apart ({refusal[:120]}): stored replies are told "
+        "apart by what it says of itself only"
+    )
 
 
 def measure_behaviour(client: ChatClient, adapt: Adapt = dict) -> tuple[Any, str]:
@@ -70,19 +78,25 @@ def measure_behaviour(client: ChatClient, adapt: Adapt = dict) -> tuple[Any, str
 def _ask(client: ChatClient, sampling: Mapping[str, Any]) -> Reply:
     reply = client.probe(ChatCall(FIXED_PROMPT, sampling))
     if reply.attempts_failed:
-        raise JudgeUnavailableError(f"{client.base_url} does not say which weights it serves ({reply.text}). Run the same command again later.")
+        raise JudgeUnavailableError(
+            f"{client.base_url} does not say which weights it serves ({reply.text}). Run the same command again later."
+        )
     return reply
 
 
 def rounded_logprobs(body: Mapping[str, Any]) -> list[list[Any]]:
     """The likeliest tokens of each position with their rounded log-probabilities, by token; [] where there are none.
 
-    >>> rounded_logprobs({"choices": [{"logprobs": {"content": [{"token": "a", "top_logprobs": [{"token": "a", "logprob": -0.04}]}]}}]})
+    >>> content = [{"token": "a", "top_logprobs": [{"token": "a", "logprob": -0.04}]}]
+    >>> rounded_logprobs({"choices": [{"logprobs": {"content": content}}]})
     [['a', [('a', 0.0)]]]
     """
     try:
         positions = body["choices"][0]["logprobs"]["content"]
-        return [[item["token"], sorted((str(top["token"]), _rounded(top["logprob"])) for top in item["top_logprobs"])] for item in positions]
+        return [
+            [item["token"], sorted((str(top["token"]), _rounded(top["logprob"])) for top in item["top_logprobs"])]
+            for item in positions
+        ]
     except (KeyError, IndexError, TypeError, ValueError):
         return []
 
@@ -98,13 +112,18 @@ def _words(body: Mapping[str, Any]) -> list[str]:
 
 
 def model_identity(client: ChatClient) -> list[Any]:
-    """The model's entry of `GET /models`, and the hash of the checkpoint folder that it names ("" where that is elsewhere).
+    """The model's entry of `GET /models`, and the hash of the checkpoint folder that it names ("" where that is
+    elsewhere).
 
     `created` and `permission` change with every listing of vLLM, so they are left out.
     """
     listed = client.get_json(f"{client.base_url}/models")
     entries = listed.get("data") if isinstance(listed, dict) else None
-    entry = next((item for item in entries or [] if isinstance(item, dict) and item.get("id") == client.model), {}) if isinstance(entries, list) else {}
+    entry = (
+        next((item for item in entries or [] if isinstance(item, dict) and item.get("id") == client.model), {})
+        if isinstance(entries, list)
+        else {}
+    )
     stable = {key: value for key, value in entry.items() if key not in ("created", "permission")}
     root = Path(str(stable.get("root") or "."))
     return [stable, _folder_hash(root, _stamp(root)) if root.is_absolute() and root.is_dir() else ""]

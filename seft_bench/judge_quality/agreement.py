@@ -1,6 +1,7 @@
 """`seft-bench judges agreement`: a judge's verdicts against human votes, and what it prefers besides the better answer.
 
-The verdicts come from a file (`measure_agreement`), or from asking a judge (`asking.ask_and_measure`). Words and tables: `report/agreement.py`.
+The verdicts come from a file (`measure_agreement`), or from asking a judge (`asking.ask_and_measure`). Words and
+tables: `report/agreement.py`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ class Report:
         not_asked: those of them whose comparison the judge was not asked for.
         failed: those whose comparison the judge was asked for without a verdict.
         coverage: share with a verdict among the votes that the judge was asked for.
-        position: None where the verdicts of the two orders are not known. length: None without the answers.
-        consistency: of verdicts asked again, in each order ("one order") and after merging ("both orders"); empty where none was.
+        position: None where the verdicts of the two orders are not known.
+        length: None without the answers.
+        consistency: of verdicts asked again, in each order ("one order") and after merging ("both orders"); empty where
+            none was.
         notes: what else a reader must know, one sentence each.
     """
 
@@ -50,7 +53,13 @@ class Report:
 
 
 def measure_agreement(
-    votes: Path, judge_votes: Path, *, judge: str | None = None, raters: str = "expert", turn: int | None = None, answers: Sequence[Path] = ()
+    votes: Path,
+    judge_votes: Path,
+    *,
+    judge: str | None = None,
+    raters: str = "expert",
+    turn: int | None = None,
+    answers: Sequence[Path] = (),
 ) -> Report:
     """Agreement of a judge's recorded verdicts with humans, and of the humans among themselves.
 
@@ -58,7 +67,8 @@ def measure_agreement(
         judge: the judge's name, needed where `judge_votes` holds several.
         raters: the humans whose names begin so; "" takes all.
         turn: only this turn; None: each turn that the humans voted on.
-        answers: files of the answers that were compared, for the length bias; default: those in the rows of `votes`, if any.
+        answers: files of the answers that were compared, for the length bias; default: those in the rows of `votes`, if
+            any.
 
     Raises:
         InputError: a missing file, a broken row, or nothing in common.
@@ -72,7 +82,9 @@ def measure_agreement(
 
 
 def human_votes(path: Path, raters: str, turn: int | None) -> list[Vote]:
-    """The chosen raters' votes on the chosen turns, the last one where a rater voted twice on one comparison; a failed row is no vote."""
+    """The chosen raters' votes on the chosen turns, the last one where a rater voted twice on one comparison; a failed
+    row is no vote.
+    """
     return _of_turn(_of_raters(read_votes(path, "human votes"), raters, path), turn, path)
 
 
@@ -81,11 +93,14 @@ def compared_answers(votes: Path, files: Sequence[Path]) -> list[Answer]:
     return [answer for path in files for answer in read_answers(path)] or answers_in_votes(votes)
 
 
-def compare_with_humans(name: str, raters: str, humans: Sequence[Vote], ballots: Sequence[Ballot], answers: Iterable[Answer]) -> Report:
+def compare_with_humans(
+    name: str, raters: str, humans: Sequence[Vote], ballots: Sequence[Ballot], answers: Iterable[Answer]
+) -> Report:
     """Agreement and biases of one judge's verdicts.
 
     Args:
-        ballots: one for each comparison that the judge was asked for; with a failed one and a verdict on a comparison, the verdict counts.
+        ballots: one for each comparison that the judge was asked for; with a failed one and a verdict on a comparison,
+            the verdict counts.
     """
     from seft_bench.stats import agreement, judge_bias
 
@@ -96,7 +111,11 @@ def compare_with_humans(name: str, raters: str, humans: Sequence[Vote], ballots:
     failed = sum(vote.comparison not in verdicts for vote in wanted)
     coverage = 1 - failed / len(wanted) if wanted else 0.0
     turns = {vote.turn for vote in humans}
-    lengths = {(answer.model_id, answer.question_id, turn): len(text) for answer in answers for turn, text in enumerate(answer.turns, start=1)}
+    lengths = {
+        (answer.model_id, answer.question_id, turn): len(text)
+        for answer in answers
+        for turn, text in enumerate(answer.turns, start=1)
+    }
     return Report(
         judge=name,
         raters=raters,
@@ -121,7 +140,10 @@ def _of_raters(ballots: Sequence[Ballot], raters: str, path: Path) -> list[Vote]
     chosen = last_votes(vote for vote in votes if vote.rater.startswith(raters))
     if not chosen:
         known = some({vote.rater for vote in votes})
-        raise InputError(f"{path} has no vote of a rater whose name begins with {raters!r}; it has votes of {known}. Choose with --raters ('' takes all)")
+        raise InputError(
+            f"{path} has no vote of a rater whose name begins with {raters!r}; it has votes of {known}. Choose with "
+            "--raters ('' takes all)"
+        )
     return chosen
 
 
@@ -147,12 +169,16 @@ def _nothing_in_common(humans: Sequence[Vote], ballots: Sequence[Ballot], votes:
     humans_models = {model for vote in humans for model in vote.models}
     judges_models = {model for ballot in ballots for model in ballot.vote.models}
     return InputError(
-        f"{judge_votes} judges nothing that the {len(humans)} human votes of {votes} are about (same question, two models and turn). "
-        f"The humans compared {some(humans_models)}; the judge {some(judges_models)}. Ask it for these pairs (--ask), or name other votes with --votes"
+        f"{judge_votes} judges nothing that the {len(humans)} human votes of {votes} are about (same question, two "
+        "models and turn). "
+        f"The humans compared {some(humans_models)}; the judge {some(judges_models)}. Ask it for these pairs (--ask), "
+        "or name other votes with --votes"
     )
 
 
 def some(names: Iterable[str], limit: int = 8) -> str:
     """The first names of many, and how many more there are."""
     ordered = sorted(names)
-    return ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "") or "nobody"
+    return (
+        ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "") or "nobody"
+    )

@@ -1,18 +1,20 @@
 """`seft-bench judges agreement --ask`: ask any judge for the comparisons that humans voted on, in both orders.
 
-Only the protocol of `judges/base.py` is used, so every kind of judge can be measured. A judge is never told whose answers it sees.
-Every verdict is in the file the moment that it arrives; run again, the command asks for what is missing only.
+Only the protocol of `judges/base.py` is used, so every kind of judge can be measured. A judge is never told whose
+answers it sees. Every verdict is in the file the moment that it arrives; run again, the command asks for what is
+missing only.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from seft_bench.console import Progress
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_log
 from seft_bench.judge_quality.agreement import Report, compare_with_humans, some
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from seft_bench.stats.agreement import Vote
     from seft_bench.stats.consistency import Consistency
 
-Progress = Callable[[str, int, int], None]
 ItemT = TypeVar("ItemT")
 Verdicts = Mapping[tuple[str, str], Judgment]
 """(request key, hash of the judged texts) -> the judgment."""
@@ -45,7 +46,9 @@ class Comparison:
     texts: tuple[tuple[str, ...], tuple[str, ...]]
 
     def request(self, candidate_first: bool, repeat: int = 0) -> JudgeRequest:
-        return JudgeRequest("preference", self.question, self.turn, self.texts[0], self.texts[1], candidate_first, repeat)
+        return JudgeRequest(
+            "preference", self.question, self.turn, self.texts[0], self.texts[1], candidate_first, repeat
+        )
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,10 @@ class Ask:
     """What is asked for.
 
     Attributes:
-        limit: ask for a sample of so many comparisons; None for all. A larger limit with the same seed contains the smaller.
-        repeats: how often a sample is asked again. repeat_sample: so many comparisons of those asked.
+        limit: ask for a sample of so many comparisons; None for all. A larger limit with the same seed contains the
+            smaller.
+        repeats: how often a sample is asked again.
+        repeat_sample: so many comparisons of those asked.
         tie_band: a preference within 1.5 -/+ this is a tie; 0: only 1.5 itself.
     """
 
@@ -66,12 +71,21 @@ class Ask:
 
 
 def ask_and_measure(
-    judge: Any, humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], raters: str, out: Path, ask: Ask, progress: Progress
+    judge: Any,
+    humans: Sequence[Vote],
+    questions: Sequence[Question],
+    answers: Sequence[Answer],
+    raters: str,
+    out: Path,
+    ask: Ask,
+    progress: Progress,
 ) -> Report:
     """Ask for every verdict that is not in `out` yet, then compare with the humans.
 
     Args:
-        judge: an open judge. humans: votes that count. questions: with references where the judge's templates show them.
+        judge: an open judge.
+        humans: votes that count.
+        questions: with references where the judge's templates show them.
         out: JSON Lines of judgments; rows of other judges may be in it.
 
     Raises:
@@ -85,27 +99,39 @@ def ask_and_measure(
     ballots = [ballot_of(comparison, verdicts, ask.tie_band) for comparison in chosen]
     report = compare_with_humans(judge.id, raters, humans, ballots, answers)
     repeated = _consistency(again, verdicts, ask)
-    return dataclasses.replace(report, consistency=repeated, notes=tuple(_notes(judge, chosen, again, requests, verdicts, ask)))
+    return dataclasses.replace(
+        report, consistency=repeated, notes=tuple(_notes(judge, chosen, again, requests, verdicts, ask))
+    )
 
 
-def requests_of(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask) -> list[JudgeRequest]:
+def requests_of(
+    humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
+) -> list[JudgeRequest]:
     """Everything that `ask_and_measure` would have judged, each once; nothing is sent.
 
     Raises:
         InputError: nothing can be compared.
     """
     chosen, again = _chosen(humans, questions, answers, ask)
-    return list({(request.key, request.answer_hash): request for request in _requests(chosen, again, ask.repeats)}.values())
+    return list(
+        {(request.key, request.answer_hash): request for request in _requests(chosen, again, ask.repeats)}.values()
+    )
 
 
-def _chosen(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask) -> tuple[list[Comparison], list[Comparison]]:
+def _chosen(
+    humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
+) -> tuple[list[Comparison], list[Comparison]]:
     """The comparisons to ask for, and those of them to ask for again."""
     chosen = sample(find_comparisons(humans, questions, answers), ask.limit, ask.seed)
-    unlike = [comparison for comparison in chosen if comparison.texts[0] != comparison.texts[1]]  # two equal answers need no judge, so show no noise
+    unlike = [
+        comparison for comparison in chosen if comparison.texts[0] != comparison.texts[1]
+    ]  # two equal answers need no judge, so show no noise
     return chosen, sample(unlike, ask.repeat_sample, ask.seed + 1) if ask.repeats else []
 
 
-def find_comparisons(humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer]) -> list[Comparison]:
+def find_comparisons(
+    humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer]
+) -> list[Comparison]:
     """The comparisons that humans voted on and whose question and two answers are here, each once, in a fixed order.
 
     Raises:
@@ -120,10 +146,15 @@ def find_comparisons(humans: Sequence[Vote], questions: Sequence[Question], answ
             found.append(Comparison(by_id[question_id], turn, models, (pair[0][:turn], pair[1][:turn])))
     if found:
         return found
-    compared, there = some({model for vote in humans for model in vote.models}), some({answer.model_id for answer in answers})
+    compared, there = (
+        some({model for vote in humans for model in vote.models}),
+        some({answer.model_id for answer in answers}),
+    )
     raise InputError(
-        f"no comparison that the humans voted on can be asked for: they compared {compared}; there are answers of {there} "
-        f"to {len({answer.question_id for answer in answers} & set(by_id))} of {len(by_id)} questions. Name the compared models' answers with --answers"
+        f"no comparison that the humans voted on can be asked for: they compared {compared}; there are answers of "
+        f"{there} "
+        f"to {len({answer.question_id for answer in answers} & set(by_id))} of {len(by_id)} questions. Name the "
+        "compared models' answers with --answers"
     )
 
 
@@ -163,12 +194,18 @@ def collect(judge: Any, requests: Sequence[JudgeRequest], out: Path, progress: P
 
 
 def ballot_of(comparison: Comparison, verdicts: Verdicts, tie_band: float, repeat: int = 0) -> Ballot:
-    """Both orders' verdicts merged by FastChat's rule: a winner must win in both, else it is a tie. Failed where one has no verdict."""
+    """Both orders' verdicts merged by FastChat's rule: a winner must win in both, else it is a tie.
+
+    Failed where one has no verdict.
+    """
     from seft_bench.stats.agreement import Vote
     from seft_bench.stats.judge_bias import Game
 
     question_id, turn, models = comparison.question.id, comparison.turn, comparison.models
-    rows = [verdicts.get((request.key, request.answer_hash)) for request in (comparison.request(order, repeat) for order in ORDERS)]
+    rows = [
+        verdicts.get((request.key, request.answer_hash))
+        for request in (comparison.request(order, repeat) for order in ORDERS)
+    ]
     if any(row is None or row.preference is None for row in rows):
         return Ballot(Vote("", question_id, turn, models, None), failed=True)
     first, second = (_winner(row.preference, models, tie_band) for row in rows if row and row.preference is not None)
@@ -185,7 +222,12 @@ def _winner(preference: float, models: tuple[str, str], tie_band: float) -> str 
 
 def _requests(chosen: Sequence[Comparison], again: Sequence[Comparison], repeats: int) -> list[JudgeRequest]:
     once = [comparison.request(order) for comparison in chosen for order in ORDERS]
-    return once + [comparison.request(order, repeat) for repeat in range(1, repeats + 1) for comparison in again for order in ORDERS]
+    return once + [
+        comparison.request(order, repeat)
+        for repeat in range(1, repeats + 1)
+        for comparison in again
+        for order in ORDERS
+    ]
 
 
 def _good(judge_id: str, out: Path, judge: Any = None) -> dict[tuple[str, str], Judgment]:
@@ -203,17 +245,31 @@ def _consistency(again: Sequence[Comparison], verdicts: Verdicts, ask: Ask) -> d
         games = [ballot.game for ballot in ballots if ballot.game]
         codes = {None: 0.0, comparison.models[0]: 1.0, comparison.models[1]: -1.0}
         both.append(Repeated(comparison.question.id, tuple(codes[game.winner] for game in games)))
-        one += [Repeated(comparison.question.id, tuple(codes[game.winners[order]] for game in games)) for order in (0, 1)]
+        one += [
+            Repeated(comparison.question.id, tuple(codes[game.winners[order]] for game in games)) for order in (0, 1)
+        ]
     found = {"one order": consistency(one, graded=False), "both orders": consistency(both, graded=False)}
     return {name: value for name, value in found.items() if value is not None} or None
 
 
 def _notes(
-    judge: Any, chosen: Sequence[Comparison], again: Sequence[Comparison], requests: Sequence[JudgeRequest], verdicts: Verdicts, ask: Ask
+    judge: Any,
+    chosen: Sequence[Comparison],
+    again: Sequence[Comparison],
+    requests: Sequence[JudgeRequest],
+    verdicts: Verdicts,
+    ask: Ask,
 ) -> Iterable[str]:
     wanted = {(request.key, request.answer_hash) for request in requests}
-    yield f"{len(chosen)} comparisons in both orders" + (f", {len(again)} of them {ask.repeats + 1} times" if again else "") + "."
-    yield f"a preference within {ask.tie_band:g} of 1.5 is a tie; verdicts of the two orders that differ are a tie (FastChat's rule)."
+    yield (
+        f"{len(chosen)} comparisons in both orders"
+        + (f", {len(again)} of them {ask.repeats + 1} times" if again else "")
+        + "."
+    )
+    yield (
+        f"a preference within {ask.tie_band:g} of 1.5 is a tie; verdicts of the two orders that differ are a tie "
+        "(FastChat's rule)."
+    )
     if unsaid := len(wanted) - len(wanted & verdicts.keys()):
         yield f"{unsaid} of {len(wanted)} requests have no verdict; the same command asks for them again."
     yield from judge.notes

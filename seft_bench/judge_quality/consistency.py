@@ -1,8 +1,8 @@
 """`seft-bench judges consistency`: how much judgments of the very same prompt differ, recorded ones or asked for now.
 
-Rows are repeats where judge, its weights (as far as rows tell), turn and prompt are equal: FastChat's rows hold the prompt, ours its hash, or
-(judges without prompts) that of the judged texts. A key that was judged again with another answer is no repeat, so a file with two runs of a
-model says nothing here unless the model answered the same.
+Rows are repeats where judge, its weights (as far as rows tell), turn and prompt are equal: FastChat's rows hold the
+prompt, ours its hash, or (judges without prompts) that of the judged texts. A key that was judged again with another
+answer is no repeat, so a file with two runs of a model says nothing here unless the model answered the same.
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ if TYPE_CHECKING:
     from seft_bench.stats.consistency import Consistency
 
 
-def requests_of(questions: Sequence[Question], answers: Sequence[Answer], prompts: int, repeats: int, seed: int) -> list[JudgeRequest]:
+def requests_of(
+    questions: Sequence[Question], answers: Sequence[Answer], prompts: int, repeats: int, seed: int
+) -> list[JudgeRequest]:
     """A random sample of answered turns, each to be graded `repeats` + 1 times.
 
     Raises:
         InputError: no answer to any question.
     """
     by_id = {question.id: question for question in questions}
-    turns = [(by_id[a.question_id], turn, a.turns[:turn]) for a in answers if a.question_id in by_id for turn in range(1, len(a.turns) + 1)]
+    turns = [
+        (by_id[a.question_id], turn, a.turns[:turn])
+        for a in answers
+        if a.question_id in by_id
+        for turn in range(1, len(a.turns) + 1)
+    ]
     if not turns:
         raise InputError(
-            f"none of the {len(answers)} answers is to one of the suite's {len(by_id)} questions. Name answers with --answers, the suite with --suite"
+            f"none of the {len(answers)} answers is to one of the suite's {len(by_id)} questions. Name answers with "
+            "--answers, the suite with --suite"
         )
     chosen = asking.sample(turns, prompts, seed)
     return [JudgeRequest("grade", *item, repeat=repeat) for repeat in range(repeats + 1) for item in chosen]
@@ -40,7 +48,8 @@ def measure_consistency(files: Sequence[Path], rows: int = 160, judge_id: str | 
     """Judge's id (and "grades" or "preferences") -> its self-consistency over the files' repeated prompts.
 
     Args:
-        rows: judgments that a mean is over, for its noise. judge_id: only this judge's.
+        rows: judgments that a mean is over, for its noise.
+        judge_id: only this judge's.
 
     Raises:
         InputError: a missing file, a broken row, or no prompt that was judged twice.
@@ -50,13 +59,17 @@ def measure_consistency(files: Sequence[Path], rows: int = 160, judge_id: str | 
     judgments = [row for path in files for row in read_judgments(path) if judge_id in (None, row.judge_id)]
     found = {}
     for name, graded, values in _repeated(judgments):
-        if measured := consistency([Repeated(question, verdicts) for question, verdicts in values], graded=graded, rows=rows):
+        if measured := consistency(
+            [Repeated(question, verdicts) for question, verdicts in values], graded=graded, rows=rows
+        ):
             found[name] = measured
     if not found:
         names = ", ".join(str(path) for path in files)
         raise InputError(
-            f"{names}: no prompt was judged twice among {len(judgments)} judgments. Repeats are rows of one judge with the same prompt: "
-            "FastChat's with equal user_prompt, ours with equal prompt_hash. `seft-bench judges consistency --ask JUDGE --answers FILE` makes them"
+            f"{names}: no prompt was judged twice among {len(judgments)} judgments. Repeats are rows of one judge with "
+            "the same prompt: "
+            "FastChat's with equal user_prompt, ours with equal prompt_hash. `seft-bench judges consistency --ask "
+            "JUDGE --answers FILE` makes them"
         )
     return found
 
@@ -66,11 +79,15 @@ def _repeated(judgments: Iterable[Judgment]) -> Iterable[tuple[str, bool, list[t
     groups: dict[tuple[str, bool], dict[Hashable, list[Judgment]]] = {}
     for row in judgments:
         prompt = (
-            row.prompt_hash or str(row.details.get("user_prompt_hash", "")) or (row.answer_hash and f"{row.key.partition('/repeat-')[0]} {row.answer_hash}")
+            row.prompt_hash
+            or str(row.details.get("user_prompt_hash", ""))
+            or (row.answer_hash and f"{row.key.partition('/repeat-')[0]} {row.answer_hash}")
         )
         if row.status == "ok" and prompt:
             kind = (row.judge_id, row.score is not None)
-            groups.setdefault(kind, {}).setdefault((row.turn, prompt, row.details.get("weights_fingerprint")), []).append(row)
+            groups.setdefault(kind, {}).setdefault(
+                (row.turn, prompt, row.details.get("weights_fingerprint")), []
+            ).append(row)
     for (judge_id, graded), prompts in groups.items():
         values = [(rows[0].question_id, tuple(_value(row) for row in _one_a_draw(rows))) for rows in prompts.values()]
         yield f"{judge_id} ({'grades' if graded else 'preferences'})", graded, values
@@ -90,7 +107,9 @@ def _repeat(row: Judgment) -> str:
 
 
 def _value(row: Judgment) -> float:
-    """The grade, or the side that a preference takes: 1 for the answer shown first, -1 for the second, 0 for neither."""
+    """The grade, or the side that a preference takes: 1 for the answer shown first, -1 for the second, 0 for
+    neither.
+    """
     if row.score is not None:
         return row.score
     preference = 1.5 if row.preference is None else row.preference

@@ -28,7 +28,11 @@ def report_row(report: Report) -> dict[str, Any]:
 def report_text(report: Report) -> str:
     """Lines with tabs between the columns: agreement beside the humans' own, the biases, and the verdicts in words."""
     parts = [agreement_table(report)]
-    figures = [*_position_lines(report.position), *_length_lines(report.length), *_consistency_lines(report.consistency or {})]
+    figures = [
+        *_position_lines(report.position),
+        *_length_lines(report.length),
+        *_consistency_lines(report.consistency or {}),
+    ]
     if figures:
         parts.append("\n".join("\t".join(line) for line in [("figure", "value", "how"), *figures]))
     return "\n\n".join([*parts, "\n".join(verdicts(report))])
@@ -45,8 +49,13 @@ def notes_of(report: Report) -> list[str]:
     left_out = f"left out: {report.not_asked} that the judge was not asked for, {report.failed} without a verdict"
     notes = [f"{report.human_votes} human votes ({who}); {left_out}. Intervals: 95 %, over questions.", *report.notes]
     if report.withheld:
-        reached = f"{report.coverage:.1%} of the votes that the judge was asked for have a verdict, at least {MINIMUM_COVERAGE:.0%} are needed"
-        notes.append(f"WITHHELD {report.judge}: {reached}. Judge the failed comparisons again, then run this command again.")
+        reached = (
+            f"{report.coverage:.1%} of the votes that the judge was asked for have a verdict, at least "
+            f"{MINIMUM_COVERAGE:.0%} are needed"
+        )
+        notes.append(
+            f"WITHHELD {report.judge}: {reached}. Judge the failed comparisons again, then run this command again."
+        )
     return notes
 
 
@@ -63,7 +72,11 @@ def consistency_text(groups: Mapping[str, Consistency]) -> str:
 
 def verdicts(report: Report) -> list[str]:
     """One sentence for each turn without ties or with them, one for each bias that was measured."""
-    lines = [f"{_where(cell)}: {report.judge} {_ceiling(cell.difference)}." for cell in report.cells if cell.difference is not None]
+    lines = [
+        f"{_where(cell)}: {report.judge} {_ceiling(cell.difference)}."
+        for cell in report.cells
+        if cell.difference is not None
+    ]
     if report.position:
         lines.append(f"position: {_position_verdict(report.position)}.")
     if report.length:
@@ -84,7 +97,10 @@ def _ceiling(difference: Interval) -> str:
         return f"stays below the human-human ceiling ({shown})"
     if difference.low >= 0:
         return f"reaches the human-human ceiling and lies above it ({shown})"
-    return f"reaches the human-human ceiling within the interval ({shown}); as much as {-difference.low:.3f} below it is not excluded"
+    return (
+        f"reaches the human-human ceiling within the interval ({shown}); as much as {-difference.low:.3f} below it is "
+        "not excluded"
+    )
 
 
 def _position_verdict(found: PositionBias) -> str:
@@ -98,13 +114,20 @@ def _position_verdict(found: PositionBias) -> str:
 def _length_verdict(found: LengthBias) -> str:
     points = _points(found.all.difference)
     if not found.biased:
-        return f"no bias beyond the humans' shown: the longer answer wins {points} points more often than with humans, an interval that includes zero"
+        return (
+            f"no bias beyond the humans' shown: the longer answer wins {points} points more often than with humans, an "
+            "interval that includes zero"
+        )
     more = "more" if found.all.difference.mean > 0 else "less"
-    return f"likes long answers {more} than humans do: the longer answer wins {points} points more often than with humans"
+    return (
+        f"likes long answers {more} than humans do: the longer answer wins {points} points more often than with humans"
+    )
 
 
 def _points(interval: Interval) -> str:
-    scaled = dataclasses.replace(interval, mean=100 * interval.mean, low=_percent(interval.low), high=_percent(interval.high))
+    scaled = dataclasses.replace(
+        interval, mean=100 * interval.mean, low=_percent(interval.low), high=_percent(interval.high)
+    )
     return figure(scaled, "+.1f")
 
 
@@ -117,7 +140,9 @@ def _percent(value: float | None) -> float | None:
 
 def _cell_line(cell: Cell) -> str:
     difference = "-" if cell.difference is None else figure(cell.difference, "+.3f")
-    return "\t".join((str(cell.turn), "with" if cell.ties else "without", _shown(cell.judge), _shown(cell.humans), difference))
+    return "\t".join(
+        (str(cell.turn), "with" if cell.ties else "without", _shown(cell.judge), _shown(cell.humans), difference)
+    )
 
 
 def _shown(found: Agreement | None) -> str:
@@ -142,7 +167,11 @@ def _position_lines(found: PositionBias | None) -> Iterable[Line]:
     yield _line(f"position: moves to the answer shown first ({found.n_first})", found.first)
     yield _line(f"position: moves to the answer shown second ({found.n_second})", found.second)
     yield "position: win rate shown first minus second, points", _points(found.bias), found.bias.how
-    yield "position: first against second, p", f"{found.p_value:.3g}", "exact two-sided sign test (McNemar's), comparisons as if independent"
+    yield (
+        "position: first against second, p",
+        f"{found.p_value:.3g}",
+        "exact two-sided sign test (McNemar's), comparisons as if independent",
+    )
 
 
 def _length_lines(found: LengthBias | None) -> Iterable[Line]:
@@ -151,8 +180,15 @@ def _length_lines(found: LengthBias | None) -> Iterable[Line]:
     yield from _longer_lines("ties as half", found.all)
     if found.decided:
         yield from _longer_lines("without ties", found.decided)
-    name = f"length: log-odds for a far longer answer (tanh of difference / {found.scale_characters:.0f} characters), votes held fixed"
-    yield _line(name, found.slope, "+.2f") if found.slope else (name, "-", "not estimated: length and votes separate the verdicts, or too little of either")
+    name = (
+        f"length: log-odds for a far longer answer (tanh of difference / {found.scale_characters:.0f} characters), "
+        "votes held fixed"
+    )
+    yield (
+        _line(name, found.slope, "+.2f")
+        if found.slope
+        else (name, "-", "not estimated: length and votes separate the verdicts, or too little of either")
+    )
 
 
 def _longer_lines(ties: str, found: Longer) -> Iterable[Line]:

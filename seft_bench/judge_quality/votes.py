@@ -1,26 +1,24 @@
 """Reading votes: humans' and judges', and the answers that a file of votes may hold.
 
-A row is a vote as in MT-Bench's human judgments: judge, model_a, model_b, question_id, turn, winner. FastChat's own pairwise judgments
-(`model_judgment/*_pair.jsonl`, both orders in a row) are read too. JSON Lines, gzipped or not.
+A row is a vote as in MT-Bench's human judgments: judge, model_a, model_b, question_id, turn, winner. FastChat's own
+pairwise judgments (`model_judgment/*_pair.jsonl`, both orders in a row) are read too. JSON Lines, gzipped or not.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import read_text
-from seft_bench.records import Answer
+from seft_bench.records import Answer, Row
 
 if TYPE_CHECKING:
     from seft_bench.stats.agreement import Vote
     from seft_bench.stats.judge_bias import Game
-
-Row = Mapping[str, Any]
 
 _VOTE_KEYS = {"judge", "model_a", "model_b", "question_id", "turn", "winner"}
 _GAME_KEYS = {"judge", "model_1", "model_2", "question_id", "turn", "g1_winner", "g2_winner"}
@@ -29,7 +27,10 @@ _WINNERS = ("model_a", "model_b", "tie", "tie (inconsistent)", "error")
 
 @dataclass(frozen=True)
 class Ballot:
-    """A row of a file; of a failed one only the comparison counts. `game`: both orders' verdicts, where the row holds them."""
+    """A row of a file; of a failed one only the comparison counts.
+
+    `game`: both orders' verdicts, where the row holds them.
+    """
 
     vote: Vote
     failed: bool
@@ -54,7 +55,9 @@ def read_votes(path: Path, what: str) -> list[Ballot]:
 
 
 def answers_in_votes(path: Path) -> list[Answer]:
-    """The answers that the votes are about, where their rows hold the conversations, as the data set on the hub does; else []."""
+    """The answers that the votes are about, where their rows hold the conversations, as the data set on the hub does;
+    else [].
+    """
     found: dict[tuple[str, str], Answer] = {}
     for _, row in _rows(path, "votes"):
         for side in ("a", "b"):
@@ -90,7 +93,9 @@ def _ballot(row: Any) -> Ballot:
     if not isinstance(row, dict):
         raise ValueError(f"a JSON object is expected, this is {type(row).__name__}")
     if row.keys() >= _GAME_KEYS:
-        return _game_ballot(row, str(row["model_1"]), str(row["model_2"]), (str(row["g1_winner"]), str(row["g2_winner"])))
+        return _game_ballot(
+            row, str(row["model_1"]), str(row["model_2"]), (str(row["g1_winner"]), str(row["g2_winner"]))
+        )
     missing = sorted(_VOTE_KEYS - row.keys())
     if missing:
         raise ValueError(f"key {', '.join(missing)} is missing; a vote has {', '.join(sorted(_VOTE_KEYS))}")
@@ -110,7 +115,9 @@ def _game_ballot(row: Row, model_1: str, model_2: str, winners: tuple[str, str])
         raise ValueError(f"winner of a game is {sorted(wrong)[0]!r}; allowed are model_1, model_2, tie, error")
     named = {"model_1": model_1, "model_2": model_2}
     in_order = winners if ballot.vote.models[0] == model_1 else winners[::-1]
-    game = Game(ballot.vote.question_id, ballot.vote.turn, ballot.vote.models, (named.get(in_order[0]), named.get(in_order[1])))
+    game = Game(
+        ballot.vote.question_id, ballot.vote.turn, ballot.vote.models, (named.get(in_order[0]), named.get(in_order[1]))
+    )
     return Ballot(ballot.vote, False, game)
 
 

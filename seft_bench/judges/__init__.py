@@ -87,13 +87,16 @@ def usable_judges() -> list[str]:
 
 def missing_key(judge: str, variable: str) -> InputError:
     """The error for a judge whose key is not set, naming what would work."""
-    return InputError(f"judge {judge} needs a key in {variable}, which is not set. Set it, or use another: {_alternatives()}.")
+    return InputError(
+        f"judge {judge} needs a key in {variable}, which is not set. Set it, or use another: {_alternatives()}."
+    )
 
 
 def _refuse_retired(config: OpenAIJudgeConfig) -> None:
     if _is_retired(config):
         raise InputError(
-            f"judge {config.name}: its model {config.model} was shut down on {config.retired_on}, so nothing can be judged with it any more. "
+            f"judge {config.name}: its model {config.model} was shut down on {config.retired_on}, so nothing can be "
+            "judged with it any more. "
             f"Recorded judgments can still be scored (`seft-bench score`). Others: {_alternatives()}."
         )
 

@@ -25,7 +25,8 @@ class Judge(Protocol):
         """Probe before a run that asks for these kinds, before any answer is paid for.
 
         Args:
-            kinds: "grade", "preference" (of single answers, as AlpacaEval asks) or "pair" (of conversations, as MT-Bench asks).
+            kinds: "grade", "preference" (of single answers, as AlpacaEval asks) or "pair" (of conversations, as
+                MT-Bench asks).
 
         Raises:
             InputError: the key is missing or refused, the model is not there, or the server cannot do what is needed.

@@ -68,14 +68,22 @@ def read_graded(source: GradedAnswers) -> list[GradedAnswer]:
             found[row.question_id, row.model_id, row.turn] = graded
     if not found:
         raise InputError(
-            f"calibration: no grade in {source.judgments} belongs to an answer in {source.answers} to a question of {source.suite}. "
+            f"calibration: no grade in {source.judgments} belongs to an answer in {source.answers} to a question of "
+            f"{source.suite}. "
             "Question and model must have the same names in both, and `suite` must be theirs."
         )
     return list(found.values())
 
 
 def _graded(row: Judgment, question: Question | None, answer: Answer | None) -> GradedAnswer | None:
-    if row.status != "ok" or row.score is None or not 1 <= row.score <= 10 or question is None or answer is None or len(answer.turns) < row.turn:
+    if (
+        row.status != "ok"
+        or row.score is None
+        or not 1 <= row.score <= 10
+        or question is None
+        or answer is None
+        or len(answer.turns) < row.turn
+    ):
         return None
     texts = answer.turns[: row.turn]
     if row.answer_hash and row.answer_hash != text_hash(*texts):
@@ -109,16 +117,26 @@ class FittedGrades:
 def notes_on(fitted: Calibration, suite: str, left_out: int) -> tuple[str, ...]:
     """The map, the data behind it, and its error, in sentences."""
     errors, best = fitted.errors, fitted.errors[fitted.name]
-    others = ", ".join(f"{'the mean grade alone' if name == 'constant' else name} {errors[name].mean:.2f}" for name in errors if name != fitted.name)
+    others = ", ".join(
+        f"{'the mean grade alone' if name == 'constant' else name} {errors[name].mean:.2f}"
+        for name in errors
+        if name != fitted.name
+    )
     notes = [
-        f"grades are rewards put on the 1-10 scale by a map ({fitted.name}) fitted on {fitted.rows} graded answers to {fitted.questions} questions of {suite}"
-        + (f" ({left_out} more could not be scored)." if left_out else "."),
-        f"its mean absolute error on questions held out of the fit is {_interval(best)} grade points (95 % {best.how}); {others}.",
+        f"grades are rewards put on the 1-10 scale by a map ({fitted.name}) fitted on {fitted.rows} graded answers to "
+        f"{fitted.questions} questions of {suite}" + (f" ({left_out} more could not be scored)." if left_out else "."),
+        f"its mean absolute error on questions held out of the fit is {_interval(best)} grade points (95 % "
+        f"{best.how}); {others}.",
     ]
     if not fitted.foretells:
-        notes.append("the rewards do not foretell held-out grades clearly better than the mean grade alone: these grades say little.")
+        notes.append(
+            "the rewards do not foretell held-out grades clearly better than the mean grade alone: these grades say "
+            "little."
+        )
     return tuple(notes)
 
 
 def _interval(error: Interval) -> str:
-    return f"{error.mean:.2f}" + ("" if error.low is None or error.high is None else f" [{error.low:.2f}, {error.high:.2f}]")
+    return f"{error.mean:.2f}" + (
+        "" if error.low is None or error.high is None else f" [{error.low:.2f}, {error.high:.2f}]"
+    )

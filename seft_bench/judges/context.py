@@ -1,6 +1,8 @@
-"""Does a prompt fit into the judge's context? Counted exactly with the judge's own tokenizer, or estimated by characters.
+"""Does a prompt fit into the judge's context? Counted exactly with the judge's own tokenizer, or estimated by
+characters.
 
-A prompt that does not fit is `over_length`: a server might cut it silently, and the judge would then grade half a conversation.
+A prompt that does not fit is `over_length`: a server might cut it silently, and the judge would then grade half a
+conversation.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ def token_counter(tokenizer: str | None, context_tokens: int | None) -> TokenCou
     if tokenizer is None:
         return estimated_tokens
     if context_tokens is None:
-        raise InputError(f"the judge's tokenizer {tokenizer} counts prompts against context_tokens, which is not set in its YAML")
+        raise InputError(
+            f"the judge's tokenizer {tokenizer} counts prompts against context_tokens, which is not set in its YAML"
+        )
     return lambda messages: exact_tokens(tokenizer, messages)
 
 
@@ -47,9 +51,13 @@ def exact_tokens(tokenizer: str, messages: Sequence[Message]) -> int:
     """
     loaded = _load(tokenizer)
     try:
-        return len(loaded.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False))
+        return len(
+            loaded.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False)
+        )
     except Exception as error:  # jinja2's, whose templates raise what they like
-        raise InputError(f"the chat template of the judge's tokenizer {tokenizer} refuses the judge's messages: {error}") from None
+        raise InputError(
+            f"the chat template of the judge's tokenizer {tokenizer} refuses the judge's messages: {error}"
+        ) from None
 
 
 @cache
@@ -59,13 +67,19 @@ def _load(tokenizer: str) -> Any:
     return load_tokenizer(tokenizer)
 
 
-def outgrown(messages: Sequence[Message], max_tokens: int, context_tokens: int | None, count_tokens: TokenCounter) -> str:
+def outgrown(
+    messages: Sequence[Message], max_tokens: int, context_tokens: int | None, count_tokens: TokenCounter
+) -> str:
     """Why the prompt and a reply of `max_tokens` do not fit; "" where they do, or where the context is not known."""
     if context_tokens is None:
         return ""
     needed = count_tokens(messages) + max_tokens
     about = "about " if count_tokens is estimated_tokens else ""
-    return f"not sent: {about}{needed} tokens with the reply, the judge's context has {context_tokens}" if needed > context_tokens else ""
+    return (
+        f"not sent: {about}{needed} tokens with the reply, the judge's context has {context_tokens}"
+        if needed > context_tokens
+        else ""
+    )
 
 
 def unread_details(finish_reason: str, max_tokens: int) -> dict[str, Any]:

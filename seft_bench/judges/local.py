@@ -1,4 +1,6 @@
-"""What judges that run in this process share: finding a model, saying what it is, and what can be checked without its weights."""
+"""What judges that run in this process share: finding a model, saying what it is, and what can be checked without its
+weights.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,14 @@ class LocalModel:
         folder: config.json, tokenizer and safetensors.
     """
 
-    def __init__(self, judge: str, model: str, device: str = "auto", context_tokens: int | None = None, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        judge: str,
+        model: str,
+        device: str = "auto",
+        context_tokens: int | None = None,
+        trust_remote_code: bool = False,
+    ) -> None:
         from seft_bench.data.training import open_base
 
         self.judge, self.trust_remote_code = judge, trust_remote_code
@@ -48,7 +57,9 @@ class LocalModel:
         try:
             return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"judge {self.judge}: the configuration of {self.name} cannot be read: {str(error).splitlines()[0]}") from None
+            raise InputError(
+                f"judge {self.judge}: the configuration of {self.name} cannot be read: {str(error).splitlines()[0]}"
+            ) from None
 
     @functools.cached_property
     def tokenizer(self) -> Any:
@@ -63,24 +74,39 @@ class LocalModel:
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """All of the model that can change a verdict: its files' contents, number format, and the libraries that compute."""
+        """All of the model that can change a verdict: its files' contents, number format, and the libraries that
+        compute.
+        """
         libraries = {name: version(name).partition("+")[0] for name in ("torch", "transformers")}
-        return {"model": self.name, "files": sha256_folder(self.folder), "dtype": self._dtype_name(), "libraries": libraries}
+        return {
+            "model": self.name,
+            "files": sha256_folder(self.folder),
+            "dtype": self._dtype_name(),
+            "libraries": libraries,
+        }
 
     @property
     def load_options(self) -> dict[str, Any]:
         """Keywords for from_pretrained: float32 on CPU, the checkpoint's own type on a GPU; never a pickle."""
-        return {"dtype": "float32" if self.device == "cpu" else "auto", "use_safetensors": True, "trust_remote_code": self.trust_remote_code}
+        return {
+            "dtype": "float32" if self.device == "cpu" else "auto",
+            "use_safetensors": True,
+            "trust_remote_code": self.trust_remote_code,
+        }
 
     def check_architecture(self, suffixes: Sequence[str], what: str) -> None:
-        """Refuse a checkpoint of another kind: transformers would load it and fill the missing head with random numbers.
+        """Refuse a checkpoint of another kind: transformers would load it and fill the missing head with random
+        numbers.
 
         Raises:
             InputError: config.json names an architecture, and it ends with none of `suffixes`.
         """
         named = [str(name) for name in getattr(self.config, "architectures", None) or []]
         if named and not self.trust_remote_code and not any(name.endswith(tuple(suffixes)) for name in named):
-            raise InputError(f"judge {self.judge}: {self.name} is a {', '.join(named)}, and {what} is needed (config.json, architectures)")
+            raise InputError(
+                f"judge {self.judge}: {self.name} is a {', '.join(named)}, and {what} is needed (config.json, "
+                "architectures)"
+            )
 
     @contextlib.contextmanager
     def memory_guard(self, batch_size: int) -> Iterator[None]:
@@ -91,8 +117,10 @@ class LocalModel:
             yield
         except torch.OutOfMemoryError:
             raise InputError(
-                f"judge {self.judge}: {self.name} and a batch of {batch_size} do not fit into the memory of {self.device}. Set a smaller batch_size in "
-                "its YAML, or answer first (`--stage answer`) and judge in a run of its own (`--stage judge --stage score`). What was judged is kept."
+                f"judge {self.judge}: {self.name} and a batch of {batch_size} do not fit into the memory of "
+                f"{self.device}. Set a smaller batch_size in "
+                "its YAML, or answer first (`--stage answer`) and judge in a run of its own (`--stage judge --stage "
+                "score`). What was judged is kept."
             ) from None
 
     def _device(self, device: str) -> str:
@@ -101,7 +129,10 @@ class LocalModel:
         if device == "auto":
             return "cuda" if torch.cuda.is_available() else "cpu"
         if device.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError(f"judge {self.judge}: device {device} is asked for, and torch sees no GPU here. Set `device: auto` or `device: cpu`.")
+            raise InputError(
+                f"judge {self.judge}: device {device} is asked for, and torch sees no GPU here. Set `device: auto` or "
+                "`device: cpu`."
+            )
         return device
 
     def _dtype_name(self) -> str:
@@ -114,9 +145,17 @@ class LocalModel:
         if any(self.folder.glob("*.safetensors")):
             check_safetensors(self.folder)
             return
-        pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in self.folder.glob(pattern))
-        found = f"It has {', '.join(pickled[:4])}, which can run code when loaded" if pickled else "It has no weights at all"
-        raise InputError(f"judge {self.judge}: {self.name} has no weights in safetensors. {found}; save it with `save_pretrained`.")
+        pickled = sorted(
+            path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in self.folder.glob(pattern)
+        )
+        found = (
+            f"It has {', '.join(pickled[:4])}, which can run code when loaded"
+            if pickled
+            else "It has no weights at all"
+        )
+        raise InputError(
+            f"judge {self.judge}: {self.name} has no weights in safetensors. {found}; save it with `save_pretrained`."
+        )
 
 
 def batches(items: Sequence[ItemT], lengths: Sequence[int], size: int) -> Iterator[list[ItemT]]:

@@ -59,14 +59,25 @@ class OpenAIJudge:
     ) -> None:
         self.client, self.templates, self.context_tokens = client, templates, context_tokens
         self.price, self.count_tokens = price, count_tokens
-        self.sampling = Sampling(preference_from, samples, temperature, max_tokens, max_tokens_parameter, send_temperature, seed, dict(extra_body or {}))
+        self.sampling = Sampling(
+            preference_from,
+            samples,
+            temperature,
+            max_tokens,
+            max_tokens_parameter,
+            send_temperature,
+            seed,
+            dict(extra_body or {}),
+        )
         self._body = functools.cache(self.sampling.body)
         self._name = name
         self.notes: list[str] = []
 
     @functools.cached_property
     def id(self) -> str:
-        """Name and hash of what can change a verdict: server, model, wording, sampling, how a preference is read, epoch."""
+        """Name and hash of what can change a verdict: server, model, wording, sampling, how a preference is read,
+        epoch.
+        """
         settings = {
             "server": self.client.base_url,
             "model": self.client.model,
@@ -109,7 +120,10 @@ class OpenAIJudge:
         )
 
     def check(self, kinds: Collection[str]) -> None:
-        """One small real request of each kind: the key is good, the model is there, the reply can be used. Then a local server's weights are measured."""
+        """One small real request of each kind: the key is good, the model is there, the reply can be used.
+
+        Then a local server's weights are measured.
+        """
         who = f"judge {self._name} ({self.client.model} at {self.client.base_url})"
         for kind in sorted(kinds):
             prompt = render(probe.probe_request(kind), self.templates)
@@ -146,13 +160,27 @@ class OpenAIJudge:
         for request in requests:
             prompt = render(request, self.templates)
             if (unasked := self._without_asking(request, prompt)) is not None:
-                on_judgment(judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, returned_model="", **unasked))
+                on_judgment(
+                    judgment_of(
+                        request,
+                        model_id,
+                        self.id,
+                        self.client.model,
+                        prompt_hash=prompt.hash,
+                        returned_model="",
+                        **unasked,
+                    )
+                )
             else:
                 asked.append((request, prompt))
         if not asked:
             return
         self._note(fingerprint_local_weights(self.client, self.sampling.adapt))
-        calls = [(position, call) for position, (request, prompt) in enumerate(asked) for call in self._calls(request, prompt)]
+        calls = [
+            (position, call)
+            for position, (request, prompt) in enumerate(asked)
+            for call in self._calls(request, prompt)
+        ]
         waiting: dict[int, list[Reply]] = {}
 
         def on_reply(index: int, reply: Reply) -> None:
@@ -163,7 +191,9 @@ class OpenAIJudge:
             replies.append(reply)
             if len(replies) == self.sampling.requests(prompt.template.reply):
                 verdict = self._verdict(request, prompt, waiting.pop(position))
-                on_judgment(judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, **verdict))
+                on_judgment(
+                    judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, **verdict)
+                )
 
         self.client.run([call for _, call in calls], on_reply)
 
@@ -181,20 +211,33 @@ class OpenAIJudge:
 
         numbers = range(self.sampling.requests(reply_kind))
         version = prompt.template.version
-        return [ChatCall(prompt.messages, self._body(reply_kind, number), version, is_good, number, request.repeat) for number in numbers]
+        return [
+            ChatCall(prompt.messages, self._body(reply_kind, number), version, is_good, number, request.repeat)
+            for number in numbers
+        ]
 
     def _without_asking(self, request: JudgeRequest, prompt: Prompt) -> Verdict | None:
         """Verdicts that need no server: two equal answers, and a prompt that cannot fit."""
         if request.kind == "preference" and request.candidate == request.baseline:
-            return {"status": "ok", "preference": 1.5, "details": {"preference_from": "equal answers"}, "price_usd": 0.0}
-        if too_long := outgrown(prompt.messages, self.sampling.reply_tokens(prompt.template.reply), self.context_tokens, self.count_tokens):
+            return {
+                "status": "ok",
+                "preference": 1.5,
+                "details": {"preference_from": "equal answers"},
+                "price_usd": 0.0,
+            }
+        if too_long := outgrown(
+            prompt.messages, self.sampling.reply_tokens(prompt.template.reply), self.context_tokens, self.count_tokens
+        ):
             return {"status": "over_length", "raw": too_long, "price_usd": 0.0}
         return None
 
     def _verdict(self, request: JudgeRequest, prompt: Prompt, replies: Sequence[Reply]) -> Verdict:
         """The judgment's fields that a verdict's replies give."""
         reply_kind, source = prompt.template.reply, self.sampling.preference_from
-        details: dict[str, Any] = {"template": prompt.template.name, "from_store": all(reply.stored for reply in replies)}
+        details: dict[str, Any] = {
+            "template": prompt.template.name,
+            "from_store": all(reply.stored for reply in replies),
+        }
         if self.client.weights_fingerprint:
             details["weights_fingerprint"] = self.client.weights_fingerprint
         if reply_kind == "token":
@@ -205,7 +248,9 @@ class OpenAIJudge:
         fields: Verdict = {"status": reply.status, "raw": reply.text}
         if reply.status == "ok":
             read = self._read(reply_kind, request.candidate_first, reply)
-            details |= {"top_logprobs": dict(reply.top_logprobs)} if reply_kind == "token" and reply.top_logprobs else {}
+            details |= (
+                {"top_logprobs": dict(reply.top_logprobs)} if reply_kind == "token" and reply.top_logprobs else {}
+            )
             details |= {} if read else unread_details(reply.finish_reason, self.sampling.reply_tokens(reply_kind))
             fields |= read or {"status": "parse_error"}
         return {**self._usage(replies), **fields, "details": details}
@@ -228,12 +273,16 @@ class OpenAIJudge:
         return None if preference is None else {"preference": preference}
 
     def _usage(self, replies: Sequence[Reply]) -> Verdict:
-        """Who replied, when, and what it cost, over all replies of one verdict; a sum is None where a part is unknown."""
+        """Who replied, when, and what it cost, over all replies of one verdict; a sum is None where a part is
+        unknown.
+        """
         return {
             "returned_model": " + ".join(sorted({reply.model for reply in replies if reply.model})),
             "prompt_tokens": _sum([reply.prompt_tokens for reply in replies]),
             "completion_tokens": _sum([reply.completion_tokens for reply in replies]),
-            "latency_seconds": max((reply.latency_seconds for reply in replies if reply.latency_seconds is not None), default=None),
+            "latency_seconds": max(
+                (reply.latency_seconds for reply in replies if reply.latency_seconds is not None), default=None
+            ),
             "price_usd": _sum([self._price_usd(reply) for reply in replies]),
             "judged_at": max(reply.received_at for reply in replies),
         }
@@ -259,7 +308,11 @@ def _verdict_of_samples(replies: Sequence[Reply], candidate_first: bool, details
     """Status, preference and details of several samples; `raw` holds the texts as a JSON list."""
     texts = [parse.without_reasoning(reply.text) if reply.status == "ok" else None for reply in replies]
     preference, counts = parse.preference_from_samples(texts, candidate_first)
-    unread = [reply for reply, text in zip(replies, texts, strict=True) if text is None or parse.preference_from_token(text, candidate_first) is None]
+    unread = [
+        reply
+        for reply, text in zip(replies, texts, strict=True)
+        if text is None or parse.preference_from_token(text, candidate_first) is None
+    ]
     failures: Counter[Status] = Counter("parse_error" if reply.status == "ok" else reply.status for reply in unread)
     status = "ok" if preference is not None else failures.most_common(1)[0][0]
     raw = json.dumps([reply.text for reply in replies], ensure_ascii=False)

@@ -98,11 +98,16 @@ def preference_from_logprobs(top_logprobs: Mapping[str, float], candidate_first:
 
 
 def preference_from_choice(top_logprobs: Mapping[str, float], candidate_first: bool) -> float | None:
-    """The preference of a judge that may only write "m" or "M": as from log-probabilities, if the two have all the mass.
+    """The preference of a judge that may only write "m" or "M": as from log-probabilities, if the two have all the
+    mass.
 
     None where they have not (`choice_mass`): the server let other tokens through, so the two are no complete answer.
     """
-    return preference_from_logprobs(top_logprobs, candidate_first) if choice_mass(top_logprobs) >= LEAST_CHOICE_MASS else None
+    return (
+        preference_from_logprobs(top_logprobs, candidate_first)
+        if choice_mass(top_logprobs) >= LEAST_CHOICE_MASS
+        else None
+    )
 
 
 def choice_mass(top_logprobs: Mapping[str, float]) -> float:
@@ -123,7 +128,8 @@ def preference_from_token(text: str, candidate_first: bool) -> float | None:
 
 
 def preference_from_samples(texts: Sequence[str | None], candidate_first: bool) -> tuple[float | None, dict[str, int]]:
-    """The preference of several samples of one verdict: 1 + the share of those that can be read which the candidate wins.
+    """The preference of several samples of one verdict: 1 + the share of those that can be read which the candidate
+    wins.
 
     Args:
         texts: what the judge wrote each time; None where there is no reply.
@@ -132,7 +138,11 @@ def preference_from_samples(texts: Sequence[str | None], candidate_first: bool) 
         The preference, None where fewer than half of the samples (or none) can be read; and the counts
         {"samples": all, "read": readable ones, "wins": of the candidate}.
     """
-    read = [value for text in texts if text is not None and (value := preference_from_token(text, candidate_first)) is not None]
+    read = [
+        value
+        for text in texts
+        if text is not None and (value := preference_from_token(text, candidate_first)) is not None
+    ]
     counts = {"samples": len(texts), "read": len(read), "wins": sum(value == 2.0 for value in read)}
     return (1.0 + counts["wins"] / len(read) if read and 2 * len(read) >= len(texts) else None), counts
 

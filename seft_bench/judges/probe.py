@@ -14,7 +14,9 @@ from seft_bench.records import JudgeRequest, Message, Question
 
 _PROBE = Question(suite="probe", id="probe", category="", turns=("What colour is the clear sky by day?",))
 
-NEITHER_M: tuple[Message, ...] = ({"role": "user", "content": "What colour is the clear sky by day? Reply with the one English word."},)
+NEITHER_M: tuple[Message, ...] = (
+    {"role": "user", "content": "What colour is the clear sky by day? Reply with the one English word."},
+)
 """Nobody answers this with "m" or "M" unless nothing else can be written."""
 
 ALTERNATIVES: dict[PreferenceFrom, str] = {
@@ -32,7 +34,9 @@ _REFUSED_PARAMETERS = {
     "max_completion_tokens": "Set `max_tokens_parameter: max_completion_tokens` in the judge's YAML.",
     "max_tokens": "Set `max_tokens_parameter` or a larger `max_tokens` in the judge's YAML.",
 }
-"""Word in a server's refusal -> what to do; the first that is found counts, "" stands for another source of preferences."""
+"""Word in a server's refusal -> what to do; the first that is found counts, "" stands for another source of
+preferences.
+"""
 
 
 KINDS = ("grade", "preference", "pair")
@@ -65,14 +69,18 @@ def refuse_failed(who: str, source: PreferenceFrom, reply: Reply) -> None:
     word = next((word for word in _REFUSED_PARAMETERS if word in reply.text and reply.text.startswith("HTTP 4")), None)
     if word is None:
         raise JudgeUnavailableError(f"{who}: the probe failed ({reply.status}: {reply.text})")
-    raise InputError(f"{who}: the server refuses the request ({reply.text[:300]}). {_REFUSED_PARAMETERS[word] or alternatives(source)}")
+    raise InputError(
+        f"{who}: the server refuses the request ({reply.text[:300]}). "
+        f"{_REFUSED_PARAMETERS[word] or alternatives(source)}"
+    )
 
 
 def refuse_all_reasoning(who: str, reply: Reply) -> None:
     """Raises InputError where the reply ended in its reasoning, before a verdict began."""
     if reply.finish_reason == "length" and _reasoned(reply) and not without_reasoning(reply.text).strip():
         raise InputError(
-            f"{who} reasons first, and its {reply.completion_tokens} tokens end before it says anything. Set a larger `max_tokens` in the judge's YAML, "
+            f"{who} reasons first, and its {reply.completion_tokens} tokens end before it says anything. Set a larger "
+            "`max_tokens` in the judge's YAML, "
             "or switch the reasoning off (`extra_body`)."
         )
 
@@ -81,13 +89,20 @@ def _reasoned(reply: Reply) -> bool:
     """Did it reason, as the text shows (`<think>`), or as the server says (vLLM's and OpenAI's fields)?"""
     message = reply.body["choices"][0]["message"]
     counted = ((reply.body.get("usage") or {}).get("completion_tokens_details") or {}).get("reasoning_tokens")
-    return bool(reply.text.lstrip().startswith("<think>") or message.get("reasoning_content") or message.get("reasoning") or counted)
+    return bool(
+        reply.text.lstrip().startswith("<think>")
+        or message.get("reasoning_content")
+        or message.get("reasoning")
+        or counted
+    )
 
 
 def refuse_without_logprobs(who: str, source: PreferenceFrom, reply: Reply) -> None:
     """Raises InputError where the reply that a preference would be computed from has no log-probabilities."""
     if reply.top_logprobs is None:
-        raise InputError(f"{who} returns no log-probabilities, which its preferences are computed from. {alternatives(source)}")
+        raise InputError(
+            f"{who} returns no log-probabilities, which its preferences are computed from. {alternatives(source)}"
+        )
 
 
 def refuse_unconstrained(who: str, reply: Reply) -> None:
@@ -95,11 +110,16 @@ def refuse_unconstrained(who: str, reply: Reply) -> None:
     top = reply.top_logprobs or {}
     if choice_mass(top) < LEAST_CHOICE_MASS or reply.text.strip() not in ("m", "M"):
         raise InputError(
-            f"{who} does not keep to `structured_outputs: choice`: allowed to write m or M only, it wrote {reply.text[:40]!r} with {_shown(top)}, where m "
-            f"and M should have probability 1 together. vLLM before 0.11 and most other servers ignore the constraint. {alternatives('choice')}"
+            f"{who} does not keep to `structured_outputs: choice`: allowed to write m or M only, it wrote "
+            f"{reply.text[:40]!r} with {_shown(top)}, where m "
+            "and M should have probability 1 together. vLLM before 0.11 and most other servers ignore the constraint. "
+            f"{alternatives('choice')}"
         )
 
 
 def _shown(top_logprobs: Mapping[str, float]) -> str:
     listed = sorted(top_logprobs.items(), key=lambda item: -item[1])
-    return ", ".join(f"P({token!r}) = {math.exp(min(0.0, logprob)):.3f}" for token, logprob in listed) or "no probabilities"
+    return (
+        ", ".join(f"P({token!r}) = {math.exp(min(0.0, logprob)):.3f}" for token, logprob in listed)
+        or "no probabilities"
+    )

@@ -47,7 +47,8 @@ class Template:
     @property
     def version(self) -> str:
         """Name and hash of the wording: it enters a stored response's key and a judge's identity."""
-        return f"{self.name}-{text_hash(*(part for message in self.messages for part in (message['role'], message['content'])))[:8]}"
+        parts = [part for message in self.messages for part in (message["role"], message["content"])]
+        return f"{self.name}-{text_hash(*parts)[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,9 @@ def render(request: JudgeRequest, templates: TemplateSet) -> Prompt:
     """
     template = choose(request, templates)
     values = _values(request)
-    messages = tuple({"role": message["role"], "content": fill(message["content"], values)} for message in template.messages)
+    messages = tuple(
+        {"role": message["role"], "content": fill(message["content"], values)} for message in template.messages
+    )
     return Prompt(messages, template)
 
 
@@ -123,10 +126,19 @@ def _values(request: JudgeRequest) -> dict[str, str]:
         "questions": _numbered("User", question.turns[: max(len(request.candidate), request.turn)]),
         "references": _numbered("Reference answer", question.reference[: request.turn]),
     }
-    values |= _by_number("question", question.turns) | _by_number("answer", request.candidate) | _by_number("ref_answer", question.reference)
+    values |= (
+        _by_number("question", question.turns)
+        | _by_number("answer", request.candidate)
+        | _by_number("ref_answer", question.reference)
+    )
     if request.kind == "preference":
         first, second = shown
-        values |= {"output_1": ours.join_turns(first), "output_2": ours.join_turns(second), "answer_a": first[0], "answer_b": second[0]}
+        values |= {
+            "output_1": ours.join_turns(first),
+            "output_2": ours.join_turns(second),
+            "answer_a": first[0],
+            "answer_b": second[0],
+        }
         values |= _by_number("answer_a", first) | _by_number("answer_b", second)
     return values
 
@@ -137,7 +149,8 @@ def _by_number(name: str, texts: tuple[str, ...]) -> dict[str, str]:
 
 def _conversation(questions: tuple[str, ...], answers: tuple[str, ...]) -> str:
     turns = [
-        f"### User, turn {n}\n{question}\n\n### Assistant, turn {n}\n{answer}" for n, (question, answer) in enumerate(zip(questions, answers, strict=False), 1)
+        f"### User, turn {n}\n{question}\n\n### Assistant, turn {n}\n{answer}"
+        for n, (question, answer) in enumerate(zip(questions, answers, strict=False), 1)
     ]
     return "\n\n".join(turns)
 
@@ -149,13 +162,20 @@ def _numbered(title: str, texts: tuple[str, ...]) -> str:
 @cache
 def ours_by_name() -> dict[str, Template]:
     """Our own templates."""
-    grade = {name: Template(f"seft-bench-{name}", _messages(ours.GRADE_SYSTEM, text), "rating") for name, text in ours.GRADES.items()}
+    grade = {
+        name: Template(f"seft-bench-{name}", _messages(ours.GRADE_SYSTEM, text), "rating")
+        for name, text in ours.GRADES.items()
+    }
     return {**grade, "pair": Template("seft-bench-pair", _messages(ours.PAIR_SYSTEM, ours.PAIR), "token")}
 
 
 def template_versions(templates: TemplateSet) -> list[str]:
     """What names the wording of a set: hashes of ours; the official ones are fixed by their tools' versions."""
-    return sorted(template.version for template in ours_by_name().values()) if templates == "seft-bench" else ["fschat-0.2.36", "alpaca-eval-0.6.6"]
+    return (
+        sorted(template.version for template in ours_by_name().values())
+        if templates == "seft-bench"
+        else ["fschat-0.2.36", "alpaca-eval-0.6.6"]
+    )
 
 
 def mtbench_templates() -> dict[str, Template]:
@@ -168,7 +188,12 @@ def mtbench_templates() -> dict[str, Template]:
 @cache
 def _read_mtbench(path: Path) -> dict[str, Template]:
     rows = read_jsonl(path, "MT-Bench's judge prompts", required=("name", "type", "system_prompt", "prompt_template"))
-    return {row["name"]: Template(row["name"], _messages(row["system_prompt"], row["prompt_template"]), _reply_kind(row["type"])) for row in rows}
+    return {
+        row["name"]: Template(
+            row["name"], _messages(row["system_prompt"], row["prompt_template"]), _reply_kind(row["type"])
+        )
+        for row in rows
+    }
 
 
 def _reply_kind(kind: str) -> ReplyKind:

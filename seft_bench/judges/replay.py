@@ -44,9 +44,16 @@ class ReplayJudge:
             on_judgment(self._judge_one(request, model_id))
 
     def _remember(self, row: Judgment) -> None:
-        table, key = (self._by_answer, (row.key, row.answer_hash)) if row.answer_hash else (self._by_model, (row.key, row.model_id))
+        table, key = (
+            (self._by_answer, (row.key, row.answer_hash))
+            if row.answer_hash
+            else (self._by_model, (row.key, row.model_id))
+        )
         if (before := table.get(key)) and before.details.get("compared_with") != row.details.get("compared_with"):
-            raise InputError(f"judge {self.id}: the file compares {row.model_id} with several models; keep the rows of one baseline in it")
+            raise InputError(
+                f"judge {self.id}: the file compares {row.model_id} with several models; keep the rows of one baseline "
+                "in it"
+            )
         if row.status == "ok" or key not in table:
             table[key] = row
 
@@ -56,5 +63,11 @@ class ReplayJudge:
             return judgment_of(request, model_id, self.id, "recorded", status="api_error", raw="no recorded judgment")
         details = {**row.details, "recorded_judge": row.judge_id}
         return dataclasses.replace(
-            row, suite=request.question.suite, model_id=model_id, answer_hash=request.answer_hash, judge_id=self.id, details=details, price_usd=0.0
+            row,
+            suite=request.question.suite,
+            model_id=model_id,
+            answer_hash=request.answer_hash,
+            judge_id=self.id,
+            details=details,
+            price_usd=0.0,
         )

@@ -1,8 +1,8 @@
 """A reward model as a judge: one figure an answer, out of a sequence-classification model with one output.
 
-A reward has no scale. Two of them make a preference (Bradley-Terry); a grade needs graded answers to be calibrated on, or a
-reference answer to stand beside. The model sees a conversation through its own chat template, one answer at a time, so the
-order in which a suite would show two answers has no meaning here.
+A reward has no scale. Two of them make a preference (Bradley-Terry); a grade needs graded answers to be calibrated on,
+or a reference answer to stand beside. The model sees a conversation through its own chat template, one answer at a
+time, so the order in which a suite would show two answers has no meaning here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ class RewardModelJudge:
         self._name, self._calibrations = name, calibrations
         self._rewards = RewardReader(model, batch_size)
         self._references_checked = False
-        self.notes = [f"preferences are Bradley-Terry, log-odds = difference of rewards / {temperature:g}; by construction the order shown has no effect."]
+        self.notes = [
+            f"preferences are Bradley-Terry, log-odds = difference of rewards / {temperature:g}; by construction the "
+            "order shown has no effect."
+        ]
         self._fitted = self._saved_map()
 
     @classmethod
@@ -63,9 +66,12 @@ class RewardModelJudge:
 
     @functools.cached_property
     def id(self) -> str:
-        """Name and hash of what can change a verdict: model, temperature, and the answers that grades are calibrated on."""
+        """Name and hash of what can change a verdict: model, temperature, and the answers that grades are calibrated
+        on.
+        """
         calibration = self.calibration.identity if self.calibration else None
-        return f"{self._name}-{sha256_json({**self.model.identity, 'temperature': self.temperature, 'calibration': calibration})[:8]}"
+        settings = {**self.model.identity, "temperature": self.temperature, "calibration": calibration}
+        return f"{self._name}-{sha256_json(settings)[:8]}"
 
     def check_questions(self, kind: str, questions: Sequence[Question]) -> None:
         """Grades without calibration need a reference answer to every turn of every question.
@@ -78,12 +84,14 @@ class RewardModelJudge:
         without = [question.id for question in questions if len(question.reference) < len(question.turns)]
         if without:
             raise self._needs_calibration(
-                f"{len(without)} of {len(questions)} questions have no reference answer to every turn ({', '.join(without[:5])}, ...)"
+                f"{len(without)} of {len(questions)} questions have no reference answer to every turn "
+                f"({', '.join(without[:5])}, ...)"
             )
         self._references_checked = True
 
     def check(self, kinds: Collection[str]) -> None:
-        """All that can be wrong, found without the weights: architecture, outputs, tokenizer, chat template, calibration.
+        """All that can be wrong, found without the weights: architecture, outputs, tokenizer, chat template,
+        calibration.
 
         Raises:
             InputError: the first thing that is wrong.
@@ -123,9 +131,18 @@ class RewardModelJudge:
         return [own] if self.calibration else [own, conversation(turns, request.question.reference[: request.turn])]
 
     def _judgment(self, request: JudgeRequest, model_id: str, scored: Sequence[Scored]) -> Judgment:
-        fixed: Verdict = {"prompt_tokens": sum(item.tokens for item in scored), "completion_tokens": 0, "price_usd": 0.0, "judged_at": now()}
+        fixed: Verdict = {
+            "prompt_tokens": sum(item.tokens for item in scored),
+            "completion_tokens": 0,
+            "price_usd": 0.0,
+            "judged_at": now(),
+        }
         failed = next((item for item in scored if item.reward is None), None)
-        verdict: Verdict = {"status": failed.status, "raw": failed.why} if failed else self._verdict(request, [item.reward or 0.0 for item in scored])
+        verdict: Verdict = (
+            {"status": failed.status, "raw": failed.why}
+            if failed
+            else self._verdict(request, [item.reward or 0.0 for item in scored])
+        )
         return judgment_of(request, model_id, self.id, self.model.name, **fixed | verdict)
 
     def _verdict(self, request: JudgeRequest, rewards: Sequence[float]) -> Verdict:
@@ -133,13 +150,29 @@ class RewardModelJudge:
 
         if request.kind == "preference":
             candidate, baseline = rewards
-            details: Mapping[str, Any] = {"reward": candidate, "baseline_reward": baseline, "preference_from": "rewards"}
-            return {"status": "ok", "preference": bradley_terry_preference(candidate, baseline, self.temperature), "details": details}
+            details: Mapping[str, Any] = {
+                "reward": candidate,
+                "baseline_reward": baseline,
+                "preference_from": "rewards",
+            }
+            return {
+                "status": "ok",
+                "preference": bradley_terry_preference(candidate, baseline, self.temperature),
+                "details": details,
+            }
         if self._fitted:
-            return {"status": "ok", "score": float(self._fitted.map(rewards)[0]), "details": {"reward": rewards[0], "grade_from": "calibration"}}
+            return {
+                "status": "ok",
+                "score": float(self._fitted.map(rewards)[0]),
+                "details": {"reward": rewards[0], "grade_from": "calibration"},
+            }
         reward, reference = rewards
         details = {"reward": reward, "reference_reward": reference, "grade_from": "reference"}
-        return {"status": "ok", "score": grade_against_reference(reward, reference, self.temperature), "details": details}
+        return {
+            "status": "ok",
+            "score": grade_against_reference(reward, reference, self.temperature),
+            "details": details,
+        }
 
     def _graded_answers(self) -> list[GradedAnswer]:
         from seft_bench.stats.rewards import GradedReward, why_not
@@ -161,14 +194,19 @@ class RewardModelJudge:
         assert self.calibration is not None
         graded = self._graded_answers()
         found: dict[Conversation, Scored] = {}
-        for scored in self._rewards.read(list(dict.fromkeys(conversation(item.questions, item.answers) for item in graded))):
+        for scored in self._rewards.read(
+            list(dict.fromkeys(conversation(item.questions, item.answers) for item in graded))
+        ):
             found |= scored
         rewards = [(item, found[conversation(item.questions, item.answers)].reward) for item in graded]
         rows = [GradedReward(item.question_id, reward, item.grade) for item, reward in rewards if reward is not None]
         try:
             fitted = calibrate(rows)
         except ValueError as error:
-            raise InputError(f"judge {self._name} cannot be calibrated: {error} ({len(graded) - len(rows)} graded answers could not be scored)") from None
+            raise InputError(
+                f"judge {self._name} cannot be calibrated: {error} ({len(graded) - len(rows)} graded answers could not "
+                "be scored)"
+            ) from None
         kept = FittedGrades(fitted.map, notes_on(fitted, self.calibration.suite, len(graded) - len(rows)))
         self.notes += kept.notes
         if self._calibrations:
@@ -188,6 +226,8 @@ class RewardModelJudge:
 
     def _needs_calibration(self, why: str) -> InputError:
         return InputError(
-            f"judge {self._name}: a reward has no scale, and {why}, so it cannot be turned into a grade. Name graded answers in the judge's YAML: "
-            "`calibration: {answers: FILE, judgments: FILE, suite: SUITE}` (docs/add-a-judge.md), or use this judge for preferences."
+            f"judge {self._name}: a reward has no scale, and {why}, so it cannot be turned into a grade. Name graded "
+            "answers in the judge's YAML: "
+            "`calibration: {answers: FILE, judgments: FILE, suite: SUITE}` (docs/add-a-judge.md), or use this judge "
+            "for preferences."
         )

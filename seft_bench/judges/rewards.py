@@ -1,4 +1,6 @@
-"""Rewards of conversations: a sequence-classification model with one output, loaded when it is needed, read in batches."""
+"""Rewards of conversations: a sequence-classification model with one output, loaded when it is needed, read in
+batches.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,10 @@ class RewardReader:
         self.model.check_architecture(("ForSequenceClassification",), "a reward model (sequence classification)")
         outputs = self.model.config.num_labels
         if outputs != 1:
-            raise InputError(f"judge {self.model.judge}: {self.model.name} has {outputs} outputs, and a reward model has one (num_labels in config.json)")
+            raise InputError(
+                f"judge {self.model.judge}: {self.model.name} has {outputs} outputs, and a reward model has one "
+                "(num_labels in config.json)"
+            )
         self._ids(("How are you?", "Well."))
 
     @contextlib.contextmanager
@@ -63,10 +68,14 @@ class RewardReader:
                 free_memory()
 
     def read(self, conversations: Sequence[Conversation]) -> Iterator[dict[Conversation, Scored]]:
-        """Rewards of different conversations, batch by batch, the shortest first; first of all those that need no model."""
+        """Rewards of different conversations, batch by batch, the shortest first; first of all those that need no
+        model.
+        """
         self.check()
         ids = {item: self._ids(item) for item in conversations if item not in self._known}
-        self._known |= {item: self._too_long(len(tokens)) for item, tokens in ids.items() if len(tokens) > self.model.context_tokens}
+        self._known |= {
+            item: self._too_long(len(tokens)) for item, tokens in ids.items() if len(tokens) > self.model.context_tokens
+        }
         yield {item: self._known[item] for item in conversations if item in self._known}
         wanted = [item for item in ids if item not in self._known]
         for batch in batches(wanted, [len(ids[item]) for item in wanted], self.batch_size):
@@ -78,18 +87,25 @@ class RewardReader:
     def _ids(self, item: Conversation) -> list[int]:
         from jinja2.exceptions import TemplateError
 
-        messages: list[Message] = [assistant(text) if position % 2 else user(text) for position, text in enumerate(item)]
+        messages: list[Message] = [
+            assistant(text) if position % 2 else user(text) for position, text in enumerate(item)
+        ]
         try:
             return conversation_ids(self.model.tokenizer, messages)
         except TemplateError as error:
-            raise InputError(f"judge {self.model.judge}: the chat template of {self.model.name} refuses a conversation: {error}") from None
+            raise InputError(
+                f"judge {self.model.judge}: the chat template of {self.model.name} refuses a conversation: {error}"
+            ) from None
 
     def _too_long(self, tokens: int) -> Scored:
         why = f"not asked: the conversation has {tokens} tokens, the reward model's context {self.model.context_tokens}"
         return Scored(tokens, None, "over_length", why)
 
     def _forward(self, rows: Sequence[list[int]]) -> list[float]:
-        """One reward a row. Padding stands on the right, under a mask, where neither a causal model nor an encoder looks."""
+        """One reward a row.
+
+        Padding stands on the right, under a mask, where neither a causal model nor an encoder looks.
+        """
         import torch
 
         if self._classifier is None:
@@ -105,8 +121,9 @@ class RewardReader:
     def _padding(self, rows: Sequence[list[int]]) -> int:
         """The id to fill up with.
 
-        transformers reads the reward at the last token that is not the configured padding. A model without one reads the
-        very last token, and takes no batches; an id that is in none of the texts, set for this batch, gives the same figure.
+        transformers reads the reward at the last token that is not the configured padding. A model without one reads
+        the very last token, and takes no batches; an id that is in none of the texts, set for this batch, gives the
+        same figure.
         """
         config = self.model.config.get_text_config()
         padding = getattr(config, "pad_token_id", None)
@@ -115,7 +132,10 @@ class RewardReader:
         used = {token for row in rows for token in row}
         free = next((token for token in range(config.vocab_size) if token not in used), None)
         if free is None:
-            raise InputError(f"judge {self.model.judge}: every token of {self.model.name} is in one batch, so none can pad it. Set a smaller batch_size.")
+            raise InputError(
+                f"judge {self.model.judge}: every token of {self.model.name} is in one batch, so none can pad it. Set "
+                "a smaller batch_size."
+            )
         for part in (self._classifier.config, self._classifier.config.get_text_config()):
             part.pad_token_id = free
         return free
@@ -124,7 +144,9 @@ class RewardReader:
 def _scored(tokens: int, reward: float) -> Scored:
     if math.isfinite(reward):
         return Scored(tokens, reward)
-    return Scored(tokens, None, "api_error", f"the reward is {reward}, no finite number (overflow in the model's number format?)")
+    return Scored(
+        tokens, None, "api_error", f"the reward is {reward}, no finite number (overflow in the model's number format?)"
+    )
 
 
 def load_classifier(model: LocalModel) -> Any:
@@ -139,10 +161,17 @@ def load_classifier(model: LocalModel) -> Any:
 
     logging.disable_progress_bar()  # our own bars say what is going on
     try:
-        loaded, report = AutoModelForSequenceClassification.from_pretrained(str(model.folder), output_loading_info=True, **model.load_options)
+        loaded, report = AutoModelForSequenceClassification.from_pretrained(
+            str(model.folder), output_loading_info=True, **model.load_options
+        )
     except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"judge {model.judge}: no reward model can be loaded from {model.name}: {str(error).splitlines()[0]}") from None
+        raise InputError(
+            f"judge {model.judge}: no reward model can be loaded from {model.name}: {str(error).splitlines()[0]}"
+        ) from None
     missing = sorted(report["missing_keys"])
     if missing:
-        raise InputError(f"judge {model.judge}: {model.name} lacks the weights {', '.join(missing[:4])}, which would be drawn at random")
+        raise InputError(
+            f"judge {model.judge}: {model.name} lacks the weights {', '.join(missing[:4])}, which would be drawn at "
+            "random"
+        )
     return loaded.to(model.device).eval()

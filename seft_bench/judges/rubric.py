@@ -30,7 +30,12 @@ class RubricJudge:
         from seft_bench.tinyworld import WORLD_VERSION
 
         self.length_bias = length_bias
-        settings = {"rubric": WORLD_VERSION, "length_bias": length_bias, "sharpness": SHARPNESS, "scale": LENGTH_SCALE_CHARACTERS}
+        settings = {
+            "rubric": WORLD_VERSION,
+            "length_bias": length_bias,
+            "sharpness": SHARPNESS,
+            "scale": LENGTH_SCALE_CHARACTERS,
+        }
         self.id = f"{name}-{sha256_json(settings)[:8]}"
         self.notes: list[str] = []
 
@@ -57,7 +62,9 @@ class RubricJudge:
         return judgment_of(request, model_id, self.id, "rubric", status="ok", preference=preference, details=parts)
 
     def _preference(self, grade_difference: float, length_difference_characters: int) -> float:
-        log_odds = SHARPNESS * grade_difference + self.length_bias * math.tanh(length_difference_characters / LENGTH_SCALE_CHARACTERS)
+        log_odds = SHARPNESS * grade_difference + self.length_bias * math.tanh(
+            length_difference_characters / LENGTH_SCALE_CHARACTERS
+        )
         return round(1.0 + 1.0 / (1.0 + math.exp(-log_odds)), 6)
 
 
@@ -65,7 +72,12 @@ def _grade(question_turns: Sequence[str], answer_turns: Sequence[str]) -> tuple[
     from seft_bench.tinyworld.rubric import grade
 
     verdict = grade(question_turns[: len(answer_turns)], answer_turns)
-    return verdict.total, {"content": verdict.content, "format": verdict.format, "style": verdict.style, "concision": verdict.concision}
+    return verdict.total, {
+        "content": verdict.content,
+        "format": verdict.format,
+        "style": verdict.style,
+        "concision": verdict.concision,
+    }
 
 
 def _characters(turns: Sequence[str]) -> int:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 from seft_bench.judges.prompts import ReplyKind
 
 PreferenceFrom = Literal["logprobs", "choice", "samples", "token"]
-"""How a preference is read: log-probabilities of the first token; the same under a constraint to "m" or "M" (vLLM 0.11 and
-later); the share of several samples; or the one verdict that is written."""
+"""How a preference is read: log-probabilities of the first token; the same under a constraint to "m" or "M" (vLLM 0.11
+and later); the share of several samples; or the one verdict that is written.
+"""
 
 PROTOCOL: dict[ReplyKind, dict[str, Any]] = {
     "rating": {"temperature": 0.0, "max_tokens": 2048},

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-GRADE_SYSTEM = "You grade the answers of an assistant. You are careful, you check claims before you trust them, and you give the same grade to equal work."
+GRADE_SYSTEM = (
+    "You grade the answers of an assistant. You are careful, you check claims before you trust them, and you give the "
+    "same grade to equal work."
+)
 
 _GRADE_TASK = """Read the conversation below and grade the assistant's answer in turn {turn}.
 
@@ -44,7 +47,9 @@ GRADES = {
     "grade-reference": _GRADE_TASK + _REFERENCE + _CONVERSATION,
 }
 
-PAIR_SYSTEM = "You compare answers of two assistants to the same request and say which one a careful person would rather have."
+PAIR_SYSTEM = (
+    "You compare answers of two assistants to the same request and say which one a careful person would rather have."
+)
 
 PAIR = """Here is what a user asked for, and what two assistants, called m and M, answered.
 

@@ -1,8 +1,8 @@
 """A causal language model in this process as a judge: no server, no key, no price.
 
 It reads the same prompts as a served judge, through its own chat template. Grades and verdicts are written greedily and
-parsed by the same rules. A preference is exact: the model's own probabilities of "m" and "M" as the next token, where
-a server would return the few likeliest tokens only. The model is loaded at the first question and dropped after the last.
+parsed by the same rules. A preference is exact: the model's own probabilities of "m" and "M" as the next token, where a
+server would return the few likeliest tokens only. The model is loaded at the first question and dropped after the last.
 """
 
 from __future__ import annotations
@@ -47,7 +47,15 @@ class Asked:
 class TransformersJudge:
     """See `config.TransformersJudgeConfig` for what the arguments mean."""
 
-    def __init__(self, name: str, model: LocalModel, *, templates: TemplateSet = "official", max_tokens: int | None = None, batch_size: int = 16) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: LocalModel,
+        *,
+        templates: TemplateSet = "official",
+        max_tokens: int | None = None,
+        batch_size: int = 16,
+    ) -> None:
         self.model, self.templates, self.batch_size = model, templates, batch_size
         self.max_tokens = max_tokens or MAX_TOKENS
         self._name = name
@@ -57,7 +65,9 @@ class TransformersJudge:
     @classmethod
     def from_config(cls, config: TransformersJudgeConfig, store_path: Path | None = None) -> TransformersJudge:
         model = LocalModel(config.name, config.model, config.device, config.context_tokens, config.trust_remote_code)
-        return cls(config.name, model, templates=config.templates, max_tokens=config.max_tokens, batch_size=config.batch_size)
+        return cls(
+            config.name, model, templates=config.templates, max_tokens=config.max_tokens, batch_size=config.batch_size
+        )
 
     @functools.cached_property
     def id(self) -> str:
@@ -71,12 +81,15 @@ class TransformersJudge:
         return f"{self._name}-{sha256_json(settings)[:8]}"
 
     def check(self, kinds: Collection[str]) -> None:
-        """All that can be wrong, found without the weights: architecture, tokenizer, chat template, prompts, room in the context.
+        """All that can be wrong, found without the weights: architecture, tokenizer, chat template, prompts, room in
+        the context.
 
         Raises:
             InputError: the first thing that is wrong.
         """
-        self.model.check_architecture(("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"), "a causal language model")
+        self.model.check_architecture(
+            ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration"), "a causal language model"
+        )
         for kind in sorted(kinds):
             asked = self._asked(_probe_request(kind))
             if asked.prompt.template.reply == "token":
@@ -115,14 +128,18 @@ class TransformersJudge:
         try:
             return Asked(request, prompt, prompt_ids(self.model.tokenizer, prompt.messages))
         except TemplateError as error:
-            raise InputError(f"judge {self._name}: the chat template of {self.model.name} refuses the judge's prompt: {error}") from None
+            raise InputError(
+                f"judge {self._name}: the chat template of {self.model.name} refuses the judge's prompt: {error}"
+            ) from None
 
     def _check_room(self, asked: Asked) -> None:
         reply, context = self._reply_tokens(asked.prompt), self.model.context_tokens
         if len(asked.ids) + reply > context:
             raise InputError(
-                f"judge {self._name}: even a short {asked.request.kind} prompt takes {len(asked.ids)} tokens and its reply up to {reply}; the context of "
-                f"{self.model.name} has {context}. Set a smaller max_tokens in the judge's YAML, or use a model with a longer context."
+                f"judge {self._name}: even a short {asked.request.kind} prompt takes {len(asked.ids)} tokens and its "
+                f"reply up to {reply}; the context of "
+                f"{self.model.name} has {context}. Set a smaller max_tokens in the judge's YAML, or use a model with a "
+                "longer context."
             )
 
     def _reply_tokens(self, prompt: Prompt) -> int:
@@ -134,7 +151,12 @@ class TransformersJudge:
             return {"status": "ok", "preference": 1.5, "details": {"preference_from": "equal answers"}}
         needed = len(asked.ids) + self._reply_tokens(asked.prompt)
         if needed > self.model.context_tokens:
-            return {"status": "over_length", "raw": f"not asked: {needed} tokens with the reply, the judge's context has {self.model.context_tokens}"}
+            return {
+                "status": "over_length",
+                "raw": (
+                    f"not asked: {needed} tokens with the reply, the judge's context has {self.model.context_tokens}"
+                ),
+            }
         return None
 
     def _load(self) -> TransformersGenerator:
@@ -142,7 +164,13 @@ class TransformersJudge:
         from seft_bench.generators.transformers import TransformersGenerator
 
         model = self.model
-        return TransformersGenerator(model.folder, model.name, batch_size=self.batch_size, device=model.device, trust_remote_code=model.trust_remote_code)
+        return TransformersGenerator(
+            model.folder,
+            model.name,
+            batch_size=self.batch_size,
+            device=model.device,
+            trust_remote_code=model.trust_remote_code,
+        )
 
     def _compare(self, generator: TransformersGenerator, batch: Sequence[Asked]) -> list[Verdict]:
         """Preferences from the next token's log-probabilities over the whole vocabulary."""
@@ -152,18 +180,29 @@ class TransformersJudge:
         for asked, row, best in zip(batch, logprobs, likeliest, strict=True):
             tokens = self._verdict_tokens(asked.prompt.messages)
             found = {letter: float(row[token]) for letter, token in tokens.items()}
-            verdicts.append({"prompt_tokens": len(asked.ids), "completion_tokens": 1, **_preference(asked, found, generator.tokenizer.decode([best]))})
+            verdicts.append(
+                {
+                    "prompt_tokens": len(asked.ids),
+                    "completion_tokens": 1,
+                    **_preference(asked, found, generator.tokenizer.decode([best])),
+                }
+            )
         return verdicts
 
     def _verdict_tokens(self, messages: Sequence[Message]) -> Mapping[str, int]:
-        """Letter -> its one token after the prompt. It is the same after every prompt, as the template ends them all alike."""
+        """Letter -> its one token after the prompt.
+
+        It is the same after every prompt, as the template ends them all alike.
+        """
         if not self._tokens:
             for letter in ("m", "M"):
                 token = next_token_id(self.model.tokenizer, messages, letter)
                 if token is None:
                     raise InputError(
-                        f"judge {self._name}: after a prompt, {self.model.name} does not write {letter!r} as one token (its tokenizer splits it, or its chat "
-                        "template opens an answer with something else, such as reasoning), so no probability belongs to it. Use another model for preferences."
+                        f"judge {self._name}: after a prompt, {self.model.name} does not write {letter!r} as one token "
+                        "(its tokenizer splits it, or its chat "
+                        "template opens an answer with something else, such as reasoning), so no probability belongs "
+                        "to it. Use another model for preferences."
                     )
                 self._tokens[letter] = token
         return self._tokens
@@ -204,7 +243,12 @@ def _preference(asked: Asked, logprobs: Mapping[str, float], likeliest: str) -> 
     if any(math.isnan(value) for value in logprobs.values()):
         return {"status": "api_error", "raw": "the model's logits are not numbers (overflow in its number format?)"}
     finite = {letter: value for letter, value in logprobs.items() if math.isfinite(value)}
-    details = {"template": asked.prompt.template.name, "preference_from": "logits", "logprobs": finite, "mass": sum(map(math.exp, finite.values()))}
+    details = {
+        "template": asked.prompt.template.name,
+        "preference_from": "logits",
+        "logprobs": finite,
+        "mass": sum(map(math.exp, finite.values())),
+    }
     preference = parse.preference_from_logprobs(finite, asked.request.candidate_first)
     if preference is None:
         return {"status": "parse_error", "raw": likeliest, "details": details}

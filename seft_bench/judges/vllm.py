@@ -1,8 +1,8 @@
 """A judge in a vLLM server of ours: started at the first judgment, stopped after the last.
 
-Grades are texts, as `OpenAIJudge`'s. A preference is the probability of "m" against "M" when nothing else can be written:
-vLLM's `structured_outputs` masks all other tokens, so the two log-probabilities sum to 1, and no judgment is lost because
-the judge wanted to say something else first.
+Grades are texts, as `OpenAIJudge`'s. A preference is the probability of "m" against "M" when nothing else can be
+written: vLLM's `structured_outputs` masks all other tokens, so the two log-probabilities sum to 1, and no judgment is
+lost because the judge wanted to say something else first.
 """
 
 from __future__ import annotations
@@ -55,13 +55,19 @@ class VLLMJudge:
         self._name, self.model, self.templates = name, model, templates
         self._store_path, self._log_folder = store_path, log_folder
         self._temperature, self._max_tokens = temperature, max_tokens
-        self._server_arguments, self._start_seconds, self._max_in_flight = tuple(server_arguments), start_seconds, max_in_flight
+        self._server_arguments, self._start_seconds, self._max_in_flight = (
+            tuple(server_arguments),
+            start_seconds,
+            max_in_flight,
+        )
         self._open: _ServedJudge | None = None
         self.notes: list[str] = []
 
     @classmethod
     def from_config(cls, config: VLLMJudgeConfig, store_path: Path | None = None) -> VLLMJudge:
-        settings = config.model_dump(include={"templates", "temperature", "max_tokens", "server_arguments", "start_seconds", "max_in_flight"})
+        settings = config.model_dump(
+            include={"templates", "temperature", "max_tokens", "server_arguments", "start_seconds", "max_in_flight"}
+        )
         logs = store_path.parent / "vllm-logs" if store_path else None
         return cls(config.name, config.model, store_path=store_path, log_folder=logs, **settings)
 
@@ -76,7 +82,8 @@ class VLLMJudge:
 
     @functools.cached_property
     def id(self) -> str:
-        """Name and hash of what can change a verdict: weights, engine, server arguments, wording, sampling, source of preferences.
+        """Name and hash of what can change a verdict: weights, engine, server arguments, wording, sampling, source of
+        preferences.
 
         Raises:
             InputError: the model or vLLM is not here.
@@ -102,8 +109,13 @@ class VLLMJudge:
         tokenizer = self._tokenizer
         for kind in sorted(kinds):
             render(probe_request(kind), self.templates)
-        if "preference" in kinds and any(len(tokenizer.encode(choice, add_special_tokens=False)) != 1 for choice in CHOICES):
-            raise InputError(f"judge {self._name}: for the tokenizer of {self.model}, {' or '.join(CHOICES)} is more than one token, so it cannot compare.")
+        if "preference" in kinds and any(
+            len(tokenizer.encode(choice, add_special_tokens=False)) != 1 for choice in CHOICES
+        ):
+            raise InputError(
+                f"judge {self._name}: for the tokenizer of {self.model}, {' or '.join(CHOICES)} is more than one "
+                "token, so it cannot compare."
+            )
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
         """As `Judge.judge`; the server is started by the first call that has requests.
@@ -138,8 +150,17 @@ class VLLMJudge:
 
     def _start(self) -> _ServedJudge:
         logs = self._log_folder or Path(tempfile.mkdtemp(prefix="seft-bench-vllm-"))
-        name = Path(self.model).name if Path(self.model).is_absolute() else self.model  # no path of this machine in a record
-        server = VLLMServer(find_environment(), logs, reloadable=False, served_name=name, arguments=self._server_arguments, start_seconds=self._start_seconds)
+        name = (
+            Path(self.model).name if Path(self.model).is_absolute() else self.model
+        )  # no path of this machine in a record
+        server = VLLMServer(
+            find_environment(),
+            logs,
+            reloadable=False,
+            served_name=name,
+            arguments=self._server_arguments,
+            start_seconds=self._start_seconds,
+        )
         store = ResponseStore(self._store_path) if self._store_path else None
         client = VLLMClient(server, self._tokenizer, store, max_in_flight=self._max_in_flight)
         return _ServedJudge(self, server, client, temperature=self._temperature, max_tokens=self._max_tokens)
@@ -148,8 +169,23 @@ class VLLMJudge:
 class _ServedJudge(OpenAIJudge):
     """The running half: an `OpenAIJudge` whose preferences are a choice between two tokens."""
 
-    def __init__(self, judge: VLLMJudge, server: VLLMServer, client: VLLMClient, *, temperature: float | None, max_tokens: int | None) -> None:
-        super().__init__(judge._name, client, templates=judge.templates, temperature=temperature, max_tokens=max_tokens, preference_from="choice")
+    def __init__(
+        self,
+        judge: VLLMJudge,
+        server: VLLMServer,
+        client: VLLMClient,
+        *,
+        temperature: float | None,
+        max_tokens: int | None,
+    ) -> None:
+        super().__init__(
+            judge._name,
+            client,
+            templates=judge.templates,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            preference_from="choice",
+        )
         self.server, self.probed = server, set[str]()
         self.notes = judge.notes
         self.__dict__["id"] = judge.id  # of weights, not of a port
@@ -174,7 +210,9 @@ def _probe_kind(request: JudgeRequest) -> str:
 
 
 def find_model(name: str) -> Path:
-    """The folder of a judge's model: a checkpoint folder, or a hub id in the hub's cache. Nothing is downloaded: judges are large.
+    """The folder of a judge's model: a checkpoint folder, or a hub id in the hub's cache.
+
+    Nothing is downloaded: judges are large.
 
     Raises:
         InputError: it is not on this machine; with what would fetch it.
@@ -182,7 +220,10 @@ def find_model(name: str) -> Path:
     if (Path(name).expanduser() / "config.json").is_file():
         return Path(name).expanduser()
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"judge's model {name!r} is no checkpoint folder (with config.json, safetensors, tokenizer), and no hub id (owner/name)")
+        raise InputError(
+            f"judge's model {name!r} is no checkpoint folder (with config.json, safetensors, tokenizer), and no hub id "
+            "(owner/name)"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

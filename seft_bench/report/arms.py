@@ -66,11 +66,16 @@ def measure_of(result: Result) -> Measure:
         if measure.key in result.metrics:
             return measure
     known = ", ".join(measure.key for measure in MEASURES)
-    raise InputError(f"result of {result.model!r} on {result.suite!r} has none of the metrics {known}; it has {', '.join(sorted(result.metrics)) or 'none'}")
+    raise InputError(
+        f"result of {result.model!r} on {result.suite!r} has none of the metrics {known}; it has "
+        f"{', '.join(sorted(result.metrics)) or 'none'}"
+    )
 
 
 def is_control(result: Result) -> bool:
-    """Is it a control without a model (a constant, a copy of the prompt, filler), and not one that was trained? `generators.controls` has them."""
+    """Is it a control without a model (a constant, a copy of the prompt, filler), and not one that was trained?
+    `generators.controls` has them.
+    """
     return "control" in result.run
 
 
@@ -101,14 +106,26 @@ def by_group(results: Iterable[Result]) -> dict[str, list[Result]]:
 
 
 def panels(results: Iterable[Result]) -> list[Panel]:
-    """The panels, by suite and decoding in order of first appearance. A withheld result opens one only where there is no other of its suite and decoding."""
+    """The panels, by suite and decoding in order of first appearance.
+
+    A withheld result opens one only where there is no other of its suite and decoding.
+    """
     everything = list(results)
     published = [_panel(result) for result in everything if not result.withheld]
     filled = {(panel.suite, panel.decoding) for panel in published}
-    empty = [Panel(result.suite, "", result.decoding) for result in everything if (result.suite, result.decoding) not in filled]
+    empty = [
+        Panel(result.suite, "", result.decoding)
+        for result in everything
+        if (result.suite, result.decoding) not in filled
+    ]
     suites = list(dict.fromkeys(result.suite for result in everything))
-    decodings = sorted(dict.fromkeys(result.decoding for result in everything), key=lambda name: name == "greedy")  # after sampling, the suites' own way
-    return sorted(dict.fromkeys([*published, *empty]), key=lambda panel: (suites.index(panel.suite), decodings.index(panel.decoding)))
+    decodings = sorted(
+        dict.fromkeys(result.decoding for result in everything), key=lambda name: name == "greedy"
+    )  # after sampling, the suites' own way
+    return sorted(
+        dict.fromkeys([*published, *empty]),
+        key=lambda panel: (suites.index(panel.suite), decodings.index(panel.decoding)),
+    )
 
 
 def _panel(result: Result) -> Panel:
@@ -132,7 +149,8 @@ def arm(results: Iterable[Result], panel: Panel) -> dict[int, Result]:
         seed = int(result.run["seed"])
         if seed in seeds:
             raise InputError(
-                f"row {result.run['row']!r}, seed {seed}, has two final results on {panel.title}: {seeds[seed].model!r} and {result.model!r}. "
+                f"row {result.run['row']!r}, seed {seed}, has two final results on {panel.title}: "
+                f"{seeds[seed].model!r} and {result.model!r}. "
                 "Keep one of them in the results folder and build the table again."
             )
         seeds[seed] = result
@@ -146,14 +164,22 @@ def mean_interval(candidate: Arm, measure: Measure) -> Interval | None:
 
 
 def bare_mean(candidate: Arm, measure: Measure) -> Interval | None:
-    """Mean of the seeds' own figures, without an interval: for results whose figures of every question are not at hand."""
+    """Mean of the seeds' own figures, without an interval: for results whose figures of every question are not at
+    hand.
+    """
     figures = [result.metrics.get(measure.key) for result in candidate.values()]
     given = [float(figure) for figure in figures if figure is not None]
-    return Interval(math.fsum(given) / len(given), None, None, "no interval: figures of every question are not at hand") if given else None
+    return (
+        Interval(math.fsum(given) / len(given), None, None, "no interval: figures of every question are not at hand")
+        if given
+        else None
+    )
 
 
 def difference(candidate: Arm, baseline: Arm, measure: Measure) -> Interval | None:
-    """Candidate - baseline, paired by question and seed, over the seeds and questions of both; None where they share none."""
+    """Candidate - baseline, paired by question and seed, over the seeds and questions of both; None where they share
+    none.
+    """
     seeds = sorted(set(candidate) & set(baseline))
     questions = sorted(set(_questions(candidate)) & set(_questions(baseline)))
     first, second = (grid(_figures(side, seeds, measure), questions, measure.scale) for side in (candidate, baseline))
@@ -162,7 +188,10 @@ def difference(candidate: Arm, baseline: Arm, measure: Measure) -> Interval | No
 
 def on_fewer_prompts(run: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
     """Whether a run is the reference's method on a part of its unannotated prompts (the equal-steps control)."""
-    return bool(run.get("method") == reference.get("method") and 0 < (run.get("unannotated_prompts") or 0) < (reference.get("unannotated_prompts") or 0))
+    return bool(
+        run.get("method") == reference.get("method")
+        and 0 < (run.get("unannotated_prompts") or 0) < (reference.get("unannotated_prompts") or 0)
+    )
 
 
 def excludes_zero(interval: Interval) -> bool:
@@ -171,7 +200,9 @@ def excludes_zero(interval: Interval) -> bool:
 
 
 def overlap(first: Interval, second: Interval) -> bool:
-    """Is the gap within both intervals' joint width? For figures that cannot be paired question by question; wider than a paired interval would be."""
+    """Is the gap within both intervals' joint width? For figures that cannot be paired question by question; wider than
+    a paired interval would be.
+    """
     if first.high is None or second.high is None:
         return False
     return abs(first.mean - second.mean) <= math.hypot(first.high - first.mean, second.high - second.mean)

@@ -1,4 +1,6 @@
-"""What the curves are drawn from, in the PNG and in the page: figures of a matrix's rows by training step and by prompts. Pure."""
+"""What the curves are drawn from, in the PNG and in the page: figures of a matrix's rows by training step and by
+prompts. Pure.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,16 @@ def step_points(results: Sequence[Result], panel: Panel, row: str, measure: Meas
     """Figures of a row's checkpoints by training step, each over its seeds."""
     own = [result for result in results if result.run["row"] == row]
     steps = sorted({int(result.run["step"]) for result in own})
-    estimates = [(float(step), _estimate(arm([result for result in own if result.run["step"] == step], panel), measure)) for step in steps]
+    estimates = [
+        (float(step), _estimate(arm([result for result in own if result.run["step"] == step], panel), measure))
+        for step in steps
+    ]
     return [(step, estimate) for step, estimate in estimates if estimate is not None]
 
 
-def prompt_point(results: Sequence[Result], panel: Panel, row: str, prompts: float, measure: Measure) -> tuple[float, Interval] | None:
+def prompt_point(
+    results: Sequence[Result], panel: Panel, row: str, prompts: float, measure: Measure
+) -> tuple[float, Interval] | None:
     """Figure of a row's final checkpoints at its number of unannotated prompts."""
     final = [result for result in results if result.run["row"] == row and result.run["final"]]
     estimate = _estimate(arm(final, panel), measure)
@@ -41,7 +48,9 @@ def prompt_point(results: Sequence[Result], panel: Panel, row: str, prompts: flo
 
 
 def _estimate(found: Arm, measure: Measure) -> Interval | None:
-    """Over questions and seeds; where the figures of every question are not at hand, from the seeds' own figures and intervals."""
+    """Over questions and seeds; where the figures of every question are not at hand, from the seeds' own figures and
+    intervals.
+    """
     if any(result.per_question for result in found.values()):
         return mean_interval(found, measure)
     results = [found[seed] for seed in sorted(found)]

@@ -24,7 +24,14 @@ SEFT_COLOUR = "#D55E00"
 LEGEND_WIDTH = 22
 """Characters of a line of the legend; longer labels are wrapped."""
 MARKERS = "sD^vPXph"
-_STYLE = {"font.size": 10.0, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E4E4E4", "axes.axisbelow": True}
+_STYLE = {
+    "font.size": 10.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "axes.axisbelow": True,
+}
 _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
 """No dates and versions: the same results give the same bytes."""
 
@@ -56,10 +63,11 @@ class _Series:
 
 
 def score_curves(results: Iterable[Result], path: Path) -> None:
-    """Draw score against training step, and against the amount of unannotated prompts, into a PNG (1400 x 900 pixels) or PDF.
+    """Draw score against training step, and against the amount of unannotated prompts, into a PNG (1400 x 900 pixels)
+    or PDF.
 
-    Top: every suite and decoding a panel, every row of the matrix a line from the start. Bottom: SEFT on parts of its prompts, with the
-    controls that use unannotated prompts otherwise. Bars are 95 % intervals over questions and seeds.
+    Top: every suite and decoding a panel, every row of the matrix a line from the start. Bottom: SEFT on parts of its
+    prompts, with the controls that use unannotated prompts otherwise. Bars are 95 % intervals over questions and seeds.
 
     Raises:
         InputError: no published result of a matrix, or a file type that is neither png nor pdf.
@@ -70,7 +78,10 @@ def score_curves(results: Iterable[Result], path: Path) -> None:
     if kind not in _METADATA:
         raise InputError(f"cannot draw a figure as {path.name!r}: the name must end in .png or .pdf")
     if not published:
-        raise InputError(f"no figure to draw: of {len(own)} results of a matrix, none is published. Run `seft-bench bench MATRIX` first.")
+        raise InputError(
+            f"no figure to draw: of {len(own)} results of a matrix, none is published. Run `seft-bench bench MATRIX` "
+            "first."
+        )
     write_atomic(path, _draw(published, _foot(published, len(own) - len(published)), kind))
 
 
@@ -94,7 +105,12 @@ def _compose(figure: Any, results: Sequence[Result], foot: str) -> None:
     suites = list(dict.fromkeys(panel.suite for panel in shown))
     series = _series(results)
     figure.suptitle(
-        "Score against training step (top) and against the amount of unannotated prompts (bottom)", x=0.05, y=0.965, ha="left", fontsize=15, fontweight="bold"
+        "Score against training step (top) and against the amount of unannotated prompts (bottom)",
+        x=0.05,
+        y=0.965,
+        ha="left",
+        fontsize=15,
+        fontweight="bold",
     )
     grid = figure.add_gridspec(2, 1, left=0.05, right=0.84, top=0.885, bottom=0.145, hspace=0.36)
     for column, suite in enumerate(suites):
@@ -114,7 +130,11 @@ def _series(results: Sequence[Result]) -> list[_Series]:
     """Every row but the start, in order of first appearance; SEFT has its own colour."""
     runs = {str(result.run["row"]): result.run for result in reversed(results)}
     others = iter(zip(COLOURS * len(runs), MARKERS * len(runs), strict=True))
-    looks = {row: (SEFT_COLOUR, "o") if row == "seft" else next(others) for row in _in_order(results) if runs[row].get("role") != "start"}
+    looks = {
+        row: (SEFT_COLOUR, "o") if row == "seft" else next(others)
+        for row in _in_order(results)
+        if runs[row].get("role") != "start"
+    }
     return [_Series(row, _shown(runs[row].get("label") or row), runs[row], *look) for row, look in looks.items()]
 
 
@@ -166,14 +186,18 @@ def _xy(points: Points) -> tuple[list[float], list[float]]:
 def _bars(axes: Any, points: Points, colour: str) -> None:
     for x, estimate in points:
         if estimate.low is not None:
-            axes.plot([x, x], [estimate.low, estimate.high], color=colour, linewidth=1.1, alpha=0.7, solid_capstyle="butt")
+            axes.plot(
+                [x, x], [estimate.low, estimate.high], color=colour, linewidth=1.1, alpha=0.7, solid_capstyle="butt"
+            )
 
 
 # Score against the amount of unannotated prompts
 
 
 def _prompt_panel(axes: Any, shown: Sequence[Panel], results: Sequence[Result], series: Sequence[_Series]) -> None:
-    """One suite: SEFT's line for each decoding from the start (no prompts) over its parts to all prompts, and other controls as points."""
+    """One suite: SEFT's line for each decoding from the start (no prompts) over its parts to all prompts, and other
+    controls as points.
+    """
     seft = next((line for line in series if line.row == "seft"), None)
     measure = panel_measure(results, shown[0])
     axes.set_title(f"{_shown(shown[0].suite)}: SEFT on more unannotated prompts", loc="left", fontsize=11)
@@ -191,31 +215,62 @@ def _prompt_panel(axes: Any, shown: Sequence[Panel], results: Sequence[Result], 
     axes.legend(loc="lower center", frameon=False, fontsize=9)
 
 
-def _prompt_line(axes: Any, panel: Panel, results: Sequence[Result], series: Sequence[_Series], seft: _Series, shift: float, look: Mapping[str, Any]) -> None:
+def _prompt_line(
+    axes: Any,
+    panel: Panel,
+    results: Sequence[Result],
+    series: Sequence[_Series],
+    seft: _Series,
+    shift: float,
+    look: Mapping[str, Any],
+) -> None:
     start = _start(results, panel)
     family = [line for line in series if line.row == "seft" or on_fewer_prompts(line.run, seft.run)]
     points = [(0.0, start[1])] if start else []
     points += [point for line in family if (point := _prompt_point(results, panel, line))]
     points = sorted([(x + shift, estimate) for x, estimate in points], key=lambda point: point[0])
-    axes.plot(*_xy(points), color=SEFT_COLOUR, marker="o", markersize=7, linewidth=2.0, label=f"SEFT, {_shown(panel.decoding)}", **look)
+    axes.plot(
+        *_xy(points),
+        color=SEFT_COLOUR,
+        marker="o",
+        markersize=7,
+        linewidth=2.0,
+        label=f"SEFT, {_shown(panel.decoding)}",
+        **look,
+    )
     _bars(axes, points, SEFT_COLOUR)
 
 
 def _other_uses(
-    axes: Any, panel: Panel, results: Sequence[Result], series: Sequence[_Series], seft: _Series, gap: float, shift: float, is_filled: bool
+    axes: Any,
+    panel: Panel,
+    results: Sequence[Result],
+    series: Sequence[_Series],
+    seft: _Series,
+    gap: float,
+    shift: float,
+    is_filled: bool,
 ) -> None:
     """Controls that spend the unannotated prompts otherwise, beside SEFT's points."""
-    controls = [line for line in series if line.is_control and line.run.get("unannotated_prompts") and not on_fewer_prompts(line.run, seft.run)]
+    controls = [
+        line
+        for line in series
+        if line.is_control and line.run.get("unannotated_prompts") and not on_fewer_prompts(line.run, seft.run)
+    ]
     for position, line in enumerate(controls, start=1):
         point = _prompt_point(results, panel, line)
         points = [(point[0] + position * gap + shift, point[1])] if point else []
         fill = line.colour if is_filled else "white"
-        axes.plot(*_xy(points), color=line.colour, marker=line.marker, markersize=7, linestyle="none", markerfacecolor=fill)
+        axes.plot(
+            *_xy(points), color=line.colour, marker=line.marker, markersize=7, linestyle="none", markerfacecolor=fill
+        )
         _bars(axes, points, line.colour)
 
 
 def _prompt_point(results: Sequence[Result], panel: Panel, line: _Series) -> tuple[float, Interval] | None:
-    return prompt_point(results, panel, line.row, float(line.run.get("unannotated_prompts") or 0), panel_measure(results, panel))
+    return prompt_point(
+        results, panel, line.row, float(line.run.get("unannotated_prompts") or 0), panel_measure(results, panel)
+    )
 
 
 # Around the panels
@@ -244,15 +299,22 @@ def _legend(figure: Any, series: Sequence[_Series]) -> None:
 def _foot(results: Sequence[Result], withheld: int) -> str:
     """What the figures rest on: questions, seeds, judge, interval."""
     questions = {
-        suite: max(len(result.per_question) for result in results if result.suite == suite) for suite in dict.fromkeys(result.suite for result in results)
+        suite: max(len(result.per_question) for result in results if result.suite == suite)
+        for suite in dict.fromkeys(result.suite for result in results)
     }
     counted = ", ".join(f"{suite} {count} questions" for suite, count in questions.items())
     seeds = sorted({int(result.run["seed"]) for result in results})
     judges = ", ".join(sorted({result.judge_id for result in results if result.judge_id})) or "unknown"
-    noise = f"questions and {len(seeds)} training seeds" if len(seeds) > 1 else "questions; one training seed, so training noise is not in them"
+    noise = (
+        f"questions and {len(seeds)} training seeds"
+        if len(seeds) > 1
+        else "questions; one training seed, so training noise is not in them"
+    )
     left_out = f" {withheld} withheld results are left out." if withheld else ""
     bars = (
-        f"Bars: 95 % bootstrap intervals over {noise}. Points of one x stand side by side. Bars hold the questions' difficulty, which all rows\n"
-        "share, so rows whose bars overlap may still differ: see the table's paired differences. Bottom: controls are filled and hollow like SEFT."
+        f"Bars: 95 % bootstrap intervals over {noise}. Points of one x stand side by side. Bars hold the questions' "
+        "difficulty, which all rows\n"
+        "share, so rows whose bars overlap may still differ: see the table's paired differences. Bottom: controls are "
+        "filled and hollow like SEFT."
     )
     return _shown(f"{counted}; judge: {judges}.{left_out}") + "\n" + bars

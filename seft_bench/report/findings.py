@@ -33,13 +33,16 @@ Runs = Mapping[str, Mapping[str, Any]]
 def findings(results: Iterable[Result]) -> list[str]:
     """Sentences for every suite and decoding, from the final checkpoints of a matrix.
 
-    Who leads; whether SEFT beats the start; SEFT against always-rewrite and each control; its gain in content alone. Where a control is not
-    below SEFT by an interval that excludes zero, the sentence says what the gain can then not be credited to. Empty without such results.
+    Who leads; whether SEFT beats the start; SEFT against always-rewrite and each control; its gain in content alone.
+    Where a control is not below SEFT by an interval that excludes zero, the sentence says what the gain can then not be
+    credited to. Empty without such results.
     """
     final = [result for result in results if result.run and result.run["final"] and not is_control(result)]
-    return [f"{plain_text(group)}: {sentence}" if group else sentence for group, own in by_group(final).items() for sentence in _of_group(own)] + _caveats(
-        final
-    )
+    return [
+        f"{plain_text(group)}: {sentence}" if group else sentence
+        for group, own in by_group(final).items()
+        for sentence in _of_group(own)
+    ] + _caveats(final)
 
 
 def _of_group(final: Sequence[Result]) -> list[str]:
@@ -53,7 +56,9 @@ def _of_group(final: Sequence[Result]) -> list[str]:
         arms = {row: found for row, group in rows.items() if (found := arm(group, panel))}
         several_judges = sum(other.title == panel.title for other in shown) > 1
         title = f"{panel.title}, judge {panel.judge_id}" if several_judges else panel.title
-        sentences += [f"{plain_text(title)}: {plain_text(sentence)}" for sentence in _panel_sentences(panel, arms, runs)]
+        sentences += [
+            f"{plain_text(title)}: {plain_text(sentence)}" for sentence in _panel_sentences(panel, arms, runs)
+        ]
     return sentences
 
 
@@ -69,7 +74,9 @@ def _panel_sentences(panel: Panel, arms: Mapping[str, Arm], runs: Runs) -> list[
         sentences += [_against_start(arms, runs, start, measure), *_content(arms, start)]
     if ALWAYS_REWRITE in arms:
         sentences.append(_against_always_rewrite(arms, runs, measure))
-    return sentences + [_against_control(arms, runs, row, measure) for row in arms if runs[row].get("role") == "control"]
+    return sentences + [
+        _against_control(arms, runs, row, measure) for row in arms if runs[row].get("role") == "control"
+    ]
 
 
 def _label(row: str, runs: Runs) -> str:
@@ -105,7 +112,10 @@ def _content(arms: Mapping[str, Arm], start: str) -> list[str]:
     gain, level = difference(arms[SEFT], arms[start], CONTENT), mean_interval(arms[start], CONTENT)
     if gain is None or level is None:
         return []
-    return [f"in content alone, SEFT's difference to the start (whose content score is {level.mean:.{CONTENT.decimals}f}) is {_gap(gain, CONTENT)}."]
+    return [
+        f"in content alone, SEFT's difference to the start (whose content score is {level.mean:.{CONTENT.decimals}f}) "
+        f"is {_gap(gain, CONTENT)}."
+    ]
 
 
 def _against_always_rewrite(arms: Mapping[str, Arm], runs: Runs, measure: Measure) -> str:
@@ -115,17 +125,26 @@ def _against_always_rewrite(arms: Mapping[str, Arm], runs: Runs, measure: Measur
         return f"SEFT against {name}: no seed in common, so no paired difference."
     if _is_ahead(gain):
         return f"SEFT against {name}: {_gap(gain, measure)}; deciding when to revise pays."
-    return f"SEFT against {name}: {_gap(gain, measure)}; rewriting everything does {_as_well(gain)}, so nothing here is owed to the decision when to revise."
+    return (
+        f"SEFT against {name}: {_gap(gain, measure)}; rewriting everything does {_as_well(gain)}, so nothing here is "
+        "owed to the decision when to revise."
+    )
 
 
 def _against_control(arms: Mapping[str, Arm], runs: Runs, row: str, measure: Measure) -> str:
     gap = difference(arms[SEFT], arms[row], measure)
     names = f"SEFT against the control {_label(row, runs)}"
     if gap is None:
-        return f"{names}: no seed in common, so no paired difference; what SEFT gains cannot be credited to {_credit(row, runs)} here."
+        return (
+            f"{names}: no seed in common, so no paired difference; what SEFT gains cannot be credited to "
+            f"{_credit(row, runs)} here."
+        )
     if _is_ahead(gap):
         return f"{names}: {_gap(gap, measure)}; SEFT is ahead of what this control explains."
-    return f"{names}: {_gap(gap, measure)}; the control does {_as_well(gap)}, so what SEFT gains cannot be credited to {_credit(row, runs)}."
+    return (
+        f"{names}: {_gap(gap, measure)}; the control does {_as_well(gap)}, so what SEFT gains cannot be credited to "
+        f"{_credit(row, runs)}."
+    )
 
 
 def _credit(row: str, runs: Runs) -> str:
@@ -142,14 +161,19 @@ def _as_well(gap: Interval) -> str:
 
 
 def _estimate(interval: Interval, measure: Measure) -> str:
-    ends = "" if interval.low is None or interval.high is None else f" [{interval.low:.{measure.decimals}f}, {interval.high:.{measure.decimals}f}]"
+    ends = (
+        ""
+        if interval.low is None or interval.high is None
+        else f" [{interval.low:.{measure.decimals}f}, {interval.high:.{measure.decimals}f}]"
+    )
     return f"{interval.mean:.{measure.decimals}f}{ends}"
 
 
 def _gap(interval: Interval, measure: Measure) -> str:
     """`+1.95 [+1.80, +2.10], which excludes zero`."""
     mean, low, high = (
-        None if value is None else f"{round(value, measure.decimals) + 0.0:+.{measure.decimals}f}" for value in (interval.mean, interval.low, interval.high)
+        None if value is None else f"{round(value, measure.decimals) + 0.0:+.{measure.decimals}f}"
+        for value in (interval.mean, interval.low, interval.high)
     )
     if low is None:
         return f"{mean}, without an interval"
@@ -160,5 +184,12 @@ def _caveats(final: Sequence[Result]) -> list[str]:
     if not final:
         return []
     seeds = {result.run["seed"] for result in final}
-    noise = f"and {len(seeds)} training seeds" if len(seeds) > 1 else "only: with one training seed, training noise is not in them"
-    return [f"Intervals are 95 % paired bootstrap intervals over questions {noise}; each stands alone, uncorrected for the number of comparisons."]
+    noise = (
+        f"and {len(seeds)} training seeds"
+        if len(seeds) > 1
+        else "only: with one training seed, training noise is not in them"
+    )
+    return [
+        f"Intervals are 95 % paired bootstrap intervals over questions {noise}; each stands alone, uncorrected for the "
+        "number of comparisons."
+    ]

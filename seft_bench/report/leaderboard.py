@@ -1,6 +1,7 @@
 """Tables from results: all models side by side, and a matrix's methods with their seeds aggregated.
 
-Pure: no files, no network, no clock. `report.render` writes a table down, `report.findings` says in words what it shows.
+Pure: no files, no network, no clock. `report.render` writes a table down, `report.findings` says in words what it
+shows.
 """
 
 from __future__ import annotations
@@ -14,10 +15,20 @@ from seft_bench.report.arms import LC, belongs, by_suite, in_table_order, is_con
 from seft_bench.report.findings import findings
 from seft_bench.report.methods import CONTROLS, CONTROLS_NOTE, Plan, method_table, method_tables
 from seft_bench.report.published import published_table, published_tables
-from seft_bench.report.tables import Cell, Column, Mark, Row, Table
+from seft_bench.report.tables import Cell, Column, Mark, Table, TableRow
 from seft_bench.report.ties import ends, not_above, tied_with
 
-__all__ = ["Plan", "Table", "findings", "method_table", "method_tables", "plain_table", "plain_tables", "published_table", "published_tables"]
+__all__ = [
+    "Plan",
+    "Table",
+    "findings",
+    "method_table",
+    "method_tables",
+    "plain_table",
+    "plain_tables",
+    "published_table",
+    "published_tables",
+]
 
 
 def plain_tables(results: Iterable[Result]) -> list[Table]:
@@ -26,10 +37,11 @@ def plain_tables(results: Iterable[Result]) -> list[Table]:
 
 
 def plain_table(results: Iterable[Result]) -> Table:
-    """One row a model, decoding and judge, ranked within suite, judge and decoding; withheld ones at the foot, unranked.
+    """One row a model, decoding and judge, ranked within suite, judge and decoding; withheld ones at the foot,
+    unranked.
 
-    AlpacaEval-like suites rank by the length-controlled win rate, as the official table does, and by the win rate where a model has none;
-    MT-Bench-like ones by the score.
+    AlpacaEval-like suites rank by the length-controlled win rate, as the official table does, and by the win rate where
+    a model has none; MT-Bench-like ones by the score.
 
     Raises:
         InputError: no results, or one with none of the metrics that we know.
@@ -37,7 +49,11 @@ def plain_table(results: Iterable[Result]) -> Table:
     everything = in_table_order(results)
     if not everything:
         raise InputError("no results to make a table of. Run `seft-bench eval MODEL --suite SUITE` first.")
-    columns = [column for column in _PLAIN_COLUMNS if column.role == "label" or any(_plain_cell(result, column).value is not None for result in everything)]
+    columns = [
+        column
+        for column in _PLAIN_COLUMNS
+        if column.role == "label" or any(_plain_cell(result, column).value is not None for result in everything)
+    ]
     rows, controls, notes = [], [], []
     for panel in panels(everything):
         members = [result for result in everything if belongs(result, panel) and not is_control(result)]
@@ -48,12 +64,19 @@ def plain_table(results: Iterable[Result]) -> Table:
             ranked = _ranked_rows(members, ranked_by, columns, f"{panel.title}, judge {panel.judge_id or 'unknown'}")
             rows += ranked
             notes += _mixed_c_note(panel.suite, members)
-            notes += [f"{panel.suite} is ranked by {next(column.title for column in _PLAIN_COLUMNS if column.key == ranked_by)}."]
+            notes += [
+                f"{panel.suite} is ranked by "
+                f"{next(column.title for column in _PLAIN_COLUMNS if column.key == ranked_by)}."
+            ]
             notes += [_ties_note(ranked_by)] if any(cell.mark == "tied" for row in ranked for cell in row.cells) else []
             notes += [f"{panel.title}: {sentence}" for sentence in not_above(members, beside, ranked_by)]
     withheld = sorted((result for result in everything if result.withheld), key=_order)
     rows += [_unranked_row(result, columns, "withheld", "withheld") for result in withheld] + controls
-    notes += ["Withheld: too few judgments are scored; the figures are shown, and must not be ranked or quoted."] if withheld else []
+    notes += (
+        ["Withheld: too few judgments are scored; the figures are shown, and must not be ranked or quoted."]
+        if withheld
+        else []
+    )
     notes += [CONTROLS_NOTE] if controls else []
     title = f"Leaderboard: {', '.join(dict.fromkeys(result.suite for result in everything))}"
     return Table(title, tuple(columns), tuple(rows), (*dict.fromkeys(notes), _plain_intervals_note(columns)))
@@ -80,12 +103,18 @@ _PLAIN_COLUMNS = (
 
 def _plain_intervals_note(columns: Sequence[Column]) -> str:
     kinds = [column.title for column in columns if column.kind == "interval"]
-    return f"In brackets: 95 % intervals over questions ({', '.join(kinds)}); they say nothing about training noise." if kinds else "No figure has an interval."
+    return (
+        f"In brackets: 95 % intervals over questions ({', '.join(kinds)}); they say nothing about training noise."
+        if kinds
+        else "No figure has an interval."
+    )
 
 
 def _ties_note(metric: str) -> str:
     how = "by the interval of differences paired by question" + (
-        " (sandwich formula; where a result lacks what that needs, by both intervals' joint width)" if metric == LC.key else ", Student's t"
+        " (sandwich formula; where a result lacks what that needs, by both intervals' joint width)"
+        if metric == LC.key
+        else ", Student's t"
     )
     return f"Ties in {next(column.title for column in _PLAIN_COLUMNS if column.key == metric)}: {how}."
 
@@ -96,9 +125,15 @@ def _order(result: Result) -> tuple[str, str, str]:
 
 
 def _mixed_c_note(suite: str, members: Sequence[Result]) -> list[str]:
-    """Length control at different C, as cross-validation chooses it for each model, is no error, but nothing that a reader would guess."""
+    """Length control at different C, as cross-validation chooses it for each model, is no error, but nothing that a
+    reader would guess.
+    """
     found = sorted({result.metrics["lc_c"] for result in members if result.metrics.get("lc_c") is not None})
-    return [f"{suite}: the length control was fitted at C = {', '.join(f'{c:.4g}' for c in found)}, by model."] if len(found) > 1 else []
+    return (
+        [f"{suite}: the length control was fitted at C = {', '.join(f'{c:.4g}' for c in found)}, by model."]
+        if len(found) > 1
+        else []
+    )
 
 
 def _ranking_metric(members: Sequence[Result]) -> str:
@@ -108,13 +143,19 @@ def _ranking_metric(members: Sequence[Result]) -> str:
     return measure_of(members[0]).key
 
 
-def _ranked_rows(members: Sequence[Result], metric: str, columns: Sequence[Column], block: str) -> list[Row]:
+def _ranked_rows(members: Sequence[Result], metric: str, columns: Sequence[Column], block: str) -> list[TableRow]:
     """Rows from best to worst; equal figures share a rank, a row without the figure has none and comes last."""
     figures = [result.metrics.get(metric) for result in members]
-    order = sorted(range(len(members)), key=lambda index: (figures[index] is None, -(figures[index] or 0.0), _order(members[index])))
+    order = sorted(
+        range(len(members)),
+        key=lambda index: (figures[index] is None, -(figures[index] or 0.0), _order(members[index])),
+    )
     ranks = [_rank(figure, figures) for figure in figures]
     tied = tied_with(members[order[0]], [members[index] for index in order if ranks[index] != 1], metric)
-    return [_ranked_row(members[index], ranks[index], metric, columns, block, _mark(members[index], ranks[index], tied)) for index in order]
+    return [
+        _ranked_row(members[index], ranks[index], metric, columns, block, _mark(members[index], ranks[index], tied))
+        for index in order
+    ]
 
 
 def _mark(result: Result, rank: int | None, tied: Sequence[Result]) -> Mark:
@@ -125,14 +166,20 @@ def _rank(figure: float | None, figures: Sequence[float | None]) -> int | None:
     return None if figure is None else 1 + sum(1 for other in figures if other is not None and other > figure)
 
 
-def _ranked_row(result: Result, rank: int | None, metric: str, columns: Sequence[Column], block: str, mark: Mark) -> Row:
+def _ranked_row(
+    result: Result, rank: int | None, metric: str, columns: Sequence[Column], block: str, mark: Mark
+) -> TableRow:
     cells = [Cell(rank) if column.key == "rank" else _plain_cell(result, column) for column in columns]
-    marked = [replace(cell, mark=mark) if column.key == metric else cell for cell, column in zip(cells, columns, strict=True)]
-    return Row(tuple(marked), block)
+    marked = [
+        replace(cell, mark=mark) if column.key == metric else cell for cell, column in zip(cells, columns, strict=True)
+    ]
+    return TableRow(tuple(marked), block)
 
 
-def _unranked_row(result: Result, columns: Sequence[Column], block: str, why: str) -> Row:
-    return Row(tuple(Cell(why) if column.key == "rank" else _plain_cell(result, column) for column in columns), block)
+def _unranked_row(result: Result, columns: Sequence[Column], block: str, why: str) -> TableRow:
+    return TableRow(
+        tuple(Cell(why) if column.key == "rank" else _plain_cell(result, column) for column in columns), block
+    )
 
 
 def _plain_cell(result: Result, column: Column) -> Cell:

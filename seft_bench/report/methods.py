@@ -31,12 +31,15 @@ from seft_bench.report.arms import (
     overlap,
     panels,
 )
-from seft_bench.report.tables import Cell, Column, Row, Table, footnote_number, interval_cell
+from seft_bench.report.tables import Cell, Column, Table, TableRow, footnote_number, interval_cell
 from seft_bench.stats.intervals import Interval
 
 CONTROLS = "Controls: what a judge gives to nothing"
 """Block of the rows without a model."""
-CONTROLS_NOTE = "Controls without a model (a constant, a copy of the prompt, filler) are judged like all others, evaluated once, never ranked and never bold."
+CONTROLS_NOTE = (
+    "Controls without a model (a constant, a copy of the prompt, filler) are judged like all others, evaluated once, "
+    "never ranked and never bold."
+)
 _EACH_ALONE = "Each interval stands alone: nothing is corrected for the number of comparisons."
 
 
@@ -78,7 +81,10 @@ class _Matrix:
         return named or next((other for other in peers if self.facts(other).get("role") == "start"), None)
 
     def arm(self, row: str, panel: Panel) -> Arm:
-        """Seed -> result. A control without a model says the same whatever the seed, so its one result stands beside every seed."""
+        """Seed -> result.
+
+        A control without a model says the same whatever the seed, so its one result stands beside every seed.
+        """
         if not self.is_modelless(row):
             return arm(self.rows[row], panel)
         found = [result for result in self.rows[row] if belongs(result, panel)]
@@ -86,7 +92,10 @@ class _Matrix:
 
 
 def method_tables(results: Iterable[Result], paired_against: str = "start", plan: Plan | None = None) -> list[Table]:
-    """`method_table` of each suite, by name, a matrix's bases and data apart: what fits a page. Controls stand in each of them."""
+    """`method_table` of each suite, by name, a matrix's bases and data apart: what fits a page.
+
+    Controls stand in each of them.
+    """
     tables = []
     for suite in by_suite(result for result in results if result.run):
         controls = [result for result in suite if is_control(result)]
@@ -96,11 +105,12 @@ def method_tables(results: Iterable[Result], paired_against: str = "start", plan
 
 
 def method_table(results: Iterable[Result], paired_against: str = "start", plan: Plan | None = None) -> Table:
-    """One row a row of the matrix, over its seeds' final checkpoints; controls in blocks at the foot, those without a model last.
+    """One row a row of the matrix, over its seeds' final checkpoints; controls in blocks at the foot, those without a
+    model last.
 
-    For every suite, judge and decoding: the main metric with a 95 % interval over questions and seeds, LC where there is one, the
-    content mean, and the difference to the row `paired_against`, paired by question and seed. Then what each row cost, the lowest
-    coverage of its results, and how many seeds it has.
+    For every suite, judge and decoding: the main metric with a 95 % interval over questions and seeds, LC where there
+    is one, the content mean, and the difference to the row `paired_against`, paired by question and seed. Then what
+    each row cost, the lowest coverage of its results, and how many seeds it has.
 
     Args:
         plan: what the matrix should hold: the order of the rows, and a row or seed without any result is said too.
@@ -110,7 +120,9 @@ def method_table(results: Iterable[Result], paired_against: str = "start", plan:
     """
     final = [result for result in results if result.run and result.run["final"]]
     matrix = _matrix(final, plan)
-    order = sorted(matrix.rows, key=lambda row: ("", "controls", CONTROLS).index(matrix.block(row)))  # a stable sort: the order given, controls last
+    order = sorted(
+        matrix.rows, key=lambda row: ("", "controls", CONTROLS).index(matrix.block(row))
+    )  # a stable sort: the order given, controls last
     starts = {row: matrix.start(row, paired_against) for row in order}
     footnotes: list[str] = []
     columns, cells = [_ROW_LABEL], {row: [Cell(matrix.label(row))] for row in order}
@@ -118,7 +130,9 @@ def method_table(results: Iterable[Result], paired_against: str = "start", plan:
     for panel in panels(in_table_order(final)):
         arms = {row: matrix.arm(row, panel) for row in order}
         numbers = {row: footnote_number(footnotes, _what_is_missing(matrix, row, panel, arms[row])) for row in order}
-        for column, panel_cells in _panel_columns(_prefix(panel, final), _group(panel, several, final), _measure(final, panel), arms, starts, numbers):
+        for column, panel_cells in _panel_columns(
+            _prefix(panel, final), _group(panel, several, final), _measure(final, panel), arms, starts, numbers
+        ):
             columns.append(column)
             for row in order:
                 cells[row].append(panel_cells[row])
@@ -126,14 +140,15 @@ def method_table(results: Iterable[Result], paired_against: str = "start", plan:
         columns.append(column)
         for row in order:
             cells[row].append(_cost(matrix, row, column, footnotes))
-    rows = tuple(Row(tuple(cells[row]), matrix.block(row)) for row in order)
+    rows = tuple(TableRow(tuple(cells[row]), matrix.block(row)) for row in order)
     title = f"Methods on {', '.join(sorted({result.suite for result in final}))}"
     return Table(title, tuple(columns), rows, _method_notes(matrix, final, plan), tuple(footnotes))
 
 
 _ROW_LABEL = Column("label", "method", role="label")
 _LC_NOTE = (
-    "LC win rate: mean over seeds; its interval joins the seeds' own intervals over questions with the variance between seeds; "
+    "LC win rate: mean over seeds; its interval joins the seeds' own intervals over questions with the variance "
+    "between seeds; "
     "its ties are by the joint width, not paired."
 )
 _DIFFERENCE_NOTE = "Δ to start: difference to the start's row, paired by question and seed."
@@ -150,7 +165,10 @@ _COSTS = (
 
 def _matrix(final: Sequence[Result], plan: Plan | None) -> _Matrix:
     if all(is_control(result) for result in final):
-        raise InputError("no result comes from a matrix's final checkpoint, so there are no methods to compare. Run `seft-bench bench MATRIX` first.")
+        raise InputError(
+            "no result comes from a matrix's final checkpoint, so there are no methods to compare. Run `seft-bench "
+            "bench MATRIX` first."
+        )
     rows: dict[str, list[Result]] = {row: [] for row in (plan.rows if plan else ())}
     for result in final:
         group = group_of(result.run)
@@ -161,7 +179,9 @@ def _matrix(final: Sequence[Result], plan: Plan | None) -> _Matrix:
 
 
 def _measure(final: Sequence[Result], panel: Panel) -> Measure:
-    return measure_of(next(result for result in final if (result.suite, result.decoding) == (panel.suite, panel.decoding)))
+    return measure_of(
+        next(result for result in final if (result.suite, result.decoding) == (panel.suite, panel.decoding))
+    )
 
 
 def _group(panel: Panel, several_suites: bool, final: Sequence[Result]) -> str:
@@ -183,12 +203,34 @@ PanelColumn = tuple[Column, dict[str, Cell]]
 
 
 def _panel_columns(
-    prefix: str, group: str, measure: Measure, arms: Mapping[str, Arm], starts: Mapping[str, str | None], footnotes: Mapping[str, int]
+    prefix: str,
+    group: str,
+    measure: Measure,
+    arms: Mapping[str, Arm],
+    starts: Mapping[str, str | None],
+    footnotes: Mapping[str, int],
 ) -> list[PanelColumn]:
     """Main metric, LC, content and difference to the start, each with row -> cell."""
 
-    def column(measure: Measure, kind: Any, role: Any = "detail", title: str = "", unit: str = "", key: str = "", note: str = "") -> Column:
-        return Column(f"{prefix}_{key or measure.key}", title or measure.title, group, unit or measure.unit, kind, role, measure.decimals, note)
+    def column(
+        measure: Measure,
+        kind: Any,
+        role: Any = "detail",
+        title: str = "",
+        unit: str = "",
+        key: str = "",
+        note: str = "",
+    ) -> Column:
+        return Column(
+            f"{prefix}_{key or measure.key}",
+            title or measure.title,
+            group,
+            unit or measure.unit,
+            kind,
+            role,
+            measure.decimals,
+            note,
+        )
 
     main = {row: mean_interval(arms[row], measure) or bare_mean(arms[row], measure) for row in arms}
     built = [(column(measure, "interval", "main"), _marked(main, _ties(main, arms, measure), arms, footnotes))]
@@ -203,7 +245,19 @@ def _panel_columns(
         gains = {row: difference(arms[row], arms[paired[row]], measure) if row in paired else None for row in arms}
         numbers = {row: footnotes[row] or footnotes[paired[row]] if row in paired else 0 for row in arms}
         cells = {row: interval_cell(gain, numbers[row]) for row, gain in gains.items()}
-        built.append((column(measure, "difference", title="Δ to start", unit="points", key=f"{measure.key}_difference", note=_DIFFERENCE_NOTE), cells))
+        built.append(
+            (
+                column(
+                    measure,
+                    "difference",
+                    title="Δ to start",
+                    unit="points",
+                    key=f"{measure.key}_difference",
+                    note=_DIFFERENCE_NOTE,
+                ),
+                cells,
+            )
+        )
     return built
 
 
@@ -212,7 +266,11 @@ Estimates = Mapping[str, Interval | None]
 
 def _contest(estimates: Estimates, arms: Mapping[str, Arm]) -> dict[str, Interval]:
     """The rows that may be best: those with an estimate and a model."""
-    return {row: estimate for row, estimate in estimates.items() if estimate is not None and not any(map(is_control, arms[row].values()))}
+    return {
+        row: estimate
+        for row, estimate in estimates.items()
+        if estimate is not None and not any(map(is_control, arms[row].values()))
+    }
 
 
 def _best(estimates: Mapping[str, Interval]) -> str | None:
@@ -234,13 +292,21 @@ def _unpaired_ties(estimates: Estimates, arms: Mapping[str, Arm]) -> set[str]:
     """For LC: rows whose gap to the best is within both intervals' joint width (wider than a paired one would be)."""
     contest = _contest(estimates, arms)
     best = _best(contest)
-    return set() if best is None else {row for row, estimate in contest.items() if row != best and overlap(contest[best], estimate)}
+    return (
+        set()
+        if best is None
+        else {row for row, estimate in contest.items() if row != best and overlap(contest[best], estimate)}
+    )
 
 
-def _marked(estimates: Estimates, tied: set[str], arms: Mapping[str, Arm], footnotes: Mapping[str, int]) -> dict[str, Cell]:
+def _marked(
+    estimates: Estimates, tied: set[str], arms: Mapping[str, Arm], footnotes: Mapping[str, int]
+) -> dict[str, Cell]:
     best = _best(_contest(estimates, arms))
     cells = {row: interval_cell(estimate, footnotes[row]) for row, estimate in estimates.items()}
-    return {row: replace(cell, mark="best" if row == best else "tied" if row in tied else "") for row, cell in cells.items()}
+    return {
+        row: replace(cell, mark="best" if row == best else "tied" if row in tied else "") for row, cell in cells.items()
+    }
 
 
 def _what_is_missing(matrix: _Matrix, row: str, panel: Panel, found: Arm) -> str:
@@ -249,11 +315,17 @@ def _what_is_missing(matrix: _Matrix, row: str, panel: Panel, found: Arm) -> str
     if not absent:
         return ""
     if matrix.is_modelless(row):
-        here = [result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)]
+        here = [
+            result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)
+        ]
         return f"{matrix.label(row)}, {panel.title}: {_reason(here[0] if here else None)}."
     if all(seed not in {int(result.run["seed"]) for result in matrix.rows[row]} for seed in absent):
         return _missing_seeds(matrix, row)  # said once for the row, not again for every panel
-    by_seed = {int(result.run["seed"]): result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)}
+    by_seed = {
+        int(result.run["seed"]): result
+        for result in matrix.rows[row]
+        if (result.suite, result.decoding) == (panel.suite, panel.decoding)
+    }
     by_reason: dict[str, list[str]] = {}
     for seed in absent:
         by_reason.setdefault(_reason(by_seed.get(seed)), []).append(str(seed))
@@ -270,7 +342,10 @@ def _reason(result: Result | None) -> str:
 
 
 def _cost(matrix: _Matrix, row: str, column: Column, footnotes: list[str]) -> Cell:
-    """Mean over the row's seeds; the last columns are the lowest coverage and the number of seeds. What took no training cost nothing to train: a dash."""
+    """Mean over the row's seeds; the last columns are the lowest coverage and the number of seeds.
+
+    What took no training cost nothing to train: a dash.
+    """
     if column.key == "coverage":
         return Cell(100.0 * min(result.coverage for result in matrix.rows[row]))
     if matrix.is_modelless(row):
@@ -285,18 +360,38 @@ def _cost(matrix: _Matrix, row: str, column: Column, footnotes: list[str]) -> Ce
 def _missing_seeds(matrix: _Matrix, row: str) -> str:
     there = {int(result.run["seed"]) for result in matrix.rows[row]}
     absent = [str(seed) for seed in matrix.seeds if seed not in there]
-    return f"{matrix.label(row)}: {len(matrix.seeds) - len(absent)} of {len(matrix.seeds)} seeds; no result of seed {', '.join(absent)}." if absent else ""
+    return (
+        f"{matrix.label(row)}: {len(matrix.seeds) - len(absent)} of {len(matrix.seeds)} seeds; no result of seed "
+        f"{', '.join(absent)}."
+        if absent
+        else ""
+    )
 
 
 def _method_notes(matrix: _Matrix, final: Sequence[Result], plan: Plan | None) -> tuple[str, ...]:
-    seeds = f"{len(matrix.seeds)} training seeds" if len(matrix.seeds) > 1 else "one training seed, so training noise is not in the intervals"
+    seeds = (
+        f"{len(matrix.seeds)} training seeds"
+        if len(matrix.seeds) > 1
+        else "one training seed, so training noise is not in the intervals"
+    )
     judges = ", ".join(sorted({result.judge_id for result in final if result.judge_id}))
-    notes = [f"In brackets: 95 % bootstrap intervals over questions and seeds; {seeds}; only each run's final checkpoint.", _EACH_ALONE]
+    notes = [
+        f"In brackets: 95 % bootstrap intervals over questions and seeds; {seeds}; only each run's final checkpoint.",
+        _EACH_ALONE,
+    ]
     notes += [f"Judge: {judges}."] if judges else []
     if any(not result.per_question and not result.withheld for result in final):
-        notes.append("A figure without brackets: its figures of every question (questions.json beside result.json) are not at hand, so neither is an interval.")
+        notes.append(
+            "A figure without brackets: its figures of every question (questions.json beside result.json) are not at "
+            "hand, so neither is an interval."
+        )
     notes += [CONTROLS_NOTE] if any(map(is_control, final)) else []
     groups, planned = by_group(result for result in final if not is_control(result)), plan.rows if plan else {}
-    absent = [(label, group) for group in groups for row, label in planned.items() if (f"{group}: {row}" if group else row) not in matrix.rows]
+    absent = [
+        (label, group)
+        for group in groups
+        for row, label in planned.items()
+        if (f"{group}: {row}" if group else row) not in matrix.rows
+    ]
     without = [f"{label} ({group})" if group else label for label, group in absent]
     return (*notes, *([f"No final result yet, so no row: {', '.join(without)}."] if without else []))

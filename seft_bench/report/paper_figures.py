@@ -1,4 +1,6 @@
-"""Figures for papers, as PDF and PNG: curves of a matrix, and a bar a model with its interval. matplotlib is imported when one is drawn."""
+"""Figures for papers, as PDF and PNG: curves of a matrix, and a bar a model with its interval. matplotlib is imported
+when one is drawn.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from seft_bench.report.leaderboard import plain_tables
 from seft_bench.report.methods import CONTROLS
 from seft_bench.report.radar import draw_radar
 from seft_bench.report.render import plain_text
-from seft_bench.report.tables import Row, Table
+from seft_bench.report.tables import Table, TableRow
 from seft_bench.results import read_results, slug
 
 KINDS = ("pdf", "png")
@@ -28,7 +30,8 @@ _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator":
 
 
 def write_figures(folder: Path, results: Path) -> list[Path]:
-    """Every figure that the results have enough for: bars, curves where a matrix was run, radar where answers have categories.
+    """Every figure that the results have enough for: bars, curves where a matrix was run, radar where answers have
+    categories.
 
     Raises:
         InputError: no results.
@@ -59,7 +62,9 @@ def _drawn(path: Path, draw: Callable[[Path], None]) -> Path:
 
 
 def _bars(folder: Path, found: Sequence[Result]) -> list[Path]:
-    """A picture for each suite, decoding and judge: its ranked models, best at the top, and the controls without a model at its foot."""
+    """A picture for each suite, decoding and judge: its ranked models, best at the top, and the controls without a
+    model at its foot.
+    """
     judges = {(panel.suite, panel.decoding): 0 for panel in panels(found)}
     written = []
     for table in plain_tables(found):
@@ -72,9 +77,9 @@ def _bars(folder: Path, found: Sequence[Result]) -> list[Path]:
     return written
 
 
-def _pictures(table: Table) -> dict[tuple[str, str, str], tuple[str, list[Row], list[Row]]]:
+def _pictures(table: Table) -> dict[tuple[str, str, str], tuple[str, list[TableRow], list[TableRow]]]:
     """Suite, decoding and judge -> title, ranked rows, controls."""
-    found: dict[tuple[str, str, str], tuple[str, list[Row], list[Row]]] = {}
+    found: dict[tuple[str, str, str], tuple[str, list[TableRow], list[TableRow]]] = {}
     for row in table.rows:
         panel = _panel_of(table, row)
         title, ranked, controls = found.get(panel, (f"{panel[0]}, {panel[1]}, judge {panel[2] or 'unknown'}", [], []))
@@ -84,23 +89,25 @@ def _pictures(table: Table) -> dict[tuple[str, str, str], tuple[str, list[Row], 
     return found
 
 
-def _panel_of(table: Table, row: Row) -> tuple[str, str, str]:
+def _panel_of(table: Table, row: TableRow) -> tuple[str, str, str]:
     suite, decoding, judge = (str(_cell(table, row, key).value) for key in ("suite", "decoding", "judge"))
     return suite, decoding, judge
 
 
-def _cell(table: Table, row: Row, key: str) -> Any:
+def _cell(table: Table, row: TableRow, key: str) -> Any:
     return next(cell for cell, column in zip(row.cells, table.columns, strict=True) if column.key == key)
 
 
-def _draw_bars(table: Table, title: str, rows: Sequence[Row], controls: Sequence[Row], kind: str) -> bytes:
+def _draw_bars(table: Table, title: str, rows: Sequence[TableRow], controls: Sequence[TableRow], kind: str) -> bytes:
     import matplotlib.style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = list(rows[:MOST_BARS])
     main = _ranking_column(table, [*shown, *controls])
-    with matplotlib.style.context(["default", {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}]):
+    with matplotlib.style.context(
+        ["default", {"font.size": 9.0, "axes.spines.top": False, "axes.spines.right": False}]
+    ):
         figure = Figure(figsize=(6.5, 1.1 + 0.24 * (len(shown) + len(controls))), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -112,28 +119,37 @@ def _draw_bars(table: Table, title: str, rows: Sequence[Row], controls: Sequence
     return buffer.getvalue()
 
 
-def _ranking_column(table: Table, rows: Sequence[Row]) -> int:
+def _ranking_column(table: Table, rows: Sequence[TableRow]) -> int:
     """The main column that ranks: the one whose best cell is marked, else the first with a figure."""
     main = [index for index, column in enumerate(table.columns) if column.role == "main"]
     marked = [index for index in main if any(row.cells[index].mark == "best" for row in rows)]
     return next(iter([*marked, *(index for index in main if rows[0].cells[index].value is not None)]), main[0])
 
 
-def _draw_rows(axes: Any, table: Table, ranked: Sequence[Row], controls: Sequence[Row], main: int) -> None:
+def _draw_rows(axes: Any, table: Table, ranked: Sequence[TableRow], controls: Sequence[TableRow], main: int) -> None:
     column, rows = table.columns[main], [*ranked, *controls]
     left = 1.0 if column.unit == "1-10" else 0.0  # bars begin where the scale does
     for position, row in enumerate(rows):
         cell = row.cells[main]
         if not isinstance(cell.value, int | float):
             continue
-        axes.barh(position, cell.value - left, left=left, height=0.7, color=COLOURS[0] if position < len(ranked) else CONTROL_COLOUR, alpha=0.85)
+        axes.barh(
+            position,
+            cell.value - left,
+            left=left,
+            height=0.7,
+            color=COLOURS[0] if position < len(ranked) else CONTROL_COLOUR,
+            alpha=0.85,
+        )
         if cell.low is not None and cell.high is not None:
             axes.plot([cell.low, cell.high], [position, position], color="black", linewidth=1.0)
     axes.set_yticks(range(len(rows)), [_shown(str(_cell(table, row, "model").value)) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)  # the best at the top; matplotlib's own margin grows with the number of bars
     axes.set_xlim(left=left)
     grey = "; grey: controls without a model" if controls else ""
-    axes.set_xlabel((f"{column.title} ({column.unit}), with 95 % intervals over questions" if column.unit else column.title) + grey)
+    axes.set_xlabel(
+        (f"{column.title} ({column.unit}), with 95 % intervals over questions" if column.unit else column.title) + grey
+    )
 
 
 def _shown(text: str) -> str:

@@ -83,9 +83,20 @@ def _of_import(path: Path) -> PublishedSet:
     table = read_json(path, "imported leaderboard")
     try:
         figures = [(str(row["model"]), _metrics(row)) for row in table["figures"]]
-        return PublishedSet(str(table["suite"]), "", str(table["judge"]), "", f"imported from {table['source']}", str(table["imported_at"])[:10], figures)
+        return PublishedSet(
+            str(table["suite"]),
+            "",
+            str(table["judge"]),
+            "",
+            f"imported from {table['source']}",
+            str(table["imported_at"])[:10],
+            figures,
+        )
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is no leaderboard that `seft-bench import` wrote ({type(error).__name__}: {error}). Delete it, or import it again.") from None
+        raise InputError(
+            f"{path} is no leaderboard that `seft-bench import` wrote ({type(error).__name__}: {error}). Delete it, or "
+            "import it again."
+        ) from None
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, float | None]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seft_bench.report.tables import Cell, Column, Row, Table, interval_cell
+from seft_bench.report.tables import Cell, Column, Table, TableRow, interval_cell
 from seft_bench.stats.bootstrap import paired_interval, question_seed_interval
 from seft_bench.stats.intervals import Interval
 from seft_bench.stats.seeds import any_scored, grid
@@ -21,8 +21,10 @@ class Revisions:
     """One revise stage of one matrix row, over seeds.
 
     Attributes:
-        row, label: the matrix row's. stage: "revised-1" is the first round's.
-        seeds: graded drafts of each seed. summaries: what the stage said of itself, one a seed (keep rate, copy rate, ...).
+        row, label: the matrix row's.
+        stage: "revised-1" is the first round's.
+        seeds: graded drafts of each seed.
+        summaries: what the stage said of itself, one a seed (keep rate, copy rate, ...).
     """
 
     row: str
@@ -68,7 +70,12 @@ def revision_table(stages: Sequence[Revisions], good_grade: float) -> Table:
         "Internal evolution (best of the policy's own samples) is shown as a revision of the first sample.",
         "Intervals: 95 %, bootstrap over drafts and seeds.",
     )
-    return Table("What revising did to the drafts", COLUMNS, tuple(Row(tuple(_cells(stage, good_grade))) for stage in stages), notes)
+    return Table(
+        "What revising did to the drafts",
+        COLUMNS,
+        tuple(TableRow(tuple(_cells(stage, good_grade))) for stage in stages),
+        notes,
+    )
 
 
 def _cells(stage: Revisions, good_grade: float) -> list[Cell]:
@@ -105,14 +112,18 @@ def _mean_of(stage: Revisions, key: str, scale: float = 1.0) -> float | None:
     return scale * math.fsum(values) / len(values) if values else None
 
 
-def _values(seeds: Sequence[Sequence[Graded]], value: Callable[[Graded], float], counts: Callable[[Graded], bool]) -> Any:
+def _values(
+    seeds: Sequence[Sequence[Graded]], value: Callable[[Graded], float], counts: Callable[[Graded], bool]
+) -> Any:
     """(seeds, drafts); NaN for drafts that do not count."""
     longest = max((len(seed) for seed in seeds), default=0)
     figures = [{str(index): value(row) for index, row in enumerate(seed) if counts(row)} for seed in seeds]
     return grid(figures, [str(index) for index in range(longest)])
 
 
-def _interval(stage: Revisions, value: Callable[[Graded], float], counts: Callable[[Graded], bool] = lambda row: True) -> Interval | None:
+def _interval(
+    stage: Revisions, value: Callable[[Graded], float], counts: Callable[[Graded], bool] = lambda row: True
+) -> Interval | None:
     values = _values(stage.seeds, value, counts)
     return question_seed_interval(values) if any_scored(values) else None
 
@@ -123,7 +134,13 @@ def revision_findings(stages: Sequence[Revisions], good_grade: float) -> list[st
     sentences = []
     for (row, name), stage in found.items():
         other = found.get(("always-rewrite", name))
-        if row == "seft" and other and _same_drafts(stage, other) and any(not draft["kept"] for draft in _all(other)) and name != _internal(stage):
+        if (
+            row == "seft"
+            and other
+            and _same_drafts(stage, other)
+            and any(not draft["kept"] for draft in _all(other))
+            and name != _internal(stage)
+        ):
             sentences.append(_harm_sentence(stage, other, good_grade))
     return sentences
 
@@ -138,7 +155,9 @@ def _all(stage: Revisions) -> list[Graded]:
 
 
 def _same_drafts(first: Revisions, second: Revisions) -> bool:
-    return [[draft["before"] for draft in seed] for seed in first.seeds] == [[draft["before"] for draft in seed] for seed in second.seeds]
+    return [[draft["before"] for draft in seed] for seed in first.seeds] == [
+        [draft["before"] for draft in seed] for seed in second.seeds
+    ]
 
 
 def _harm_sentence(seft: Revisions, always: Revisions, good_grade: float) -> str:
@@ -152,4 +171,7 @@ def _harm_sentence(seft: Revisions, always: Revisions, good_grade: float) -> str
     verdict = "no interval" if gap.low is None or gap.high is None else f"[{gap.low:+.3f}, {gap.high:+.3f}]"
     excludes = gap.high is not None and gap.high < 0
     claim = "does less harm to good drafts than" if excludes else "is not shown to do less harm to good drafts than"
-    return f"{seft.label} {claim} {always.label} on the same drafts ({seft.stage}): mean loss {gap.mean:+.3f} grade points apart, 95 % interval {verdict}."
+    return (
+        f"{seft.label} {claim} {always.label} on the same drafts ({seft.stage}): mean loss {gap.mean:+.3f} grade "
+        f"points apart, 95 % interval {verdict}."
+    )

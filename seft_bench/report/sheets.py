@@ -1,4 +1,6 @@
-"""All tables of one leaderboard from a folder of results, in any format: measured rows, controls at the foot, published figures apart."""
+"""All tables of one leaderboard from a folder of results, in any format: measured rows, controls at the foot, published
+figures apart.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from pathlib import Path
 
 from seft_bench.errors import InputError
 from seft_bench.records import Result
-from seft_bench.report.leaderboard import Plan, method_table, method_tables, plain_table, plain_tables, published_table, published_tables
+from seft_bench.report.leaderboard import (
+    Plan,
+    method_table,
+    method_tables,
+    plain_table,
+    plain_tables,
+    published_table,
+    published_tables,
+)
 from seft_bench.report.published import PublishedSet
 from seft_bench.report.published_files import imported_sets
 from seft_bench.report.render import RENDERERS, html_page
@@ -24,7 +34,8 @@ class Sheets:
     """A leaderboard.
 
     Attributes:
-        results: the measured ones, controls included. plan: of a matrix; None for a plain leaderboard, one row a model.
+        results: the measured ones, controls included.
+        plan: of a matrix; None for a plain leaderboard, one row a model.
         published: other people's figures, which stand in tables of their own.
     """
 
@@ -33,7 +44,9 @@ class Sheets:
     published: Sequence[PublishedSet] = ()
 
     def tables(self) -> list[Table]:
-        """A table a suite for readers; below them the published figures, of which a reader sees names, figures and conditions as a footnote."""
+        """A table a suite for readers; below them the published figures, of which a reader sees names, figures and
+        conditions as a footnote.
+        """
         return [*self.measured(), *(table.only("label", "main") for table in published_tables(self.published))]
 
     def measured(self) -> list[Table]:
@@ -43,7 +56,10 @@ class Sheets:
         return plain_tables(self.results) if self.results else []
 
     def text(self, style: str) -> str:
-        """Equal results give equal bytes. For programs (CSV, JSON) one wide table, published rows in blocks of their own."""
+        """Equal results give equal bytes.
+
+        For programs (CSV, JSON) one wide table, published rows in blocks of their own.
+        """
         if style in ("csv", "json"):
             return RENDERERS[style](self._wide())
         if style == "html":
@@ -51,7 +67,13 @@ class Sheets:
         return "\n".join(RENDERERS[style](table) for table in self.tables())
 
     def _wide(self) -> Table:
-        measured = [method_table(self.results, plan=self.plan)] if self.plan is not None else [plain_table(self.results)] if self.results else []
+        measured = (
+            [method_table(self.results, plan=self.plan)]
+            if self.plan is not None
+            else [plain_table(self.results)]
+            if self.results
+            else []
+        )
         return stacked([*measured, *([published_table(self.published)] if self.published else [])])
 
 
@@ -69,4 +91,7 @@ def plain_sheets(results: Path) -> Sheets:
 
 def no_results(results: Path) -> InputError:
     """The error where a folder holds none."""
-    return InputError(f"no results in {results}/. Run `seft-bench eval` or `seft-bench demo` first, or name the folder with --results.")
+    return InputError(
+        f"no results in {results}/. Run `seft-bench eval` or `seft-bench demo` first, or name the folder with "
+        "--results."
+    )

@@ -21,7 +21,8 @@ class Column:
         title: name for readers.
         group: what several neighbours share ("tiny-mtbench, sampled"), shown above them.
         unit: "" where the title says it.
-        kind: "text" is aligned left, "number" right; "interval" is a number with its two ends, "difference" one with its sign.
+        kind: "text" is aligned left, "number" right; "interval" is a number with its two ends, "difference" one with
+            its sign.
         role: "label" says which row it is, "main" is the figure that ranks, "detail" all others.
         decimals: digits after the point; None for whole numbers.
         note: a sentence for the notes of every table that has the column.
@@ -54,7 +55,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """Cells, one a column. Neighbouring rows of one `block` stand together, apart from the next block."""
 
     cells: tuple[Cell, ...]
@@ -72,7 +73,7 @@ class Table:
 
     title: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     notes: tuple[str, ...] = ()
     footnotes: tuple[str, ...] = ()
 
@@ -84,29 +85,39 @@ class Table:
     def only(self, *roles: str) -> Table:
         """The table with the columns of these roles: `table.only("label", "main")` fits a terminal."""
         kept = [index for index, column in enumerate(self.columns) if column.role in roles]
-        rows = [Row(tuple(row.cells[index] for index in kept), row.block) for row in self.rows]
+        rows = [TableRow(tuple(row.cells[index] for index in kept), row.block) for row in self.rows]
         return dataclasses.replace(self, columns=tuple(self.columns[index] for index in kept), rows=tuple(rows))
 
 
 def stacked(tables: Sequence[Table]) -> Table:
     """Tables one below the other as one, with every column that any of them has: for programs that read one file."""
     columns = list({column.key: column for table in reversed(tables) for column in table.columns}.values())
-    order = {key: place for place, key in enumerate(dict.fromkeys(column.key for table in tables for column in table.columns))}
+    order = {
+        key: place
+        for place, key in enumerate(dict.fromkeys(column.key for table in tables for column in table.columns))
+    }
     columns.sort(key=lambda column: order[column.key])
     footnotes = list(dict.fromkeys(text for table in tables for text in table.footnotes))
     rows = []
     for table in tables:
         numbers = [0, *(footnotes.index(text) + 1 for text in table.footnotes)]
         for row in table.rows:
-            cells = {column.key: dataclasses.replace(cell, footnote=numbers[cell.footnote]) for cell, column in zip(row.cells, table.columns, strict=True)}
-            rows.append(Row(tuple(cells.get(column.key, Cell()) for column in columns), row.block))
+            cells = {
+                column.key: dataclasses.replace(cell, footnote=numbers[cell.footnote])
+                for cell, column in zip(row.cells, table.columns, strict=True)
+            }
+            rows.append(TableRow(tuple(cells.get(column.key, Cell()) for column in columns), row.block))
     notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
     return Table(tables[0].title, tuple(columns), tuple(rows), notes, tuple(footnotes))
 
 
 def interval_cell(interval: Interval | None, footnote: int = 0) -> Cell:
     """The cell of an estimate; a missing one is None."""
-    return Cell(footnote=footnote) if interval is None else Cell(interval.mean, interval.low, interval.high, footnote=footnote)
+    return (
+        Cell(footnote=footnote)
+        if interval is None
+        else Cell(interval.mean, interval.low, interval.high, footnote=footnote)
+    )
 
 
 def footnote_number(footnotes: list[str], text: str) -> int:
@@ -118,9 +129,9 @@ def footnote_number(footnotes: list[str], text: str) -> int:
     return footnotes.index(text) + 1
 
 
-def blocks(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
+def blocks(rows: Sequence[TableRow]) -> list[tuple[str, list[TableRow]]]:
     """Neighbouring rows of one block together, in order."""
-    grouped: list[tuple[str, list[Row]]] = []
+    grouped: list[tuple[str, list[TableRow]]] = []
     for row in rows:
         if not grouped or grouped[-1][0] != row.block:
             grouped.append((row.block, []))

@@ -6,13 +6,17 @@ from typing import Any, TextIO
 
 from seft_bench.report.render import plain_text, to_markdown
 from seft_bench.report.render.text import figure_text, mark_text, notes, title
-from seft_bench.report.tables import Column, Row, Table, blocks
+from seft_bench.report.tables import Column, Table, TableRow, blocks
 
-NARROWED = "This terminal has room for the ranking columns only; the files of the leaderboard, and a pipe, get all of them."
+NARROWED = (
+    "This terminal has room for the ranking columns only; the files of the leaderboard, and a pipe, get all of them."
+)
 
 
 def print_table(table: Table, file: TextIO) -> None:
-    """Write the table: with rich where `file` is a terminal, as Markdown with all columns where it is a pipe or a file."""
+    """Write the table: with rich where `file` is a terminal, as Markdown with all columns where it is a pipe or a
+    file.
+    """
     if not file.isatty():
         file.write(to_markdown(table) + "\n")
         return
@@ -56,8 +60,11 @@ def _block_line(block: str, columns: tuple[Column, ...]) -> list[Any]:
     return [Text(plain_text(block) if index == first else "", style="italic") for index in range(len(columns))]
 
 
-def _line(row: Row, columns: tuple[Column, ...]) -> list[Any]:
+def _line(row: TableRow, columns: tuple[Column, ...]) -> list[Any]:
     from rich.text import Text
 
     cells = zip(row.cells, columns, strict=True)
-    return [Text(figure_text(cell, column) + mark_text(cell), style="bold" if cell.mark == "best" else "") for cell, column in cells]
+    return [
+        Text(figure_text(cell, column) + mark_text(cell), style="bold" if cell.mark == "best" else "")
+        for cell, column in cells
+    ]

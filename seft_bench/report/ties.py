@@ -1,4 +1,7 @@
-"""Which models a plain table does not tell apart, by intervals of differences paired by question. Pure, and closed forms only: fast for many models."""
+"""Which models a plain table does not tell apart, by intervals of differences paired by question.
+
+Pure, and closed forms only: fast for many models.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,17 @@ def ends(result: Result, metric: str) -> tuple[float | None, float | None]:
 
 
 def paired_by_question(first: Result, second: Result) -> Interval | None:
-    """Mean of first - second over the questions that both have, with Student's t on the differences; None where they share none.
+    """Mean of first - second over the questions that both have, with Student's t on the differences; None where they
+    share none.
 
-    In the unit of `Result.per_question`. Without `per_question` (a result read without its questions.json) nothing can be paired.
+    In the unit of `Result.per_question`. Without `per_question` (a result read without its questions.json) nothing can
+    be paired.
     """
-    gaps = [value - second.per_question[question] for question, value in sorted(first.per_question.items()) if question in second.per_question]
+    gaps = [
+        value - second.per_question[question]
+        for question, value in sorted(first.per_question.items())
+        if question in second.per_question
+    ]
     if not gaps:
         return None
     mean = math.fsum(gaps) / len(gaps)
@@ -35,11 +44,18 @@ def paired_by_question(first: Result, second: Result) -> Interval | None:
         return Interval(mean, None, None, "no interval: one question")
     error = math.sqrt(math.fsum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1) / len(gaps))
     margin = t_quantile(len(gaps) - 1) * error
-    return Interval(mean, mean - margin, mean + margin, f"95 % interval by Student's t of {len(gaps)} differences paired by question")
+    return Interval(
+        mean,
+        mean - margin,
+        mean + margin,
+        f"95 % interval by Student's t of {len(gaps)} differences paired by question",
+    )
 
 
 def lc_paired(first: Result, second: Result) -> Interval | None:
-    """Difference of two length-controlled win rates with its interval by the sandwich formula; None where the questions are not the same."""
+    """Difference of two length-controlled win rates with its interval by the sandwich formula; None where the questions
+    are not the same.
+    """
     ours, theirs = (result.covariates.get("lc_influence", {}) for result in (first, second))
     if len(ours) < 2 or ours.keys() != theirs.keys():
         return None
@@ -47,7 +63,9 @@ def lc_paired(first: Result, second: Result) -> Interval | None:
     mean = first.metrics[LC.key] - second.metrics[LC.key]
     error = math.sqrt(math.fsum((value - theirs[question]) ** 2 for question, value in ours.items()) * n / (n - 1))
     margin = t_quantile(n - 1) * error
-    return Interval(mean, mean - margin, mean + margin, f"95 % interval by the sandwich formula over {n} questions, paired")
+    return Interval(
+        mean, mean - margin, mean + margin, f"95 % interval by the sandwich formula over {n} questions, paired"
+    )
 
 
 def tied_with(best: Result, others: Sequence[Result], metric: str) -> list[Result]:
@@ -56,7 +74,9 @@ def tied_with(best: Result, others: Sequence[Result], metric: str) -> list[Resul
 
 
 def not_above(members: Sequence[Result], controls: Sequence[Result], metric: str) -> list[str]:
-    """A sentence for each control that some models are not shown to be above: what the judge says of those is worth little."""
+    """A sentence for each control that some models are not shown to be above: what the judge says of those is worth
+    little.
+    """
     sentences = []
     for control in controls:
         below = [member for member in members if not _above(member, control, metric)]
@@ -72,8 +92,8 @@ def _above(member: Result, control: Result, metric: str) -> bool:
 
 
 def _told_apart(first: Result, second: Result, metric: str) -> bool:
-    """LC is no mean over questions: its difference goes by the influences of the same questions, and without them by the joint width of both
-    intervals. Where nothing can be compared, no tie is claimed.
+    """LC is no mean over questions: its difference goes by the influences of the same questions, and without them by
+    the joint width of both intervals. Where nothing can be compared, no tie is claimed.
     """
     if first.metrics.get(metric) is None or second.metrics.get(metric) is None:
         return True

@@ -1,4 +1,5 @@
-"""Runs the stages of a method: train through `training`, sample and revise through `generators`, score through likelihoods.
+"""Runs the stages of a method: train through `training`, sample and revise through `generators`, score through
+likelihoods.
 
 A stage's folder is named by the hash of everything that decides its outcome, so methods with equal stages share them, a
 finished stage is never run again, and a killed one goes on. This package is the only one that reaches `training`.
@@ -13,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from seft_bench.errors import InputError
-from seft_bench.files import Row, locked, read_json, sha256_file, sha256_folder, sha256_json, write_json
-from seft_bench.records import Stage
+from seft_bench.files import locked, read_json, sha256_file, sha256_folder, sha256_json, write_json
+from seft_bench.records import Row, Stage
 from seft_bench.stages.common import OUTPUTS, StageRun, Workshop
 from seft_bench.stages.door import training
 from seft_bench.stages.revise import run_revise
@@ -44,7 +45,10 @@ def run_stage(stage: Stage, done: Mapping[str, StageRun], shop: Workshop) -> Sta
             folder.mkdir(parents=True, exist_ok=True)
             clock = _Clock()
             outcome = RUNNERS[stage.kind](stage, _inputs(stage, done, shop), folder, shop)
-            write_json(folder / "stage.json", {"identity": identity, "name": stage.name, "kind": stage.kind, **clock.read(), **outcome})
+            write_json(
+                folder / "stage.json",
+                {"identity": identity, "name": stage.name, "kind": stage.kind, **clock.read(), **outcome},
+            )
     return StageRun(stage, folder, read_json(folder / "stage.json", "record of a stage"))
 
 
@@ -56,14 +60,25 @@ class _Clock:
 
     def read(self) -> Row:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return {"cpu_seconds": time.process_time() - self._cpu, "wall_seconds": time.monotonic() - self._wall, "peak_rss_megabytes": peak}
+        return {
+            "cpu_seconds": time.process_time() - self._cpu,
+            "wall_seconds": time.monotonic() - self._wall,
+            "peak_rss_megabytes": peak,
+        }
 
 
 def _identity(stage: Stage, done: Mapping[str, StageRun], shop: Workshop) -> Row:
     """All that decides a stage's outcome: kind, settings, seed, and the contents of its inputs."""
     inputs = {role: _fingerprint(source, done, shop) for role, source in sorted(stage.inputs.items())}
     judge = shop.diagnostics_judge if stage.kind == "revise" else None
-    return {"format": FORMAT, "kind": stage.kind, "settings": dict(stage.settings), "seed": shop.seed, "inputs": inputs, "diagnostics_judge": judge}
+    return {
+        "format": FORMAT,
+        "kind": stage.kind,
+        "settings": dict(stage.settings),
+        "seed": shop.seed,
+        "inputs": inputs,
+        "diagnostics_judge": judge,
+    }
 
 
 def _fingerprint(source: str, done: Mapping[str, StageRun], shop: Workshop) -> str:
@@ -87,7 +102,9 @@ def _data_file(shop: Workshop, name: str) -> Path:
     path = shop.data / f"{name}.jsonl"
     if not path.is_file():
         there = ", ".join(sorted(child.name for child in shop.data.glob("*.jsonl"))) or "no .jsonl file"
-        raise InputError(f"data set {name!r} not found: {path}. In {shop.data}: {there}. docs/data.md says what each data set holds.")
+        raise InputError(
+            f"data set {name!r} not found: {path}. In {shop.data}: {there}. docs/data.md says what each data set holds."
+        )
     return path
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seft_bench.console import Progress
 from seft_bench.records import Stage
-
-Progress = Callable[[str, int, int], None]
 
 OUTPUTS = {"sample": "drafts.jsonl", "score": "scores.jsonl", "revise": "revised.jsonl"}
 """The file of rows that a stage of each kind makes; a train stage makes checkpoints."""
@@ -21,7 +20,8 @@ class Workshop:
 
     Attributes:
         folder: holds one folder a stage.
-        base: checkpoint folder. data: folder of JSONL data sets.
+        base: checkpoint folder.
+        data: folder of JSONL data sets.
         diagnostics_judge: name of a judge that grades revisions, for the diagnostics only.
     """
 

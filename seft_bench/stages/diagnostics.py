@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from seft_bench.files import Row, write_jsonl
-from seft_bench.records import JudgeRequest, Judgment, Message, Question
+from seft_bench.files import write_jsonl
+from seft_bench.records import JudgeRequest, Judgment, Message, Question, Row
 
 GOOD_GRADE = 9.0
 """A draft with at least this grade is good: revising it can only do harm."""
@@ -32,7 +32,13 @@ def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: 
     drafts = _grades([(row["prompt"], row["draft"]) for row in rows], judge_name)
     answers = _grades([(row["prompt"], row["answer"]) for row in rows], judge_name)
     graded = [
-        {"annotated": row.get("annotated"), "kept": row["kept"], "statistic": row["statistic"], "before": before.score, "after": after.score}
+        {
+            "annotated": row.get("annotated"),
+            "kept": row["kept"],
+            "statistic": row["statistic"],
+            "before": before.score,
+            "after": after.score,
+        }
         for row, before, after in zip(rows, drafts, answers, strict=True)
         if before.score is not None and after.score is not None
     ]
@@ -42,8 +48,16 @@ def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: 
         "annotated": lambda row: row["annotated"] is True,
         "unannotated": lambda row: row["annotated"] is False,
     }
-    summary: Row = {name: gain_and_harm([row for row in graded if belongs(row)], auc) for name, belongs in groups.items()}
-    return {"graded": len(graded), "judge": judge_name, "good_grade": GOOD_GRADE, "grades": summary, "parts": _part_gains(drafts, answers)}
+    summary: Row = {
+        name: gain_and_harm([row for row in graded if belongs(row)], auc) for name, belongs in groups.items()
+    }
+    return {
+        "graded": len(graded),
+        "judge": judge_name,
+        "good_grade": GOOD_GRADE,
+        "grades": summary,
+        "parts": _part_gains(drafts, answers),
+    }
 
 
 def _grades(pairs: Sequence[tuple[Sequence[Message], str]], judge_name: str) -> list[Judgment]:
@@ -53,7 +67,9 @@ def _grades(pairs: Sequence[tuple[Sequence[Message], str]], judge_name: str) -> 
 
     requests = [_request(index, prompt, answer) for index, (prompt, answer) in enumerate(pairs)]
     found: dict[str, Judgment] = {}
-    open_judge(load_judge(judge_name), None).judge(requests, "", lambda judgment: found.update({judgment.question_id: judgment}))
+    open_judge(load_judge(judge_name), None).judge(
+        requests, "", lambda judgment: found.update({judgment.question_id: judgment})
+    )
     return [found[request.question.id] for request in requests]
 
 
@@ -90,14 +106,23 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def _decision_auc(rows: Sequence[Mapping[str, Any]], auc: Auc) -> float | None:
     decided = [row for row in rows if row["statistic"] is not None]
-    value = auc([row["statistic"] for row in decided if row["before"] >= GOOD_GRADE], [row["statistic"] for row in decided if row["before"] < GOOD_GRADE])
+    value = auc(
+        [row["statistic"] for row in decided if row["before"] >= GOOD_GRADE],
+        [row["statistic"] for row in decided if row["before"] < GOOD_GRADE],
+    )
     return None if value is None else round(value, 4)
 
 
 def _part_gains(before: Sequence[Judgment], after: Sequence[Judgment]) -> Row:
     """Mean gain of each part that the judge reports."""
-    both = [(old.details, new.details) for old, new in zip(before, after, strict=True) if old.status == new.status == "ok"]
-    return {part: _mean([new[part] - old[part] for old, new in both]) for part in PARTS if both and all(part in old and part in new for old, new in both)}
+    both = [
+        (old.details, new.details) for old, new in zip(before, after, strict=True) if old.status == new.status == "ok"
+    ]
+    return {
+        part: _mean([new[part] - old[part] for old, new in both])
+        for part in PARTS
+        if both and all(part in old and part in new for old, new in both)
+    }
 
 
 def describe(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -112,7 +137,8 @@ def describe(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[str]:
             lines.append(f"{stage}: " + ", ".join(f"{count} {label}" for label, count in said["label_counts"].items()))
         if "calibration" in said:
             lines.append(
-                f"{stage}: keeps {_percent(said['calibration']['poor_kept'])} of the poor and {_percent(said['calibration']['good_kept'])} of the good drafts"
+                f"{stage}: keeps {_percent(said['calibration']['poor_kept'])} of the poor and "
+                f"{_percent(said['calibration']['good_kept'])} of the good drafts"
             )
         if "diagnostics" in said:
             lines.append(f"{stage}: {_revision_line(said['diagnostics'])}")
@@ -120,7 +146,10 @@ def describe(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def _revision_line(said: Mapping[str, Any]) -> str:
-    line = f"{said['drafts']} drafts, {_percent(said['keep_rate'])} kept, {_percent(said['copy_rate'])} of the revised are copies"
+    line = (
+        f"{said['drafts']} drafts, {_percent(said['keep_rate'])} kept, {_percent(said['copy_rate'])} of the revised "
+        "are copies"
+    )
     line += f", edit distance {_figure(said['edit_distance'])}"
     if "grades" not in said:
         return line

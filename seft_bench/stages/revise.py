@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from seft_bench.files import Row, read_json, read_jsonl, write_jsonl
-from seft_bench.records import Stage
+from seft_bench.files import read_json, read_jsonl, write_jsonl
+from seft_bench.records import Row, Stage
 from seft_bench.stages.common import OUTPUTS, Workshop
 from seft_bench.stages.door import training
 from seft_bench.stages.sample import greedy
@@ -30,7 +30,9 @@ def run_revise(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Wor
 
 
 Decided = tuple[list[Row], int]
-"""Rows with kept, statistic and revision (what replaces the draft where it is not kept), and the tokens generated for it."""
+"""Rows with kept, statistic and revision (what replaces the draft where it is not kept), and the tokens generated for
+it.
+"""
 
 
 def _best_samples(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
@@ -41,7 +43,10 @@ def _best_samples(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Map
     [means] = mean_logprobs(inputs["reviser"], asked, [text for _, text in flat])
     scores = iter(means)
     best = [max((next(scores), text) for text in row["samples"]) for row in rows]
-    return [{**row, "kept": text == row["draft"], "statistic": None, "revision": text} for row, (_, text) in zip(rows, best, strict=True)], 0
+    return [
+        {**row, "kept": text == row["draft"], "statistic": None, "revision": text}
+        for row, (_, text) in zip(rows, best, strict=True)
+    ], 0
 
 
 def _keep_all(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
@@ -52,19 +57,30 @@ def _keep_all(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping
 def _revise_all(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
     """Always rewrite."""
     reviser = training("reviser")
-    revisions, tokens = greedy(inputs["reviser"], [reviser.revision_prompt(row["prompt"], row["draft"], settings["instruction"]) for row in rows], settings)
-    return [{**row, "kept": False, "statistic": None, "revision": text} for row, text in zip(rows, revisions, strict=True)], tokens
+    revisions, tokens = greedy(
+        inputs["reviser"],
+        [reviser.revision_prompt(row["prompt"], row["draft"], settings["instruction"]) for row in rows],
+        settings,
+    )
+    return [
+        {**row, "kept": False, "statistic": None, "revision": text} for row, text in zip(rows, revisions, strict=True)
+    ], tokens
 
 
 def _decide_and_revise(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
     """External evolution: keep the drafts whose statistic reaches this round's threshold, revise the others."""
-    statistics, revisions, tokens = draft_statistics([row["prompt"] for row in rows], [row["draft"] for row in rows], inputs, settings)
+    statistics, revisions, tokens = draft_statistics(
+        [row["prompt"] for row in rows], [row["draft"] for row in rows], inputs, settings
+    )
     if revisions is None:
         revised, tokens = _revise_all(rows, inputs, settings)
         revisions = [row["revision"] for row in revised]
     threshold = read_json(inputs["calibration"].parent / "stage.json")["calibration"]["threshold"]
     decided = zip(rows, statistics, revisions, strict=True)
-    return [{**row, "kept": value >= threshold, "statistic": value, "revision": revision} for row, value, revision in decided], tokens
+    return [
+        {**row, "kept": value >= threshold, "statistic": value, "revision": revision}
+        for row, value, revision in decided
+    ], tokens
 
 
 _DECIDERS = {"best_sample": _best_samples, "never": _keep_all, "always": _revise_all}

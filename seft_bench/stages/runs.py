@@ -14,9 +14,9 @@ from typing import Any
 from seft_bench.config import RecipeConfig
 from seft_bench.data.training import content_hashes
 from seft_bench.errors import InputError
-from seft_bench.files import Row, read_json, read_jsonl, write_atomic, write_json, write_jsonl
+from seft_bench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
-from seft_bench.records import to_row
+from seft_bench.records import Row, to_row
 from seft_bench.stages import StageRun
 
 
@@ -41,7 +41,10 @@ def finished_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> TrainedRu
     run = _run_in(out)
     if run is None or (what := _other_than(run.manifest, recipe, checkpoints)) is None:
         return run
-    raise InputError(f"{out} holds a run {what}. Give another --out, or --fresh to start again there. Its recipe: {out / 'recipe.yaml'}")
+    raise InputError(
+        f"{out} holds a run {what}. Give another --out, or --fresh to start again there. Its recipe: "
+        f"{out / 'recipe.yaml'}"
+    )
 
 
 def matching_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> TrainedRun | None:
@@ -75,13 +78,22 @@ def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: 
 
 
 def withdraw_run(out: Path) -> None:
-    """Take back a published run whose stages lie elsewhere, so that nothing is lost; the manifest goes last, so a killed withdrawal is seen and repeated."""
+    """Take back a published run whose stages lie elsewhere, so that nothing is lost; the manifest goes last, so a
+    killed withdrawal is seen and repeated.
+    """
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     for name in ("train.jsonl", "recipe.yaml", "diagnostics.json", "manifest.json"):
         (out / name).unlink(missing_ok=True)
 
 
-def publish_run(recipe: RecipeConfig, out: Path, stages: Sequence[StageRun], checkpoints: int, started_at: str, parents: Mapping[str, str]) -> TrainedRun:
+def publish_run(
+    recipe: RecipeConfig,
+    out: Path,
+    stages: Sequence[StageRun],
+    checkpoints: int,
+    started_at: str,
+    parents: Mapping[str, str],
+) -> TrainedRun:
     """Fill the run's folder from its stages; the manifest comes last of all.
 
     Args:
@@ -92,15 +104,24 @@ def publish_run(recipe: RecipeConfig, out: Path, stages: Sequence[StageRun], che
 
     chain = policy_chain(stages)
     published = [(f"step-{step:06d}", folder) for step, folder in spread_checkpoints(chain, checkpoints)]
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # without a manifest they may be another recipe's, of a publishing that was killed
+    shutil.rmtree(
+        out / "checkpoints", ignore_errors=True
+    )  # without a manifest they may be another recipe's, of a publishing that was killed
     for name, folder in published:
         _link_folder(folder, out / "checkpoints" / name)
     write_jsonl(out / "train.jsonl", _log(chain))
     write_atomic(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
-    write_json(out / "diagnostics.json", {stage.stage.name: said for stage in stages if (said := _diagnostics(stage.record))})
+    write_json(
+        out / "diagnostics.json", {stage.stage.name: said for stage in stages if (said := _diagnostics(stage.record))}
+    )
     names = [name for name, _ in published]
     manifest = to_row(build_manifest(recipe.model_dump(mode="json"), recipe.seed, started_at, parents=parents))
-    manifest |= {"checkpoints": names, "checkpoints_asked": checkpoints, "stages": [stage.folder.name for stage in stages], "cost": run_cost(stages)}
+    manifest |= {
+        "checkpoints": names,
+        "checkpoints_asked": checkpoints,
+        "stages": [stage.folder.name for stage in stages],
+        "cost": run_cost(stages),
+    }
     write_json(out / "manifest.json", manifest)
     return TrainedRun(out, tuple(out / "checkpoints" / name for name in names), manifest)
 
@@ -115,13 +136,20 @@ def policy_chain(stages: Sequence[StageRun]) -> list[StageRun]:
 
 
 def spread_checkpoints(chain: Sequence[StageRun], count: int) -> list[tuple[int, Path]]:
-    """Of the checkpoints of all rounds the ones nearest to evenly spaced steps, each with its step since the start of the first round."""
+    """Of the checkpoints of all rounds the ones nearest to evenly spaced steps, each with its step since the start of
+    the first round.
+    """
     found: list[tuple[int, Path]] = []
     before = 0
     for stage in chain:
-        found += [(before + int(name.rpartition("-")[2]), stage.folder / "checkpoints" / name) for name in stage.record["checkpoints"]]
+        found += [
+            (before + int(name.rpartition("-")[2]), stage.folder / "checkpoints" / name)
+            for name in stage.record["checkpoints"]
+        ]
         before += stage.record["steps"]
-    nearest = {min(found, key=lambda item: (abs(item[0] - before * part / count), -item[0])) for part in range(1, count + 1)}
+    nearest = {
+        min(found, key=lambda item: (abs(item[0] - before * part / count), -item[0])) for part in range(1, count + 1)
+    }
     return sorted(nearest)
 
 
@@ -130,24 +158,37 @@ def _log(chain: Sequence[StageRun]) -> list[Row]:
     rows: list[Row] = []
     for stage in chain:
         before = len(rows)
-        rows += [{**row, "step": before + row["step"], "stage": stage.stage.name} for row in read_jsonl(stage.folder / "train.jsonl", "log of a stage")]
+        rows += [
+            {**row, "step": before + row["step"], "stage": stage.stage.name}
+            for row in read_jsonl(stage.folder / "train.jsonl", "log of a stage")
+        ]
     return rows
 
 
 def _diagnostics(record: Mapping[str, Any]) -> Row:
     """What a stage says of itself: label counts, calibration, keep rate, gain and harm."""
-    return {key: record[key] for key in ("label_counts", "calibration", "diagnostics", "cut_off_share") if key in record}
+    return {
+        key: record[key] for key in ("label_counts", "calibration", "diagnostics", "cut_off_share") if key in record
+    }
 
 
 def run_cost(stages: Sequence[StageRun]) -> Row:
     """What a run costs on its own, shared stages included: steps, tokens, unannotated prompts, CPU seconds."""
     records = [stage.record for stage in stages]
-    totals: Row = {key: sum(record.get(key, 0) for record in records) for key in ("steps", "tokens_trained", "tokens_generated", "unannotated_prompts")}
+    totals: Row = {
+        key: sum(record.get(key, 0) for record in records)
+        for key in ("steps", "tokens_trained", "tokens_generated", "unannotated_prompts")
+    }
     policy_steps = sum(stage.record["steps"] for stage in policy_chain(stages))
-    return totals | {"policy_steps": policy_steps, "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 2)}
+    return totals | {
+        "policy_steps": policy_steps,
+        "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 2),
+    }
 
 
-def run_facts(row: str, label: str, role: str, config: Mapping[str, Any], cost: Mapping[str, Any], checkpoint: str, final: bool) -> Row:
+def run_facts(
+    row: str, label: str, role: str, config: Mapping[str, Any], cost: Mapping[str, Any], checkpoint: str, final: bool
+) -> Row:
     """What tables and curves say of the training behind a checkpoint, see `Result.run`."""
     facts = {
         "row": row,
@@ -158,7 +199,9 @@ def run_facts(row: str, label: str, role: str, config: Mapping[str, Any], cost: 
         "step": int(checkpoint.rpartition("-")[2]),
         "final": final,
     }
-    return facts | {key: cost[key] for key in ("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds")}
+    return facts | {
+        key: cost[key] for key in ("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds")
+    }
 
 
 def forget_run(folder: Path) -> None:
@@ -170,9 +213,14 @@ def forget_run(folder: Path) -> None:
     if not folder.exists():
         return
     ours = {"manifest.json", "recipe.yaml", "checkpoints", "stages", "data", "train.jsonl", "diagnostics.json"}
-    foreign = sorted(child.name for child in folder.iterdir() if child.name not in ours and not child.name.startswith("."))
+    foreign = sorted(
+        child.name for child in folder.iterdir() if child.name not in ours and not child.name.startswith(".")
+    )
     if foreign:
-        raise InputError(f"--fresh would delete {folder}, which holds more than a run: {', '.join(foreign[:8])}. Delete it yourself, or give another --out.")
+        raise InputError(
+            f"--fresh would delete {folder}, which holds more than a run: {', '.join(foreign[:8])}. Delete it "
+            "yourself, or give another --out."
+        )
     shutil.rmtree(folder)
 
 
@@ -194,14 +242,18 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def checkpoints_below(folder: Path) -> list[Path]:
-    """Checkpoints of a run, or of a trainer's folder, in the order of their steps: checkpoint-500 comes before checkpoint-1000."""
+    """Checkpoints of a run, or of a trainer's folder, in the order of their steps: checkpoint-500 comes before
+    checkpoint-1000.
+    """
     parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     found = [child for child in parent.iterdir() if (child / "config.json").is_file()]
     return sorted(found, key=lambda child: (_step(child.name), child.name))
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Of a run or a trainer's folder the checkpoint of its last step; None of any other folder, as of two models side by side."""
+    """Of a run or a trainer's folder the checkpoint of its last step; None of any other folder, as of two models side
+    by side.
+    """
     found = checkpoints_below(folder)
     is_run = (folder / "checkpoints").is_dir() or all(_step(child.name) < math.inf for child in found)
     return found[-1] if found and is_run else None
@@ -224,4 +276,6 @@ def checkpoint_name(folder: Path) -> str:
     real = folder if folder.parent.name == "checkpoints" else folder.resolve()
     if real.parent.name == "checkpoints" and (real.parent.parent / "manifest.json").is_file():
         return f"{real.parent.parent.name}/{real.name}"
-    return f"{real.parent.name}/{real.name}" if _ANY_RUN_HAS_ONE.fullmatch(real.name) and real.parent.name else real.name
+    return (
+        f"{real.parent.name}/{real.name}" if _ANY_RUN_HAS_ONE.fullmatch(real.name) and real.parent.name else real.name
+    )

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.files import Row, append_rows, read_jsonl, read_log, write_jsonl
-from seft_bench.records import Stage
+from seft_bench.files import append_rows, read_jsonl, read_log, write_jsonl
+from seft_bench.records import Row, Stage
 from seft_bench.stages.common import OUTPUTS, Workshop
 
 PROMPTS_AT_ONCE = 1024
-"""Prompts between two saves: what a killed stage loses at most. A fixed cut, so that a resumed stage forms the same batches."""
+"""Prompts between two saves: what a killed stage loses at most.
+
+A fixed cut, so that a resumed stage forms the same batches.
+"""
 
 
 def run_sample(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Workshop) -> Row:
@@ -20,7 +23,11 @@ def run_sample(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Wor
     prompts = _part(read_jsonl(inputs["prompts"], "prompts", ["prompt"]), stage.settings)
     sampled = _sample_all(stage, prompts, inputs["model"], folder / "sampled.jsonl", shop)
     write_jsonl(
-        folder / OUTPUTS["sample"], [{**row, "draft": drawn["texts"][0], "samples": drawn["texts"]} for row, drawn in zip(prompts, sampled, strict=True)]
+        folder / OUTPUTS["sample"],
+        [
+            {**row, "draft": drawn["texts"][0], "samples": drawn["texts"]}
+            for row, drawn in zip(prompts, sampled, strict=True)
+        ],
     )
     return {
         "prompts": len(prompts),
@@ -61,8 +68,13 @@ def _drawer(stage: Stage, model: Path, seed: int) -> Callable[[Sequence[Row], in
 
     def draw(rows: Sequence[Row], first: int) -> list[Row]:
         keys = [(index, sample) for index in range(len(rows)) for sample in range(settings["samples"])]
-        samplings = [Sampling(f"{stage.name}/{first + index}/{sample}", settings["temperature"], settings["top_p"]) for index, sample in keys]
-        completions = generator.complete([rows[index]["prompt"] for index, _ in keys], samplings, settings["max_new_tokens"], seed)
+        samplings = [
+            Sampling(f"{stage.name}/{first + index}/{sample}", settings["temperature"], settings["top_p"])
+            for index, sample in keys
+        ]
+        completions = generator.complete(
+            [rows[index]["prompt"] for index, _ in keys], samplings, settings["max_new_tokens"], seed
+        )
         drawn: list[Row] = [{"texts": [], "tokens": 0, "cut_off": 0} for _ in rows]
         for (index, _), completion in zip(keys, completions, strict=True):
             drawn[index]["texts"].append(completion.text)
@@ -85,4 +97,6 @@ def greedy(model: Path, conversations: Sequence[Any], settings: Mapping[str, Any
 
     samplings = [Sampling(str(index), 0.0) for index in range(len(conversations))]
     completions = _generator(model, settings).complete(conversations, samplings, settings["max_new_tokens"], seed=0)
-    return [completion.text for completion in completions], sum(completion.completion_tokens for completion in completions)
+    return [completion.text for completion in completions], sum(
+        completion.completion_tokens for completion in completions
+    )

@@ -1,7 +1,7 @@
 """How often two raters prefer the same answer: a judge and humans, and humans among themselves.
 
-The convention follows MT-Bench (Zheng et al. 2023, arXiv 2306.05685): every pair of votes of two raters on the same question,
-the same two models and the same turn counts once, whichever model was shown first.
+The convention follows MT-Bench (Zheng et al. 2023, arXiv 2306.05685): every pair of votes of two raters on the same
+question, the same two models and the same turn counts once, whichever model was shown first.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A judge beside humans on one turn, with or without ties, and the humans among themselves. A figure is None where there are no pairs."""
+    """A judge beside humans on one turn, with or without ties, and the humans among themselves.
+
+    A figure is None where there are no pairs.
+    """
 
     turn: int
     ties: bool
@@ -68,7 +71,11 @@ class Cell:
 
 def compare(humans: Sequence[Vote], judge: Sequence[Vote]) -> list[Cell]:
     """Two cells, with and without ties, for each turn that the humans voted on."""
-    return [cell for turn in sorted({vote.turn for vote in humans}) for cell in _cells_of_turn([vote for vote in humans if vote.turn == turn], judge, turn)]
+    return [
+        cell
+        for turn in sorted({vote.turn for vote in humans})
+        for cell in _cells_of_turn([vote for vote in humans if vote.turn == turn], judge, turn)
+    ]
 
 
 def _cells_of_turn(humans: Sequence[Vote], judge: Sequence[Vote], turn: int) -> list[Cell]:
@@ -86,14 +93,24 @@ def last_votes(votes: Iterable[Vote]) -> list[Vote]:
 
 
 def pairs_between(judge: Iterable[Vote], humans: Iterable[Vote]) -> list[Pair]:
-    """Each human vote beside each vote of the judge on the same comparison; human votes that the judge has no verdict on are left out."""
+    """Each human vote beside each vote of the judge on the same comparison; human votes that the judge has no verdict
+    on are left out.
+    """
     votes = _by_comparison(judge)
-    return [Pair(vote.question_id, verdict.winner, vote.winner) for vote in last_votes(humans) for verdict in votes.get(vote.comparison, ())]
+    return [
+        Pair(vote.question_id, verdict.winner, vote.winner)
+        for vote in last_votes(humans)
+        for verdict in votes.get(vote.comparison, ())
+    ]
 
 
 def pairs_among(humans: Iterable[Vote]) -> list[Pair]:
     """Every two different raters' votes on the same comparison."""
-    return [Pair(one.question_id, one.winner, other.winner) for votes in _by_comparison(humans).values() for one, other in combinations(votes, 2)]
+    return [
+        Pair(one.question_id, one.winner, other.winner)
+        for votes in _by_comparison(humans).values()
+        for one, other in combinations(votes, 2)
+    ]
 
 
 def without_ties(pairs: Iterable[Pair]) -> list[Pair]:
@@ -108,11 +125,17 @@ def agreement(pairs: Sequence[Pair], *, rng_seed: int = 0, resamples: int = RESA
     questions = _questions(pairs)
     agreed, n = _counts(pairs, questions)
     draws = redrawn_ratios(agreed, n, question_draws(len(questions), resamples, rng_seed))
-    return Agreement(int(agreed.sum()), len(pairs), percentile_interval(float(agreed.sum() / n.sum()), draws, len(questions)))
+    return Agreement(
+        int(agreed.sum()), len(pairs), percentile_interval(float(agreed.sum() / n.sum()), draws, len(questions))
+    )
 
 
-def agreement_difference(pairs: Sequence[Pair], other: Sequence[Pair], *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval | None:
-    """Share of equal votes in `pairs` minus that in `other`, both on the same redrawn questions; None where one has no pairs."""
+def agreement_difference(
+    pairs: Sequence[Pair], other: Sequence[Pair], *, rng_seed: int = 0, resamples: int = RESAMPLES
+) -> Interval | None:
+    """Share of equal votes in `pairs` minus that in `other`, both on the same redrawn questions; None where one has no
+    pairs.
+    """
     if not pairs or not other:
         return None
     questions = _questions([*pairs, *other])

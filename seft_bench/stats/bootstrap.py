@@ -13,12 +13,14 @@ Floats = NDArray[np.float64]
 RESAMPLES = 2000
 
 
-def question_seed_interval(values: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES, batch_size: int = 500) -> Interval:
+def question_seed_interval(
+    values: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES, batch_size: int = 500
+) -> Interval:
     """Mean of `values` with a 95 % percentile interval from redrawing questions and seeds.
 
-    Rows and columns are drawn independently, one fewer than there are: with replacement, n - 1 draws of n have the unbiased
-    variance (Rao and Wu 1988), where n draws would show only 2/3 of it at three seeds. With one seed, only questions are drawn
-    and the interval says nothing about training.
+    Rows and columns are drawn independently, one fewer than there are: with replacement, n - 1 draws of n have the
+    unbiased variance (Rao and Wu 1988), where n draws would show only 2/3 of it at three seeds. With one seed, only
+    questions are drawn and the interval says nothing about training.
 
     Args:
         values: shape (seeds, questions); NaN where a question was not scored.
@@ -41,9 +43,11 @@ def question_seed_interval(values: Floats, *, rng_seed: int = 0, resamples: int 
 
 
 def paired_interval(candidate: Floats, baseline: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Mean difference candidate - baseline on the same questions and seeds, with the interval of `question_seed_interval`.
+    """Mean difference candidate - baseline on the same questions and seeds, with the interval of
+    `question_seed_interval`.
 
-    Pairing by question removes the questions' difficulty from the interval. An entry scored on one side only is left out.
+    Pairing by question removes the questions' difficulty from the interval. An entry scored on one side only is left
+    out.
 
     Args:
         candidate, baseline: shape (seeds, questions), same order of both; NaN where not scored.
@@ -58,7 +62,9 @@ def paired_interval(candidate: Floats, baseline: Floats, *, rng_seed: int = 0, r
     return Interval(interval.mean, interval.low, interval.high, f"paired differences, {interval.how}")
 
 
-def independent_interval(candidate: Floats, baseline: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def independent_interval(
+    candidate: Floats, baseline: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
     """Difference of the two means, paired by question, the seeds of both sides drawn independently.
 
     Args:
@@ -67,31 +73,53 @@ def independent_interval(candidate: Floats, baseline: Floats, *, rng_seed: int =
     mean, questions = float(np.mean(candidate) - np.mean(baseline)), np.shape(candidate)[1]
     rng = np.random.default_rng(rng_seed)
     asked = _draw_counts(questions, resamples, rng)
-    means = [_resampled_means(side, np.isfinite(side), _draw_counts(len(side), resamples, rng), asked) for side in (candidate, baseline)]
+    means = [
+        _resampled_means(side, np.isfinite(side), _draw_counts(len(side), resamples, rng), asked)
+        for side in (candidate, baseline)
+    ]
     low, high = np.nanpercentile(means[0] - means[1], [2.5, 97.5])
-    how = f"95 % percentile bootstrap ({resamples:,} resamples) over {questions} questions and {len(candidate)} and {len(baseline)} independent seeds"
+    how = (
+        f"95 % percentile bootstrap ({resamples:,} resamples) over {questions} questions and {len(candidate)} and "
+        f"{len(baseline)} independent seeds"
+    )
     return Interval(mean, float(low), float(high), f"paired differences by question, {how}")
 
 
-def redrawn_seeds_interval(mean: float, candidate: Floats, baseline: Floats, *, paired: bool, questions: int, rng_seed: int = 0) -> Interval:
-    """The interval of a figure that was refitted: each draw of questions gets a draw of seeds, the same for both sides where they are paired.
+def redrawn_seeds_interval(
+    mean: float, candidate: Floats, baseline: Floats, *, paired: bool, questions: int, rng_seed: int = 0
+) -> Interval:
+    """The interval of a figure that was refitted: each draw of questions gets a draw of seeds, the same for both sides
+    where they are paired.
 
     Args:
-        mean: the difference itself. candidate, baseline: refitted figures on redrawn questions, shape (seeds, resamples). questions: how many, for the words.
+        mean: the difference itself.
+        candidate, baseline: refitted figures on redrawn questions, shape (seeds, resamples).
+        questions: how many, for the words.
     """
     rng = np.random.default_rng(rng_seed)
     resamples = np.shape(candidate)[1]
     counts = _draw_counts(len(candidate), resamples, rng)
     others = counts if paired else _draw_counts(len(baseline), resamples, rng)
-    sides = [(weights.T * side).sum(axis=0) / weights.sum(axis=1) for weights, side in ((counts, candidate), (others, baseline))]
+    sides = [
+        (weights.T * side).sum(axis=0) / weights.sum(axis=1)
+        for weights, side in ((counts, candidate), (others, baseline))
+    ]
     low, high = np.percentile(sides[0] - sides[1], [2.5, 97.5])
     seeds = f"{len(candidate)} seeds" if paired else f"{len(candidate)} and {len(baseline)} independent seeds"
-    return Interval(mean, float(low), float(high), f"95 % percentile bootstrap ({resamples:,} refits) over {questions} questions and {seeds}")
+    return Interval(
+        mean,
+        float(low),
+        float(high),
+        f"95 % percentile bootstrap ({resamples:,} refits) over {questions} questions and {seeds}",
+    )
 
 
 @functools.lru_cache(maxsize=4)
 def _draws(seeds: int, questions: int, resamples: int, batch_size: int, rng_seed: int) -> list[tuple[Floats, Floats]]:
-    """Counts of rows and of columns, batch by batch. A table asks for the same draws again and again: they are its whole cost."""
+    """Counts of rows and of columns, batch by batch.
+
+    A table asks for the same draws again and again: they are its whole cost.
+    """
     rng = np.random.default_rng(rng_seed)
     sizes = [min(batch_size, resamples - start) for start in range(0, resamples, batch_size)]
     return [(_draw_counts(seeds, size, rng), _draw_counts(questions, size, rng)) for size in sizes]
@@ -113,5 +141,9 @@ def _draw_counts(n: int, size: int, rng: np.random.Generator) -> Floats:
 
 
 def _how(seeds: int, questions: int, resamples: int) -> str:
-    over = f"{questions} questions and {seeds} seeds" if seeds > 1 else f"{questions} questions; one seed, so training noise is not in it"
+    over = (
+        f"{questions} questions and {seeds} seeds"
+        if seeds > 1
+        else f"{questions} questions; one seed, so training noise is not in it"
+    )
     return f"95 % percentile bootstrap ({resamples:,} resamples) over {over}"

@@ -1,4 +1,6 @@
-"""Means and shares with 95 % intervals over questions: rows of one question are not independent, so questions are redrawn, not rows."""
+"""Means and shares with 95 % intervals over questions: rows of one question are not independent, so questions are
+redrawn, not rows.
+"""
 
 from __future__ import annotations
 
@@ -15,19 +17,26 @@ RESAMPLES = 2000
 
 
 def sums_by_question(questions: Sequence[str], *columns: Sequence[float] | Floats) -> tuple[Floats, ...]:
-    """Sum of every column within each question, each of shape (different questions,); sorted, so that the order of rows changes nothing."""
+    """Sum of every column within each question, each of shape (different questions,); sorted, so that the order of rows
+    changes nothing.
+    """
     positions = np.unique(np.asarray(questions, dtype=str), return_inverse=True)[1]
-    return tuple(np.bincount(positions, weights=np.asarray(column, dtype=np.float64)).astype(np.float64) for column in columns)
+    return tuple(
+        np.bincount(positions, weights=np.asarray(column, dtype=np.float64)).astype(np.float64) for column in columns
+    )
 
 
 @functools.lru_cache(maxsize=8)
 def question_draws(questions: int, resamples: int, rng_seed: int) -> Floats:
-    """How often each question is drawn, shape (resamples, questions): n - 1 draws of n (Rao and Wu 1988), as in `stats.bootstrap`.
+    """How often each question is drawn, shape (resamples, questions): n - 1 draws of n (Rao and Wu 1988), as in
+    `stats.bootstrap`.
 
     One report asks for the same draws many times, and they are most of its cost; so they are kept, and read-only.
     """
     rng = np.random.default_rng(rng_seed)
-    draws = rng.multinomial(max(questions - 1, 1), np.full(questions, 1.0 / questions), size=resamples).astype(np.float64)
+    draws = rng.multinomial(max(questions - 1, 1), np.full(questions, 1.0 / questions), size=resamples).astype(
+        np.float64
+    )
     draws.setflags(write=False)
     return draws
 
@@ -44,16 +53,25 @@ def percentile_interval(mean: float, draws: Floats, questions: int) -> Interval:
     if questions < 2:
         return Interval(mean, None, None, "no interval: one question")
     low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return Interval(mean, float(low), float(high), f"95 % percentile bootstrap ({len(draws):,} resamples) over {questions} questions")
+    return Interval(
+        mean,
+        float(low),
+        float(high),
+        f"95 % percentile bootstrap ({len(draws):,} resamples) over {questions} questions",
+    )
 
 
-def clustered_ratio(numerator: Floats, denominator: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def clustered_ratio(
+    numerator: Floats, denominator: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
     """Sum of `numerator` over sum of `denominator`, both by question, shape (questions,)."""
     draws = redrawn_ratios(numerator, denominator, question_draws(len(numerator), resamples, rng_seed))
     return percentile_interval(float(numerator.sum() / denominator.sum()), draws, len(numerator))
 
 
-def clustered_mean(questions: Sequence[str], values: Sequence[float] | Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+def clustered_mean(
+    questions: Sequence[str], values: Sequence[float] | Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
     """Mean of the values, every row with equal weight. `questions[i]` is the question of `values[i]`.
 
     Raises:
@@ -61,12 +79,16 @@ def clustered_mean(questions: Sequence[str], values: Sequence[float] | Floats, *
     """
     if not len(values):
         raise ValueError("a mean of no values does not exist")
-    return clustered_ratio(*sums_by_question(questions, values, np.ones(len(values))), rng_seed=rng_seed, resamples=resamples)
+    return clustered_ratio(
+        *sums_by_question(questions, values, np.ones(len(values))), rng_seed=rng_seed, resamples=resamples
+    )
 
 
-def clustered_share(questions: Sequence[str], hits: Sequence[bool], *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Share of hits. Where all rows or none are hits, redrawing shows no spread: the exact (Clopper-Pearson) bound for as many rows as
-    there are questions stands instead.
+def clustered_share(
+    questions: Sequence[str], hits: Sequence[bool], *, rng_seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
+    """Share of hits. Where all rows or none are hits, redrawing shows no spread: the exact (Clopper-Pearson) bound for
+    as many rows as there are questions stands instead.
     """
     interval = clustered_mean(questions, [float(hit) for hit in hits], rng_seed=rng_seed, resamples=resamples)
     n = len(set(questions))
@@ -74,4 +96,6 @@ def clustered_share(questions: Sequence[str], hits: Sequence[bool], *, rng_seed:
         return interval
     margin = 1.0 - 0.025 ** (1.0 / n)
     low, high = (0.0, margin) if interval.mean == 0.0 else (1.0 - margin, 1.0)
-    return Interval(interval.mean, low, high, f"95 % exact (Clopper-Pearson) bound, one observation a question, {n} questions")
+    return Interval(
+        interval.mean, low, high, f"95 % exact (Clopper-Pearson) bound, one observation a question, {n} questions"
+    )

@@ -26,10 +26,13 @@ class Consistency:
     """Verdicts on the same prompts.
 
     Attributes:
-        prompts: judged at least twice. pairs: of verdicts on one prompt.
+        prompts: judged at least twice.
+        pairs: of verdicts on one prompt.
         equal: share of pairs with the same verdict.
-        sd: standard deviation of one judgment about the judge's mean on that prompt, in grade points; None for verdicts without a scale.
-        noise_of_mean: sd / sqrt(rows): what judging again moves a mean over `rows` prompts, where the judge's errors are independent.
+        sd: standard deviation of one judgment about the judge's mean on that prompt, in grade points; None for verdicts
+            without a scale.
+        noise_of_mean: sd / sqrt(rows): what judging again moves a mean over `rows` prompts, where the judge's errors
+            are independent.
     """
 
     prompts: int
@@ -53,13 +56,17 @@ def consistency(seen: Sequence[Repeated], *, graded: bool, rows: int = 160) -> C
     pairs = [(item.question_id, one == other) for item in usable for one, other in combinations(item.values, 2)]
     equal = clustered_share([question for question, _ in pairs], [same for _, same in pairs])
     sd = _rejudgment_sd(usable) if graded else None
-    return Consistency(len(usable), len(pairs), equal, sd, None if sd is None else _scaled(sd, 1 / math.sqrt(rows)), rows)
+    return Consistency(
+        len(usable), len(pairs), equal, sd, None if sd is None else _scaled(sd, 1 / math.sqrt(rows)), rows
+    )
 
 
 def _rejudgment_sd(seen: Sequence[Repeated]) -> Interval:
     """Pooled: sqrt(sum of squares within prompts / sum of (verdicts - 1)); for two verdicts d apart that is d^2 / 2."""
     spread = [float(np.sum((np.array(item.values) - np.mean(item.values)) ** 2)) for item in seen]
-    squares, degrees = sums_by_question([item.question_id for item in seen], spread, [float(len(item.values) - 1) for item in seen])
+    squares, degrees = sums_by_question(
+        [item.question_id for item in seen], spread, [float(len(item.values) - 1) for item in seen]
+    )
     return _root(clustered_ratio(squares, degrees))
 
 

@@ -1,4 +1,6 @@
-"""Two methods over the same questions and several training seeds: the difference and its test; `stats.components` has the variance."""
+"""Two methods over the same questions and several training seeds: the difference and its test; `stats.components` has
+the variance.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,10 @@ class MethodDifference(Difference):
     """candidate - baseline as means over questions and seeds.
 
     Attributes:
-        skewness: of the questions' mean differences, less what other variance takes from it. components: of the variance.
-        bootstrap: the question x seed bootstrap's interval, to be shown beside the test: with few seeds it is too narrow to be one.
+        skewness: of the questions' mean differences, less what other variance takes from it.
+        components: of the variance.
+        bootstrap: the question x seed bootstrap's interval, to be shown beside the test: with few seeds it is too
+            narrow to be one.
     """
 
     components: Components
@@ -38,7 +42,9 @@ class MethodDifference(Difference):
         return crossed_power.needed_questions(self.components, self.skewness, margin)
 
     def needed_seeds(self, margin: float) -> int | None:
-        """Training seeds an arm with which, on these questions, the loss that is found with 80 % power is the margin; None where no number is enough."""
+        """Training seeds an arm with which, on these questions, the loss that is found with 80 % power is the margin;
+        None where no number is enough.
+        """
         return crossed_power.needed_seeds(self.components, self.skewness, margin)
 
 
@@ -46,7 +52,8 @@ def method_difference(candidate: Floats, baseline: Floats, *, paired: bool) -> M
     """Difference of two means over seeds and questions.
 
     Args:
-        candidate, baseline: shape (seeds, questions), every entry scored. paired: the rows are the same seeds, in the same order.
+        candidate, baseline: shape (seeds, questions), every entry scored.
+        paired: the rows are the same seeds, in the same order.
 
     Raises:
         ValueError: as `components_of`.
@@ -68,8 +75,8 @@ def lc_method_difference(
 ) -> MethodDifference:
     """Difference of two length-controlled win rates (points), each the mean of its seeds' own regressions.
 
-    V_questions comes from refits of all seeds on the same redrawn questions; V_rest from the regressions' influences, which stand for the figures of
-    single questions. resamples: 0 takes the influences for both.
+    V_questions comes from refits of all seeds on the same redrawn questions; V_rest from the regressions' influences,
+    which stand for the figures of single questions. resamples: 0 takes the influences for both.
 
     Raises:
         ValueError: as `components_of`.
@@ -89,10 +96,18 @@ def lc_method_difference(
     return _joined(means[0] - means[1], found, skewness, interval, paired, f" ({resamples:,} refits)")
 
 
-def _joined(delta: float, found: Components, skewness: float, bootstrap: Interval, paired: bool, how: str) -> MethodDifference:
-    """Only the questions' part of the difference is known to be skewed: its third moment is shared out over the whole variance."""
+def _joined(
+    delta: float, found: Components, skewness: float, bootstrap: Interval, paired: bool, how: str
+) -> MethodDifference:
+    """Only the questions' part of the difference is known to be skewed: its third moment is shared out over the whole
+    variance.
+    """
     error, part = sqrt(found.variance), sqrt(found.questions / found.variance) if found.variance else 0.0
-    seeds = f"{found.seeds[0]} paired training seeds" if paired else f"{' and '.join(map(str, found.seeds))} independent training seeds"
+    seeds = (
+        f"{found.seeds[0]} paired training seeds"
+        if paired
+        else f"{' and '.join(map(str, found.seeds))} independent training seeds"
+    )
     return MethodDifference(
         delta=delta,
         standard_error=error,

@@ -1,8 +1,9 @@
 """What a check of two methods could have seen, and how many seeds or questions it would need.
 
-The components are taken as true. The power at a loss is then the mean, over the distribution of V_seeds (its chi^2 quantiles, a grid for each draw of seeds),
-of the chance that the difference falls below the critical value which that V_seeds gives: with three seeds the critical value itself varies by a
-factor of three, so no single t has the right power.
+The components are taken as true. The power at a loss is then the mean, over the distribution of V_seeds (its chi^2
+quantiles, a grid for each draw of seeds), of the chance that the difference falls below the critical value which that
+V_seeds gives: with three seeds the critical value itself varies by a factor of three, so no single t has the right
+power.
 """
 
 from __future__ import annotations
@@ -46,27 +47,43 @@ def _truth(components: Components) -> Components:
     """The components as a population's: V_seeds of a population is never below V_rest."""
     excess, total = components.from_seeds, sum(components.of_seeds)
     shares = [value / total if total else 0.0 for value in components.of_seeds]
-    return replace(components, of_seeds=tuple(rest + excess * share for rest, share in zip(components.rest, shares, strict=True)))
+    return replace(
+        components, of_seeds=tuple(rest + excess * share for rest, share in zip(components.rest, shares, strict=True))
+    )
 
 
 def _critical_widths(truth: Components, alpha: float) -> Floats:
     """How far below 0 a difference must be, at each point of the grid of V_seeds."""
     points = _GRID_POINTS[len(truth.seeds)]
     quantiles = (np.arange(points) + 0.5) / points
-    axes = [value * 2.0 * gammaincinv((k - 1) / 2.0, quantiles) / (k - 1) for value, k in zip(truth.of_seeds, truth.seeds, strict=True)]
+    axes = [
+        value * 2.0 * gammaincinv((k - 1) / 2.0, quantiles) / (k - 1)
+        for value, k in zip(truth.of_seeds, truth.seeds, strict=True)
+    ]
     variance, degrees = variance_and_degrees(truth, [axis.ravel() for axis in np.meshgrid(*axes)])
     widths: Floats = -stdtrit(degrees, alpha) * np.sqrt(variance)
     return widths
 
 
 def needed_questions(components: Components, skewness: float, margin: float) -> int | None:
-    """Questions for which the loss found with 80 % power is the margin, with these seeds; None where no number is enough, or nothing varies."""
-    return _smallest(lambda n: minimal_effect(_with_questions(components, n), skewness * sqrt(components.n / n)) <= margin, 2, MOST_QUESTIONS, components)
+    """Questions for which the loss found with 80 % power is the margin, with these seeds; None where no number is
+    enough, or nothing varies.
+    """
+    return _smallest(
+        lambda n: minimal_effect(_with_questions(components, n), skewness * sqrt(components.n / n)) <= margin,
+        2,
+        MOST_QUESTIONS,
+        components,
+    )
 
 
 def needed_seeds(components: Components, skewness: float, margin: float) -> int | None:
-    """Training seeds an arm for which the loss found with 80 % power is the margin, on these questions; None where no number is enough, or nothing varies."""
-    return _smallest(lambda k: minimal_effect(_with_seeds(components, k), skewness) <= margin, FEWEST_SEEDS, MOST_SEEDS, components)
+    """Training seeds an arm for which the loss found with 80 % power is the margin, on these questions; None where no
+    number is enough, or nothing varies.
+    """
+    return _smallest(
+        lambda k: minimal_effect(_with_seeds(components, k), skewness) <= margin, FEWEST_SEEDS, MOST_SEEDS, components
+    )
 
 
 def _smallest(is_enough: Callable[[int], bool], low: int, high: int, components: Components) -> int | None:
@@ -82,7 +99,13 @@ def _with_questions(components: Components, n: int) -> Components:
     """The same population, asked n questions: what seeds add by themselves stays."""
     truth, factor = _truth(components), components.n / n
     of_seeds = tuple(value - rest + rest * factor for value, rest in zip(truth.of_seeds, truth.rest, strict=True))
-    return replace(truth, n=n, questions=truth.questions * factor, of_seeds=of_seeds, rest=tuple(rest * factor for rest in truth.rest))
+    return replace(
+        truth,
+        n=n,
+        questions=truth.questions * factor,
+        of_seeds=of_seeds,
+        rest=tuple(rest * factor for rest in truth.rest),
+    )
 
 
 def _with_seeds(components: Components, k: int) -> Components:

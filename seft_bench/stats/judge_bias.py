@@ -1,7 +1,7 @@
 """What a judge prefers besides the better answer: the one shown first, or the longer one.
 
-Position bias follows Zheng et al. 2023 (arXiv 2306.05685): the same two answers in both orders. Length bias is measured against the
-humans who saw the same two answers: liking long answers is no fault where people like them as much.
+Position bias follows Zheng et al. 2023 (arXiv 2306.05685): the same two answers in both orders. Length bias is measured
+against the humans who saw the same two answers: liking long answers is no fault where people like them as much.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Game:
 
     @property
     def lean(self) -> float:
-        """Wins of the answer shown first minus wins of the one shown second, over both orders: -1, -0.5, 0, 0.5 or 1."""
+        """Wins of the answer shown first minus wins of the one shown second, over both orders: -1, -0.5, 0, 0.5 or
+        1.
+        """
         return (_sign(self.winners[0], self.models) - _sign(self.winners[1], self.models)) / 2
 
     @property
@@ -52,13 +54,17 @@ class Game:
 
 @dataclass(frozen=True, slots=True)
 class PositionBias:
-    """What swapping the two answers changes. `consistent`, `first` and `second` are shares of the comparisons and add up to 1.
+    """What swapping the two answers changes.
+
+    `consistent`, `first` and `second` are shares of the comparisons and add up to 1.
 
     Attributes:
-        consistent: both orders say the same. first, second: the verdict moves towards the answer shown first, or second.
+        consistent: both orders say the same.
+        first, second: the verdict moves towards the answer shown first, or second.
         bias: mean of `Game.lean`: the win rate of the answer shown first minus that of the other.
-        n_first, n_second: comparisons behind the two shares. p_value: exact two-sided sign test (McNemar's) of n_first against n_second,
-            as if the comparisons were independent.
+        n_first, n_second: comparisons behind the two shares.
+        p_value: exact two-sided sign test (McNemar's) of n_first against n_second, as if the comparisons were
+            independent.
     """
 
     comparisons: int
@@ -91,10 +97,11 @@ class LengthBias:
     """A judge's liking for long answers beside that of humans.
 
     Attributes:
-        all: every comparison, a tie as half a win. decided: where the judge has a winner and at least one human too, of humans' votes only
-            those with a winner; None where there is none.
-        slope: log-odds of the judge's verdict for an answer that is far longer (tanh of the length difference / `scale_characters`), the
-            humans' vote share held fixed; None where it cannot be estimated.
+        all: every comparison, a tie as half a win.
+        decided: where the judge has a winner and at least one human too, of humans' votes only those with a winner;
+            None where there is none.
+        slope: log-odds of the judge's verdict for an answer that is far longer (tanh of the length difference /
+            `scale_characters`), the humans' vote share held fixed; None where it cannot be estimated.
         scale_characters: root mean square of the length differences.
     """
 
@@ -105,7 +112,9 @@ class LengthBias:
 
     @property
     def biased(self) -> bool:
-        """The judge prefers the longer answer more often, or less often, than humans do: the difference's interval excludes zero."""
+        """The judge prefers the longer answer more often, or less often, than humans do: the difference's interval
+        excludes zero.
+        """
         return excludes_zero(self.all.difference)
 
 
@@ -115,7 +124,8 @@ class Contest:
 
     Attributes:
         length_difference: characters of the first answer minus those of the second.
-        judge: 1 where the judge prefers the first, 0.5 for a tie, else 0. votes: the same, one a human.
+        judge: 1 where the judge prefers the first, 0.5 for a tie, else 0.
+        votes: the same, one a human.
     """
 
     question_id: str
@@ -183,12 +193,16 @@ def length_bias(seen: Sequence[Contest]) -> LengthBias | None:
 
 
 def length_slope(seen: Sequence[Contest], scale_characters: float) -> Interval | None:
-    """Coefficient b of logit P(judge prefers the first) = b tanh(d / scale) + c (2 h - 1), h the humans' share for the first.
+    """Coefficient b of logit P(judge prefers the first) = b tanh(d / scale) + c (2 h - 1), h the humans' share for the
+    first.
 
-    No intercept: which of the two is named first is arbitrary, and naming them the other way round changes the sign of both sides. The
-    interval is Student's t on a standard error clustered by question (sandwich with G / (G - 1)). None where no maximum exists.
+    No intercept: which of the two is named first is arbitrary, and naming them the other way round changes the sign of
+    both sides. The interval is Student's t on a standard error clustered by question (sandwich with G / (G - 1)). None
+    where no maximum exists.
     """
-    design = np.array([[np.tanh(c.length_difference / scale_characters), 2 * float(np.mean(c.votes)) - 1] for c in seen])
+    design = np.array(
+        [[np.tanh(c.length_difference / scale_characters), 2 * float(np.mean(c.votes)) - 1] for c in seen]
+    )
     verdicts = np.array([contest.judge for contest in seen])
     coefficients = _logistic(design, verdicts)
     positions = np.unique([contest.question_id for contest in seen], return_inverse=True)[1]
@@ -201,7 +215,9 @@ def length_slope(seen: Sequence[Contest], scale_characters: float) -> Interval |
     np.add.at(scores, positions, (verdicts - fitted)[:, None] * design)
     error = float(np.sqrt((inverse @ (scores.T @ scores) @ inverse)[0, 0] * clusters / (clusters - 1)))
     slope, margin = float(coefficients[0]), t_quantile(clusters - 1) * error
-    return Interval(slope, slope - margin, slope + margin, f"95 % t interval, standard error clustered by {clusters} questions")
+    return Interval(
+        slope, slope - margin, slope + margin, f"95 % t interval, standard error clustered by {clusters} questions"
+    )
 
 
 def _logistic(design: Floats, outcome: Floats) -> Floats | None:
@@ -230,7 +246,12 @@ def _longer(seen: Sequence[Contest]) -> Longer:
     questions = [contest.question_id for contest in seen]
     judge = np.array([_towards_longer(contest.judge, contest) for contest in seen])
     humans = np.array([_towards_longer(float(np.mean(contest.votes)), contest) for contest in seen])
-    return Longer(len(seen), clustered_mean(questions, judge), clustered_mean(questions, humans), clustered_mean(questions, judge - humans))
+    return Longer(
+        len(seen),
+        clustered_mean(questions, judge),
+        clustered_mean(questions, humans),
+        clustered_mean(questions, judge - humans),
+    )
 
 
 def _towards_longer(share: float, contest: Contest) -> float:
@@ -239,7 +260,11 @@ def _towards_longer(share: float, contest: Contest) -> float:
 
 def _decided(contest: Contest) -> Contest | None:
     votes = tuple(vote for vote in contest.votes if vote != 0.5)
-    return Contest(contest.question_id, contest.length_difference, contest.judge, votes) if votes and contest.judge != 0.5 else None
+    return (
+        Contest(contest.question_id, contest.length_difference, contest.judge, votes)
+        if votes and contest.judge != 0.5
+        else None
+    )
 
 
 def _sign(winner: str | None, models: tuple[str, str]) -> int:

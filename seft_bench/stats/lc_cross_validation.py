@@ -1,10 +1,11 @@
 """C of the length-control regression by cross-validation, over the official tool's grid and score.
 
-`alpaca_eval/metrics/glm_winrate.py` (0.6.6) hands rows, each doubled into a win and a loss, to scikit-learn: 10 values of C, 5 folds of
-`GroupKFold`, the mean weighted log-loss of the held-out rows, the smallest C among equals, lengths standardised once over all rows.
-Which fold a row falls into is there left to an unstable sort. Here it is a rule: an instruction's position in the question set
-modulo 5, for the model's row and for the gamed rows of that instruction alike, so no fold knows an instruction of another. On all 805
-questions that is the assignment that a stable sort would give there.
+`alpaca_eval/metrics/glm_winrate.py` (0.6.6) hands rows, each doubled into a win and a loss, to scikit-learn: 10 values
+of C, 5 folds of `GroupKFold`, the mean weighted log-loss of the held-out rows, the smallest C among equals, lengths
+standardised once over all rows. Which fold a row falls into is there left to an unstable sort. Here it is a rule: an
+instruction's position in the question set modulo 5, for the model's row and for the gamed rows of that instruction
+alike, so no fold knows an instruction of another. On all 805 questions that is the assignment that a stable sort would
+give there.
 """
 
 from __future__ import annotations
@@ -14,7 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from seft_bench.stats.lc_regression import GAMED_WEIGHT, Comparisons, Floats, Problems, length_feature, log_losses, solve
+from seft_bench.stats.lc_regression import (
+    GAMED_WEIGHT,
+    Comparisons,
+    Floats,
+    Problems,
+    length_feature,
+    log_losses,
+    solve,
+)
 
 GRID: tuple[float, ...] = tuple(float(value) for value in np.logspace(-4, 4, 10))
 FOLDS = 5
@@ -46,12 +55,16 @@ def cross_validated_c(data: Comparisons, positions: NDArray[np.int_], gamed_posi
     weights = np.zeros((FOLDS, 3))
     losses = []
     for c in GRID:
-        weights = solve(Problems(data, length, 1.0 - held_out, 1.0 - gamed_held_out, c), weights)  # each fit starts where the last one ended
+        weights = solve(
+            Problems(data, length, 1.0 - held_out, 1.0 - gamed_held_out, c), weights
+        )  # each fit starts where the last one ended
         losses.append(float(_held_out_losses(data, length, weights, held_out, gamed_held_out).mean()))
     return ChosenC(GRID[int(np.argmin(losses))], tuple(losses))
 
 
-def _held_out_losses(data: Comparisons, length: Floats, weights: Floats, held_out: NDArray[np.bool_], gamed_held_out: NDArray[np.bool_]) -> Floats:
+def _held_out_losses(
+    data: Comparisons, length: Floats, weights: Floats, held_out: NDArray[np.bool_], gamed_held_out: NDArray[np.bool_]
+) -> Floats:
     """Weighted log-loss a held-out row, shape (folds,)."""
     gamed = data.gamed
     own = log_losses(data.wins, weights[:, :1] * length + weights[:, 1:2] * data.difficulty + weights[:, 2:])

@@ -1,10 +1,12 @@
 """Difficulties of instructions from several models' judgments: one joint logistic regression.
 
-    logit p(model m beats the baseline on instruction i) = intercept_m + slope_m * tanh(delta_mi / std(delta_m)) + difficulty_i
+    logit p(model m beats the baseline on instruction i) = intercept_m + slope_m * tanh(delta_mi / std(delta_m)) +
+    difficulty_i
 
-as AlpacaEval's own were made (Dubois et al. 2024, arXiv 2404.04475; `notebooks/instruction_difficulty.ipynb` of its repository). There, an
-L1 penalty with a cross-validated C is on all coefficients and the first instruction's difficulty is 0; here the difficulties have a normal
-prior, and their sum is 0. A higher value means that models win there more often: the instruction is hard for the baseline.
+as AlpacaEval's own were made (Dubois et al. 2024, arXiv 2404.04475; `notebooks/instruction_difficulty.ipynb` of its
+repository). There, an L1 penalty with a cross-validated C is on all coefficients and the first instruction's difficulty
+is 0; here the difficulties have a normal prior, and their sum is 0. A higher value means that models win there more
+often: the instruction is hard for the baseline.
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ def _logits(coefficients: Floats, difficulty: Floats, features: Floats) -> Float
     return logits
 
 
-def _state(coefficients: Floats, difficulty: Floats, target: Floats, judged: NDArray[np.bool_], features: Floats) -> _State:
+def _state(
+    coefficients: Floats, difficulty: Floats, target: Floats, judged: NDArray[np.bool_], features: Floats
+) -> _State:
     logits = _logits(coefficients, difficulty, features)
     loss = float((judged * (np.logaddexp(0.0, logits) - target * logits)).sum())
     penalty = 0.5 * float(difficulty @ difficulty) / PRIOR_DEVIATION**2 + 0.5 * _SLACK * float((coefficients**2).sum())
@@ -93,11 +97,15 @@ def _newton_step(state: _State, target: Floats, judged: NDArray[np.bool_], featu
     return step.reshape(models, 2), -(slope_of_difficulty + cross.T @ step) / diagonal
 
 
-def _descended(state: _State, step: tuple[Floats, Floats], target: Floats, judged: NDArray[np.bool_], features: Floats) -> _State:
+def _descended(
+    state: _State, step: tuple[Floats, Floats], target: Floats, judged: NDArray[np.bool_], features: Floats
+) -> _State:
     """The state after the full step, or after the largest halving of it that does not raise the objective."""
     scale = 1.0
     for _ in range(40):
-        trial = _state(state.coefficients + scale * step[0], state.difficulty + scale * step[1], target, judged, features)
+        trial = _state(
+            state.coefficients + scale * step[0], state.difficulty + scale * step[1], target, judged, features
+        )
         if trial.objective <= state.objective + 1e-12 * (1.0 + abs(state.objective)):
             break
         scale *= 0.5

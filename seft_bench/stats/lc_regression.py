@@ -1,6 +1,7 @@
 """The regression behind the length-controlled win rate, solved exactly for many problems at once.
 
-    minimise  sum_i v_i * logloss(p_i, x_i . w)  +  |w|_1 / C,      x = (tanh(standardised length difference), difficulty, 1)
+    minimise  sum_i v_i * logloss(p_i, x_i . w)  +  |w|_1 / C,      x = (tanh(standardised length difference),
+    difficulty, 1)
 
 One batched solver serves the fit (a batch of one), the refitting bootstrap (a batch of question weights) and the
 cross-validation (a batch of folds). What the rows mean is said in `length_control`.
@@ -19,7 +20,9 @@ Floats = NDArray[np.float64]
 GAMED_WEIGHT = 0.1
 _MAXIMUM_STEPS = 100
 _TOLERANCE = 1e-10
-_SIGNS = np.array(list(product((-1.0, 0.0, 1.0), repeat=3)))  # (27, 3): every way in which coefficients may be signed or zero
+_SIGNS = np.array(
+    list(product((-1.0, 0.0, 1.0), repeat=3))
+)  # (27, 3): every way in which coefficients may be signed or zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,9 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Objective and derivatives at the weights `at`, each with a leading batch axis; the penalty is not in the derivatives."""
+    """Objective and derivatives at the weights `at`, each with a leading batch axis; the penalty is not in the
+    derivatives.
+    """
 
     at: Floats
     objective: Floats
@@ -168,7 +173,9 @@ def _add_gamed(problems: Problems, weights: Floats, gradient: Floats, hessian: F
     predicted = sigmoid(logits)
     residual, curvature = counts * (predicted - gamed.preference), counts * predicted * (1.0 - predicted)
     gradient[:, :2] += residual @ np.stack([length, difficulty], axis=1)
-    entries = curvature @ np.stack([length * length, length * difficulty, length * difficulty, difficulty * difficulty], axis=1)
+    entries = curvature @ np.stack(
+        [length * length, length * difficulty, length * difficulty, difficulty * difficulty], axis=1
+    )
     hessian[:, :2, :2] += entries.reshape(-1, 2, 2)
     loss: Floats = (counts * log_losses(gamed.preference, logits)).sum(axis=1)
     return loss
@@ -176,7 +183,9 @@ def _add_gamed(problems: Problems, weights: Floats, gradient: Floats, hessian: F
 
 def log_losses(wins: Floats, logits: Floats) -> Floats:
     """-(p log q + (1 - p) log(1 - q)) with q = sigmoid(logits), without overflow."""
-    losses: Floats = np.maximum(logits, 0.0) + np.log(1.0 + np.exp(-np.abs(logits))) - wins * logits  # a third of logaddexp's time
+    losses: Floats = (
+        np.maximum(logits, 0.0) + np.log(1.0 + np.exp(-np.abs(logits))) - wins * logits
+    )  # a third of logaddexp's time
     return losses
 
 
@@ -195,10 +204,12 @@ def _hessian(curvature: Floats, length: Floats, difficulty: Floats) -> Floats:
 def _quadratic_optimum(point: Point, penalty: float) -> Floats:
     """Exact minimum of the local quadratic model plus the L1 penalty: shape (batch, 3).
 
-    With three coefficients all 27 sign patterns can be solved; the optimum is the one that meets the optimality conditions:
-    a non-zero coefficient has its pattern's sign, and at a zero one the slope is within the penalty.
+    With three coefficients all 27 sign patterns can be solved; the optimum is the one that meets the optimality
+    conditions: a non-zero coefficient has its pattern's sign, and at a zero one the slope is within the penalty.
     """
-    curvature = point.hessian + 1e-10 * np.eye(3)  # a feature that is 0 everywhere has no curvature; its coefficient stays 0
+    curvature = point.hessian + 1e-10 * np.eye(
+        3
+    )  # a feature that is 0 everywhere has no curvature; its coefficient stays 0
     target = np.einsum("bij,bj->bi", curvature, point.at) - point.gradient
     zero = _SIGNS == 0.0
     systems = np.where(zero[None, :, :, None], np.eye(3), curvature[:, None, :, :])

@@ -1,13 +1,15 @@
 """The length-controlled (LC) win rate of AlpacaEval 2.0 (Dubois et al. 2024, arXiv 2404.04475), fitted exactly.
 
-The official tool (`alpaca_eval/metrics/glm_winrate.py`) predicts the preference with a logistic regression on three features,
+The official tool (`alpaca_eval/metrics/glm_winrate.py`) predicts the preference with a logistic regression on three
+features,
 
-    x = (tanh(delta / std(delta)), difficulty of the instruction, 1),   delta = baseline's length - candidate's, in characters,
+    x = (tanh(delta / std(delta)), difficulty of the instruction, 1),   delta = baseline's length - candidate's, in
+    characters,
 
-with an L1 penalty and 1,610 extra "gamed" rows (the baseline made verbose and concise, against itself) whose third feature is
-0 and whose weight is 0.1. LC is the mean prediction with the length term set to 0. The official optimiser stops early and
-picks its C by a cross-validation that depends on the scikit-learn version; here the optimum is exact (`lc_regression`), and C
-is declared, or chosen in `lc_cross_validation`.
+with an L1 penalty and 1,610 extra "gamed" rows (the baseline made verbose and concise, against itself) whose third
+feature is 0 and whose weight is 0.1. LC is the mean prediction with the length term set to 0. The official optimiser
+stops early and picks its C by a cross-validation that depends on the scikit-learn version; here the optimum is exact
+(`lc_regression`), and C is declared, or chosen in `lc_cross_validation`.
 """
 
 from __future__ import annotations
@@ -17,9 +19,31 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from seft_bench.stats.intervals import t_quantile
-from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons, Floats, GamedRows, Problems, evaluate, every_gamed_row, length_feature, sigmoid, solve
+from seft_bench.stats.lc_regression import (
+    NO_GAMED_ROWS,
+    Comparisons,
+    Floats,
+    GamedRows,
+    Problems,
+    evaluate,
+    every_gamed_row,
+    length_feature,
+    sigmoid,
+    solve,
+)
 
-__all__ = ["DECLARED_C", "NO_GAMED_ROWS", "RESAMPLES", "Comparisons", "GamedRows", "LengthControlled", "fit", "length_controlled", "refitted", "with_bootstrap"]
+__all__ = [
+    "DECLARED_C",
+    "NO_GAMED_ROWS",
+    "RESAMPLES",
+    "Comparisons",
+    "GamedRows",
+    "LengthControlled",
+    "fit",
+    "length_controlled",
+    "refitted",
+    "with_bootstrap",
+]
 
 DECLARED_C = 21.544346900318832
 """The grid value of the official tool (logspace(-4, 4, 10)) that most published models were fitted with."""
@@ -34,12 +58,12 @@ class LengthControlled:
 
     Attributes:
         standard_error: how LC moves when the questions are drawn again.
-        standard_error_official: what the official table calls `lc_standard_error`: the standard error of the mean of the fitted
-            predictions. It takes the weights as known, so it is smaller, and no interval of LC.
+        standard_error_official: what the official table calls `lc_standard_error`: the standard error of the mean of
+            the fitted predictions. It takes the weights as known, so it is smaller, and no interval of LC.
         weights: of (length, difficulty, constant).
         c: the C of the fit; None where nothing is fitted (a model against itself).
-        influence: first-order effect of each question's weight on LC, in percent, shape (n,), summing to 0; differences of two models'
-            influences give the standard error of their LC difference.
+        influence: first-order effect of each question's weight on LC, in percent, shape (n,), summing to 0; differences
+            of two models' influences give the standard error of their LC difference.
     """
 
     win_rate: float
@@ -55,8 +79,8 @@ class LengthControlled:
 def length_controlled(data: Comparisons, c: float = DECLARED_C) -> LengthControlled:
     """LC win rate with a 95 % interval over questions, by influence functions (the sandwich formula).
 
-    The interval says how LC moves when the questions are drawn again, the standardisation of lengths included; it agrees with
-    the refitting bootstrap (`with_bootstrap`).
+    The interval says how LC moves when the questions are drawn again, the standardisation of lengths included; it
+    agrees with the refitting bootstrap (`with_bootstrap`).
 
     Raises:
         ValueError: fewer than two comparisons.
@@ -74,11 +98,17 @@ def length_controlled(data: Comparisons, c: float = DECLARED_C) -> LengthControl
     margin = t_quantile(n - 1) * error
     official = float(predicted.std(ddof=1) / np.sqrt(n))
     fitted = (float(weights[0]), float(weights[1]), float(weights[2]))
-    return LengthControlled(value, max(0.0, value - margin), min(100.0, value + margin), error, official, fitted, c, influence)
+    return LengthControlled(
+        value, max(0.0, value - margin), min(100.0, value + margin), error, official, fitted, c, influence
+    )
 
 
-def with_bootstrap(found: LengthControlled, data: Comparisons, resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED) -> LengthControlled:
-    """The same figure with the 95 % percentile interval and the standard error of the refitting bootstrap, at the same C."""
+def with_bootstrap(
+    found: LengthControlled, data: Comparisons, resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED
+) -> LengthControlled:
+    """The same figure with the 95 % percentile interval and the standard error of the refitting bootstrap, at the same
+    C.
+    """
     if found.c is None:
         return found
     values = refitted(data, resamples, seed, found.c)
@@ -89,12 +119,22 @@ def with_bootstrap(found: LengthControlled, data: Comparisons, resamples: int = 
 def fit(data: Comparisons, c: float = DECLARED_C) -> Floats:
     """The exact optimum: weights of (length, difficulty, constant), shape (3,)."""
     ones = np.ones((1, data.wins.size))
-    weights: Floats = solve(Problems(data, length_feature(data.length_difference, ones), ones, every_gamed_row(data), c))[0]
+    weights: Floats = solve(
+        Problems(data, length_feature(data.length_difference, ones), ones, every_gamed_row(data), c)
+    )[0]
     return weights
 
 
-def refitted(data: Comparisons, resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED, c: float = DECLARED_C, batch_size: int = _BATCH_SIZE) -> Floats:
-    """LC win rates (percent), shape (resamples,), each refitted on questions drawn with replacement; the gamed rows stay."""
+def refitted(
+    data: Comparisons,
+    resamples: int = RESAMPLES,
+    seed: int = BOOTSTRAP_SEED,
+    c: float = DECLARED_C,
+    batch_size: int = _BATCH_SIZE,
+) -> Floats:
+    """LC win rates (percent), shape (resamples,), each refitted on questions drawn with replacement; the gamed rows
+    stay.
+    """
     rng = np.random.default_rng(seed)
     n = data.wins.size
     start = fit(data, c)
@@ -117,8 +157,8 @@ def is_against_itself(data: Comparisons) -> bool:
 def _influence(data: Comparisons, weights: Floats) -> Floats:
     """First-order effect of one question's weight on LC (as a share): shape (n,), summing to 0.
 
-    Three ways lead there: the mean over questions, the fitted weights, and the standard deviation that scales the lengths.
-    Coefficients at 0 stay there (their optimality condition holds with slack).
+    Three ways lead there: the mean over questions, the fitted weights, and the standard deviation that scales the
+    lengths. Coefficients at 0 stay there (their optimality condition holds with slack).
     """
     n, ones = data.wins.size, np.ones((1, data.wins.size))
     length = length_feature(data.length_difference, ones)
@@ -134,11 +174,17 @@ def _influence(data: Comparisons, weights: Floats) -> Floats:
         shift[:, active] = np.linalg.solve(hessian[np.ix_(active, active)], pull[:, active].T).T
     level = sigmoid(data.difficulty * weights[1] + weights[2])
     slope = level * (1.0 - level)
-    return np.asarray((level - level.mean()) / n + shift[:, 1] * float((slope * data.difficulty).mean()) + shift[:, 2] * float(slope.mean()))
+    return np.asarray(
+        (level - level.mean()) / n
+        + shift[:, 1] * float((slope * data.difficulty).mean())
+        + shift[:, 2] * float(slope.mean())
+    )
 
 
 def _scale_terms(data: Comparisons, weights: Floats, features: Floats, predicted: Floats) -> tuple[Floats, Floats]:
-    """Derivative of the summed scores by the lengths' standard deviation (3,), and that deviation's own influence (n,)."""
+    """Derivative of the summed scores by the lengths' standard deviation (3,), and that deviation's own influence
+    (n,).
+    """
     difference, n = data.length_difference, data.wins.size
     deviation = float(difference.std(ddof=1))
     if deviation == 0.0:

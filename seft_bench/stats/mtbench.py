@@ -1,7 +1,7 @@
 """MT-Bench means with standard errors that know that one question's turns belong together.
 
-FastChat's own figure (`llm_judge/show_result.py`, fschat 0.2.36) stands under its own name: it averages every parsed row, so
-a judgment made twice counts twice.
+FastChat's own figure (`llm_judge/show_result.py`, fschat 0.2.36) stands under its own name: it averages every parsed
+row, so a judgment made twice counts twice.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ class Grade:
 
 
 def last_of_each_key(rows: Sequence[Grade]) -> list[Grade]:
-    """The last row of every (question, turn), in order of first appearance: a turn that was judged again counts once."""
+    """The last row of every (question, turn), in order of first appearance: a turn that was judged again counts
+    once.
+    """
     return list({(row.question_id, row.turn): row for row in rows}.values())
 
 
@@ -40,7 +42,11 @@ def mean_by_turn(rows: Sequence[Grade]) -> dict[int, float]:
 
 def mean_by_category(rows: Sequence[Grade]) -> dict[str, float]:
     """Category -> mean score of its rows, in order of first appearance; questions without a category are left out."""
-    return {name: _mean(row.score for row in rows if row.category == name) for name in dict.fromkeys(row.category for row in rows) if name}
+    return {
+        name: _mean(row.score for row in rows if row.category == name)
+        for name in dict.fromkeys(row.category for row in rows)
+        if name
+    }
 
 
 def mean_by_question(rows: Sequence[Grade]) -> dict[str, float]:
@@ -52,7 +58,9 @@ def mean_by_question(rows: Sequence[Grade]) -> dict[str, float]:
 
 
 def figures(rows: Sequence[Grade], name: str = "score") -> dict[str, float | None]:
-    """`name`, `turn_1`, ... and of each `_se`, `_low`, `_high` (of "score" plain `se`, `low`, `high`), all clustered by question."""
+    """`name`, `turn_1`, ... and of each `_se`, `_low`, `_high` (of "score" plain `se`, `low`, `high`), all clustered by
+    question.
+    """
     found = _named(rows, name, "" if name == "score" else f"{name}_")
     for turn in sorted({row.turn for row in rows}):
         found |= _named([row for row in rows if row.turn == turn], f"turn_{turn}", f"turn_{turn}_")
@@ -66,8 +74,15 @@ def _named(rows: Sequence[Grade], name: str, prefix: str) -> dict[str, float | N
 
 def figures_by_category(rows: Sequence[Grade], name: str = "score") -> dict[str, dict[str, float | None]]:
     """Category -> its `figures` and its number of questions; questions without a category are left out."""
-    groups = {category: [row for row in rows if row.category == category] for category in dict.fromkeys(row.category for row in rows) if category}
-    return {category: figures(group, name) | {"questions": len({row.question_id for row in group})} for category, group in groups.items()}
+    groups = {
+        category: [row for row in rows if row.category == category]
+        for category in dict.fromkeys(row.category for row in rows)
+        if category
+    }
+    return {
+        category: figures(group, name) | {"questions": len({row.question_id for row in group})}
+        for category, group in groups.items()
+    }
 
 
 def fastchat_average(rows: Sequence[Grade]) -> float:

@@ -1,10 +1,12 @@
-"""Is the candidate worse than the baseline? Paired differences over questions, non-inferiority and regression, Holm, and what could be seen.
+"""Is the candidate worse than the baseline? Paired differences over questions, non-inferiority and regression, Holm,
+and what could be seen.
 
-The unit is the question: its turns, orders and repeats are averaged first (MT-Bench has 80 units, not 160 rows). All tests are one-sided.
+The unit is the question: its turns, orders and repeats are averaged first (MT-Bench has 80 units, not 160 rows). All
+tests are one-sided.
 
-Paired differences of grades are skewed (up to 1.3 on real models), and then Student's t alone errs in up to 6.8 % of the checks at 5 %. So a bound
-holds only where Student's t and Hall's transformation of it (1992, Journal of the Royal Statistical Society B 54), which corrects for
-skewness, both say so. Without skewness the two are one.
+Paired differences of grades are skewed (up to 1.3 on real models), and then Student's t alone errs in up to 6.8 % of
+the checks at 5 %. So a bound holds only where Student's t and Hall's transformation of it (1992, Journal of the Royal
+Statistical Society B 54), which corrects for skewness, both say so. Without skewness the two are one.
 """
 
 from __future__ import annotations
@@ -35,8 +37,11 @@ class Difference:
     """candidate - baseline, in the metric's own units.
 
     Attributes:
-        delta: the difference. standard_error: of it, over questions. n: questions.
-        skewness: of the questions' contributions. how: how the standard error was made.
+        delta: the difference.
+        standard_error: of it, over questions.
+        n: questions.
+        skewness: of the questions' contributions.
+        how: how the standard error was made.
         degrees_of_freedom: of the standard error; None: n - 1.
     """
 
@@ -80,7 +85,9 @@ class Difference:
 
 
 def hall(t: FloatT, skewness: FloatT, n: int) -> FloatT:
-    """Hall's transformation: t of a skewed sample as one of a sample without skewness. It never falls, unlike Johnson's of 1978.
+    """Hall's transformation: t of a skewed sample as one of a sample without skewness.
+
+    It never falls, unlike Johnson's of 1978.
 
     >>> hall(-2.0, 0.0, 80), round(hall(-2.0, 1.0, 80), 3)
     (-2.0, -1.836)
@@ -107,9 +114,11 @@ class Check:
     """One primary metric's test.
 
     Attributes:
-        p_holm: `p_regressed` after Holm over all primary metrics of the check. level: that `p_holm` (of a sequential check's look: `p_regressed`) must
-            be under. bound_level: level of the bound that is held against the margin.
-        minimal_effect: loss that this many questions would show with 80 % power. needed_n: questions for which that loss is the margin.
+        p_holm: `p_regressed` after Holm over all primary metrics of the check.
+        level: that `p_holm` (of a sequential check's look: `p_regressed`) must be under.
+        bound_level: level of the bound that is held against the margin.
+        minimal_effect: loss that this many questions would show with 80 % power.
+        needed_n: questions for which that loss is the margin.
     """
 
     name: str
@@ -135,16 +144,28 @@ def mean_difference(candidate: Sequence[float] | Floats, baseline: Sequence[floa
     if differences.ndim != 1 or differences.size < 2:
         raise ValueError("a paired difference needs at least two questions")
     error = float(differences.std(ddof=1)) / math.sqrt(differences.size)
-    return Difference(float(differences.mean()), error, int(differences.size), skewness_of(differences), "paired differences by question")
+    return Difference(
+        float(differences.mean()),
+        error,
+        int(differences.size),
+        skewness_of(differences),
+        "paired differences by question",
+    )
 
 
 def lc_difference(
-    candidate: Comparisons, baseline: Comparisons, *, resamples: int = RESAMPLES, seed: int = 0, c: float = length_control.DECLARED_C
+    candidate: Comparisons,
+    baseline: Comparisons,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    c: float = length_control.DECLARED_C,
 ) -> Difference:
     """Difference of two length-controlled win rates (points), both refitted on the same redrawn questions.
 
     Args:
-        candidate, baseline: the same questions in the same order. resamples: 0 takes the sandwich formula instead, which agrees.
+        candidate, baseline: the same questions in the same order.
+        resamples: 0 takes the sandwich formula instead, which agrees.
 
     Raises:
         ValueError: different numbers of questions, or fewer than two.
@@ -172,7 +193,11 @@ def skewness_of(values: Floats) -> float:
 
 def refitted_win_rates(arm: Comparisons, resamples: int, seed: int, c: float) -> Floats:
     """LC of each redrawn set; a model against itself stays at 50, as in `length_controlled`."""
-    return np.full(resamples, 50.0) if length_control.is_against_itself(arm) else length_control.refitted(arm, resamples, seed, c)
+    return (
+        np.full(resamples, 50.0)
+        if length_control.is_against_itself(arm)
+        else length_control.refitted(arm, resamples, seed, c)
+    )
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -190,10 +215,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def minimal_effect(difference: Difference, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Loss that is found with this power: 2.49 * SE by default for many questions without skewness, (z_alpha + z_power) * SE.
+    """Loss that is found with this power: 2.49 * SE by default for many questions without skewness, (z_alpha + z_power)
+    * SE.
 
-    A loss l (in SE) is found where T < critical + l (1 - skewness * T / (2 sqrt(n))), T being the t of no loss: in a skewed sample mean and
-    standard error move together. Hall's transformation makes T normal, so l follows from its quantile.
+    A loss l (in SE) is found where T < critical + l (1 - skewness * T / (2 sqrt(n))), T being the t of no loss: in a
+    skewed sample mean and standard error move together. Hall's transformation makes T normal, so l follows from its
+    quantile.
     """
     return effect_in_errors(difference.skewness, difference.n, alpha, power) * difference.standard_error
 
@@ -211,19 +238,24 @@ def needed_questions(difference: Difference, margin: float, alpha: float = ALPHA
         return None
     n = difference.n
     for _ in range(50):  # what t and skewness add depends on n, ever less
-        following = max(2, math.ceil((effect_in_errors(difference.skewness, n, alpha, power) * deviation / margin) ** 2))
+        following = max(
+            2, math.ceil((effect_in_errors(difference.skewness, n, alpha, power) * deviation / margin) ** 2)
+        )
         if following == n:
             break
         n = following
     return n
 
 
-def checked(differences: Sequence[tuple[str, Difference, float]], alpha: float = ALPHA, *, regression_alpha: float | None = None) -> list[Check]:
+def checked(
+    differences: Sequence[tuple[str, Difference, float]], alpha: float = ALPHA, *, regression_alpha: float | None = None
+) -> list[Check]:
     """Test every primary metric, given as (name, difference, margin); Holm over all of them for a regression.
 
     Args:
-        alpha: one-sided level of passing and, after Holm, of regressing. regression_alpha: of each metric by itself, instead of Holm; a
-            sequential check has such levels for every look (`sequential.levels_for`).
+        alpha: one-sided level of passing and, after Holm, of regressing.
+        regression_alpha: of each metric by itself, instead of Holm; a sequential check has such levels for every look
+            (`sequential.levels_for`).
     """
     p_values = [difference.p_regressed() for _, difference, _ in differences]
     return [

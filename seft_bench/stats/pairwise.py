@@ -1,7 +1,8 @@
 """Two verdicts on one comparison, the answers shown in both orders, merged by MT-Bench's rule.
 
-The rule is `display_result_pairwise` of FastChat's `llm_judge/show_result.py` (fschat 0.2.36): a winner must win in both orders, everything
-else is a tie, a comparison with an error in either order is left out, and a tie is half a win (its `win_rate_adjusted`).
+The rule is `display_result_pairwise` of FastChat's `llm_judge/show_result.py` (fschat 0.2.36): a winner must win in
+both orders, everything else is a tie, a comparison with an error in either order is left out, and a tie is half a win
+(its `win_rate_adjusted`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Comparison:
     """One turn of one question, judged in both orders.
 
     Attributes:
-        shown_first, shown_second: the model's outcome (WIN, TIE or LOSS) where its answer stood first, and where it stood second.
+        shown_first, shown_second: the model's outcome (WIN, TIE or LOSS) where its answer stood first, and where it
+            stood second.
     """
 
     question_id: str
@@ -67,11 +69,16 @@ def counts(comparisons: Sequence[Comparison]) -> dict[str, int]:
 def position_bias(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
     """How much the order alone decides, in percent with 95 % intervals clustered by question.
 
-    `inconsistent_rate`: comparisons whose orders disagree. `first_shown_win_rate`: verdicts for the answer shown first, of all verdicts
-    with a winner (50 without bias; None where there is no winner).
+    `inconsistent_rate`: comparisons whose orders disagree. `first_shown_win_rate`: verdicts for the answer shown first,
+    of all verdicts with a winner (50 without bias; None where there is no winner).
     """
     disagree = [Grade(item.question_id, "", item.turn, 100.0 * item.is_inconsistent) for item in comparisons]
-    for_first = [(item, outcome) for item in comparisons for outcome in (item.shown_first, 1.0 - item.shown_second) if outcome != TIE]
+    for_first = [
+        (item, outcome)
+        for item in comparisons
+        for outcome in (item.shown_first, 1.0 - item.shown_second)
+        if outcome != TIE
+    ]
     decided = [Grade(item.question_id, "", item.turn, 100.0 * outcome) for item, outcome in for_first]
     return _with_ends("inconsistent_rate", disagree) | _with_ends("first_shown_win_rate", decided)
 

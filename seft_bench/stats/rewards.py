@@ -1,7 +1,8 @@
 """From a reward model's figures to preferences and grades: Bradley-Terry, and monotone maps fitted on graded answers.
 
-Rewards have no unit of their own. The difference of two is read as log-odds (Bradley and Terry 1952), which is what such
-models are trained for. A grade needs a scale from outside: a map that never falls, fitted on answers with known grades.
+Rewards have no unit of their own. The difference of two is read as log-odds (Bradley and Terry 1952), which is what
+such models are trained for. A grade needs a scale from outside: a map that never falls, fitted on answers with known
+grades.
 """
 
 from __future__ import annotations
@@ -90,7 +91,9 @@ def fit_sigmoid(rows: Sequence[GradedReward]) -> SigmoidMap:
 
 
 def fit_isotonic(rows: Sequence[GradedReward]) -> IsotonicMap:
-    """Least squares among the maps that never fall (pool adjacent violators); rows of one reward share their mean grade."""
+    """Least squares among the maps that never fall (pool adjacent violators); rows of one reward share their mean
+    grade.
+    """
     rewards, grades = _columns(rows)
     knots, group = np.unique(rewards, return_inverse=True)
     counts = np.bincount(group).astype(np.float64)
@@ -157,12 +160,16 @@ def why_not(rows: Sequence[GradedReward], minimum_rows: int = MINIMUM_ROWS) -> s
     return ""
 
 
-def held_out_errors(rows: Sequence[GradedReward], fit: Callable[[Sequence[GradedReward]], GradeMap], folds: int = FOLDS) -> Floats:
+def held_out_errors(
+    rows: Sequence[GradedReward], fit: Callable[[Sequence[GradedReward]], GradeMap], folds: int = FOLDS
+) -> Floats:
     """Absolute error of each row's grade, foretold by a fit that saw no row of its question.
 
     The questions, sorted, go into `folds` folds in turn, so equal rows give equal folds.
     """
-    fold_of = {question: position % folds for position, question in enumerate(sorted({row.question_id for row in rows}))}
+    fold_of = {
+        question: position % folds for position, question in enumerate(sorted({row.question_id for row in rows}))
+    }
     fold = np.array([fold_of[row.question_id] for row in rows])
     rewards, grades = _columns(rows)
     errors = np.empty(len(rows))
@@ -174,7 +181,9 @@ def held_out_errors(rows: Sequence[GradedReward], fit: Callable[[Sequence[Graded
 
 def _mean_by_question(rows: Sequence[GradedReward], values: Floats) -> Interval:
     """Mean over rows, its interval clustered by question."""
-    return clustered_mean([Grade(row.question_id, "", 1, float(value)) for row, value in zip(rows, values, strict=True)])[0]
+    return clustered_mean(
+        [Grade(row.question_id, "", 1, float(value)) for row, value in zip(rows, values, strict=True)]
+    )[0]
 
 
 def _fit_constant(rows: Sequence[GradedReward]) -> IsotonicMap:
@@ -182,7 +191,9 @@ def _fit_constant(rows: Sequence[GradedReward]) -> IsotonicMap:
 
 
 def _columns(rows: Sequence[GradedReward]) -> tuple[Floats, Floats]:
-    return np.array([row.reward for row in rows], dtype=np.float64), np.array([row.grade for row in rows], dtype=np.float64)
+    return np.array([row.reward for row in rows], dtype=np.float64), np.array(
+        [row.grade for row in rows], dtype=np.float64
+    )
 
 
 def map_row(fitted: GradeMap) -> dict[str, Any]:

@@ -29,8 +29,8 @@ def any_scored(values: NDArray[np.float64]) -> bool:
 def joint_interval(seeds: Sequence[Interval]) -> Interval:
     """Mean over seeds of a figure that cannot be averaged question by question, as a regression's.
 
-    Half-width squared = mean of the seeds' own half-widths squared (not divided by their number: all seeds answer the same
-    questions) + 1.96^2 times the variance of a mean over seeds (ddof 1).
+    Half-width squared = mean of the seeds' own half-widths squared (not divided by their number: all seeds answer the
+    same questions) + 1.96^2 times the variance of a mean over seeds (ddof 1).
 
     Raises:
         ValueError: no seed.
@@ -39,7 +39,9 @@ def joint_interval(seeds: Sequence[Interval]) -> Interval:
         raise ValueError("at least one seed is needed")
     means = np.array([interval.mean for interval in seeds], dtype=np.float64)
     mean = float(means.mean())
-    ends = [(interval.low, interval.high) for interval in seeds if interval.low is not None and interval.high is not None]
+    ends = [
+        (interval.low, interval.high) for interval in seeds if interval.low is not None and interval.high is not None
+    ]
     if len(ends) < len(seeds):
         return Interval(mean, None, None, "no interval: a seed has none")
     within = float(np.mean([((high - low) / 2.0) ** 2 for low, high in ends]))

@@ -1,8 +1,8 @@
 """Group-sequential tests: look at the data several times, stop early, and keep the error rate that was promised.
 
-The error is spent by the power family alpha * t^rho (Kim and DeMets 1987, Biometrika 74) with Lan and DeMets' boundaries, found by the
-recursion of Armitage, McPherson and Rowe (1969). With rho = 5 and looks at 40, 60, 80 and 100 % of the questions, power is within one point
-of the test that looks once.
+The error is spent by the power family alpha * t^rho (Kim and DeMets 1987, Biometrika 74) with Lan and DeMets'
+boundaries, found by the recursion of Armitage, McPherson and Rowe (1969). With rho = 5 and looks at 40, 60, 80 and 100
+% of the questions, power is within one point of the test that looks once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ Floats = NDArray[np.float64]
 
 RHO = 5.0
 LOOK_FRACTIONS = (0.4, 0.6, 0.8, 1.0)
-"""A first look at fewer questions would save little more: its level would be so small that skewed differences break it."""
+"""A first look at fewer questions would save little more: its level would be so small that skewed differences break it.
+"""
 _GRID = 1501
 _REACH = 8.0  # standard deviations that the grid covers below 0; what lies beyond is less than 1e-15
 
@@ -32,7 +33,9 @@ def spent(fraction: float, alpha: float, rho: float = RHO) -> float:
 
 
 def look_sizes(questions: int) -> tuple[int, ...]:
-    """How many questions are judged at each look; the last one is all. Sets of fewer than 20 questions are looked at once.
+    """How many questions are judged at each look; the last one is all.
+
+    Sets of fewer than 20 questions are looked at once.
 
     >>> look_sizes(80), look_sizes(3)
     ((32, 48, 64, 80), (3,))
@@ -82,7 +85,9 @@ def _boundary(points: Floats, density: Floats, step: float, increment: float) ->
     return found
 
 
-def _next_density(points: Floats, density: Floats, step: float, boundary: float, fraction: float) -> tuple[Floats, Floats]:
+def _next_density(
+    points: Floats, density: Floats, step: float, boundary: float, fraction: float
+) -> tuple[Floats, Floats]:
     following = np.linspace(-_REACH * math.sqrt(fraction), boundary, _GRID)
     kernel = _normal(following[:, None] - points[None, :], math.sqrt(step))
     return following, kernel @ (density * _weights(points))

@@ -1,4 +1,7 @@
-"""Suites: one file a protocol, one YAML a suite. A suite says what is asked, what is judged, and what the figures are."""
+"""Suites: one file a protocol, one YAML a suite.
+
+A suite says what is asked, what is judged, and what the figures are.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ SUITES = {
     "mtbench": "seft_bench.suites.mtbench:MTBench",
     "mtbench-pairwise": "seft_bench.suites.mtbench_pairwise:PairwiseMTBench",
 }
-"""Protocol of a suite (`SuiteConfig.protocol`) -> its class. A new protocol is one file and one line here; a new suite over one of these is YAML only."""
+"""Protocol of a suite (`SuiteConfig.protocol`) -> its class.
+
+A new protocol is one file and one line here; a new suite over one of these is YAML only.
+"""
 
 
 class Suite(Protocol):
@@ -40,13 +46,16 @@ class Suite(Protocol):
         """SHA-256 of the files that questions and references come from, by name: they enter the manifest."""
         ...
 
-    def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
+    def score(
+        self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
+    ) -> Result:
         """Figures from one model's judgments, with coverage over all that the questions demand."""
         ...
 
 
 def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) -> list[Suite]:
-    """Suites by their names, each once; settings of the length control ("lc_c", "lc_interval") that are not None go to those that have one.
+    """Suites by their names, each once; settings of the length control ("lc_c", "lc_interval") that are not None go to
+    those that have one.
 
     Raises:
         InputError: as `load_suite`, or such settings where no suite has use for them.
@@ -56,9 +65,15 @@ def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) 
     if overrides and not any(_controls_length(suite.config) for suite in suites):
         flags = " and ".join(f"--{override.partition('=')[0].replace('_', '-')}" for override in overrides)
         asked = ", ".join(suite.config.name for suite in suites)
-        raise InputError(f"{flags}: only suites of kind alpacaeval have a length control, own ones with a `difficulty` other than none; asked for: {asked}")
+        raise InputError(
+            f"{flags}: only suites of kind alpacaeval have a length control, own ones with a `difficulty` other than "
+            f"none; asked for: {asked}"
+        )
     names = list(dict.fromkeys(names))
-    return [_overridden(name, overrides) if overrides and _controls_length(suite.config) else suite for name, suite in zip(names, suites, strict=True)]
+    return [
+        _overridden(name, overrides) if overrides and _controls_length(suite.config) else suite
+        for name, suite in zip(names, suites, strict=True)
+    ]
 
 
 def _controls_length(settings: config.SuiteConfig) -> bool:

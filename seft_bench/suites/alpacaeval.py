@@ -1,4 +1,6 @@
-"""AlpacaEval 2.0: each answer compared once with the baseline's, reported as win rate and length-controlled win rate."""
+"""AlpacaEval 2.0: each answer compared once with the baseline's, reported as win rate and length-controlled win
+rate.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,17 @@ from seft_bench.data import official
 from seft_bench.data.questions import pairwise_questions
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result, candidate_first, instruction_id, preference_key, text_hash
+from seft_bench.records import (
+    Answer,
+    JudgeRequest,
+    Judgment,
+    Question,
+    Result,
+    candidate_first,
+    instruction_id,
+    preference_key,
+    text_hash,
+)
 from seft_bench.suites import alpacaeval_length, coverage, custom
 
 if TYPE_CHECKING:
@@ -27,7 +39,10 @@ Pairs = tuple[tuple[str, str, str], ...]
 
 
 class AlpacaEval:
-    """The protocol over the official questions, the tinyworld's, or the user's own. Questions are keyed by instruction, never by position."""
+    """The protocol over the official questions, the tinyworld's, or the user's own.
+
+    Questions are keyed by instruction, never by position.
+    """
 
     def __init__(self, config: SuiteConfig) -> None:
         self.config = config
@@ -67,7 +82,9 @@ class AlpacaEval:
             raw="identical texts",
         )
 
-    def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
+    def score(
+        self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
+    ) -> Result:
         """Win rates and LC over the scored questions; a draw for identical texts needs no judgment in the list."""
         rows = self.counted(model, questions, answers, judgments)
         preferences = preferences_of(rows)
@@ -80,17 +97,35 @@ class AlpacaEval:
         metrics |= coverage.rubric_means(rows.by_key.values())
         notes = (*rows.notes, *coverage.coverage_note(len(questions), rows), *self._notes(metrics, about_length))
         per_question = {question.id: preferences[question.id] - 1.0 for question in judged}
-        return coverage.result(self.config.name, model, len(questions), rows, answers, metrics, notes=notes, per_question=per_question, covariates=covariates)
+        return coverage.result(
+            self.config.name,
+            model,
+            len(questions),
+            rows,
+            answers,
+            metrics,
+            notes=notes,
+            per_question=per_question,
+            covariates=covariates,
+        )
 
     def comparisons_of(self, result: Result, questions: Sequence[str]) -> Comparisons | None:
-        """What LC is fitted on, out of a result, for these questions in this order; None where the suite has no length control."""
+        """What LC is fitted on, out of a result, for these questions in this order; None where the suite has no length
+        control.
+        """
         difficulty = self._difficulties(self.questions())
-        return None if difficulty is None else alpacaeval_length.comparisons_of(result, questions, difficulty, self._official)
+        return (
+            None
+            if difficulty is None
+            else alpacaeval_length.comparisons_of(result, questions, difficulty, self._official)
+        )
 
     def data_hashes(self) -> dict[str, str]:
         return official.data_hashes(_DATA_FILES) if self._official else {}
 
-    def counted(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> coverage.Scored:
+    def counted(
+        self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
+    ) -> coverage.Scored:
         """The judgments that count: the last valid one of each question, draws for identical texts included."""
         expected = [_expected(question, answers.get(question.id)) for question in questions]
         judged = {judgment.key for judgment in judgments if judgment.status == "ok"}
@@ -111,23 +146,43 @@ class AlpacaEval:
         return official.tinyworld_questions("alpacaeval", self.config.source)
 
     def _length_control(
-        self, questions: Sequence[Question], judged: Sequence[Question], answers: Mapping[str, Answer], preferences: Mapping[str, float]
+        self,
+        questions: Sequence[Question],
+        judged: Sequence[Question],
+        answers: Mapping[str, Answer],
+        preferences: Mapping[str, float],
     ) -> tuple[dict[str, Any], list[str], alpacaeval_length.Covariates]:
-        """LC with its notes and covariates; own questions have it only with difficulties of their own, or with 0 by the suite's word."""
+        """LC with its notes and covariates; own questions have it only with difficulties of their own, or with 0 by the
+        suite's word.
+        """
         difficulty = self._difficulties(questions)
         if difficulty is None:
             return (
                 {},
-                ["own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, or a file fitted to these questions)."],
+                [
+                    "own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, "
+                    "or a file fitted to these questions)."
+                ],
                 {},
             )
-        return alpacaeval_length.figures(self.config, alpacaeval_length.Judged(questions, judged, answers, preferences, difficulty, self._official))
+        return alpacaeval_length.figures(
+            self.config, alpacaeval_length.Judged(questions, judged, answers, preferences, difficulty, self._official)
+        )
 
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
-        """Difficulty by question id; None: no length control. The official file is in the order of the baseline's file."""
+        """Difficulty by question id; None: no length control.
+
+        The official file is in the order of the baseline's file.
+        """
         if self._official:
-            return _official_difficulties(_read_pairs(official.official_path(official.BASELINE)), official.instruction_difficulties())
-        return custom.difficulties(self.config, questions) if self.config.source == "files" else dict.fromkeys((question.id for question in questions), 0.0)
+            return _official_difficulties(
+                _read_pairs(official.official_path(official.BASELINE)), official.instruction_difficulties()
+            )
+        return (
+            custom.difficulties(self.config, questions)
+            if self.config.source == "files"
+            else dict.fromkeys((question.id for question in questions), 0.0)
+        )
 
     def _notes(self, metrics: Mapping[str, Any], about_length: Sequence[str]) -> list[str]:
         notes = [custom.files_note(self.config)] if self.config.source == "files" else []
@@ -145,23 +200,33 @@ def preferences_of(rows: coverage.Scored) -> dict[str, float]:
 @read_once
 def _read_pairs(path: Path) -> Pairs:
     rows = read_json(path, "AlpacaEval's baseline")
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"instruction", "output"} <= row.keys() for row in rows):
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"instruction", "output"} <= row.keys() for row in rows
+    ):
         raise InputError(f"{path}: a list of objects with instruction and output is expected")
     return tuple((str(row["instruction"]), str(row["output"]), str(row.get("dataset", ""))) for row in rows)
 
 
 @lru_cache(maxsize=4)
 def _official_questions(pairs: Pairs, suite: str) -> tuple[Question, ...]:
-    return tuple(Question(suite, instruction_id(instruction), "", (instruction,), (output,), {"dataset": dataset}) for instruction, output, dataset in pairs)
+    return tuple(
+        Question(suite, instruction_id(instruction), "", (instruction,), (output,), {"dataset": dataset})
+        for instruction, output, dataset in pairs
+    )
 
 
 @lru_cache(maxsize=4)
 def _official_difficulties(pairs: Pairs, difficulties: tuple[float, ...]) -> Mapping[str, float]:
-    return {instruction_id(instruction): difficulty for (instruction, _, _), difficulty in zip(pairs, difficulties, strict=True)}
+    return {
+        instruction_id(instruction): difficulty
+        for (instruction, _, _), difficulty in zip(pairs, difficulties, strict=True)
+    }
 
 
 def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
-    return JudgeRequest("preference", question, 1, candidate[:1], question.reference[:1], candidate_first(question.turns[0]))
+    return JudgeRequest(
+        "preference", question, 1, candidate[:1], question.reference[:1], candidate_first(question.turns[0])
+    )
 
 
 def _expected(question: Question, answer: Answer | None) -> coverage.Expected:
@@ -176,7 +241,11 @@ def _plain_figures(preferences: Mapping[str, float]) -> dict[str, Any]:
     from seft_bench.stats.alpacaeval import win_rate
 
     rates = win_rate(list(preferences.values()))
-    return {"win_rate": rates.win_rate, "win_rate_se": rates.standard_error, "discrete_win_rate": rates.discrete_win_rate}
+    return {
+        "win_rate": rates.win_rate,
+        "win_rate_se": rates.standard_error,
+        "discrete_win_rate": rates.discrete_win_rate,
+    }
 
 
 def _average_length(questions: Sequence[Question], answers: Mapping[str, Answer]) -> dict[str, Any]:

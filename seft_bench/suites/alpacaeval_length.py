@@ -1,4 +1,6 @@
-"""From judged questions to the length-controlled win rate: which difficulties, which C, which interval, and what is said about it."""
+"""From judged questions to the length-controlled win rate: which difficulties, which C, which interval, and what is
+said about it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ if TYPE_CHECKING:
     from seft_bench.stats.length_control import LengthControlled
 
 FIGURES = ("lc_win_rate", "lc_se", "lc_low", "lc_high", "lc_standard_error_official", "lc_c")
-TOO_FEW = "no length-controlled win rate: it needs the texts of all judged answers, and at least two (ten, of every fifth, to choose C)."
+TOO_FEW = (
+    "no length-controlled win rate: it needs the texts of all judged answers, and at least two (ten, of every fifth, "
+    "to choose C)."
+)
 _FEWEST_TO_CHOOSE_C = 10
 _ONE_SIDED = 0.9
 
@@ -49,7 +54,9 @@ Covariates = dict[str, dict[str, float]]
 
 
 def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[str], Covariates]:
-    """LC and what stands beside it, the notes that say how it was made, and `Result.covariates`; no figures where it cannot be computed."""
+    """LC and what stands beside it, the notes that say how it was made, and `Result.covariates`; no figures where it
+    cannot be computed.
+    """
     if len(judged.scored) < 2 or any(question.id not in judged.answers for question in judged.scored):
         return {}, [TOO_FEW], {}
     rows = comparisons(judged)
@@ -57,13 +64,20 @@ def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[s
     if found is None:
         return {}, [TOO_FEW], {}
     values = (found.win_rate, found.standard_error, found.low, found.high, found.standard_error_official, found.c)
-    return dict(zip(FIGURES, values, strict=True)), _notes(config, judged, rows, found), _covariates(judged, rows, found)
+    return (
+        dict(zip(FIGURES, values, strict=True)),
+        _notes(config, judged, rows, found),
+        _covariates(judged, rows, found),
+    )
 
 
 def _covariates(judged: Judged, rows: Comparisons, found: LengthControlled) -> Covariates:
     """What another fit, or a paired comparison, needs of each question."""
     ids = [question.id for question in judged.scored]
-    columns = {"length_difference": rows.length_difference.tolist(), "lc_influence": [round(value, 7) for value in found.influence.tolist()]}
+    columns = {
+        "length_difference": rows.length_difference.tolist(),
+        "lc_influence": [round(value, 7) for value in found.influence.tolist()],
+    }
     return {name: dict(zip(ids, column, strict=True)) for name, column in columns.items()}
 
 
@@ -77,13 +91,17 @@ def comparisons(judged: Judged) -> Comparisons:
     scored, answers = judged.scored, judged.answers
     return Comparisons(
         wins=win_probabilities([judged.preferences[question.id] for question in scored]),
-        length_difference=np.array([len(question.reference[0]) - len(answers[question.id].turns[0]) for question in scored], dtype=np.float64),
+        length_difference=np.array(
+            [len(question.reference[0]) - len(answers[question.id].turns[0]) for question in scored], dtype=np.float64
+        ),
         difficulty=np.array([judged.difficulty[question.id] for question in scored]),
         gamed=_gamed_rows() if judged.gamed else NO_GAMED_ROWS,
     )
 
 
-def comparisons_of(result: Result, questions: Sequence[str], difficulty: Mapping[str, float], gamed: bool) -> Comparisons:
+def comparisons_of(
+    result: Result, questions: Sequence[str], difficulty: Mapping[str, float], gamed: bool
+) -> Comparisons:
     """The same rows out of a result's figures of every question, for these questions in this order.
 
     Raises:
@@ -94,7 +112,9 @@ def comparisons_of(result: Result, questions: Sequence[str], difficulty: Mapping
     from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons
 
     differences = result.covariates["length_difference"]
-    columns = [[source[question] for question in questions] for source in (result.per_question, differences, difficulty)]
+    columns = [
+        [source[question] for question in questions] for source in (result.per_question, differences, difficulty)
+    ]
     wins, length_difference, difficulties = (np.array(column, dtype=np.float64) for column in columns)
     return Comparisons(wins, length_difference, difficulties, _gamed_rows() if gamed else NO_GAMED_ROWS)
 
@@ -148,26 +168,41 @@ def _interval_note(config: SuiteConfig) -> str:
     from seft_bench.stats.length_control import BOOTSTRAP_SEED, RESAMPLES
 
     if config.lc_interval == "bootstrap":
-        how = f"percentile interval of {RESAMPLES:,} refits on questions drawn again (seed {BOOTSTRAP_SEED}, the same C); lc_se: their standard deviation"
+        how = (
+            f"percentile interval of {RESAMPLES:,} refits on questions drawn again (seed {BOOTSTRAP_SEED}, the same "
+            "C); lc_se: their standard deviation"
+        )
     else:
         how = "interval over questions by influence functions (sandwich); lc_se: its standard error"
-    return f"lc_low and lc_high: 95 % {how}; lc_standard_error_official: the standard error of fitted predictions, as in the official table, no interval of LC."
+    return (
+        f"lc_low and lc_high: 95 % {how}; lc_standard_error_official: the standard error of fitted predictions, as in "
+        "the official table, no interval of LC."
+    )
 
 
 def _c_note(config: SuiteConfig, judged: Judged, c: float) -> str:
     if config.lc_c != "cross-validated":
-        official = "; the official tool picks C by cross-validation and then differs by up to 0.15" if judged.gamed else ""
+        official = (
+            "; the official tool picks C by cross-validation and then differs by up to 0.15" if judged.gamed else ""
+        )
         return f"length control: exact optimum at C = {c:.5g}{official}."
     folds = "5-fold cross-validation over the official grid, folds by position in the question set modulo 5"
     note = f"length control: exact optimum at C = {c:.5g}, chosen by {folds}"
-    surrogate = "; of df_gamed.csv only sums are checked, and where its rows are not the published ones the choice may differ" if judged.gamed else ""
+    surrogate = (
+        "; of df_gamed.csv only sums are checked, and where its rows are not the published ones the choice may differ"
+        if judged.gamed
+        else ""
+    )
     return f"{note}; the official tool's folds depend on its scikit-learn version{surrogate}."
 
 
 def _own_note(config: SuiteConfig) -> str:
     if config.source == "files" and config.difficulty != "zero":
         return "length control with difficulties fitted to these questions and without gamed rows (own questions)."
-    return "length control without difficulties and gamed rows (own questions): difficulty set to 0, features length and constant."
+    return (
+        "length control without difficulties and gamed rows (own questions): difficulty set to 0, features length and "
+        "constant."
+    )
 
 
 def _one_sided_note(rows: Comparisons) -> list[str]:
@@ -177,7 +212,8 @@ def _one_sided_note(rows: Comparisons) -> list[str]:
     if share < _ONE_SIDED:
         return []
     return [
-        f"{100 * share:.0f} % of the answers are {word} than the baseline's: LC at equal length is an extrapolation here, "
+        f"{100 * share:.0f} % of the answers are {word} than the baseline's: LC at equal length is an extrapolation "
+        "here, "
         "and depends on the difficulties more than its interval says."
     ]
 
@@ -189,14 +225,18 @@ def _position_notes(judged: Judged, rows: Comparisons, found: LengthControlled) 
         return []
     by_position = lc_by_position(judged, rows, found)
     return [
-        f"{missing} of {len(judged.questions)} rows are missing: with difficulty keyed by instruction LC is {found.win_rate:.2f}; "
-        f"the official tool takes it by row position and would give {by_position:.2f} ({by_position - found.win_rate:+.2f}) "
+        f"{missing} of {len(judged.questions)} rows are missing: with difficulty keyed by instruction LC is "
+        f"{found.win_rate:.2f}; "
+        f"the official tool takes it by row position and would give {by_position:.2f} "
+        f"({by_position - found.win_rate:+.2f}) "
         "at the same C, for the rows in the questions' order."
     ]
 
 
 def lc_by_position(judged: Judged, rows: Comparisons, found: LengthControlled) -> float:
-    """LC (percent) as the official tool has it where rows are missing: the k-th row there is gets the k-th difficulty of the list."""
+    """LC (percent) as the official tool has it where rows are missing: the k-th row there is gets the k-th difficulty
+    of the list.
+    """
     from dataclasses import replace
 
     import numpy as np

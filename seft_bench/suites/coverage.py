@@ -50,7 +50,11 @@ def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored
     by_key = {row.key: row for row in valid_rows}
     last_status = {row.key: row.status for row in rows} | dict.fromkeys(by_key, "ok")
     status_by_key = {key: str(last_status.get(key, "missing")) for key in hashes}
-    notes = _notes(stale=len(known) - len(rows), repeated=len(valid_rows) - len(by_key), judges={row.judge_id for row in by_key.values()})
+    notes = _notes(
+        stale=len(known) - len(rows),
+        repeated=len(valid_rows) - len(by_key),
+        judges={row.judge_id for row in by_key.values()},
+    )
     notes = (*notes, *judge_notes(by_key.values()))
     return Scored(by_key, valid_rows, dict(Counter(status_by_key.values())), notes, status_by_key)
 
@@ -68,7 +72,10 @@ def _notes(stale: int, repeated: int, judges: set[str]) -> tuple[str, ...]:
         notes.append(f"{repeated} rows judge a key again; the last valid row of each key counts.")
     asked = sorted(judges - {SETTLED})
     if len(asked) > 1:
-        notes.append(f"judgments of {len(asked)} judges are mixed: {', '.join(asked)}; figures of different judges are not comparable.")
+        notes.append(
+            f"judgments of {len(asked)} judges are mixed: {', '.join(asked)}; figures of different judges are not "
+            "comparable."
+        )
     return tuple(notes)
 
 
@@ -84,22 +91,44 @@ def judge_notes(judgments: Iterable[Judgment]) -> list[str]:
     rows = [judgment for judgment in judgments if judgment.judge_id != SETTLED]
     sources = [source for source in _ESTIMATES if any(row.details.get("preference_from") == source for row in rows)]
     notes = [
-        f"preferences come from {_ESTIMATES[source]} (preference_from: {source}): such win rates are not comparable with official ones." for source in sources
+        f"preferences come from {_ESTIMATES[source]} (preference_from: {source}): such win rates are not comparable "
+        "with official ones."
+        for source in sources
     ]
-    pairs = sorted({(row.requested_model, row.returned_model) for row in rows if row.requested_model and row.returned_model})
-    notes += [f"asked for model {requested}, the server returned {returned}" for requested, returned in pairs if requested != returned]
+    pairs = sorted(
+        {(row.requested_model, row.returned_model) for row in rows if row.requested_model and row.returned_model}
+    )
+    notes += [
+        f"asked for model {requested}, the server returned {returned}"
+        for requested, returned in pairs
+        if requested != returned
+    ]
     notes += _several("models", Counter(row.returned_model for row in rows if row.returned_model))
-    return notes + _several("sets of weights", Counter(str(row.details["weights_fingerprint"]) for row in rows if row.details.get("weights_fingerprint")))
+    return notes + _several(
+        "sets of weights",
+        Counter(str(row.details["weights_fingerprint"]) for row in rows if row.details.get("weights_fingerprint")),
+    )
 
 
 def _several(what: str, counts: Counter[str]) -> list[str]:
     if len(counts) < 2:
         return []
     listed = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
-    return [f"WARNING: {len(counts)} {what} replied as this one judge: {listed}; the figure mixes them. Judge all again (another `epoch`) for one judge."]
+    return [
+        f"WARNING: {len(counts)} {what} replied as this one judge: {listed}; the figure mixes them. Judge all again "
+        "(another `epoch`) for one judge."
+    ]
 
 
-def result(suite: str, model: str, n: int, scored: Scored, answers: Mapping[str, Answer], metrics: Mapping[str, Any], **rest: Any) -> Result:
+def result(
+    suite: str,
+    model: str,
+    n: int,
+    scored: Scored,
+    answers: Mapping[str, Answer],
+    metrics: Mapping[str, Any],
+    **rest: Any,
+) -> Result:
     """The record, with coverage and the mark "withheld" under 98 %."""
     n_scored = len(scored.by_key)
     coverage = n_scored / n if n else 0.0
@@ -144,11 +173,16 @@ def rubric_parts(judgments: Iterable[Judgment]) -> dict[str, dict[str, float]]:
     by_question: dict[str, list[Judgment]] = {}
     for row in rows:
         by_question.setdefault(row.question_id, []).append(row)
-    return {part: {question: _mean([float(row.details[part]) for row in group]) for question, group in by_question.items()} for part in parts}
+    return {
+        part: {question: _mean([float(row.details[part]) for row in group]) for question, group in by_question.items()}
+        for part in parts
+    }
 
 
 def _complete_parts(rows: Sequence[Judgment]) -> list[str]:
-    return [part for part in RUBRIC_PARTS if rows and all(isinstance(row.details.get(part), (int, float)) for row in rows)]
+    return [
+        part for part in RUBRIC_PARTS if rows and all(isinstance(row.details.get(part), (int, float)) for row in rows)
+    ]
 
 
 def _mean(values: Sequence[float]) -> float:

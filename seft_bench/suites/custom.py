@@ -1,4 +1,6 @@
-"""Suites over files of the user's own (`source: files`): difficulties, the folder of their answers, and what a reader must know of them."""
+"""Suites over files of the user's own (`source: files`): difficulties, the folder of their answers, and what a reader
+must know of them.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def difficulties(config: SuiteConfig, questions: Sequence[Question]) -> dict[str
     if missing:
         others = len(known) - (len(questions) - len(missing))
         raise InputError(
-            f"{path} has difficulties of {len(questions) - len(missing)} of the {len(questions)} questions of {config.name} and of "
+            f"{path} has difficulties of {len(questions) - len(missing)} of the {len(questions)} questions of "
+            f"{config.name} and of "
             f"{others} other instructions; missing is e.g. {missing[0][:60]!r}. "
             "Fit them to these questions with `seft-bench suites difficulty`, or set difficulty to zero or none."
         )
@@ -49,28 +52,44 @@ def read_difficulties(path: Path) -> dict[str, float]:
     known = found.get("difficulties") if isinstance(found, dict) else None
     if not isinstance(known, dict) or not known:
         raise InputError(
-            f'{path} is no file of difficulties: a JSON object {{"difficulties": {{instruction: number}}}} is expected, '
-            "as `seft-bench suites difficulty` writes it. AlpacaEval's own difficulties belong to its own instructions only."
+            f'{path} is no file of difficulties: a JSON object {{"difficulties": {{instruction: number}}}} is '
+            "expected, "
+            "as `seft-bench suites difficulty` writes it. AlpacaEval's own difficulties belong to its own instructions "
+            "only."
         )
-    wrong = [text for text, value in known.items() if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)]
+    wrong = [
+        text
+        for text, value in known.items()
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
+    ]
     if wrong:
-        raise InputError(f"{path}: {len(wrong)} of {len(known)} difficulties are no finite numbers, e.g. that of {wrong[0][:60]!r}")
+        raise InputError(
+            f"{path}: {len(wrong)} of {len(known)} difficulties are no finite numbers, e.g. that of {wrong[0][:60]!r}"
+        )
     return {text: float(value) for text, value in known.items()}
 
 
 def folder_name(config: SuiteConfig) -> str:
-    """Name of the folder with a model's answers to a suite, which sets those to one version of a question file apart from those to another.
+    """Name of the folder with a model's answers to a suite, which sets those to one version of a question file apart
+    from those to another.
 
-    Pairwise questions are keyed by their text and need only the suite's name; conversations are keyed by the user's ids, which an edit keeps.
+    Pairwise questions are keyed by their text and need only the suite's name; conversations are keyed by the user's
+    ids, which an edit keeps.
     """
     if config.source != "files" or config.kind != "mtbench":
         return slug(config.name)
-    content = [(question.id, question.category, question.turns, question.reference) for question in conversations(config)]
+    content = [
+        (question.id, question.category, question.turns, question.reference) for question in conversations(config)
+    ]
     return f"{slug(config.name)}-{sha256_json(content)[:8]}"
 
 
 def files_note(config: SuiteConfig) -> str:
     """Which files the questions, the baseline and the difficulties came from, by name and content."""
-    names = [config.questions, config.baseline, config.difficulty if config.difficulty not in ("none", "zero") else None]
+    names = [
+        config.questions,
+        config.baseline,
+        config.difficulty if config.difficulty not in ("none", "zero") else None,
+    ]
     paths = [path for name in names if name is not None and (path := config.path(name)).is_file()]
     return "own question set: " + ", ".join(f"{path.name} (sha256 {_digest(path)[:16]}...)" for path in paths) + "."

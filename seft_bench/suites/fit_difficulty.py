@@ -1,4 +1,6 @@
-"""`seft-bench suites difficulty`: difficulties of a suite's instructions, fitted jointly to several models' judgments."""
+"""`seft-bench suites difficulty`: difficulties of a suite's instructions, fitted jointly to several models'
+judgments.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class Fitted:
     """What was written.
 
     Attributes:
-        models: those that it was fitted to. judgments: how many. unjudged: questions without any, whose difficulty is 0.
+        models: those that it was fitted to.
+        judgments: how many.
+        unjudged: questions without any, whose difficulty is 0.
     """
 
     models: Sequence[str]
@@ -45,11 +49,15 @@ def fit_difficulty_file(suite_name: str, answers: Sequence[Path], judgments: Seq
     rows = [row for found, _ in read for row in found]
     judged_texts = [answer for _, found in read for answer in found]
     texts = index_answers([*judged_texts, *(answer for path in answers for answer in read_answers(path))])
-    preferences = {model: _preferences(model, suite, questions, texts, rows) for model in dict.fromkeys(row.model_id for row in rows)}
+    preferences = {
+        model: _preferences(model, suite, questions, texts, rows)
+        for model in dict.fromkeys(row.model_id for row in rows)
+    }
     judged = {model: by_question for model, by_question in preferences.items() if len(by_question) > 1}
     if len(judged) < 2:
         raise InputError(
-            f"difficulties are fitted to the judgments of at least two models; of {suite.config.name}'s questions the files hold those of "
+            f"difficulties are fitted to the judgments of at least two models; of {suite.config.name}'s questions the "
+            "files hold those of "
             f"{', '.join(judged) or 'none'}. Name more files with --judgments."
         )
     difficulty = _fit(questions, judged, texts)
@@ -63,11 +71,17 @@ def _open(suite_name: str) -> AlpacaEval:
     suite = load_suite(suite_name)
     if not isinstance(suite, AlpacaEval):
         raise InputError(f"{suite.config.name} grades single answers; difficulties belong to suites of kind alpacaeval")
-    return AlpacaEval(suite.config.model_copy(update={"difficulty": "none"}))  # its YAML may name the very file that is to be written
+    return AlpacaEval(
+        suite.config.model_copy(update={"difficulty": "none"})
+    )  # its YAML may name the very file that is to be written
 
 
 def _preferences(
-    model: str, suite: AlpacaEval, questions: Sequence[Question], texts: Mapping[str, Mapping[str, Answer]], rows: Sequence[Judgment]
+    model: str,
+    suite: AlpacaEval,
+    questions: Sequence[Question],
+    texts: Mapping[str, Mapping[str, Answer]],
+    rows: Sequence[Judgment],
 ) -> dict[str, float]:
     """Question id -> preference, of the judgments that the suite would count."""
     answers = texts.get(model, {})
@@ -75,13 +89,16 @@ def _preferences(
     missing = [question.turns[0] for question in questions if question.id in found and question.id not in answers]
     if missing:
         raise InputError(
-            f"the answers of {model} to {len(missing)} of its {len(found)} judged questions are not there, e.g. {missing[0][:60]!r}. "
+            f"the answers of {model} to {len(missing)} of its {len(found)} judged questions are not there, e.g. "
+            f"{missing[0][:60]!r}. "
             "Name their file with --answers."
         )
     return found
 
 
-def _fit(questions: Sequence[Question], judged: Mapping[str, Mapping[str, float]], texts: Mapping[str, Mapping[str, Answer]]) -> list[float]:
+def _fit(
+    questions: Sequence[Question], judged: Mapping[str, Mapping[str, float]], texts: Mapping[str, Mapping[str, Answer]]
+) -> list[float]:
     import numpy as np
 
     from seft_bench.stats.alpacaeval import win_probabilities
@@ -94,19 +111,29 @@ def _fit(questions: Sequence[Question], judged: Mapping[str, Mapping[str, float]
         there = [column for column, question in enumerate(questions) if question.id in by_question]
         ids = [questions[column].id for column in there]
         wins[row, there] = win_probabilities([by_question[name] for name in ids])
-        delta = [len(questions[column].reference[0]) - len(texts[model][questions[column].id].turns[0]) for column in there]
+        delta = [
+            len(questions[column].reference[0]) - len(texts[model][questions[column].id].turns[0]) for column in there
+        ]
         length[row, there] = length_feature(np.array(delta, dtype=np.float64), np.ones((1, len(there))))[0]
     return [float(value) for value in fit_difficulties(wins, length).difficulty]
 
 
 def _document(
-    suite: AlpacaEval, questions: Sequence[Question], difficulty: Sequence[float], models: Sequence[str], paths: Sequence[Path], judgments: int
+    suite: AlpacaEval,
+    questions: Sequence[Question],
+    difficulty: Sequence[float],
+    models: Sequence[str],
+    paths: Sequence[Path],
+    judgments: int,
 ) -> dict[str, Any]:
     return {
         "suite": suite.config.name,
         "models": list(models),
         "judgments": judgments,
         "files": {path.name: sha256_file(path) for path in paths},
-        "method": "joint logistic regression: intercept and length of each model, difficulty of each instruction (normal prior of SD 1.5, sum 0)",
+        "method": (
+            "joint logistic regression: intercept and length of each model, difficulty of each instruction (normal "
+            "prior of SD 1.5, sum 0)"
+        ),
         "difficulties": {question.turns[0]: value for question, value in zip(questions, difficulty, strict=True)},
     }

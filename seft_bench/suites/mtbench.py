@@ -1,4 +1,7 @@
-"""MT-Bench: single-answer grading, one grade from 1 to 10 for each turn. Comparisons with a baseline are in `mtbench_pairwise`."""
+"""MT-Bench: single-answer grading, one grade from 1 to 10 for each turn.
+
+Comparisons with a baseline are in `mtbench_pairwise`.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +44,14 @@ class MTBench:
         """Always None: every turn is graded."""
         return None
 
-    def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
+    def score(
+        self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
+    ) -> Result:
         """Means over the last valid row of each key, and FastChat's own mean over all rows."""
         expected = _expected(questions, self.requests(questions, answers))
-        rows = coverage.match(expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments))
+        rows = coverage.match(
+            expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments)
+        )
         grades = _grades(rows, questions)
         metrics = dict.fromkeys(_FIGURES) | _figures(grades) | coverage.rubric_means(rows.by_key.values())
         notes = [*rows.notes, *coverage.coverage_note(len(expected), rows), *_interval_note(bool(grades))]
@@ -53,7 +60,16 @@ class MTBench:
             before = _figures(_grades(official, questions)).get("score")
             notes.append(mtbench_notes.strict_note(official.by_key, rows.by_key, "score", before, metrics["score"]))
         notes += mtbench_notes.notes(self.config, answers, judgments)
-        return coverage.result(self.config.name, model, len(expected), rows, answers, metrics, notes=tuple(notes), per_question=_per_question(grades))
+        return coverage.result(
+            self.config.name,
+            model,
+            len(expected),
+            rows,
+            answers,
+            metrics,
+            notes=tuple(notes),
+            per_question=_per_question(grades),
+        )
 
     def data_hashes(self) -> dict[str, str]:
         return data_hashes(mtbench_files(self.config))

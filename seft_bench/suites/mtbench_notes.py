@@ -1,4 +1,6 @@
-"""What a reader of an MT-Bench figure must know besides the figure: references, parsing, leaked markers, replies that were cut."""
+"""What a reader of an MT-Bench figure must know besides the figure: references, parsing, leaked markers, replies that
+were cut.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,34 @@ from seft_bench.records import Answer, Judgment
 from seft_bench.suites import custom
 
 TEMPLATE_MARKERS = (
-    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "[INST]", "[/INST]", "<<SYS>>", "<|eot_id|>", "<|start_header_id|>", "<|end|>", "<|user|>"),
-    *("<|assistant|>", "<|system|>", "<start_of_turn>", "<end_of_turn>", "</s>", "### Human:", "### Assistant:", "### Instruction:", "### Response:"),
+    *(
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "[INST]",
+        "[/INST]",
+        "<<SYS>>",
+        "<|eot_id|>",
+        "<|start_header_id|>",
+        "<|end|>",
+        "<|user|>",
+    ),
+    *(
+        "<|assistant|>",
+        "<|system|>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "</s>",
+        "### Human:",
+        "### Assistant:",
+        "### Instruction:",
+        "### Response:",
+    ),
 )
-"""Markers of common chat templates. In an answer they show that the model was sampled with a wrong template, or did not stop."""
+"""Markers of common chat templates.
+
+In an answer they show that the model was sampled with a wrong template, or did not stop.
+"""
 
 
 def notes(config: SuiteConfig, answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> list[str]:
@@ -34,7 +60,10 @@ def notes(config: SuiteConfig, answers: Mapping[str, Answer], judgments: Sequenc
 def _references(config: SuiteConfig, judgments: Sequence[Judgment]) -> list[str]:
     if config.references == "official":
         return []
-    note = "references: corrected (FastChat's pull request 3158; 13 of the official reference answers are wrong), so the score is not the official one."
+    note = (
+        "references: corrected (FastChat's pull request 3158; 13 of the official reference answers are wrong), so the "
+        "score is not the official one."
+    )
     if any(not row.prompt_hash for row in judgments):
         note += " These judgments do not say which references their judge was shown."
     return [note]
@@ -52,21 +81,30 @@ def leaked_markers(answers: Iterable[Answer]) -> list[str]:
     if not hit:
         return []
     shown = ", ".join(f"{marker} in {count}" for marker, count in sorted(found.items(), key=lambda item: -item[1]))
-    return [f"{hit} answers hold markers of a chat template ({shown}): was the model sampled with another template than its own?"]
+    return [
+        f"{hit} answers hold markers of a chat template ({shown}): was the model sampled with another template than "
+        "its own?"
+    ]
 
 
 def _cut_replies(judgments: Sequence[Judgment]) -> list[str]:
     cut = sum(row.status == "parse_error" and row.details.get("finish_reason") == "length" for row in judgments)
-    return [f"{cut} replies of the judge were cut at its max_tokens before a verdict; raise `max_tokens` in its YAML."] if cut else []
+    return (
+        [f"{cut} replies of the judge were cut at its max_tokens before a verdict; raise `max_tokens` in its YAML."]
+        if cut
+        else []
+    )
 
 
 # Stricter parsing
 
 
 def reread(judgments: Iterable[Judgment]) -> list[Judgment]:
-    """Judgments with their replies read by the strict rule: the last `[[x]]` in 1-10, the last of `[[A]]`, `[[B]]`, `[[C]]`.
+    """Judgments with their replies read by the strict rule: the last `[[x]]` in 1-10, the last of `[[A]]`, `[[B]]`,
+    `[[C]]`.
 
-    A reply that says nothing by that rule is a parse_error. What never was a reply (api_error, refused, over_length) stays.
+    A reply that says nothing by that rule is a parse_error. What never was a reply (api_error, refused, over_length)
+    stays.
     """
     return [_reread(row) if row.status in ("ok", "parse_error") else row for row in judgments]
 
@@ -80,17 +118,31 @@ def _reread(row: Judgment) -> Judgment:
     return dataclasses.replace(row, preference=preference, status="parse_error" if verdict is None else "ok")
 
 
-def strict_note(official: Mapping[str, Judgment], strict: Mapping[str, Judgment], name: str, before: float | None, after: float | None) -> str:
+def strict_note(
+    official: Mapping[str, Judgment],
+    strict: Mapping[str, Judgment],
+    name: str,
+    before: float | None,
+    after: float | None,
+) -> str:
     """How many verdicts the strict rule changed, and by how much the figure moved.
 
     Args:
-        official, strict: key -> the judgment that counts under each rule. before, after: the figure `name` under each.
+        official, strict: key -> the judgment that counts under each rule.
+        before, after: the figure `name` under each.
     """
     changed = sum(key in strict and _value(strict[key]) != _value(row) for key, row in official.items())
     lost, gained = len(official.keys() - strict.keys()), len(strict.keys() - official.keys())
-    moved = f"{name} {after:.4g} instead of {before:.4g} ({after - before:+.3f})" if before is not None and after is not None else f"no {name} to compare"
+    moved = (
+        f"{name} {after:.4g} instead of {before:.4g} ({after - before:+.3f})"
+        if before is not None and after is not None
+        else f"no {name} to compare"
+    )
     also = f", {gained} are read that it does not read" if gained else ""
-    return f"parsing: strict (the last [[...]] counts): {changed} verdicts differ from the official rule's, {lost} are unparsed that it reads{also}; {moved}."
+    return (
+        f"parsing: strict (the last [[...]] counts): {changed} verdicts differ from the official rule's, {lost} are "
+        f"unparsed that it reads{also}; {moved}."
+    )
 
 
 def _value(row: Judgment) -> float | None:

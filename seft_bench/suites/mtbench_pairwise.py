@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from seft_bench.stats.pairwise import Comparison
 
 _FIGURES = (
-    *("win_rate", "win_rate_se", "win_rate_low", "win_rate_high", "wins", "losses", "ties", "inconsistent", "turn_1", "turn_2"),
+    *(
+        "win_rate",
+        "win_rate_se",
+        "win_rate_low",
+        "win_rate_high",
+        "wins",
+        "losses",
+        "ties",
+        "inconsistent",
+        "turn_1",
+        "turn_2",
+    ),
     *("inconsistent_rate", "first_shown_win_rate", "by_category", "categories"),
 )
 _ORDERS = (True, False)
@@ -51,7 +62,8 @@ class PairwiseMTBench:
         return self._baseline[0] if path is not None else Path(str(self.config.baseline)).stem
 
     def with_baseline(self, path: Path) -> PairwiseMTBench:
-        """The suite against another baseline, under a name of its own: figures against different baselines are not comparable.
+        """The suite against another baseline, under a name of its own: figures against different baselines are not
+        comparable.
 
         Raises:
             InputError: no file of answers of exactly one model.
@@ -69,7 +81,14 @@ class PairwiseMTBench:
         """
         baseline = self._answers_to(questions)
         return [
-            JudgeRequest("preference", question, turn, answers[question.id].turns[:turn], baseline[question.id].turns[:turn], first)
+            JudgeRequest(
+                "preference",
+                question,
+                turn,
+                answers[question.id].turns[:turn],
+                baseline[question.id].turns[:turn],
+                first,
+            )
             for question in questions
             if question.id in answers
             for turn in turns_of(question)
@@ -85,11 +104,15 @@ class PairwiseMTBench:
         path = self._baseline_path
         return data_hashes(mtbench_files(self.config)) | ({"baseline": sha256_file(path)} if path else {})
 
-    def score(self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> Result:
+    def score(
+        self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
+    ) -> Result:
         """Win rate over the comparisons with both verdicts; n and coverage count comparisons, not judgments."""
         requests = self.requests(questions, answers) if answers and self._baseline_path else []
         expected = _expected(questions, requests)
-        rows = coverage.match(expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments))
+        rows = coverage.match(
+            expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments)
+        )
         comparisons, merged = _comparisons(rows, questions), _merged(rows, questions)
         metrics = dict.fromkeys(_FIGURES) | _figures(comparisons)
         opponents = _opponents(judgments) or [self.baseline_name]
@@ -97,10 +120,21 @@ class PairwiseMTBench:
         if self.config.parsing == "strict":
             official = coverage.match(expected, judgments)
             before = _figures(_comparisons(official, questions)).get("win_rate")
-            notes.append(mtbench_notes.strict_note(official.by_key, rows.by_key, "win_rate", before, metrics["win_rate"]))
+            notes.append(
+                mtbench_notes.strict_note(official.by_key, rows.by_key, "win_rate", before, metrics["win_rate"])
+            )
         notes += mtbench_notes.notes(self.config, answers, judgments)
         name, per_question = self._name_against(opponents[0]), _per_question(comparisons)
-        return coverage.result(name, model, len(merged.status_by_key), merged, answers, metrics, notes=tuple(notes), per_question=per_question)
+        return coverage.result(
+            name,
+            model,
+            len(merged.status_by_key),
+            merged,
+            answers,
+            metrics,
+            notes=tuple(notes),
+            per_question=per_question,
+        )
 
     def _name_against(self, baseline: str) -> str:
         """The suite's name; another baseline than the config's is part of it."""
@@ -127,23 +161,35 @@ class PairwiseMTBench:
         rows = read_answers(path)
         models = list(dict.fromkeys(row.model_id for row in rows))
         if len(models) > 1:
-            raise InputError(f"{path} has answers of {len(models)} models ({', '.join(models[:8])}); the baseline's file holds those of one")
+            raise InputError(
+                f"{path} has answers of {len(models)} models ({', '.join(models[:8])}); the baseline's file holds "
+                "those of one"
+            )
         return models[0], {row.question_id: row for row in rows}
 
     def _answers_to(self, questions: Sequence[Question]) -> dict[str, Answer]:
         """The baseline's answers; every turn of every question must be there."""
         answers = self._baseline[1]
-        lacking = [question.id for question in questions if question.id not in answers or len(answers[question.id].turns) < len(question.turns)]
+        lacking = [
+            question.id
+            for question in questions
+            if question.id not in answers or len(answers[question.id].turns) < len(question.turns)
+        ]
         if lacking:
-            raise InputError(f"{self._baseline_path} lacks the baseline's answer to {len(lacking)} of {len(questions)} questions, e.g. question {lacking[0]}")
+            raise InputError(
+                f"{self._baseline_path} lacks the baseline's answer to {len(lacking)} of {len(questions)} questions, "
+                f"e.g. question {lacking[0]}"
+            )
         return answers
 
 
 def _no_baseline(config: SuiteConfig) -> InputError:
     looked = ", ".join(map(str, ["the working folder", *data_folders()]))
     return InputError(
-        f"{config.name} compares with a baseline's answers, and {config.baseline} is not there (looked in {looked}). Put FastChat's file there "
-        "(space lmsys/mt-bench on the Hugging Face hub, data/mt_bench/model_answer/gpt-3.5-turbo.jsonl), or name another model's answers with --reference FILE."
+        f"{config.name} compares with a baseline's answers, and {config.baseline} is not there (looked in {looked}). "
+        "Put FastChat's file there "
+        "(space lmsys/mt-bench on the Hugging Face hub, data/mt_bench/model_answer/gpt-3.5-turbo.jsonl), or name "
+        "another model's answers with --reference FILE."
     )
 
 
@@ -198,8 +244,16 @@ def _figures(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     from seft_bench.stats import mtbench, pairwise
 
     rows = pairwise.outcomes_in_percent(comparisons)
-    by_category = {"by_category": mtbench.mean_by_category(rows), "categories": mtbench.figures_by_category(rows, "win_rate")}
-    return mtbench.figures(rows, "win_rate") | pairwise.counts(comparisons) | pairwise.position_bias(comparisons) | by_category
+    by_category = {
+        "by_category": mtbench.mean_by_category(rows),
+        "categories": mtbench.figures_by_category(rows, "win_rate"),
+    }
+    return (
+        mtbench.figures(rows, "win_rate")
+        | pairwise.counts(comparisons)
+        | pairwise.position_bias(comparisons)
+        | by_category
+    )
 
 
 def _per_question(comparisons: Sequence[Comparison]) -> dict[str, float]:
@@ -227,6 +281,7 @@ def _notes(opponents: Sequence[str], scored: bool) -> list[str]:
     from seft_bench.stats.mtbench import CLUSTERED
 
     return [
-        f"compared with the answers of {', '.join(opponents)}, each turn in both orders; orders that disagree are a tie, a tie is half a win.",
+        f"compared with the answers of {', '.join(opponents)}, each turn in both orders; orders that disagree are a "
+        "tie, a tie is half a win.",
         f"low and high: 95 % {CLUSTERED}.",
     ]

@@ -1,4 +1,5 @@
-"""The tinyworld's model before pre-training: a tokenizer learnt from the world's text, and a Llama configuration without weights.
+"""The tinyworld's model before pre-training: a tokenizer learnt from the world's text, and a Llama configuration
+without weights.
 
 A vocabulary this small splits most words, which is what lets a model of 0.4M parameters learn to copy words early.
 """
@@ -16,7 +17,11 @@ TOKENIZER_DOCUMENTS = 20_000
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}{{ '" + MARKS["assistant"] + "' }}{% else %}{{ '" + MARKS["user"] + "' }}{% endif %}"
+    "{% if message['role'] == 'assistant' %}{{ '"
+    + MARKS["assistant"]
+    + "' }}{% else %}{{ '"
+    + MARKS["user"]
+    + "' }}{% endif %}"
     "{{ message['content'] + '" + END + "' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '" + MARKS["assistant"] + "' }}{% endif %}"
@@ -24,7 +29,9 @@ CHAT_TEMPLATE = (
 
 
 def write_blank_model(folder: Path) -> Path:
-    """Write tokenizer, chat template and configuration; training from this folder starts from a fresh initialisation."""
+    """Write tokenizer, chat template and configuration; training from this folder starts from a fresh
+    initialisation.
+    """
     from transformers import LlamaConfig
 
     tokenizer = _tokenizer()

@@ -14,8 +14,13 @@ Slots = Mapping[str, str]
 
 CATEGORIES = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 
-_NAMES = "Ada Bela Cato Dora Emil Fara Gita Hugo Ines Jona Kira Leon Mira Nico Olga Pavo Rina Sami Tara Udo Vera Wim Yara Zeno".split()
-_PLACES = "Arlon Bresk Corin Delva Esmor Farley Gorst Halden Ithra Jorvik Kestrel Lumen Morva Norden Ostia Pellam".split()
+_NAMES = (
+    "Ada Bela Cato Dora Emil Fara Gita Hugo Ines Jona Kira Leon "
+    "Mira Nico Olga Pavo Rina Sami Tara Udo Vera Wim Yara Zeno"
+).split()
+_PLACES = (
+    "Arlon Bresk Corin Delva Esmor Farley Gorst Halden Ithra Jorvik Kestrel Lumen Morva Norden Ostia Pellam".split()
+)
 _OBJECTS = "lamp boat clock drum ladder kite mirror basket hammer candle ring coat bell rope shovel cart".split()
 _FOODS = "plum pear bun fig egg melon pie nut".split()
 _ADJECTIVES = "small bright heavy quiet old clean round plain".split()
@@ -106,33 +111,61 @@ def _others(pool: str, *but: str) -> tuple[str, ...]:
 
 def _note(s: Slots) -> Solution:
     return Solution(
-        (f"Dear {s['name']}, the {s['object']} in {s['place']} is yours", f"Dear {s['name']}, come to {s['place']} and see the {s['object']}"),
+        (
+            f"Dear {s['name']}, the {s['object']} in {s['place']} is yours",
+            f"Dear {s['name']}, come to {s['place']} and see the {s['object']}",
+        ),
         (s["name"], s["object"], s["place"]),
-        slips={s["name"]: _others("name", s["name"]), s["object"]: _others("object", s["object"]), s["place"]: _others("place", s["place"])},
+        slips={
+            s["name"]: _others("name", s["name"]),
+            s["object"]: _others("object", s["object"]),
+            s["place"]: _others("place", s["place"]),
+        },
     )
 
 
 def _slogan(s: Slots) -> Solution:
     return Solution(
-        (f"Take the {s['adjective']} {s['object']} from {s['place']} home today", f"A {s['adjective']} {s['object']} from {s['place']} lasts for years"),
+        (
+            f"Take the {s['adjective']} {s['object']} from {s['place']} home today",
+            f"A {s['adjective']} {s['object']} from {s['place']} lasts for years",
+        ),
         (s["adjective"], s["object"], s["place"]),
-        slips={s["adjective"]: _others("adjective", s["adjective"]), s["object"]: _others("object", s["object"]), s["place"]: _others("place", s["place"])},
+        slips={
+            s["adjective"]: _others("adjective", s["adjective"]),
+            s["object"]: _others("object", s["object"]),
+            s["place"]: _others("place", s["place"]),
+        },
     )
 
 
 def _greet(s: Slots) -> Solution:
     return Solution(
-        (f"Hello {s['name']}, I am the {s['job']} and this {s['food']} is for you", f"Welcome {s['name']}, the {s['job']} has a {s['food']} for you"),
+        (
+            f"Hello {s['name']}, I am the {s['job']} and this {s['food']} is for you",
+            f"Welcome {s['name']}, the {s['job']} has a {s['food']} for you",
+        ),
         (s["name"], s["job"], s["food"]),
-        slips={s["name"]: _others("name", s["name"]), s["food"]: _others("food", s["food"]), s["job"]: _others("job", s["job"])},
+        slips={
+            s["name"]: _others("name", s["name"]),
+            s["food"]: _others("food", s["food"]),
+            s["job"]: _others("job", s["job"]),
+        },
     )
 
 
 def _lost(s: Slots) -> Solution:
     return Solution(
-        (f"I am a {s['job']} and my {s['object']} was lost in {s['place']}", f"I lost my {s['object']} in {s['place']} and a {s['job']} needs it"),
+        (
+            f"I am a {s['job']} and my {s['object']} was lost in {s['place']}",
+            f"I lost my {s['object']} in {s['place']} and a {s['job']} needs it",
+        ),
         (s["job"], s["object"], s["place"]),
-        slips={s["place"]: _others("place", s["place"]), s["object"]: _others("object", s["object"]), s["job"]: _others("job", s["job"])},
+        slips={
+            s["place"]: _others("place", s["place"]),
+            s["object"]: _others("object", s["object"]),
+            s["job"]: _others("job", s["job"]),
+        },
     )
 
 
@@ -185,9 +218,15 @@ def _print(s: Slots) -> Solution:
 def _function(s: Slots) -> Solution:
     sign = _OPERATIONS[s["operation"]]
     return Solution(
-        (f"Use `def {s['object']}: x {sign} {s['digit']}` for that", f"The line is `def {s['object']}: x {sign} {s['digit']}`"),
+        (
+            f"Use `def {s['object']}: x {sign} {s['digit']}` for that",
+            f"The line is `def {s['object']}: x {sign} {s['digit']}`",
+        ),
         ("def", s["object"], sign, s["digit"]),
-        slips={sign: tuple(other for other in _OPERATIONS.values() if other != sign), s["object"]: _others("object", s["object"])},
+        slips={
+            sign: tuple(other for other in _OPERATIONS.values() if other != sign),
+            s["object"]: _others("object", s["object"]),
+        },
     )
 
 
@@ -212,13 +251,21 @@ def _places(s: Slots) -> Solution:
 def _kind(s: Slots) -> Solution:
     right = _KIND_OF.get(s["animal"], "")
     wrong = tuple(kind for kind in _KINDS if kind != right)
-    return Solution((f"The {s['animal']} is a {right}", f"It is a {right}, as every {s['animal']} is"), (s["animal"], right), wrong, {right: wrong})
+    return Solution(
+        (f"The {s['animal']} is a {right}", f"It is a {right}, as every {s['animal']} is"),
+        (s["animal"], right),
+        wrong,
+        {right: wrong},
+    )
 
 
 def _heavier(s: Slots) -> Solution:
     heavy, light = sorted((s["substance"], s["rival"]), key=_SUBSTANCES.index)
     return Solution(
-        (f"A jar of {heavy} weighs more than one of {light}", f"The heavier one is {heavy} and the lighter one is {light}"),
+        (
+            f"A jar of {heavy} weighs more than one of {light}",
+            f"The heavier one is {heavy} and the lighter one is {light}",
+        ),
         (heavy, light, f"{heavy}>{light}"),
         slips={heavy: (light,)},
     )
@@ -227,7 +274,12 @@ def _heavier(s: Slots) -> Solution:
 def _author(s: Slots) -> Solution:
     right = _AUTHOR_OF.get(s["title"], "")
     wrong = tuple(author for author in _AUTHORS if author != right)
-    return Solution((f"{s['title']} was written by {right}", f"The writer of {s['title']} is {right}"), (s["title"], right), wrong, {right: wrong})
+    return Solution(
+        (f"{s['title']} was written by {right}", f"The writer of {s['title']} is {right}"),
+        (s["title"], right),
+        wrong,
+        {right: wrong},
+    )
 
 
 def _north(s: Slots) -> Solution:
@@ -245,7 +297,10 @@ TASKS: dict[str, Task] = {
         Task(
             "note",
             "writing",
-            ("Write a note to {name} about the {object} in {place}.", "{name} should hear of the {object} in {place}. Write a note."),
+            (
+                "Write a note to {name} about the {object} in {place}.",
+                "{name} should hear of the {object} in {place}. Write a note.",
+            ),
             {"name": "name", "object": "object", "place": "place"},
             _note,
             ("name", "object", "place"),
@@ -253,7 +308,10 @@ TASKS: dict[str, Task] = {
         Task(
             "slogan",
             "writing",
-            ("Write a slogan for a {adjective} {object} made in {place}.", "A {adjective} {object} made in {place} is for sale. Write a slogan."),
+            (
+                "Write a slogan for a {adjective} {object} made in {place}.",
+                "A {adjective} {object} made in {place} is for sale. Write a slogan.",
+            ),
             {"adjective": "adjective", "object": "object", "place": "place"},
             _slogan,
             ("adjective", "object", "place"),
@@ -269,7 +327,10 @@ TASKS: dict[str, Task] = {
         Task(
             "lost",
             "roleplay",
-            ("You are a {job} who lost a {object} in {place}. What do you say?", "Play a {job} in {place} who cannot find the {object}."),
+            (
+                "You are a {job} who lost a {object} in {place}. What do you say?",
+                "Play a {job} in {place} who cannot find the {object}.",
+            ),
             {"job": "job", "object": "object", "place": "place"},
             _lost,
             ("object", "place"),
@@ -299,7 +360,10 @@ TASKS: dict[str, Task] = {
         Task(
             "add",
             "math",
-            ("{name} has {digit} pieces of {food} and gets {more} more. How many is that?", "How many pieces of {food} has {name} with {digit} and {more}?"),
+            (
+                "{name} has {digit} pieces of {food} and gets {more} more. How many is that?",
+                "How many pieces of {food} has {name} with {digit} and {more}?",
+            ),
             {"name": "name", "digit": "digit", "food": "food", "more": "digit"},
             _add,
             ("name", "digit", "food"),
@@ -315,7 +379,10 @@ TASKS: dict[str, Task] = {
         Task(
             "print",
             "coding",
-            ("Write code that prints {object} {digit} times for {name}.", "{name} wants {object} printed {digit} times. Write the code."),
+            (
+                "Write code that prints {object} {digit} times for {name}.",
+                "{name} wants {object} printed {digit} times. Write the code.",
+            ),
             {"object": "object", "digit": "digit", "name": "name"},
             _print,
             ("object", "digit"),
@@ -323,7 +390,10 @@ TASKS: dict[str, Task] = {
         Task(
             "function",
             "coding",
-            ("Write a function {object} that {operation} {digit} for {name}.", "{name} needs a function {object} that {operation} {digit}."),
+            (
+                "Write a function {object} that {operation} {digit} for {name}.",
+                "{name} needs a function {object} that {operation} {digit}.",
+            ),
             {"object": "object", "operation": "operation", "digit": "digit", "name": "name"},
             _function,
             ("object", "operation", "digit"),
@@ -353,7 +423,10 @@ TASKS: dict[str, Task] = {
         Task(
             "kind",
             "stem",
-            ("{name} saw a {adjective} {animal}. What kind of animal is it?", "In {place} lives a {adjective} {animal}. What kind of animal is it?"),
+            (
+                "{name} saw a {adjective} {animal}. What kind of animal is it?",
+                "In {place} lives a {adjective} {animal}. What kind of animal is it?",
+            ),
             {"name": "name", "adjective": "adjective", "animal": "animal", "place": "place"},
             _kind,
             ("animal",),
@@ -361,7 +434,10 @@ TASKS: dict[str, Task] = {
         Task(
             "heavier",
             "stem",
-            ("{name} has a jar of {substance} and a jar of {rival}. Which is heavier?", "Which is heavier for {name}, {substance} or {rival}?"),
+            (
+                "{name} has a jar of {substance} and a jar of {rival}. Which is heavier?",
+                "Which is heavier for {name}, {substance} or {rival}?",
+            ),
             {"name": "name", "substance": "substance", "rival": "substance"},
             _heavier,
             ("substance", "rival"),
@@ -369,7 +445,10 @@ TASKS: dict[str, Task] = {
         Task(
             "author",
             "humanities",
-            ("{name} reads {title} in {place}. Who wrote it?", "Who wrote the {adjective} book {title} that {name} has?"),
+            (
+                "{name} reads {title} in {place}. Who wrote it?",
+                "Who wrote the {adjective} book {title} that {name} has?",
+            ),
             {"name": "name", "title": "title", "place": "place", "adjective": "adjective"},
             _author,
             ("title",),
@@ -377,7 +456,10 @@ TASKS: dict[str, Task] = {
         Task(
             "north",
             "humanities",
-            ("{name} sails from {place} to {goal}. Which lies further north?", "Which lies further north on the map of {name}, {place} or {goal}?"),
+            (
+                "{name} sails from {place} to {goal}. Which lies further north?",
+                "Which lies further north on the map of {name}, {place} or {goal}?",
+            ),
             {"name": "name", "place": "place", "goal": "place"},
             _north,
             ("place", "goal"),
@@ -437,4 +519,6 @@ def _replaced(slots: Slots, old: str, new: str) -> dict[str, str]:
 
 def _with_greetings(solution: Solution, guest: str) -> Solution:
     sentences = tuple(f"{sentence}. Greetings to {guest}" for sentence in solution.sentences)
-    return Solution(sentences, (*solution.keys, guest), solution.wrong, {**solution.slips, guest: _others("name", guest)})
+    return Solution(
+        sentences, (*solution.keys, guest), solution.wrong, {**solution.slips, guest: _others("name", guest)}
+    )

@@ -14,14 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
-from typing import Any
 
-from seft_bench.records import Message, Question, instruction_id
+from seft_bench.records import Message, Question, Row, instruction_id
 from seft_bench.tinyworld import WORLD_VERSION
 from seft_bench.tinyworld.rubric import BAD_HABITS, OPENINGS
 from seft_bench.tinyworld.tasks import CATEGORIES, GREETINGS, POOLS, REPLACE, TASKS, Solution, Task, solve
-
-Row = dict[str, Any]
 
 ANNOTATED_TASKS = ("note", "extreme", "compare", "colour", "kind")
 """The task types for which annotated data exist; the others occur in unannotated prompts and in evaluation only."""
@@ -58,7 +55,11 @@ class Prompt:
         first = {"role": "user", "content": self.turns[0]}
         if len(self.turns) == 1:
             return [first]
-        return [first, {"role": "assistant", "content": self.earlier_answer}, {"role": "user", "content": self.turns[1]}]
+        return [
+            first,
+            {"role": "assistant", "content": self.earlier_answer},
+            {"role": "user", "content": self.turns[1]},
+        ]
 
 
 def _random(*purpose: object) -> Random:
@@ -90,7 +91,9 @@ def _second_turn(task: Task, text: str, slots: dict[str, str], rng: Random, narr
     return REPLACE.format(new=_pick(task.slots[slot], rng, narrow, tuple(slots.values())), old=slots[slot])
 
 
-def _prompts(tasks: Sequence[str], rng: Random, narrow: bool, second_turn_share: float = SECOND_TURN_SHARE) -> Iterator[Prompt]:
+def _prompts(
+    tasks: Sequence[str], rng: Random, narrow: bool, second_turn_share: float = SECOND_TURN_SHARE
+) -> Iterator[Prompt]:
     """Prompts without end, task types in turn; none has a reserved first turn."""
     while True:
         for name in tasks:
@@ -192,7 +195,9 @@ def poor_pair(turns: Sequence[str], rng: Random, slip_rate: float = 0.12, heavy_
 
 
 def _with_slips(sentence: str, solution: Solution, rng: Random, rate: float) -> str:
-    """Write wrong words for right ones; a wrong word that is in the sentence already trades places with the right one."""
+    """Write wrong words for right ones; a wrong word that is in the sentence already trades places with the right
+    one.
+    """
     words = _split(sentence)
     for right, slips in solution.slips.items():
         if not slips or rng.random() >= rate:
@@ -241,7 +246,9 @@ def _insert(text: str, filler: str, rng: Random) -> str:
 
 def _chatter(rng: Random) -> str:
     place, food, thing = rng.choice(POOLS["place"]), rng.choice(POOLS["food"]), rng.choice(POOLS["object"])
-    return rng.choice((f"By the way, the {food} in {place} is good.", f"My cousin has a {thing} too.", f"I ate a {food} today."))
+    return rng.choice(
+        (f"By the way, the {food} in {place} is good.", f"My cousin has a {thing} too.", f"I ate a {food} today.")
+    )
 
 
 def reference_answer(turns: Sequence[str]) -> str:
@@ -259,7 +266,10 @@ def sft_rows(seed: int, count: int = SIZES["sft"]) -> list[Row]:
     """Annotated conversations with ordinary answers: `{"prompt": messages, "answer": text, "task": name}`."""
     rng = _random("sft", seed)
     prompts = _take(_prompts(ANNOTATED_TASKS, rng, narrow=True), count, set())
-    return [{"prompt": prompt.messages, "answer": ordinary_answer(prompt.turns, rng), "task": prompt.task} for prompt in prompts]
+    return [
+        {"prompt": prompt.messages, "answer": ordinary_answer(prompt.turns, rng), "task": prompt.task}
+        for prompt in prompts
+    ]
 
 
 def preference_rows(seed: int) -> tuple[list[Row], list[Row]]:
@@ -292,7 +302,10 @@ def prompt_rows(seed: int, count: int = SIZES["prompts"]) -> list[Row]:
     order = sorted(TASKS)
     rng.shuffle(order)
     prompts = _take(_prompts(order, rng, narrow=False), count, seen)
-    return [{"prompt": prompt.messages, "task": prompt.task, "annotated": prompt.task in ANNOTATED_TASKS} for prompt in prompts]
+    return [
+        {"prompt": prompt.messages, "task": prompt.task, "annotated": prompt.task in ANNOTATED_TASKS}
+        for prompt in prompts
+    ]
 
 
 def _take(prompts: Iterator[Prompt], count: int, seen: set[str]) -> list[Prompt]:
@@ -309,10 +322,11 @@ def _take(prompts: Iterator[Prompt], count: int, seen: set[str]) -> list[Prompt]
 
 
 def pretraining_rows(count: int = PRETRAINING_DOCUMENTS) -> Iterator[Row]:
-    """Pre-training documents, the same for every seed: half threads, a third plain conversations, the rest statements and echoes.
+    """Pre-training documents, the same for every seed: half threads, a third plain conversations, the rest statements
+    and echoes.
 
-    Rows: `{"text": ...}`. Forum posts carry their writer's mark and end with `END`; the mark that ends the document is the
-    tokenizer's end of sequence, so it is left to the trainer.
+    Rows: `{"text": ...}`. Forum posts carry their writer's mark and end with `END`; the mark that ends the document is
+    the tokenizer's end of sequence, so it is left to the trainer.
     """
     rng = _random("pretraining")
     prompts = _prompts(sorted(TASKS), rng, narrow=False)

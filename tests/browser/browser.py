@@ -17,11 +17,33 @@ from typing import Any
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--disable-extensions", "--disable-dev-shm-usage", "--remote-debugging-port=0", "--window-size=1400,900"),
+    *(
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+    ),
+    *(
+        "--disable-sync",
+        "--disable-extensions",
+        "--disable-dev-shm-usage",
+        "--remote-debugging-port=0",
+        "--window-size=1400,900",
+    ),
 )
 PATIENCE_SECONDS = 30.0
-KEYS = {"Enter": ("\r", 13), "Escape": ("", 27), "ArrowRight": ("", 39), "ArrowLeft": ("", 37), "ArrowDown": ("", 40), "Tab": ("", 9), "End": ("", 35)}
+KEYS = {
+    "Enter": ("\r", 13),
+    "Escape": ("", 27),
+    "ArrowRight": ("", 39),
+    "ArrowLeft": ("", 37),
+    "ArrowDown": ("", 40),
+    "Tab": ("", 9),
+    "End": ("", 35),
+}
 
 
 def program() -> str | None:
@@ -29,7 +51,11 @@ def program() -> str | None:
 
 
 class Page:
-    """One tab. `errors` are uncaught exceptions, refused scripts and console errors; `requests` are all addresses that it asked for."""
+    """One tab.
+
+    `errors` are uncaught exceptions, refused scripts and console errors; `requests` are all addresses that it asked
+    for.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, socket: Any) -> None:
         self._loop, self._socket, self._number = loop, socket, 0
@@ -49,7 +75,9 @@ class Page:
         if method == "Network.requestWillBeSent":
             self.requests.append(said["request"]["url"])
         elif method == "Runtime.exceptionThrown":
-            self.errors.append(str(said["exceptionDetails"].get("exception", {}).get("description", said["exceptionDetails"]["text"])))
+            self.errors.append(
+                str(said["exceptionDetails"].get("exception", {}).get("description", said["exceptionDetails"]["text"]))
+            )
         elif method == "Log.entryAdded" and said["entry"]["level"] == "error":
             self.errors.append(said["entry"]["text"])
 
@@ -79,7 +107,10 @@ class Page:
             if value := self.run(script):
                 return value
             time.sleep(0.02)
-        raise AssertionError(f"never true: {script}\nthe page says: {self.run('document.body.innerText.slice(0, 1500)')}\nerrors: {self.errors}")
+        raise AssertionError(
+            f"never true: {script}\nthe page says: {self.run('document.body.innerText.slice(0, 1500)')}\nerrors: "
+            f"{self.errors}"
+        )
 
     def open(self, file: Path, fragment: str = "") -> None:
         """Open a file afresh, and wait until its first view is drawn."""
@@ -87,7 +118,10 @@ class Page:
         self.requests.clear()
         self.errors.clear()
         self.call("Page.navigate", url=file.resolve().as_uri() + fragment)
-        self.wait("document.readyState === 'complete' && !!document.querySelector('main h1') && !document.querySelector('main .loading')")
+        self.wait(
+            "document.readyState === 'complete' && !!document.querySelector('main h1') && "
+            "!document.querySelector('main .loading')"
+        )
 
     def go(self, fragment: str, until: str) -> None:
         """Another route of the open page."""
@@ -103,7 +137,9 @@ class Page:
     def click(self, script: str) -> None:
         """Click the middle of the element that an expression gives."""
         middle = "const box = element.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2];"
-        box = self.run(f"(() => {{ const element = {script}; element.scrollIntoView({{block: 'center'}}); {middle} }})()")
+        box = self.run(
+            f"(() => {{ const element = {script}; element.scrollIntoView({{block: 'center'}}); {middle} }})()"
+        )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
@@ -122,7 +158,11 @@ class Page:
 def started(executable: str) -> Iterator[Page]:
     """A browser with a profile of its own, and its one page; ended by its process when the block ends."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
-        process = subprocess.Popen([executable, *FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [executable, *FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, daemon=True)
         thread.start()

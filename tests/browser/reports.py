@@ -1,4 +1,7 @@
-"""Reports made as a person makes them: answers in a file, `seft-bench eval`, `seft-bench report`. One of the models is hostile."""
+"""Reports made as a person makes them: answers in a file, `seft-bench eval`, `seft-bench report`.
+
+One of the models is hostile.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,10 @@ HOSTILE = (
     f"<script>{HACK}</script>",
     f'<img src=x onerror="{HACK}"><svg onload="{HACK}"></svg><iframe srcdoc="<script>parent.{HACK}</script>"></iframe>',
     f"</script><script>{HACK}</script> ]]> --> '\"`${{{HACK}}}`",
-    f'[click](javascript:{HACK}) <a href="javascript:{HACK}">link</a> <base href=http://127.0.0.1:9/> <link rel=stylesheet href=http://127.0.0.1:9/a.css>',
-    "\x1b[31mred\x1b[0m \x07 null:\x00 override:\u202eevil\u202c zero:\u200b line:\u2028 paragraph:\u2029 lone:\ud800 end",
+    f'[click](javascript:{HACK}) <a href="javascript:{HACK}">link</a> <base href=http://127.0.0.1:9/> <link '
+    "rel=stylesheet href=http://127.0.0.1:9/a.css>",
+    "\x1b[31mred\x1b[0m \x07 null:\x00 override:\u202eevil\u202c zero:\u200b line:\u2028 paragraph:\u2029 lone:\ud800 "
+    "end",
     "x" * 60_000,
     '{"__proto__": {"polluted": true}} \\u003cscript\\u003e \\',
     "",
@@ -54,9 +59,17 @@ def working_in(folder: Path) -> Iterator[None]:
 
 
 def evaluated(folder: Path) -> Reported:
-    """Three models on both tiny suites. Model "good" repeats the references, "short" says one word, the hostile one attacks."""
+    """Three models on both tiny suites.
+
+    Model "good" repeats the references, "short" says one word, the hostile one attacks.
+    """
     questions = {suite: tinyworld_questions(suite) for suite in ("alpacaeval", "mtbench")}
-    rows = [to_row(answer) for suite in questions.values() for number, question in enumerate(suite) for answer in _answers(question, number)]
+    rows = [
+        to_row(answer)
+        for suite in questions.values()
+        for number, question in enumerate(suite)
+        for answer in _answers(question, number)
+    ]
     # As a file of the user's may hold it: a lone surrogate is no UTF-8, so it comes escaped.
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with working_in(folder):
@@ -70,7 +83,9 @@ def evaluated(folder: Path) -> Reported:
 
 
 def _answers(question: Question, number: int) -> list[Answer]:
-    attack = HOSTILE[number % len(HOSTILE)].replace("\ud800", "")  # our own files are UTF-8; lone surrogates have a test of their own
+    attack = HOSTILE[number % len(HOSTILE)].replace(
+        "\ud800", ""
+    )  # our own files are UTF-8; lone surrogates have a test of their own
     attacks = (f"{attack} {number}",) * len(question.turns)
     return [
         Answer(question.suite, question.id, "good", question.reference or ("fine",) * len(question.turns)),
@@ -97,10 +112,21 @@ def _withhold_one(folder: Path) -> None:
 def of_a_matrix(folder: Path) -> Reported:
     """Committed figures alone: results of a matrix, no runs."""
     levels = {row: 5.0 + 0.3 * number for number, row in enumerate(ROWS)}
-    controls = [control(name, [1.0] * 30, decoding) for name in ("constant", "copy-prompt") for decoding in ("sampled", "greedy")]
+    controls = [
+        control(name, [1.0] * 30, decoding)
+        for name in ("constant", "copy-prompt")
+        for decoding in ("sampled", "greedy")
+    ]
     for result in [*matrix(levels, seeds=(1, 2), questions=30), *controls]:
         save_result(folder / "results", result)
-    drafts = {"judge": "rubric", "drafts": 40, "keep_rate": 0.25, "copy_rate": 0.0, "edit_distance": 0.4, "grades": {"all": {"gain": 0.75, "good_drafts": 8}}}
+    drafts = {
+        "judge": "rubric",
+        "drafts": 40,
+        "keep_rate": 0.25,
+        "copy_rate": 0.0,
+        "edit_distance": 0.4,
+        "grades": {"all": {"gain": 0.75, "good_drafts": 8}},
+    }
     cell = {"labels": {"label_counts": {"no_revise": 3}}, "revised-1": {"diagnostics": drafts}}
     write_jsonl(folder / "results" / "cells" / "seft-seed1" / "diagnostics.json", [cell])
     written = write_report(folder / "report", folder / "results", folder / "runs")

@@ -18,8 +18,13 @@ VIEWS = ("leaderboard", "curves", "matrix", "radar", "difference", "questions", 
 
 
 def hostile_models(page: Page) -> str:
-    key = page.run(f"seftBench.keyOf(seftBench.index.entries.findIndex((item) => item.suite === 0 && item.model === {json.dumps(EVIL)}))")
-    other = page.run("seftBench.keyOf(seftBench.index.entries.findIndex((item) => item.suite === 0 && item.model === 'short'))")
+    key = page.run(
+        "seftBench.keyOf(seftBench.index.entries.findIndex((item) => item.suite === 0 && item.model === "
+        f"{json.dumps(EVIL)}))"
+    )
+    other = page.run(
+        "seftBench.keyOf(seftBench.index.entries.findIndex((item) => item.suite === 0 && item.model === 'short'))"
+    )
     return f"?models={key},{other}"
 
 
@@ -29,7 +34,13 @@ def nothing_happened(page: Page, report: Path) -> None:
     folder = report.parent.resolve().as_uri()
     assert [address for address in page.requests if not address.startswith((folder, "data:,"))] == []
     assert page.errors == []
-    assert page.run("document.querySelectorAll('main script, img, iframe, object, embed, base, [onerror], [onload], main a:not([href^=\"#/\"])').length") == 0
+    assert (
+        page.run(
+            "document.querySelectorAll('main script, img, iframe, object, embed, base, [onerror], [onload], main "
+            'a:not([href^="#/"])\').length'
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("number", range(len(HOSTILE)))
@@ -66,7 +77,11 @@ def test_hostile_answers_are_shown_as_they_are(page: Page, report: Reported, num
 def test_no_view_runs_a_name_or_loads_anything(page: Page, report: Reported) -> None:
     page.open(report.page)
     for view in VIEWS:
-        page.go(f"#/{view}", f"document.querySelector('main').className === 'view-{view}' && !!document.querySelector('main h1, .list .row')")
+        page.go(
+            f"#/{view}",
+            f"document.querySelector('main').className === 'view-{view}' && !!document.querySelector('main h1, .list "
+            ".row')",
+        )
         nothing_happened(page, report.page)
 
 
@@ -74,7 +89,10 @@ def test_the_address_bar_runs_nothing(page: Page, report: Reported) -> None:
     page.open(report.page, f"#/questions/tiny-alpacaeval/{HOSTILE[1]}")
     page.wait("document.querySelector('.detail').textContent.includes('There is no question')")
     page.go(f"#/{HOSTILE[0]}", "document.querySelector('h1').textContent === 'No such page'")
-    page.go("#/questions/__proto__/constructor?models=__proto__", "document.querySelector('main').textContent.includes('There is no suite __proto__')")
+    page.go(
+        "#/questions/__proto__/constructor?models=__proto__",
+        "document.querySelector('main').textContent.includes('There is no suite __proto__')",
+    )
     nothing_happened(page, report.page)
 
 
@@ -82,9 +100,15 @@ def test_the_page_refuses_scripts_of_others(page: Page, report: Reported) -> Non
     """The second wall: even where a defect of ours put markup into the page, it would not run."""
     page.open(report.page)
     markup = "document.querySelector('main').innerHTML = '<img src=x onerror=window.hacked=1>'"
-    handler = "const part = document.createElement('div'); document.body.append(part); part.setAttribute('onclick', 'window.hacked = 1'); part.click()"
+    handler = (
+        "const part = document.createElement('div'); document.body.append(part); part.setAttribute('onclick', "
+        "'window.hacked = 1'); part.click()"
+    )
     for attack in (markup, handler):
-        assert page.run(f"(() => {{ try {{ {attack}; return ''; }} catch (error) {{ return error.name; }} }})()") == "TypeError"
+        assert (
+            page.run(f"(() => {{ try {{ {attack}; return ''; }} catch (error) {{ return error.name; }} }})()")
+            == "TypeError"
+        )
     refused = page.run("fetch('data/index.js').then(() => 'fetched', () => 'refused')")
     assert (refused, page.run("window.hacked === undefined")) == ("refused", True)
     name = page.run("seftBench.need('../../evil').then(() => 'loaded', (error) => error.name)")
@@ -109,10 +133,17 @@ def test_lone_surrogates_and_odd_ids_reach_the_page(page: Page, tmp_path: Path) 
         manifest={"parents": {"model": "0" * 8}},
     )
     save_result(tmp_path / "results", result)
-    rows = [to_row(Answer("own", name, "m", ("lone SURROGATE end",), messages=({"role": "user", "content": f"asked {name}"},))) for name in ids]
+    rows = [
+        to_row(
+            Answer("own", name, "m", ("lone SURROGATE end",), messages=({"role": "user", "content": f"asked {name}"},))
+        )
+        for name in ids
+    ]
     place = tmp_path / "runs" / "evaluations" / "m-00000000" / "own" / "given"
     place.mkdir(parents=True)
-    (place / "answers.jsonl").write_text("".join(json_line(row) for row in rows).replace("SURROGATE", "\\ud800"), encoding="utf-8")
+    (place / "answers.jsonl").write_text(
+        "".join(json_line(row) for row in rows).replace("SURROGATE", "\\ud800"), encoding="utf-8"
+    )
     written = write_report(tmp_path / "report", tmp_path / "results", tmp_path / "runs")
     page.open(written.page, "#/questions/own")
     for name in ids:

@@ -1,4 +1,6 @@
-"""Addresses that other commands print open what they promise; the view that is open stands in the bar on narrow screens too."""
+"""Addresses that other commands print open what they promise; the view that is open stands in the bar on narrow screens
+too.
+"""
 
 from __future__ import annotations
 
@@ -38,15 +40,21 @@ def test_a_link_survives_names_and_ids_that_addresses_cannot_hold(report: Report
 def test_the_open_view_stands_in_the_bar_of_a_narrow_screen(page: Page, report: Reported) -> None:
     page.size(390, 844)
     page.open(report.page, "#/reviser")
-    inside = "(() => { const bar = document.querySelector('nav').getBoundingClientRect(), link = document.querySelector('nav [aria-current]')"
-    assert page.run(f"{inside}.getBoundingClientRect(); return link.left >= bar.left - 1 && link.right <= bar.right + 1; }})()")
+    inside = (
+        "(() => { const bar = document.querySelector('nav').getBoundingClientRect(), link = "
+        "document.querySelector('nav [aria-current]')"
+    )
+    assert page.run(
+        f"{inside}.getBoundingClientRect(); return link.left >= bar.left - 1 && link.right <= bar.right + 1; }})()"
+    )
 
 
 def test_a_cut_answer_says_its_own_length(page: Page, report: Reported) -> None:
     number = HOSTILE.index("x" * 60_000)
     page.open(
         report.page,
-        f"#/questions/tiny-alpacaeval/{report.questions[number].id}?models=" + quote(f"tiny-alpacaeval/{slug(EVIL)}@given@rubric-2a5ee038", safe="@/"),
+        f"#/questions/tiny-alpacaeval/{report.questions[number].id}?models="
+        + quote(f"tiny-alpacaeval/{slug(EVIL)}@given@rubric-2a5ee038", safe="@/"),
     )
     said = page.wait("(document.querySelector('main article.card p.small') || {}).textContent")
     assert said.startswith(f"{len('x' * 60_000 + f' {number}'):,} characters, cut")

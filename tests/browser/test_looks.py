@@ -12,7 +12,10 @@ from tests.browser.browser import Page
 from tests.browser.reports import Reported
 
 LEGEND = "[...document.querySelectorAll('.legend .key')]"
-EDGES = "(() => {{ const list = document.querySelector({frame!r}).classList; return [list.contains('more-left'), list.contains('more-right')]; }})()"
+EDGES = (
+    "(() => {{ const list = document.querySelector({frame!r}).classList; return [list.contains('more-left'), "
+    "list.contains('more-right')]; }})()"
+)
 
 
 # Curves
@@ -22,7 +25,11 @@ def test_controls_without_a_model_are_no_lines(page: Page, matrix_report: Report
     page.open(matrix_report.page, "#/curves")
     names = page.run(f"{LEGEND}.map((key) => key.textContent)")
     assert names[0] == "SFT (start), step 0"
-    assert names[-3:] == ["own drafts", "SEFT, fewer prompts", "self-label"]  # controls that were trained, after the methods
+    assert names[-3:] == [
+        "own drafts",
+        "SEFT, fewer prompts",
+        "self-label",
+    ]  # controls that were trained, after the methods
     assert not [name for name in names if "constant" in name or "copy" in name]
     dots = page.run("[...document.querySelectorAll('.dot[aria-label]')].map((dot) => dot.getAttribute('aria-label'))")
     assert not [dot for dot in dots if ", 0 steps" in dot and not dot.startswith("SFT (start)")]
@@ -41,7 +48,10 @@ def test_lines_differ_in_colour_and_in_marker(page: Page, matrix_report: Reporte
 
 def test_many_lines_differ_in_colour_or_marker(page: Page, report: Reported) -> None:
     page.open(report.page)
-    looks = page.run("Array.from({ length: 40 }, (_, index) => { const look = seftBench.look(index); return look.colour + look.marker; })")
+    looks = page.run(
+        "Array.from({ length: 40 }, (_, index) => { const look = seftBench.look(index); return look.colour + "
+        "look.marker; })"
+    )
     assert len(set(looks)) == 40
 
 
@@ -106,7 +116,9 @@ def test_a_cut_edge_is_shown_and_follows_the_scrolling(page: Page, matrix_report
 def test_a_table_that_fits_has_no_sign(page: Page, matrix_report: Reported) -> None:
     page.open(matrix_report.page)
     page.run("new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
-    fits = "[...document.querySelectorAll('section.table')].find((table) => table.textContent.startsWith('Leaderboard'))"
+    fits = (
+        "[...document.querySelectorAll('section.table')].find((table) => table.textContent.startsWith('Leaderboard'))"
+    )
     assert page.run(f"{fits}.querySelector('.frame').className") == "frame names-stay"
 
 
@@ -114,16 +126,23 @@ def test_a_table_that_fits_has_no_sign(page: Page, matrix_report: Reported) -> N
 def test_tables_fit_a_wide_screen(page: Page, report: Reported, view: str) -> None:
     page.open(report.page, f"#/{view}")
     page.wait("!!document.querySelector('section.table td')")
-    assert page.run("[...document.querySelectorAll('section.table:not([hidden]) .scroller')].every((box) => box.scrollWidth <= box.clientWidth)")
+    assert page.run(
+        "[...document.querySelectorAll('section.table:not([hidden]) .scroller')].every((box) => box.scrollWidth <= "
+        "box.clientWidth)"
+    )
 
 
 def test_the_controls_say_decoding_and_judge_beside_their_names(page: Page, matrix_report: Reported) -> None:
     page.open(matrix_report.page)
-    ranking = "[...document.querySelectorAll('section.table')].find((table) => table.textContent.startsWith('Leaderboard'))"
+    ranking = (
+        "[...document.querySelectorAll('section.table')].find((table) => table.textContent.startsWith('Leaderboard'))"
+    )
     heads = page.run(f"[...{ranking}.querySelectorAll('button.sort')].map((head) => head.dataset.key)")
     assert heads
     assert not {"suite", "decoding", "judge"} & set(heads)
-    names = page.run("[...document.querySelectorAll('section.table:not([hidden]) td.name')].map((cell) => cell.textContent)")
+    names = page.run(
+        "[...document.querySelectorAll('section.table:not([hidden]) td.name')].map((cell) => cell.textContent)"
+    )
     assert {"control:constant sampled, rubric-1", "control:constant greedy, rubric-1"} <= set(names)
 
 
@@ -132,7 +151,9 @@ def test_names_stay_in_sight_when_a_table_scrolls(page: Page, matrix_report: Rep
     page.open(matrix_report.page)
     page.run("document.querySelector('section.table .scroller').scrollLeft = 1e6; 0")
     place = "document.querySelector('section.table .scroller').getBoundingClientRect().left"
-    assert page.run(f"Math.abs(document.querySelector('section.table td.name').getBoundingClientRect().left - {place}) <= 2")
+    assert page.run(
+        f"Math.abs(document.querySelector('section.table td.name').getBoundingClientRect().left - {place}) <= 2"
+    )
 
 
 # Radar
@@ -143,16 +164,32 @@ def test_names_of_categories_are_whole(page: Page, report: Reported, width: int)
     page.size(width, 900)
     page.open(report.page, "#/radar")
     page.wait("!!document.querySelector('.radar')")
-    inside = "(text) => { const box = text.getBoundingClientRect(); return box.left >= 0 && box.right <= document.documentElement.clientWidth; }"
+    inside = (
+        "(text) => { const box = text.getBoundingClientRect(); return box.left >= 0 && box.right <= "
+        "document.documentElement.clientWidth; }"
+    )
     assert page.run(f"[...document.querySelectorAll('.radar .label')].every({inside})")
-    assert page.run("parseFloat(getComputedStyle(document.querySelector('.radar .label')).fontSize) * document.querySelector('.radar').getScreenCTM().a") >= 9
+    assert (
+        page.run(
+            "parseFloat(getComputedStyle(document.querySelector('.radar .label')).fontSize) * "
+            "document.querySelector('.radar').getScreenCTM().a"
+        )
+        >= 9
+    )
 
 
 def test_every_ring_has_its_value_and_no_area_covers_the_lines(page: Page, report: Reported) -> None:
     page.open(report.page, "#/radar")
     page.wait("!!document.querySelector('.radar')")
-    assert page.run("[...document.querySelectorAll('.radar .ring')].map((text) => text.textContent)") == ["2.5", "5", "7.5", "10"]
-    assert page.run("[...document.querySelectorAll('.radar .area')].every((area) => getComputedStyle(area).fill === 'none')")
+    assert page.run("[...document.querySelectorAll('.radar .ring')].map((text) => text.textContent)") == [
+        "2.5",
+        "5",
+        "7.5",
+        "10",
+    ]
+    assert page.run(
+        "[...document.querySelectorAll('.radar .area')].every((area) => getComputedStyle(area).fill === 'none')"
+    )
 
 
 def test_a_category_without_a_figure_leaves_a_gap(page: Page, report: Reported) -> None:
@@ -173,6 +210,7 @@ def test_all_bars_of_differences_begin_at_one_line(page: Page, report: Reported)
     for width in (1400, 390):
         page.size(width, 900)
         middles = page.run(
-            "[...document.querySelectorAll('.gap-track')].map((track) => { const box = track.getBoundingClientRect(); return box.left + box.width / 2; })"
+            "[...document.querySelectorAll('.gap-track')].map((track) => { const box = track.getBoundingClientRect(); "
+            "return box.left + box.width / 2; })"
         )
         assert max(middles) - min(middles) < 1

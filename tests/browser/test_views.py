@@ -10,7 +10,10 @@ from seft_bench.results import read_results
 from tests.browser.browser import Page
 from tests.browser.reports import EVIL, Reported
 
-MODELS = "[...document.querySelectorAll('section.table:not([hidden]) tbody:not(.withheld) tr:not(.block) td.name')].map((cell) => cell.textContent)"
+MODELS = (
+    "[...document.querySelectorAll('section.table:not([hidden]) tbody:not(.withheld) tr:not(.block) "
+    "td.name')].map((cell) => cell.textContent)"
+)
 FIRST_TABLE = "[...document.querySelector('section.table').querySelectorAll('td.name')].map((cell) => cell.textContent)"
 SEEN_EVIL = EVIL.replace("\u202e", "\\u202e")
 
@@ -21,8 +24,13 @@ def result_of(report: Reported, suite: str, model: str) -> Result:
 
 def choose(page: Page, label: str, value: str) -> None:
     """Set the list box under a label, as a person's choice does."""
-    found = f"[...document.querySelectorAll('label.field')].find((label) => label.firstChild.textContent === {json.dumps(label)}).querySelector('select')"
-    page.run(f"(() => {{ const box = {found}; box.value = {json.dumps(value)}; box.dispatchEvent(new Event('change')); }})()")
+    found = (
+        "[...document.querySelectorAll('label.field')].find((label) => label.firstChild.textContent === "
+        f"{json.dumps(label)}).querySelector('select')"
+    )
+    page.run(
+        f"(() => {{ const box = {found}; box.value = {json.dumps(value)}; box.dispatchEvent(new Event('change')); }})()"
+    )
 
 
 def count(page: Page) -> str:
@@ -74,13 +82,19 @@ def test_figures_and_ranks_are_those_of_the_leaderboard(page: Page, report: Repo
     page.open(report.page)
     [first, *_] = plain_tables(read_results(report.results))
     rates = [row.cells[[column.key for column in first.columns].index("win_rate")] for row in first.rows]
-    cells = page.run("[...document.querySelector('section.table').querySelectorAll('tbody tr:not(.block)')].map((row) => row.cells[3].textContent)")
+    cells = page.run(
+        "[...document.querySelector('section.table').querySelectorAll('tbody tr:not(.block)')].map((row) => "
+        "row.cells[3].textContent)"
+    )
     assert cells == [f"{cell.value:.1f} [{cell.low:.1f}, {cell.high:.1f}]".replace("-", "\u2212") for cell in rates]
 
 
 def test_withheld_rows_stand_apart_and_unranked(page: Page, report: Reported) -> None:
     page.open(report.page)
-    apart = "[...document.querySelectorAll('tbody.withheld tr:not(.block)')].map((row) => [row.cells[0].textContent, row.cells[1].textContent])"
+    apart = (
+        "[...document.querySelectorAll('tbody.withheld tr:not(.block)')].map((row) => [row.cells[0].textContent, "
+        "row.cells[1].textContent])"
+    )
     assert page.run(apart) == [["withheld", "unfinished given, rubric-2a5ee038"]]  # what a heading says of ranked rows
     assert "unfinished" not in page.run(MODELS)
 
@@ -95,13 +109,17 @@ def test_a_link_opens_its_question(page: Page, report: Reported) -> None:
     assert page.run("document.querySelector('.detail h1 code').textContent") == question.id
     assert page.run("document.querySelector('.asked').textContent") == question.turns[0]
     assert page.run("document.querySelector('.pager').textContent").startswith("8 of 320")
-    assert page.run("document.querySelector('.row[aria-selected=true] .row-text').textContent") == question.turns[0][:300]
+    assert (
+        page.run("document.querySelector('.row[aria-selected=true] .row-text').textContent") == question.turns[0][:300]
+    )
 
 
 def test_a_link_to_nothing_says_so(page: Page, report: Reported) -> None:
     page.open(report.page, "#/questions/tiny-alpacaeval/nothing-there")
     page.wait("document.querySelector('.detail').textContent.includes('There is no question nothing-there')")
-    page.go("#/questions/no-suite/1", "document.querySelector('main').textContent.includes('There is no suite no-suite')")
+    page.go(
+        "#/questions/no-suite/1", "document.querySelector('main').textContent.includes('There is no suite no-suite')"
+    )
     page.go("#/nowhere", "document.querySelector('main').textContent.includes('There is no view nowhere')")
 
 
@@ -150,7 +168,11 @@ def _outcomes(report: Reported) -> tuple[int, int, int]:
 
 def models_parameter(page: Page, *models: str) -> str:
     keys: list[Any] = [
-        page.run(f"seftBench.keyOf(seftBench.index.entries.findIndex((item) => item.suite === 0 && item.model === {json.dumps(model)}))") for model in models
+        page.run(
+            "seftBench.keyOf(seftBench.index.entries.findIndex((item) => item.suite === 0 && item.model === "
+            f"{json.dumps(model)}))"
+        )
+        for model in models
     ]
     return "?models=" + ",".join(keys)
 
@@ -159,7 +181,13 @@ def test_outcomes_statuses_categories_and_words_filter(page: Page, report: Repor
     page.open(report.page, "#/questions/tiny-alpacaeval")
     page.open(report.page, "#/questions/tiny-alpacaeval" + models_parameter(page, "good", "short"))
     wins, losses, ties = _outcomes(report)
-    for outcome, expected in (("wins", wins), ("losses", losses), ("ties", ties), ("apart", wins + losses + ties), ("all", 320)):
+    for outcome, expected in (
+        ("wins", wins),
+        ("losses", losses),
+        ("ties", ties),
+        ("apart", wins + losses + ties),
+        ("all", 320),
+    ):
         choose(page, "Outcome", outcome)
         assert count(page) == f"{expected} of 320 questions"
     choose(page, "Status", "parse_error")
@@ -168,8 +196,13 @@ def test_outcomes_statuses_categories_and_words_filter(page: Page, report: Repor
     choose(page, "Category", "math")
     assert count(page) == f"{sum(question.category == 'math' for question in report.questions)} of 320 questions"
     choose(page, "Category", "")
-    page.run("(() => { const box = document.querySelector('input.search'); box.value = 'WRITE  code'; box.dispatchEvent(new Event('input')); })()")
-    texts = [f"{question.id} {question.category} {' / '.join(question.turns)[:300]}".lower() for question in report.questions]
+    page.run(
+        "(() => { const box = document.querySelector('input.search'); box.value = 'WRITE  code'; box.dispatchEvent(new "
+        "Event('input')); })()"
+    )
+    texts = [
+        f"{question.id} {question.category} {' / '.join(question.turns)[:300]}".lower() for question in report.questions
+    ]
     assert count(page) == f"{sum('write' in text and 'code' in text for text in texts)} of 320 questions"
 
 
@@ -179,8 +212,14 @@ def test_answers_stand_side_by_side_with_their_verdicts(page: Page, report: Repo
     page.open(report.page, f"#/questions/tiny-alpacaeval/{question.id}" + models_parameter(page, "good", "short"))
     page.wait("document.querySelectorAll('.card').length === 2")
     assert page.run("[...document.querySelectorAll('.card h3')].map((name) => name.textContent)") == ["good", "short"]
-    assert page.run("[...document.querySelectorAll('.card .answer')].map((text) => text.textContent)") == [question.reference[0], "Ada."]
-    assert page.run("[...document.querySelectorAll('.verdict .status')].map((status) => status.textContent)") == ["ok", "parse_error"]
+    assert page.run("[...document.querySelectorAll('.card .answer')].map((text) => text.textContent)") == [
+        question.reference[0],
+        "Ada.",
+    ]
+    assert page.run("[...document.querySelectorAll('.verdict .status')].map((status) => status.textContent)") == [
+        "ok",
+        "parse_error",
+    ]
     assert page.run("document.querySelectorAll('.bar-row').length") == 3
 
 
@@ -189,7 +228,9 @@ def test_both_turns_of_a_conversation_are_shown(page: Page, report: Reported) ->
     page.press("j")
     page.press("Enter")
     page.wait("document.querySelectorAll('.turn').length === 2")
-    assert page.run("[...document.querySelectorAll('.turn')].map((turn) => turn.querySelectorAll('.verdict').length > 0)") == [True, True]
+    assert page.run(
+        "[...document.querySelectorAll('.turn')].map((turn) => turn.querySelectorAll('.verdict').length > 0)"
+    ) == [True, True]
 
 
 # Comparisons
@@ -201,8 +242,12 @@ def test_the_difference_adds_up(page: Page, report: Reported) -> None:
     good, short = (result_of(report, "tiny-alpacaeval", model).per_question for model in ("good", "short"))
     gaps = [100 * (good[name] - short[name]) for name in good if name in short]
     assert page.run("document.querySelector('.summary strong').textContent") == f"{sum(gaps) / len(gaps):+.1f}"
-    assert page.run("[...document.querySelectorAll('section.table tbody tr:last-child td')].map((cell) => cell.textContent)")[1] == str(len(gaps))
-    assert page.run("document.querySelector('.list .row .row-figures').textContent").endswith(f"d {max(gaps, key=abs):+.1f}".replace("-", "\u2212"))
+    assert page.run(
+        "[...document.querySelectorAll('section.table tbody tr:last-child td')].map((cell) => cell.textContent)"
+    )[1] == str(len(gaps))
+    assert page.run("document.querySelector('.list .row .row-figures').textContent").endswith(
+        f"d {max(gaps, key=abs):+.1f}".replace("-", "\u2212")
+    )
 
 
 def test_the_matrix_counts_wins_and_ties(page: Page, report: Reported) -> None:
@@ -210,8 +255,12 @@ def test_the_matrix_counts_wins_and_ties(page: Page, report: Reported) -> None:
     page.wait("!!document.querySelector('.heat td')")
     wins, losses, ties = _outcomes(report)
     names = page.run("[...document.querySelectorAll('.heat tbody th')].map((name) => name.textContent.slice(1))")
-    text = page.run(f"document.querySelectorAll('.heat tbody tr')[{names.index('good')}].cells[{names.index('short') + 1}].ariaLabel")
-    assert text == f"good against short: {100 * (wins + ties / 2) / (wins + losses + ties):.1f} % of {wins + losses + ties} questions"
+    text = page.run(
+        "document.querySelectorAll('.heat tbody tr')"
+        f"[{names.index('good')}].cells[{names.index('short') + 1}].ariaLabel"
+    )
+    share = 100 * (wins + ties / 2) / (wins + losses + ties)
+    assert text == f"good against short: {share:.1f} % of {wins + losses + ties} questions"
 
 
 def test_categories_are_drawn_and_tabled(page: Page, report: Reported) -> None:
@@ -219,7 +268,9 @@ def test_categories_are_drawn_and_tabled(page: Page, report: Reported) -> None:
     page.wait("!!document.querySelector('.radar')")
     chosen = page.run("[...document.querySelectorAll('.legend .key')].map((key) => key.textContent)")
     means = result_of(report, "tiny-mtbench", chosen[0]).metrics["by_category"]
-    assert page.run("[...document.querySelectorAll('td.text + td')].map((cell) => cell.textContent)") == [f"{means[name]:.2f}" for name in sorted(means)]
+    assert page.run("[...document.querySelectorAll('td.text + td')].map((cell) => cell.textContent)") == [
+        f"{means[name]:.2f}" for name in sorted(means)
+    ]
     assert page.run("document.querySelectorAll('.radar .area').length") == len(chosen)
 
 
@@ -229,8 +280,12 @@ def test_categories_are_drawn_and_tabled(page: Page, report: Reported) -> None:
 def test_curves_have_every_checkpoint_with_its_interval(page: Page, matrix_report: Reported) -> None:
     page.open(matrix_report.page, "#/curves")
     assert page.errors == []
-    assert page.run("document.querySelectorAll('figure').length") == 8  # two suites, two decodings, by step and by prompts
-    labels = page.run("[...document.querySelector('figure').querySelectorAll('.dot')].map((dot) => dot.getAttribute('aria-label'))")
+    assert (
+        page.run("document.querySelectorAll('figure').length") == 8
+    )  # two suites, two decodings, by step and by prompts
+    labels = page.run(
+        "[...document.querySelector('figure').querySelectorAll('.dot')].map((dot) => dot.getAttribute('aria-label'))"
+    )
     assert len(labels) == 1 + 2 * 8  # the start, and two checkpoints of each other row
     page.run("document.querySelector('figure .dot').focus()")
     assert page.run("document.getElementById('tooltip').textContent") == labels[0]
@@ -244,7 +299,10 @@ def test_without_runs_there_are_figures_and_no_texts(page: Page, matrix_report: 
     page.open(matrix_report.page, "#/questions")
     page.press("j")
     page.press("Enter")
-    page.wait("document.querySelector('.card')?.textContent.includes('The answers of this model are not part of this report.')")
+    page.wait(
+        "document.querySelector('.card')?.textContent.includes('The answers of this model are not part of this "
+        "report.')"
+    )
     page.go("#/matrix", "!!document.querySelector('.heat td')")
     page.go("#/reviser", "document.querySelectorAll('section.table').length === 2")
     assert "+0.75" in page.run("document.querySelector('main').textContent")
@@ -270,7 +328,11 @@ def test_a_narrow_screen_has_no_sideways_scrolling(page: Page, report: Reported)
     page.size(390, 800)
     page.open(report.page)
     for view in ("leaderboard", "curves", "matrix", "radar", "difference", "questions", "reviser"):
-        page.go(f"#/{view}", f"document.querySelector('main').className === 'view-{view}' && !!document.querySelector('main h1, .list .row')")
+        page.go(
+            f"#/{view}",
+            f"document.querySelector('main').className === 'view-{view}' && !!document.querySelector('main h1, .list "
+            ".row')",
+        )
         assert page.run("document.documentElement.scrollWidth") <= 390, view
     page.press("6")
     page.go("#/questions", "!!document.querySelector('.list .row')")

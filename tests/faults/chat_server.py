@@ -1,4 +1,6 @@
-"""A real chat-completions server on this machine whose faults are written down beforehand, and a clock that never waits."""
+"""A real chat-completions server on this machine whose faults are written down beforehand, and a clock that never
+waits.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def token_completion(logprobs: dict[str, float] | None, text: str = "m") -> dict
     if logprobs is None:
         return completion(text)
     top = [{"token": token, "logprob": value} for token, value in logprobs.items()]
-    return completion(text, logprobs={"content": [{"token": text, "logprob": logprobs.get(text, -9.0), "top_logprobs": top}]})
+    return completion(
+        text, logprobs={"content": [{"token": text, "logprob": logprobs.get(text, -9.0), "top_logprobs": top}]}
+    )
 
 
 async def ok(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -41,14 +45,18 @@ async def ok(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
 
 def status(code: int, text: str = "", **headers: str) -> Handler:
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.Response(status=code, text=text, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        return web.Response(
+            status=code, text=text, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
 
     return answer
 
 
 def body_of(value: Any) -> Handler:
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.Response(text=value if isinstance(value, str) else json.dumps(value), content_type="application/json")
+        return web.Response(
+            text=value if isinstance(value, str) else json.dumps(value), content_type="application/json"
+        )
 
     return answer
 
@@ -85,9 +93,11 @@ class ChatServer:
     """Answers the n-th request with the n-th handler of `script`, all later ones with `otherwise`.
 
     Attributes:
-        bodies: of the requests, in order of arrival. answered: how many got their whole response.
+        bodies: of the requests, in order of arrival.
+        answered: how many got their whole response.
         most_at_once: the most requests that were in flight together.
-        fingerprint: handles the requests that ask which weights are served; they count in `fingerprints` and nowhere else.
+        fingerprint: handles the requests that ask which weights are served; they count in `fingerprints` and nowhere
+            else.
         version: of the engine, None for servers that do not say.
     """
 
@@ -122,7 +132,9 @@ class ChatServer:
         return response
 
     async def listing(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{**model, "created": len(self.bodies)} for model in self.models]})
+        return web.json_response(
+            {"object": "list", "data": [{**model, "created": len(self.bodies)} for model in self.models]}
+        )
 
     async def engine(self, request: web.Request) -> web.Response:
         return web.json_response({"version": self.version}) if self.version else web.Response(status=404)

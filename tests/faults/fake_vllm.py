@@ -1,7 +1,9 @@
-"""A stand-in for an environment with vLLM: a real process with the real command line and HTTP, without an engine behind it.
+"""A stand-in for an environment with vLLM: a real process with the real command line and HTTP, without an engine behind
+it.
 
-`make_environment(folder)` writes one; its `python` answers `-m vllm.entrypoints.openai.api_server` with `serve()` below. Answers are
-texts that name the loaded weights, so a test can tell whose they are. FAKE_VLLM (comma-separated) makes it misbehave:
+`make_environment(folder)` writes one; its `python` answers `-m vllm.entrypoints.openai.api_server` with `serve()`
+below. Answers are texts that name the loaded weights, so a test can tell whose they are. FAKE_VLLM (comma-separated)
+makes it misbehave:
 
     slow            never ready          broken        dies at the start, with a traceback
     stubborn        ignores SIGTERM      child         starts a child, as vLLM's engine is one
@@ -89,9 +91,13 @@ class Fake:
         text = f"Rating: [[7]] {self.weights} {body['messages'][-1]['content'][:20]}"
         if not body.get("return_token_ids"):
             return self._reply(text, {})
-        prompt = self.tokenizer.apply_chat_template(body["messages"], add_generation_prompt=True, tokenize=True, return_dict=False)
+        prompt = self.tokenizer.apply_chat_template(
+            body["messages"], add_generation_prompt=True, tokenize=True, return_dict=False
+        )
         ids = self.tokenizer.encode(text, add_special_tokens=False)[: body["max_tokens"]]
-        return self._reply(text, {"token_ids": ids}) | {"prompt_token_ids": [0, *prompt] if "other-prompt" in behaviour() else list(prompt)}
+        return self._reply(text, {"token_ids": ids}) | {
+            "prompt_token_ids": [0, *prompt] if "other-prompt" in behaviour() else list(prompt)
+        }
 
     def _choice(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         first, second = body["structured_outputs"]["choice"]
@@ -99,7 +105,11 @@ class Fake:
 
     def _reply(self, text: str, more: dict[str, Any]) -> dict[str, Any]:
         usage = {"prompt_tokens": 1, "completion_tokens": 1}
-        return {"model": self.served_name, "choices": [{"message": {"content": text}, "finish_reason": "stop", **more}], "usage": usage}
+        return {
+            "model": self.served_name,
+            "choices": [{"message": {"content": text}, "finish_reason": "stop", **more}],
+            "usage": usage,
+        }
 
 
 def handler_of(fake: Fake) -> type[BaseHTTPRequestHandler]:
@@ -145,7 +155,13 @@ def serve() -> None:
     if "stubborn" in misbehaviour:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if "child" in misbehaviour:
-        subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"])
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+            ]
+        )
     if "broken" in misbehaviour:
         raise RuntimeError("no kernel for this head size")
     if "slow" in misbehaviour:
@@ -155,7 +171,9 @@ def serve() -> None:
 
 
 class ManyAtOnce(ThreadingHTTPServer):
-    """Python's own default of 5 waiting connections would drop most of a burst, and each would be tried again after seconds, then minutes."""
+    """Python's own default of 5 waiting connections would drop most of a burst, and each would be tried again after
+    seconds, then minutes.
+    """
 
     request_queue_size = 1024
 

@@ -1,4 +1,6 @@
-"""What a judging command does, as a process that tests can kill: `python judge_run.py URL STORE JUDGMENTS COUNT IN_FLIGHT`."""
+"""What a judging command does, as a process that tests can kill: `python judge_run.py URL STORE JUDGMENTS COUNT
+IN_FLIGHT`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ def requests(count: int) -> list[JudgeRequest]:
 
 
 def main(url: str, store: str, judgments: str, count: int, in_flight: int) -> None:
-    config = OpenAIJudgeConfig(name="test", kind="openai", model="judge", base_url=url, api_key_env=None, templates="seft-bench", max_in_flight=in_flight)
+    config = OpenAIJudgeConfig(
+        name="test",
+        kind="openai",
+        model="judge",
+        base_url=url,
+        api_key_env=None,
+        templates="seft-bench",
+        max_in_flight=in_flight,
+    )
     judge, path = open_judge(config, Path(store)), Path(judgments)
     done = {row["key"] for row in read_log(path) if row["status"] == "ok"}
     missing = [request for request in requests(count) if request.key not in done]

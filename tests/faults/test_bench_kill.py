@@ -26,7 +26,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_worker_is_replaced_and_its_cell_goes_on(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = small_matrix.start(small_matrix.write_matrix(tmp_path, **LONG), out)
-    small_matrix.wait_for(lambda: [path for path in out.glob("stages/*/train.jsonl") if path.stat().st_size > 200], process)
+    small_matrix.wait_for(
+        lambda: [path for path in out.glob("stages/*/train.jsonl") if path.stat().st_size > 200], process
+    )
     victims = small_matrix.worker_pids(process)
     assert len(victims) == 2
     for victim in victims:
@@ -39,7 +41,9 @@ def test_a_killed_worker_is_replaced_and_its_cell_goes_on(whole: Path, tmp_path:
 
 def test_a_worker_that_is_lost_again_and_again_fails_its_cell_only(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = small_matrix.start(small_matrix.write_matrix(tmp_path, steps=2000), out, "--retries", "0", "--only", "chosen-seed0")
+    process = small_matrix.start(
+        small_matrix.write_matrix(tmp_path, steps=2000), out, "--retries", "0", "--only", "chosen-seed0"
+    )
     small_matrix.wait_for(lambda: list(out.glob("stages/*/train.jsonl")), process)
     os.kill(small_matrix.worker_pids(process)[0], signal.SIGKILL)
     assert process.wait(120) == 1
@@ -71,7 +75,9 @@ def _is_running(pid: int) -> bool:
 def test_verdicts_are_paid_once_over_a_killed_driver(tmp_path: Path) -> None:
     out, in_flight = tmp_path / "out", 2
     with serving(otherwise=after(0.05)) as server:
-        matrix = small_matrix.write_matrix(tmp_path, questions=8, judge=small_matrix.write_judge(tmp_path, server.url, in_flight))
+        matrix = small_matrix.write_matrix(
+            tmp_path, questions=8, judge=small_matrix.write_judge(tmp_path, server.url, in_flight)
+        )
         process = small_matrix.start(matrix, out)
         small_matrix.wait_for(lambda: server.answered >= 10, process)
         process.send_signal(signal.SIGKILL)

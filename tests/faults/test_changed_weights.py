@@ -1,4 +1,6 @@
-"""A local server that serves other weights under the same name: a figure is of one set of weights, or says that it is not."""
+"""A local server that serves other weights under the same name: a figure is of one set of weights, or says that it is
+not.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,11 @@ def weights(logprob: float, score: int) -> Handler:
     """One set of weights: what it says to the fixed prompt, and the grade that it gives to everything."""
 
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        found = token_completion({"Once": logprob, "A": -1.6}, "Once") if body.get("logprobs") else completion(f"Rating: [[{score}]]")
+        found = (
+            token_completion({"Once": logprob, "A": -1.6}, "Once")
+            if body.get("logprobs")
+            else completion(f"Rating: [[{score}]]")
+        )
         return web.json_response(found)
 
     return answer
@@ -49,9 +55,20 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ChatServer) ->
     monkeypatch.chdir(tmp_path)
     shipped = yaml.safe_load((config.config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
     Path("suite.yaml").write_text(yaml.safe_dump(shipped | {"name": "small", "max_questions": QUESTIONS}))
-    judge = {"name": "local", "kind": "openai", "model": "judge", "base_url": server.url, "api_key_env": None, "templates": "seft-bench", "max_attempts": 1}
+    judge = {
+        "name": "local",
+        "kind": "openai",
+        "model": "judge",
+        "base_url": server.url,
+        "api_key_env": None,
+        "templates": "seft-bench",
+        "max_attempts": 1,
+    }
     Path("judge.yaml").write_text(yaml.safe_dump(judge))
-    write_jsonl(Path("answers.jsonl"), [to_row(Answer("small", q.id, "mine", ("text",) * len(q.turns))) for q in load_suite("suite.yaml").questions()])
+    write_jsonl(
+        Path("answers.jsonl"),
+        [to_row(Answer("small", q.id, "mine", ("text",) * len(q.turns))) for q in load_suite("suite.yaml").questions()],
+    )
     return tmp_path
 
 
@@ -121,7 +138,9 @@ def test_a_rerun_that_was_cut_off_goes_on_with_the_weights_of_its_verdicts(desk:
     load(server, NEW)
     good(evaluate())
     new = judgments().read_text().splitlines(keepends=True)[len(old) - 1 :]
-    judgments().write_text("".join([*old, *new[:-3]]))  # as a kill leaves it: the last of the new verdicts never came, the old ones stand behind
+    judgments().write_text(
+        "".join([*old, *new[:-3]])
+    )  # as a kill leaves it: the last of the new verdicts never came, the old ones stand behind
     row = good(evaluate("--stage", "score"))
     assert mixed(row)
     assert any("WARNING" in note for note in row["notes"])
@@ -145,7 +164,9 @@ def test_models_judged_by_other_weights_of_one_name_are_not_compared(desk: Path,
     for model, handler in (("mine", OLD), ("yours", NEW), ("theirs", NEW)):
         load(server, handler)
         questions = load_suite("suite.yaml").questions()
-        write_jsonl(Path("answers.jsonl"), [to_row(Answer("small", q.id, model, (model,) * len(q.turns))) for q in questions])
+        write_jsonl(
+            Path("answers.jsonl"), [to_row(Answer("small", q.id, model, (model,) * len(q.turns))) for q in questions]
+        )
         assert evaluate().status == 0
     seen = seft_bench("check", "mine", "--against", "yours", "--suite", "suite.yaml")
     assert seen.status == 5

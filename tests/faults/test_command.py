@@ -1,4 +1,6 @@
-"""What a user sees when the world fails under `seft-bench eval`: a full disk, a broken store, a judge that fails for some questions."""
+"""What a user sees when the world fails under `seft-bench eval`: a full disk, a broken store, a judge that fails for
+some questions.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,22 @@ def lay_out(folder: Path, url: str) -> None:
     """A suite, ready answers, and a judge that tries once."""
     shipped = yaml.safe_load((config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
     (folder / "suite.yaml").write_text(yaml.safe_dump(shipped | {"name": "some", "max_questions": QUESTIONS}))
-    judge = {"name": "one-try", "kind": "openai", "model": "judge", "base_url": url, "api_key_env": "JUDGE_KEY", "templates": "seft-bench"}
+    judge = {
+        "name": "one-try",
+        "kind": "openai",
+        "model": "judge",
+        "base_url": url,
+        "api_key_env": "JUDGE_KEY",
+        "templates": "seft-bench",
+    }
     (folder / "judge.yaml").write_text(yaml.safe_dump(judge | {"max_attempts": 1, "max_in_flight": 4}))
     questions = load_suite(str(folder / "suite.yaml")).questions()
     rows = [
-        {"question_id": question.id, "model_id": "mine", "choices": [{"index": 0, "turns": [f"Answer {question.id}, turn {turn}." for turn in question.turns]}]}
+        {
+            "question_id": question.id,
+            "model_id": "mine",
+            "choices": [{"index": 0, "turns": [f"Answer {question.id}, turn {turn}." for turn in question.turns]}],
+        }
         for question in questions
     ]
     (folder / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -61,12 +74,19 @@ ARGUMENTS = ("eval", "answers.jsonl", "--suite", "suite.yaml", "--judge", "judge
 def in_a_process(folder: Path, before: Callable[[], None] | None = None) -> Seen:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "seft_bench.cli.main", *ARGUMENTS]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, preexec_fn=before, timeout=300)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, preexec_fn=before, timeout=300
+    )
     return Seen(done.returncode, done.stdout, done.stderr)
 
 
 def good_keys(folder: Path) -> list[str]:
-    return [row["key"] for path in (folder / "runs").rglob("judgments-*.jsonl") for row in read_log(path) if row["status"] == "ok"]
+    return [
+        row["key"]
+        for path in (folder / "runs").rglob("judgments-*.jsonl")
+        for row in read_log(path)
+        if row["status"] == "ok"
+    ]
 
 
 def wanted() -> int:
@@ -80,7 +100,12 @@ def test_two_commands_on_the_same_work_pay_for_it_once(desk: Path, server: ChatS
     server.otherwise = after(0.02)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "seft_bench.cli.main", *ARGUMENTS]
-    both = [subprocess.Popen(command, cwd=desk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(
+            command, cwd=desk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
     said = [process.communicate(timeout=120)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     keys = good_keys(desk)
@@ -100,12 +125,20 @@ def test_two_commands_on_the_same_work_pay_for_it_once(desk: Path, server: ChatS
         ((*ARGUMENTS, "--server", "http://127.0.0.1:9/v1"), "answers.jsonl is a file here"),
         ((*ARGUMENTS, "--reference", "answers.jsonl"), "--reference"),
         ((*ARGUMENTS, "--lc-c", "cross-validated"), "--lc-c"),
-        (("eval", "answers.jsonl", "--suite", "own.yaml", "--judge", "judge.yaml", "--lc-c", "much"), "error: --lc-c: a positive number"),
-        (("eval", "answers.jsonl", "--suite", "own.yaml", "--judge", "judge.yaml", "--lc-interval", "wide"), "error: --lc-interval: "),
+        (
+            ("eval", "answers.jsonl", "--suite", "own.yaml", "--judge", "judge.yaml", "--lc-c", "much"),
+            "error: --lc-c: a positive number",
+        ),
+        (
+            ("eval", "answers.jsonl", "--suite", "own.yaml", "--judge", "judge.yaml", "--lc-interval", "wide"),
+            "error: --lc-interval: ",
+        ),
         (("eval", "answers.jsonl", "--suite", "own.yaml", "--judge", "judge.yaml"), "answers none of the 1 questions"),
     ],
 )
-def test_wrong_input_is_said_before_anything_is_paid(desk: Path, server: ChatServer, arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_input_is_said_before_anything_is_paid(
+    desk: Path, server: ChatServer, arguments: tuple[str, ...], words: str
+) -> None:
     question = load_suite("suite.yaml").questions()[0].turns[0]
     (desk / "instructions.json").write_text(json.dumps([{"instruction": question, "output": "One turn only."}]))
     (desk / "own.jsonl").write_text(json.dumps({"instruction": "Say something else.", "output": "Else."}))
@@ -118,7 +151,9 @@ def test_wrong_input_is_said_before_anything_is_paid(desk: Path, server: ChatSer
         "default_judge": "local-openai",
         "description": "One.",
     }
-    (desk / "own.yaml").write_text(yaml.safe_dump(own | {"max_new_tokens": 10, "decodings": {"greedy": {"temperature": 0.0}}}))
+    (desk / "own.yaml").write_text(
+        yaml.safe_dump(own | {"max_new_tokens": 10, "decodings": {"greedy": {"temperature": 0.0}}})
+    )
     seen = seft_bench(*arguments)
     assert (seen.status, seen.out) == (2, "")
     assert words in seen.err
@@ -135,7 +170,9 @@ def test_the_key_of_a_server_that_answers_is_missed_before_the_judge_is_paid(des
 # A disk without room
 
 
-def assert_stopped_for_room_and_goes_on(seen: Seen, folder: Path, server: ChatServer, go_on: Callable[[], Seen]) -> None:
+def assert_stopped_for_room_and_goes_on(
+    seen: Seen, folder: Path, server: ChatServer, go_on: Callable[[], Seen]
+) -> None:
     assert seen.status == 6, seen.err
     assert "Traceback" not in seen.err
     assert "disk space" in seen.err
@@ -179,7 +216,9 @@ def test_a_full_disk(tmp_path: Path, server: ChatServer, monkeypatch: pytest.Mon
     """A file system of its own that is really full; mounting one needs rights that not every machine gives."""
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(small)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=700k", "tmpfs", str(small)], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"MAY NOT MOUNT A TMPFS HERE: {mounted.stderr.strip()}")
     try:
@@ -267,7 +306,10 @@ def test_a_judge_that_fails_for_three_percent_withholds_the_figure(desk: Path, s
     server.otherwise = failing_for(turns_of(3), status(500))  # 3 of 80 questions
     seen = seft_bench(*ARGUMENTS, "--json")
     assert seen.status == 5, seen.err
-    assert f"WITHHELD mine on some: {wanted() - 6} of {wanted()} judgments are scored, at least 98 % are needed" in seen.err
+    assert (
+        f"WITHHELD mine on some: {wanted() - 6} of {wanted()} judgments are scored, at least 98 % are needed"
+        in seen.err
+    )
     assert "Run the same command again to judge the rest" in seen.err
     row = result_row(seen)
     assert (row["withheld"], row["n_unscored"], statuses(desk)["api_error"]) == (True, 6, 6)
@@ -301,7 +343,9 @@ def test_another_model_than_asked_for_is_a_note_in_the_result(desk: Path, server
     server.otherwise = body_of(completion(model="judge-mini"))
     row = result_row(seft_bench(*ARGUMENTS, "--json"))
     assert "asked for model judge, the server returned judge-mini" in row["notes"]
-    returned = {line["returned_model"] for path in (desk / "runs").rglob("judgments-*.jsonl") for line in read_log(path)}
+    returned = {
+        line["returned_model"] for path in (desk / "runs").rglob("judgments-*.jsonl") for line in read_log(path)
+    }
     assert returned == {"judge-mini"}
 
 
@@ -309,7 +353,10 @@ def test_two_commands_at_once_share_store_and_judgments(desk: Path, server: Chat
     server.otherwise = after(0.01)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     command = [sys.executable, "-m", "seft_bench.cli.main", *ARGUMENTS]
-    both = [subprocess.Popen(command, cwd=desk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(2)]
+    both = [
+        subprocess.Popen(command, cwd=desk, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
     messages = [process.communicate(timeout=300)[1].decode() for process in both]
     assert [process.returncode for process in both] == [0, 0], messages
     assert len(set(good_keys(desk))) == wanted()

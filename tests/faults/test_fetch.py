@@ -26,7 +26,9 @@ HALF = len(CONTENT) // 2
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 
-def send(request: BaseHTTPRequestHandler, status: int, body: bytes = b"", length: int | None = None, **headers: str) -> None:
+def send(
+    request: BaseHTTPRequestHandler, status: int, body: bytes = b"", length: int | None = None, **headers: str
+) -> None:
     request.send_response(status)
     for name, value in {"Content-Length": str(len(body) if length is None else length), **headers}.items():
         request.send_header(name.replace("_", "-"), value)
@@ -125,7 +127,9 @@ class Run:
     def __init__(self, server: FileServer) -> None:
         self.slept: list[float] = []
         self.shown: list[tuple[str, int, int]] = []
-        (self.result,) = fetch.fetch([JUDGE_PROMPTS], server.url, lambda *step: self.shown.append(step), self.slept.append)
+        (self.result,) = fetch.fetch(
+            [JUDGE_PROMPTS], server.url, lambda *step: self.shown.append(step), self.slept.append
+        )
 
 
 def part_of(folder: Path) -> Path:
@@ -197,7 +201,9 @@ def test_what_came_before_giving_up_is_kept_for_the_next_command(server: FileSer
 
 
 @pytest.mark.parametrize(("answer", "requests"), [(without_range, 1), (shifted, 2)])
-def test_a_server_that_does_not_send_the_rest_is_asked_for_the_whole(server: FileServer, folder: Path, answer: Answer, requests: int) -> None:
+def test_a_server_that_does_not_send_the_rest_is_asked_for_the_whole(
+    server: FileServer, folder: Path, answer: Answer, requests: int
+) -> None:
     part_of(folder).parent.mkdir(parents=True)
     part_of(folder).write_bytes(CONTENT[:HALF])
     server.script = [answer]
@@ -206,7 +212,9 @@ def test_a_server_that_does_not_send_the_rest_is_asked_for_the_whole(server: Fil
     assert [asked for _, asked in server.asked] == [f"bytes={HALF}-", None][:requests]
 
 
-@pytest.mark.parametrize("part", [b"of another file", CONTENT, CONTENT + b"more"], ids=["foreign", "complete", "too long"])
+@pytest.mark.parametrize(
+    "part", [b"of another file", CONTENT, CONTENT + b"more"], ids=["foreign", "complete", "too long"]
+)
 def test_any_part_that_lies_there_ends_in_the_published_file(server: FileServer, folder: Path, part: bytes) -> None:
     part_of(folder).parent.mkdir(parents=True)
     part_of(folder).write_bytes(part)
@@ -215,7 +223,9 @@ def test_any_part_that_lies_there_ends_in_the_published_file(server: FileServer,
     assert [asked for _, asked in server.asked] == [f"bytes={len(part)}-", None]
 
 
-def test_a_server_that_goes_silent_is_asked_again(server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_goes_silent_is_asked_again(
+    server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.1)
     over = threading.Event()
 
@@ -230,7 +240,9 @@ def test_a_server_that_goes_silent_is_asked_again(server: FileServer, folder: Pa
         over.set()
 
 
-def test_offline_asks_nobody_but_leaves_what_is_there(server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_asks_nobody_but_leaves_what_is_there(
+    server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert Run(server).result.state == "fetched"
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     seen = seft_bench("data", "fetch", "mt_bench", "--base-url", server.url)
@@ -302,8 +314,14 @@ def test_wrong_usage(arguments: list[str], said: str, folder: Path) -> None:
 
 
 def test_addresses_come_from_the_table() -> None:
-    assert fetch.address(data.BASELINE) == "https://huggingface.co/datasets/tatsu-lab/alpaca_eval/resolve/main/alpaca_eval_gpt4_baseline.json"
-    assert fetch.address(QUESTIONS) == "https://raw.githubusercontent.com/lm-sys/FastChat/main/fastchat/llm_judge/data/mt_bench/question.jsonl"
+    assert (
+        fetch.address(data.BASELINE)
+        == "https://huggingface.co/datasets/tatsu-lab/alpaca_eval/resolve/main/alpaca_eval_gpt4_baseline.json"
+    )
+    assert (
+        fetch.address(QUESTIONS)
+        == "https://raw.githubusercontent.com/lm-sys/FastChat/main/fastchat/llm_judge/data/mt_bench/question.jsonl"
+    )
     pinned = "https://raw.githubusercontent.com/lm-sys/FastChat/962316eba4e9db86bc8002243290e4074dabf48e/fastchat/llm_judge/data/mt_bench/reference_answer"
     assert fetch.address(data.CORRECTED_REFERENCES) == f"{pinned}/gpt-4-0125-preview.jsonl"
     assert all(fetch.address(name).startswith("https://") for name in OFFICIAL_FILES)
@@ -340,7 +358,9 @@ def test_all_official_files_are_fetched_and_verified(official: Path, server: Fil
     assert len(server.asked) == len(OFFICIAL_FILES)
 
 
-def test_a_table_in_another_byte_form_is_accepted_by_its_content_and_a_changed_one_is_not(official: Path, server: FileServer) -> None:
+def test_a_table_in_another_byte_form_is_accepted_by_its_content_and_a_changed_one_is_not(
+    official: Path, server: FileServer
+) -> None:
     server.files[data.DIFFICULTY] = server.files[data.DIFFICULTY].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     rows = list(csv.reader(server.files[data.GAMED].decode().splitlines()))
     column = rows[0].index("preference")

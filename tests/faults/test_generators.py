@@ -28,13 +28,17 @@ QUESTIONS = [
 
 async def echo(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     """Says how many messages it saw and repeats the last one."""
-    return web.json_response(completion(f"{len(body['messages'])}: {body['messages'][-1]['content']}", model=body["model"]))
+    return web.json_response(
+        completion(f"{len(body['messages'])}: {body['messages'][-1]['content']}", model=body["model"])
+    )
 
 
 def generate(url: str, store: ResponseStore | None = None, seed: int = 0) -> list[Answer]:
     time, answers = FakeTime(), []
     client = ChatClient(url, "policy", None, store, sleep=time.sleep, clock=time.clock)
-    OpenAICompatibleGenerator("policy", url, client=client).answer(QUESTIONS, DECODING, "official", 64, seed, answers.append)
+    OpenAICompatibleGenerator("policy", url, client=client).answer(
+        QUESTIONS, DECODING, "official", 64, seed, answers.append
+    )
     return sorted(answers, key=lambda answer: answer.question_id)
 
 
@@ -67,7 +71,9 @@ def test_an_unanswered_question_is_said_and_the_others_are_kept() -> None:
         time = FakeTime()
         client = ChatClient(server.url, "policy", None, None, sleep=time.sleep, clock=time.clock)
         with pytest.raises(JudgeUnavailableError, match="1 questions have no answer; the first one, 2"):
-            OpenAICompatibleGenerator("policy", server.url, client=client).answer(QUESTIONS, DECODING, "official", 64, 0, answers.append)
+            OpenAICompatibleGenerator("policy", server.url, client=client).answer(
+                QUESTIONS, DECODING, "official", 64, 0, answers.append
+            )
     assert sorted(answer.question_id for answer in answers) == ["1", "3"]
 
 
@@ -83,13 +89,20 @@ def test_a_conversation_that_outgrows_the_model_is_an_empty_answer_that_says_why
 def test_ready_answers_of_alpaca_eval_by_instruction(tmp_path: Path) -> None:
     path = tmp_path / "model_outputs.json"
     path.write_text(
-        json.dumps([{"instruction": "Greet me.", "output": "Hello.", "generator": "m1"}, {"instruction": "Sing.", "output": "La.", "generator": "m2"}])
+        json.dumps(
+            [
+                {"instruction": "Greet me.", "output": "Hello.", "generator": "m1"},
+                {"instruction": "Sing.", "output": "La.", "generator": "m2"},
+            ]
+        )
     )
     assert models_in(path) == ["m1", "m2"]
     answers: list[Answer] = []
     question = Question("alpacaeval", instruction_id("Greet me."), "", ("Greet me.",))
     ReadyGenerator(path, "m1").answer([question], None, "given", 64, 0, answers.append)
-    assert [(answer.question_id, answer.turns, answer.model_id) for answer in answers] == [(question.id, ("Hello.",), "m1")]
+    assert [(answer.question_id, answer.turns, answer.model_id) for answer in answers] == [
+        (question.id, ("Hello.",), "m1")
+    ]
     with pytest.raises(InputError, match="answers none of the 1 questions"):
         ReadyGenerator(path, "m2").answer([question], None, "given", 64, 0, answers.append)
     with pytest.raises(InputError, match="known are m1, m2"):

@@ -1,4 +1,6 @@
-"""Each way in which a judge's server can fail, against a real local server: nothing is lost, nothing is scored that was not said."""
+"""Each way in which a judge's server can fail, against a real local server: nothing is lost, nothing is scored that was
+not said.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import ChatServer, FakeTime, after, body_of, completion, cut, drip, ok, serving, status, token_completion
+from chat_server import (
+    ChatServer,
+    FakeTime,
+    after,
+    body_of,
+    completion,
+    cut,
+    drip,
+    ok,
+    serving,
+    status,
+    token_completion,
+)
 from judge_run import requests
 
 from seft_bench.errors import InputError, JudgeUnavailableError
@@ -24,13 +38,17 @@ from seft_bench.judges.openai_compatible import OpenAIJudge
 from seft_bench.records import JudgeRequest, Judgment, Question
 
 KEY = "sk-not-a-real-key-12345"
-PAIR = JudgeRequest("preference", Question("alpacaeval", "q", "", ("Name a fish.",)), 1, ("Trout.",), ("Salmon.",), candidate_first=True)
+PAIR = JudgeRequest(
+    "preference", Question("alpacaeval", "q", "", ("Name a fish.",)), 1, ("Trout.",), ("Salmon.",), candidate_first=True
+)
 
 
 class Run:
     """A judge over `server` with a store and a clock that never waits."""
 
-    def __init__(self, server: ChatServer, store: ResponseStore | None = None, timeout_seconds: float = 5.0, **settings: Any) -> None:
+    def __init__(
+        self, server: ChatServer, store: ResponseStore | None = None, timeout_seconds: float = 5.0, **settings: Any
+    ) -> None:
         self.time = FakeTime()
         key_env = settings.pop("api_key_env", None)
         self.client = ChatClient(
@@ -60,7 +78,12 @@ def store(tmp_path: Path) -> ResponseStore:
 def test_a_good_reply_becomes_a_judgment(store: ResponseStore) -> None:
     with serving() as server:
         (judgment,) = Run(server, store, price=Price(10.0, 30.0, None, "test"))()
-    assert (judgment.status, judgment.score, judgment.model_id, judgment.returned_model) == ("ok", 7.0, "model", "judge")
+    assert (judgment.status, judgment.score, judgment.model_id, judgment.returned_model) == (
+        "ok",
+        7.0,
+        "model",
+        "judge",
+    )
     assert judgment.price_usd == pytest.approx(100 * 10e-6 + 10 * 30e-6)
     assert server.bodies[0]["temperature"] == 0.0
     assert server.bodies[0]["max_tokens"] == 2048
@@ -121,17 +144,26 @@ def test_a_burst_of_429_cuts_once() -> None:
 
 
 def test_no_quota_stops_the_run() -> None:
-    with serving(status(429, '{"error": {"code": "insufficient_quota"}}')) as server, pytest.raises(JudgeUnavailableError, match="no quota"):
+    with (
+        serving(status(429, '{"error": {"code": "insufficient_quota"}}')) as server,
+        pytest.raises(JudgeUnavailableError, match="no quota"),
+    ):
         Run(server)()
     assert len(server.bodies) == 1
 
 
 def test_a_very_long_wait_stops_the_run() -> None:
-    with serving(status(429, Retry_After="86400")) as server, pytest.raises(JudgeUnavailableError, match="86400 seconds"):
+    with (
+        serving(status(429, Retry_After="86400")) as server,
+        pytest.raises(JudgeUnavailableError, match="86400 seconds"),
+    ):
         Run(server)()
 
 
-@pytest.mark.parametrize("fault", [status(500), status(503, Retry_After="1"), status(502, "<html>"), cut, body_of("{half"), body_of({}), body_of([])])
+@pytest.mark.parametrize(
+    "fault",
+    [status(500), status(503, Retry_After="1"), status(502, "<html>"), cut, body_of("{half"), body_of({}), body_of([])],
+)
 def test_passing_faults_are_tried_again(fault: Any, store: ResponseStore) -> None:
     with serving(fault, fault) as server:
         run = Run(server, store)
@@ -151,7 +183,14 @@ def test_time_out_and_slow_drip_are_tried_again(fault: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [status(500), cut, body_of("not JSON"), body_of(completion() | {"choices": []}), body_of(completion(message={"content": None}))]
+    "fault",
+    [
+        status(500),
+        cut,
+        body_of("not JSON"),
+        body_of(completion() | {"choices": []}),
+        body_of(completion(message={"content": None})),
+    ],
 )
 def test_lasting_faults_are_api_errors_and_never_kept(fault: Any, store: ResponseStore) -> None:
     with serving(otherwise=fault) as server:
@@ -203,7 +242,9 @@ def test_refusals(reply: Any, store: ResponseStore) -> None:
     "reply",
     [
         status(400, '{"error": {"code": "context_length_exceeded", "message": "too long"}}'),
-        status(400, "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."),
+        status(
+            400, "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
+        ),
         status(413, "Payload Too Large"),
     ],
 )
@@ -238,9 +279,14 @@ def test_another_model_than_asked_for_is_recorded_and_noted(store: ResponseStore
 
 
 @pytest.mark.parametrize("code", [401, 403])
-def test_a_refused_key_stops_at_once_and_is_never_shown(code: int, monkeypatch: pytest.MonkeyPatch, store: ResponseStore) -> None:
+def test_a_refused_key_stops_at_once_and_is_never_shown(
+    code: int, monkeypatch: pytest.MonkeyPatch, store: ResponseStore
+) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
-    with serving(otherwise=status(code, f"Incorrect API key provided: {KEY}")) as server, pytest.raises(InputError, match="JUDGE_KEY") as caught:
+    with (
+        serving(otherwise=status(code, f"Incorrect API key provided: {KEY}")) as server,
+        pytest.raises(InputError, match="JUDGE_KEY") as caught,
+    ):
         Run(server, store, api_key_env="JUDGE_KEY", max_in_flight=1)(*requests(10))
     assert len(server.bodies) == 1
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
@@ -250,7 +296,9 @@ def test_a_refused_key_stops_at_once_and_is_never_shown(code: int, monkeypatch: 
 def test_a_key_that_the_server_echoes_reaches_no_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("JUDGE_KEY", KEY)
     store = ResponseStore(tmp_path / "store.sqlite")
-    with serving(body_of(completion(f"You sent {KEY}. Rating: [[4]]")), status(400, f"bad header Bearer {KEY}")) as server:
+    with serving(
+        body_of(completion(f"You sent {KEY}. Rating: [[4]]")), status(400, f"bad header Bearer {KEY}")
+    ) as server:
         judgments = Run(server, store, api_key_env="JUDGE_KEY", max_in_flight=1)(*requests(2))
     store.close()
     assert [judgment.status for judgment in judgments] == ["ok", "api_error"]
@@ -259,7 +307,10 @@ def test_a_key_that_the_server_echoes_reaches_no_record(monkeypatch: pytest.Monk
 
 
 def test_an_unknown_model_stops_at_once() -> None:
-    with serving(otherwise=status(404, "model not found")) as server, pytest.raises(InputError, match="does not serve the model 'judge'"):
+    with (
+        serving(otherwise=status(404, "model not found")) as server,
+        pytest.raises(InputError, match="does not serve the model 'judge'"),
+    ):
         Run(server, max_in_flight=1)(*requests(10))
     assert len(server.bodies) == 1
 
@@ -276,7 +327,9 @@ def test_preference_from_logprobs() -> None:
 def test_missing_logprobs_are_said_before_the_run_and_are_never_a_verdict(store: ResponseStore) -> None:
     with serving(otherwise=body_of(token_completion(None))) as server:
         run = Run(server, store)
-        with pytest.raises(InputError, match=r"preference_from: choice.*preference_from: samples.*preference_from: token"):
+        with pytest.raises(
+            InputError, match=r"preference_from: choice.*preference_from: samples.*preference_from: token"
+        ):
             run.judge.check(["preference"])
         run.judge.check(["grade"])
         assert run(PAIR)[0].status == "parse_error"
@@ -307,7 +360,12 @@ def test_equal_answers_are_a_draw_without_a_call() -> None:
 
 def test_the_id_knows_what_changes_a_verdict_and_not_how_fast_it_comes() -> None:
     with serving() as server:
-        same = {Run(server).judge.id, Run(server, max_in_flight=2, timeout_seconds=9.0, context_tokens=5, price=Price(1.0, 2.0, None, "test")).judge.id}
+        same = {
+            Run(server).judge.id,
+            Run(
+                server, max_in_flight=2, timeout_seconds=9.0, context_tokens=5, price=Price(1.0, 2.0, None, "test")
+            ).judge.id,
+        }
         others = {Run(server, temperature=0.5).judge.id, Run(server, max_tokens=9).judge.id}
     assert len(same) == 1
     assert len(same | others) == 3

@@ -1,4 +1,6 @@
-"""Where a preference comes from, and what a judge sends: constraint, samples, one verdict, other parameters, reasoning before the verdict."""
+"""Where a preference comes from, and what a judge sends: constraint, samples, one verdict, other parameters, reasoning
+before the verdict.
+"""
 
 from __future__ import annotations
 
@@ -134,13 +136,22 @@ def test_samples_of_many_pairs_stay_apart() -> None:
         return web.json_response(completion("m" if "Even" in str(body["messages"]) else "M"))
 
     pairs = [
-        JudgeRequest("preference", Question("s", str(n), "", (f"{'Even' if n % 2 == 0 else 'Odd'} {n}?",)), 1, ("x",), ("y",), candidate_first=True)
+        JudgeRequest(
+            "preference",
+            Question("s", str(n), "", (f"{'Even' if n % 2 == 0 else 'Odd'} {n}?",)),
+            1,
+            ("x",),
+            ("y",),
+            candidate_first=True,
+        )
         for n in range(20)
     ]
     with serving(otherwise=by_number) as server:
         judgments = Run(server, preference_from="samples", samples=3)(*pairs)
     assert len(server.bodies) == 60
-    assert {judgment.question_id: judgment.preference for judgment in judgments} == {str(n): 2.0 if n % 2 == 0 else 1.0 for n in range(20)}
+    assert {judgment.question_id: judgment.preference for judgment in judgments} == {
+        str(n): 2.0 if n % 2 == 0 else 1.0 for n in range(20)
+    }
 
 
 def test_seeds_of_samples_differ_or_all_would_be_the_same() -> None:
@@ -208,7 +219,10 @@ def test_a_refused_constraint_names_the_alternatives() -> None:
 
 
 def test_another_failed_probe_means_that_the_judge_is_unavailable() -> None:
-    with serving(otherwise=status(400, "this account is asleep")) as server, pytest.raises(JudgeUnavailableError, match="asleep"):
+    with (
+        serving(otherwise=status(400, "this account is asleep")) as server,
+        pytest.raises(JudgeUnavailableError, match="asleep"),
+    ):
         Run(server).judge.check(["grade"])
 
 
@@ -232,7 +246,9 @@ def test_reasoning_is_not_the_verdict_and_is_kept(reply: dict[str, Any], store: 
 
 
 def test_reasoning_that_eats_all_tokens_is_no_verdict_and_is_not_paid_six_times() -> None:
-    nothing = completion("", message={"content": None, "reasoning_content": "Let me see. [[3]]"}, finish_reason="length")
+    nothing = completion(
+        "", message={"content": None, "reasoning_content": "Let me see. [[3]]"}, finish_reason="length"
+    )
     for reply in (nothing, completion("<think>Let me see. [[3]]", finish_reason="length")):
         with serving(otherwise=body_of(reply)) as server:
             assert Run(server)()[0].status == "parse_error"
@@ -263,7 +279,11 @@ def test_only_who_replied_is_a_returned_model() -> None:
         run = Run(server, max_in_flight=1, context_tokens=4096)
         long = JudgeRequest("grade", Question("mtbench", "long", "", ("Go on.",)), 1, ("word " * 4000,))
         judgments = run(*requests(2), long)
-    assert sorted((judgment.status, judgment.returned_model) for judgment in judgments) == [("api_error", ""), ("ok", "judge-2"), ("over_length", "")]
+    assert sorted((judgment.status, judgment.returned_model) for judgment in judgments) == [
+        ("api_error", ""),
+        ("ok", "judge-2"),
+        ("over_length", ""),
+    ]
 
 
 def test_samples_by_two_models_name_both() -> None:

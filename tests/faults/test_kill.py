@@ -21,7 +21,9 @@ REPOSITORY = SCRIPT.parents[2]
 
 def start(url: str, store: Path, judgments: Path, count: int, in_flight: int) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    return subprocess.Popen([sys.executable, str(SCRIPT), url, str(store), str(judgments), str(count), str(in_flight)], env=environment)
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), url, str(store), str(judgments), str(count), str(in_flight)], env=environment
+    )
 
 
 def test_killed_at_ten_random_moments_nothing_is_lost_and_little_is_paid_twice(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Two checkpoints behind one name and root of one server never share a stored reply; one that stays is never paid for twice."""
+"""Two checkpoints behind one name and root of one server never share a stored reply; one that stays is never paid for
+twice.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,12 @@ def fingerprint(server: ChatServer, given: str = "") -> str:
 def test_weights_loaded_in_place_are_told_apart_by_what_they_do(tmp_path: Path) -> None:
     store = ResponseStore(tmp_path / "store.sqlite")
     with serving() as server:
-        for handler, asked, answered in ((weights(-0.3), 1, 5), (weights(-0.3), 1, 5), (weights(-0.5), 2, 10), (weights(-0.3), 2, 10)):
+        for handler, asked, answered in (
+            (weights(-0.3), 1, 5),
+            (weights(-0.3), 1, 5),
+            (weights(-0.5), 2, 10),
+            (weights(-0.3), 2, 10),
+        ):
             load(server, handler)
             Run(server, store)()
             generate(server.url, store)
@@ -94,7 +101,12 @@ def test_without_log_probabilities_a_greedy_text_tells_weights_apart() -> None:
 
     with serving() as server:
         seen = []
-        for handler in (weights(logprobs=False), weights(logprobs=False), weights(text="It was night", logprobs=False), no_logprobs):
+        for handler in (
+            weights(logprobs=False),
+            weights(logprobs=False),
+            weights(text="It was night", logprobs=False),
+            no_logprobs,
+        ):
             server.fingerprint = handler
             seen.append(fingerprint(server))
     assert seen[0] == seen[1]
@@ -150,6 +162,14 @@ def test_a_judge_that_takes_other_parameters_asks_in_them() -> None:
     assert all("max_tokens" not in body and body["max_completion_tokens"] for body in server.fingerprints)
 
 
-@pytest.mark.parametrize("broken", [{}, {"choices": []}, {"choices": [{"logprobs": None}]}, {"choices": [{"logprobs": {"content": [{"token": "a"}]}}]}])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {},
+        {"choices": []},
+        {"choices": [{"logprobs": None}]},
+        {"choices": [{"logprobs": {"content": [{"token": "a"}]}}]},
+    ],
+)
 def test_broken_log_probabilities_are_none(broken: dict[str, Any]) -> None:
     assert rounded_logprobs(json.loads(json.dumps(broken))) == []

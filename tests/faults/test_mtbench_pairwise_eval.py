@@ -1,4 +1,6 @@
-"""`eval` on MT-Bench comparisons against a real server: what is sent, merged, withheld, and refused before anything is asked."""
+"""`eval` on MT-Bench comparisons against a real server: what is sent, merged, withheld, and refused before anything is
+asked.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ TEMPLATES = {
     "pair-v2": "{question}|{answer_a}|{answer_b}",
     "pair-math-v1": "{question}|{ref_answer_1}|{answer_a}|{answer_b}",
     "pair-v2-multi-turn": "{question_1}|{question_2}|{answer_a_1}|{answer_a_2}|{answer_b_1}|{answer_b_2}",
-    "pair-math-v1-multi-turn": "{question_1}|{question_2}|{ref_answer_1}|{ref_answer_2}|{answer_a_1}|{answer_a_2}|{answer_b_1}|{answer_b_2}",
+    "pair-math-v1-multi-turn": (
+        "{question_1}|{question_2}|{ref_answer_1}|{ref_answer_2}|{answer_a_1}|{answer_a_2}|{answer_b_1}|{answer_b_2}"
+    ),
 }
 SUITE = """
 name: little-pairwise
@@ -40,7 +44,13 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def answers(path: Path, model: str, mark: str, ids: tuple[int, ...] = QUESTION_IDS) -> Path:
-    return write(path, [{"question_id": key, "model_id": model, "choices": [{"turns": [f"{mark}1 to {key}", f"{mark}2 to {key}"]}]} for key in ids])
+    return write(
+        path,
+        [
+            {"question_id": key, "model_id": model, "choices": [{"turns": [f"{mark}1 to {key}", f"{mark}2 to {key}"]}]}
+            for key in ids
+        ],
+    )
 
 
 @pytest.fixture
@@ -50,9 +60,15 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     categories = {81: "writing", 82: "writing", 101: "reasoning"}
-    write(tmp_path / "data" / QUESTIONS, [{"question_id": key, "category": name, "turns": [f"q{key}", "more"]} for key, name in categories.items()])
+    write(
+        tmp_path / "data" / QUESTIONS,
+        [{"question_id": key, "category": name, "turns": [f"q{key}", "more"]} for key, name in categories.items()],
+    )
     write(tmp_path / "data" / REFERENCE_ANSWERS, [{"question_id": 101, "choices": [{"turns": ["ref1", "ref2"]}]}])
-    prompts = [{"name": name, "type": "pairwise", "system_prompt": "Judge.", "prompt_template": text} for name, text in TEMPLATES.items()]
+    prompts = [
+        {"name": name, "type": "pairwise", "system_prompt": "Judge.", "prompt_template": text}
+        for name, text in TEMPLATES.items()
+    ]
     write(tmp_path / "data" / JUDGE_PROMPTS, prompts)
     answers(tmp_path / "data" / "mt_bench/model_answer/gpt-3.5-turbo.jsonl", "gpt-3.5-turbo", "BASE")
     answers(tmp_path / "mine.jsonl", "mine", "MINE")
@@ -61,7 +77,9 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def evaluate(desk: Path, server: ChatServer, *arguments: str) -> Any:
-    (desk / "judge.yaml").write_text(f"name: local\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: official\n")
+    (desk / "judge.yaml").write_text(
+        f"name: local\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: official\n"
+    )
     return seft_bench("eval", "mine.jsonl", "--suite", "little.yaml", "--judge", "judge.yaml", "--json", *arguments)
 
 
@@ -83,7 +101,12 @@ def test_both_turns_are_asked_in_both_orders_with_the_official_settings(desk: Pa
     (result,) = json.loads(seen.out)
     metrics = result["metrics"]
     assert (result["n"], result["n_scored"], result["suite"]) == (6, 6, "little-pairwise")
-    assert (metrics["win_rate"], metrics["wins"], metrics["inconsistent"], metrics["first_shown_win_rate"]) == (100.0, 6, 0, 50.0)
+    assert (metrics["win_rate"], metrics["wins"], metrics["inconsistent"], metrics["first_shown_win_rate"]) == (
+        100.0,
+        6,
+        0,
+        50.0,
+    )
     assert any("compared with the answers of gpt-3.5-turbo" in note for note in result["notes"])
     probe, *asked = server.bodies
     assert probe["max_tokens"] == 1
@@ -92,7 +115,9 @@ def test_both_turns_are_asked_in_both_orders_with_the_official_settings(desk: Pa
     prompts = {body["messages"][1]["content"] for body in asked}
     assert "q101|ref1|BASE1 to 101|MINE1 to 101" in prompts
     assert "q101|more|ref1|ref2|MINE1 to 101|MINE2 to 101|BASE1 to 101|BASE2 to 101" in prompts
-    assert not any("mine" in prompt or "gpt-3.5" in prompt for prompt in prompts)  # the judge never learns whose answers these are
+    assert not any(
+        "mine" in prompt or "gpt-3.5" in prompt for prompt in prompts
+    )  # the judge never learns whose answers these are
     saved = json.loads(next((desk / "results/little-pairwise").glob("*/result.json")).read_text())
     assert set(saved["manifest"]["data_hashes"]) == {QUESTIONS, REFERENCE_ANSWERS, "baseline", "asked"}
 
@@ -109,7 +134,11 @@ def test_one_failed_order_leaves_the_comparison_out(desk: Path) -> None:
     """The baseline first, turn 2 of question 82: no verdict in the reply. The other five comparisons count."""
     unsaid = "q82|more|BASE1 to 82"
     with serving(
-        otherwise=replying(lambda prompt: "I cannot say." if prompt.startswith(unsaid) else for_mine(prompt) if "MINE" in prompt else "[[C]]")
+        otherwise=replying(
+            lambda prompt: (
+                "I cannot say." if prompt.startswith(unsaid) else for_mine(prompt) if "MINE" in prompt else "[[C]]"
+            )
+        )
     ) as server:
         seen = evaluate(desk, server)
     (result,) = json.loads(seen.out)
@@ -128,16 +157,30 @@ def test_replies_cut_at_max_tokens_say_so(desk: Path) -> None:
     with serving(otherwise=answer) as server:
         (result,) = json.loads(evaluate(desk, server).out)
     assert any(note.startswith("12 replies of the judge were cut at its max_tokens") for note in result["notes"])
-    rows = [json.loads(line) for path in (desk / "runs").rglob("judgments-*.jsonl") for line in path.read_text().splitlines()]
-    assert {(row["status"], row["details"]["why"]) for row in rows} == {("parse_error", "the reply was cut at max_tokens (2048) before a verdict")}
+    rows = [
+        json.loads(line)
+        for path in (desk / "runs").rglob("judgments-*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert {(row["status"], row["details"]["why"]) for row in rows} == {
+        ("parse_error", "the reply was cut at max_tokens (2048) before a verdict")
+    }
 
 
 def test_a_conversation_beyond_the_context_is_unscored_not_lost(desk: Path) -> None:
-    too_long = status(400, '{"error": {"message": "This model\'s maximum context length is 8192 tokens.", "code": "context_length_exceeded"}}')
+    too_long = status(
+        400,
+        '{"error": {"message": "This model\'s maximum context length is 8192 tokens.", "code": '
+        '"context_length_exceeded"}}',
+    )
 
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         prompt = body["messages"][1]["content"]
-        return await too_long(request, body) if prompt.startswith("q81|more") else await replying(lambda text: "[[C]]")(request, body)
+        return (
+            await too_long(request, body)
+            if prompt.startswith("q81|more")
+            else await replying(lambda text: "[[C]]")(request, body)
+        )
 
     with serving(otherwise=answer) as server:
         (result,) = json.loads(evaluate(desk, server).out)
@@ -176,14 +219,25 @@ def test_a_baseline_that_lacks_answers_or_holds_two_models_is_refused(desk: Path
 
 def test_a_reference_for_single_grading_is_refused(desk: Path) -> None:
     with serving() as server:
-        (desk / "judge.yaml").write_text(f"name: local\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\n")
-        seen = seft_bench("eval", "mine.jsonl", "--suite", "mtbench", "--judge", "judge.yaml", "--reference", "mine.jsonl")
+        (desk / "judge.yaml").write_text(
+            f"name: local\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\n"
+        )
+        seen = seft_bench(
+            "eval", "mine.jsonl", "--suite", "mtbench", "--judge", "judge.yaml", "--reference", "mine.jsonl"
+        )
     assert seen.status == 2
     assert "mtbench is none" in seen.err
 
 
 def test_recorded_comparisons_with_several_models_are_no_replay_judge(desk: Path) -> None:
-    row = {"question_id": 81, "model_1": "mine", "g1_winner": "tie", "g2_winner": "tie", "turn": 1, "judge": ["gpt-4", "pair-v2"]}
+    row = {
+        "question_id": 81,
+        "model_1": "mine",
+        "g1_winner": "tie",
+        "g2_winner": "tie",
+        "turn": 1,
+        "judge": ["gpt-4", "pair-v2"],
+    }
     write(desk / "gpt-4_pair.jsonl", [row | {"model_2": "a"}, row | {"model_2": "b"}])
     (desk / "replay.yaml").write_text("name: recorded\nkind: replay\npath: gpt-4_pair.jsonl\n")
     seen = seft_bench("eval", "mine.jsonl", "--suite", "little.yaml", "--judge", "replay.yaml")
@@ -197,7 +251,9 @@ def test_check_compares_two_models_in_points_of_the_win_rate(desk: Path) -> None
 
     def choose(prompt: str) -> str:
         strong_is_in = "MINE" in prompt
-        first_is_base = prompt.find("BASE") < prompt.find("MINE" if strong_is_in else "WEAK")  # the probe's prompt holds neither
+        first_is_base = prompt.find("BASE") < prompt.find(
+            "MINE" if strong_is_in else "WEAK"
+        )  # the probe's prompt holds neither
         return "[[B]]" if first_is_base == strong_is_in else "[[A]]"
 
     with serving(otherwise=replying(choose)) as server:

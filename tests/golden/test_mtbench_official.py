@@ -51,11 +51,15 @@ def test_one_result_for_each_of_eight_models(results: dict[str, Result], rows: l
     assert {result.n for result in results.values()} == {160}
 
 
-def test_turn_averages_are_plain_means_of_the_last_valid_rows(results: dict[str, Result], rows: list[dict[str, Any]]) -> None:
+def test_turn_averages_are_plain_means_of_the_last_valid_rows(
+    results: dict[str, Result], rows: list[dict[str, Any]]
+) -> None:
     for model, result in results.items():
         scores = last_valid(rows, model)
         for turn in (1, 2):
-            assert result.metrics[f"turn_{turn}"] == pytest.approx(statistics.fmean(s for (_, t), s in scores.items() if t == turn), abs=1e-4)
+            assert result.metrics[f"turn_{turn}"] == pytest.approx(
+                statistics.fmean(s for (_, t), s in scores.items() if t == turn), abs=1e-4
+            )
         assert result.metrics["score"] == pytest.approx(statistics.fmean(scores.values()), abs=1e-4)
         assert result.n_scored == len(scores)
 
@@ -63,7 +67,9 @@ def test_turn_averages_are_plain_means_of_the_last_valid_rows(results: dict[str,
 def test_score_fastchat_is_what_show_result_prints(results: dict[str, Result], rows: list[dict[str, Any]]) -> None:
     frame = pandas.DataFrame(rows)[["model", "score", "turn"]]
     shown = frame[frame["score"] != -1].groupby("model")[["score"]].mean()["score"]
-    assert {model: result.metrics["score_fastchat"] for model, result in results.items()} == pytest.approx(shown.to_dict(), abs=1e-9)
+    assert {model: result.metrics["score_fastchat"] for model, result in results.items()} == pytest.approx(
+        shown.to_dict(), abs=1e-9
+    )
 
 
 def test_models_with_unparsed_judgments_are_withheld(results: dict[str, Result]) -> None:
@@ -82,18 +88,24 @@ def test_judged_twice_counts_the_later_run(results: dict[str, Result], rows: lis
     assert any("judge a key again" in note for note in orpo.notes)
 
 
-def test_categories_average_their_questions(results: dict[str, Result], rows: list[dict[str, Any]], shared_data: Path) -> None:
+def test_categories_average_their_questions(
+    results: dict[str, Result], rows: list[dict[str, Any]], shared_data: Path
+) -> None:
     lines = (shared_data / "official" / "mt_bench" / "question.jsonl").read_text().splitlines()
     category = {row["question_id"]: row["category"] for row in map(json.loads, lines)}
     for model, result in results.items():
         scores = last_valid(rows, model)
         assert set(result.metrics["by_category"]) == set(category.values())
         for name, value in result.metrics["by_category"].items():
-            assert value == pytest.approx(statistics.fmean(s for (q, _), s in scores.items() if category[q] == name), abs=1e-9)
+            assert value == pytest.approx(
+                statistics.fmean(s for (q, _), s in scores.items() if category[q] == name), abs=1e-9
+            )
 
 
 def test_clustered_errors_are_those_of_the_literature(results: dict[str, Result], rows: list[dict[str, Any]]) -> None:
-    """With both turns scored it is the standard error of 80 question means; taking 160 rows as independent gives less."""
+    """With both turns scored it is the standard error of 80 question means; taking 160 rows as independent gives
+    less.
+    """
     for model, result in results.items():
         scores = last_valid(rows, model)
         if len(scores) < 160:

@@ -8,19 +8,17 @@ import math
 import statistics
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from seft_bench.errors import InputError
 from seft_bench.evaluation.score_files import score_files
 from seft_bench.judges.prompts import mtbench_templates, render
-from seft_bench.records import Answer, Result
+from seft_bench.records import Answer, Result, Row
 from seft_bench.suites import load_suite
 from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
 from tests.integration.cli import seft_bench
 
-Row = dict[str, Any]
 PAIRS = "judgments_pair.jsonl.gz"
 
 
@@ -47,7 +45,9 @@ def results(mt_bench: Path) -> dict[str, Result]:
 
 
 def fastchat(rows: list[Row], model: str) -> list[tuple[Row, float]]:
-    """display_result_pairwise of FastChat's show_result.py, by hand: (row, 1 for a win, 0.5 for a tie, 0 for a loss)."""
+    """display_result_pairwise of FastChat's show_result.py, by hand: (row, 1 for a win, 0.5 for a tie, 0 for a
+    loss).
+    """
     judged = [row for row in rows if "error" not in (row["g1_winner"], row["g2_winner"])]
     outcomes = []
     for row in judged:
@@ -70,9 +70,16 @@ def test_figures_are_those_of_fastchats_rule(results: dict[str, Result], rows: l
 
 
 def test_both_models_share_the_ties_and_the_file_counts_as_known(results: dict[str, Result]) -> None:
-    """The counts of the file: 38 agreeing wins, 8 agreed ties, 27 verdicts that change with the order, 2 rows with an error."""
+    """The counts of the file: 38 agreeing wins, 8 agreed ties, 27 verdicts that change with the order, 2 rows with an
+    error.
+    """
     first, second = results["phi-3"], results["phi-3-dpo"]
-    assert (first.metrics["wins"], first.metrics["losses"], first.metrics["ties"], first.metrics["inconsistent"]) == (18, 20, 35, 27)
+    assert (first.metrics["wins"], first.metrics["losses"], first.metrics["ties"], first.metrics["inconsistent"]) == (
+        18,
+        20,
+        35,
+        27,
+    )
     assert first.metrics["win_rate"] + second.metrics["win_rate"] == pytest.approx(100.0)
     assert first.statuses == second.statuses == {"ok": 73, "missing": 85, "api_error": 2}
     assert (first.n, first.n_scored, first.withheld) == (160, 73, True)
@@ -94,7 +101,9 @@ def test_categories_are_means_of_their_questions(results: dict[str, Result], row
     by_category = results["phi-3-dpo"].metrics["by_category"]
     assert len(by_category) == 8
     for name, value in by_category.items():
-        assert value == pytest.approx(100 * statistics.fmean(outcome for row, outcome in outcomes if category[str(row["question_id"])] == name))
+        assert value == pytest.approx(
+            100 * statistics.fmean(outcome for row, outcome in outcomes if category[str(row["question_id"])] == name)
+        )
 
 
 def test_position_bias_of_the_judge(results: dict[str, Result], rows: list[Row]) -> None:
@@ -147,7 +156,10 @@ def answers_in(prompt: str) -> tuple[str, str]:
 
 
 def fastchat_answers(path: Path, model: str, turns: dict[str, tuple[str, ...]]) -> Path:
-    lines = [json.dumps({"question_id": int(key), "model_id": model, "choices": [{"index": 0, "turns": list(texts)}]}) for key, texts in turns.items()]
+    lines = [
+        json.dumps({"question_id": int(key), "model_id": model, "choices": [{"index": 0, "turns": list(texts)}]})
+        for key, texts in turns.items()
+    ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
@@ -156,7 +168,9 @@ def test_the_suites_requests_rebuild_every_recorded_prompt(mt_bench: Path, rows:
     texts = {str(row["question_id"]): answers_in(row["g1_user_prompt"]) for row in rows}
     suite = load_suite("mtbench-pairwise")
     questions = [question for question in suite.questions() if question.id in texts]
-    baseline = fastchat_answers(tmp_path / "phi-3-dpo.jsonl", "phi-3-dpo", {key: (second, "not judged") for key, (_, second) in texts.items()})
+    baseline = fastchat_answers(
+        tmp_path / "phi-3-dpo.jsonl", "phi-3-dpo", {key: (second, "not judged") for key, (_, second) in texts.items()}
+    )
     against = suite.with_baseline(baseline)  # type: ignore[attr-defined]
     assert against.config.name == "mtbench-pairwise-vs-phi-3-dpo"
     answers = {key: Answer("mtbench", key, "phi-3", (first,)) for key, (first, _) in texts.items()}
@@ -170,19 +184,32 @@ def test_the_suites_requests_rebuild_every_recorded_prompt(mt_bench: Path, rows:
 
 
 @pytest.mark.parametrize("question_id", ["81", "111"])
-def test_second_turns_fill_the_official_templates_as_fastchat_does(mt_bench: Path, tmp_path: Path, question_id: str) -> None:
-    """play_a_match_pair of FastChat's common.py fills the multi-turn template with these names; str.format does it here."""
+def test_second_turns_fill_the_official_templates_as_fastchat_does(
+    mt_bench: Path, tmp_path: Path, question_id: str
+) -> None:
+    """play_a_match_pair of FastChat's common.py fills the multi-turn template with these names; str.format does it
+    here.
+    """
     suite = load_suite("mtbench-pairwise")
     question = next(question for question in suite.questions() if question.id == question_id)
     against = suite.with_baseline(fastchat_answers(tmp_path / "base.jsonl", "base", {question_id: ("b1", "b2")}))  # type: ignore[attr-defined]
     requests = against.requests([question], {question_id: Answer("mtbench", question_id, "m", ("c1", "c2"))})
-    assert [(request.turn, request.candidate_first) for request in requests] == [(1, True), (1, False), (2, True), (2, False)]
+    assert [(request.turn, request.candidate_first) for request in requests] == [
+        (1, True),
+        (1, False),
+        (2, True),
+        (2, False),
+    ]
     template = mtbench_templates()["pair-v2-multi-turn" if question_id == "81" else "pair-math-v1-multi-turn"]
     texts = {"question_1": question.turns[0], "question_2": question.turns[1]}
     texts |= {f"ref_answer_{number}": text for number, text in enumerate(question.reference, 1)}
     for request, (first, second) in zip(requests[2:], [("c", "b"), ("b", "c")], strict=True):
-        shown = {f"answer_a_{turn}": f"{first}{turn}" for turn in (1, 2)} | {f"answer_b_{turn}": f"{second}{turn}" for turn in (1, 2)}
-        assert render(request, "official").messages[1]["content"] == template.messages[1]["content"].format(**texts, **shown)
+        shown = {f"answer_a_{turn}": f"{first}{turn}" for turn in (1, 2)} | {
+            f"answer_b_{turn}": f"{second}{turn}" for turn in (1, 2)
+        }
+        assert render(request, "official").messages[1]["content"] == template.messages[1]["content"].format(
+            **texts, **shown
+        )
         assert render(request, "official").template.name == template.name
 
 
@@ -201,10 +228,14 @@ def test_a_named_baseline_leaves_the_other_model(mt_bench: Path, tmp_path: Path)
     assert (result.model, result.suite) == ("phi-3-dpo", "mtbench-pairwise-vs-phi-3")
 
 
-def test_several_opponents_need_a_name_unless_the_suites_own_is_among_them(rows: list[Row], mt_bench: Path, tmp_path: Path) -> None:
+def test_several_opponents_need_a_name_unless_the_suites_own_is_among_them(
+    rows: list[Row], mt_bench: Path, tmp_path: Path
+) -> None:
     def file(*opponents: str) -> Path:
         path = tmp_path / "gpt-4_pair.jsonl"
-        path.write_text("".join(json.dumps(row | {"model_2": name}) + "\n" for name in opponents for row in rows), encoding="utf-8")
+        path.write_text(
+            "".join(json.dumps(row | {"model_2": name}) + "\n" for name in opponents for row in rows), encoding="utf-8"
+        )
         return path
 
     with pytest.raises(InputError, match="Name one of these as the baseline"):
@@ -218,8 +249,15 @@ def test_several_opponents_need_a_name_unless_the_suites_own_is_among_them(rows:
 
 
 def as_games(vote: Row) -> Row:
-    """A published vote (both orders merged) as the row of games behind it; which of two disagreeing orders said what is not published."""
-    games = {"model_a": ("model_1", "model_1"), "model_b": ("model_2", "model_2"), "tie": ("tie", "tie"), "tie (inconsistent)": ("model_1", "model_2")}
+    """A published vote (both orders merged) as the row of games behind it; which of two disagreeing orders said what is
+    not published.
+    """
+    games = {
+        "model_a": ("model_1", "model_1"),
+        "model_b": ("model_2", "model_2"),
+        "tie": ("tie", "tie"),
+        "tie (inconsistent)": ("model_1", "model_2"),
+    }
     first, second = games.get(vote["winner"], ("error", "error"))
     return {
         "question_id": vote["question_id"],
@@ -240,11 +278,23 @@ def test_five_models_against_the_suites_own_baseline_over_both_turns(mt_bench: P
     assert len(found) == 5
     for model, result in found.items():
         own = [vote for vote in votes if {vote["model_a"], vote["model_b"]} == {model, "gpt-3.5-turbo"}]
-        outcomes = {(vote["question_id"], vote["turn"]): 0.5 if "tie" in vote["winner"] else float(vote[vote["winner"]] == model) for vote in own}
-        assert (result.suite, result.n, result.n_scored, result.withheld) == ("mtbench-pairwise", 160, len(outcomes), False)
+        outcomes = {
+            (vote["question_id"], vote["turn"]): 0.5
+            if "tie" in vote["winner"]
+            else float(vote[vote["winner"]] == model)
+            for vote in own
+        }
+        assert (result.suite, result.n, result.n_scored, result.withheld) == (
+            "mtbench-pairwise",
+            160,
+            len(outcomes),
+            False,
+        )
         assert result.metrics["win_rate"] == pytest.approx(100 * statistics.fmean(outcomes.values()))
         for turn in (1, 2):
-            assert result.metrics[f"turn_{turn}"] == pytest.approx(100 * statistics.fmean(value for (_, t), value in outcomes.items() if t == turn))
+            assert result.metrics[f"turn_{turn}"] == pytest.approx(
+                100 * statistics.fmean(value for (_, t), value in outcomes.items() if t == turn)
+            )
         questions = [(outcomes[key, 1] + outcomes[key, 2]) / 2 for key in range(81, 161)]
         assert result.metrics["win_rate_se"] == pytest.approx(100 * statistics.stdev(questions) / 80**0.5)
         assert [result.per_question[str(key)] for key in range(81, 161)] == pytest.approx(questions)

@@ -7,7 +7,6 @@ import json
 import re
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,11 +14,10 @@ from seft_bench.data import official as data
 from seft_bench.evaluation.score_files import score_files
 from seft_bench.formats.reading import read_answers
 from seft_bench.judges.prompts import render
-from seft_bench.records import JudgeRequest, Result
+from seft_bench.records import JudgeRequest, Result, Row
 from seft_bench.suites import load_suite
 from seft_bench.suites.mtbench_notes import leaked_markers
 
-Row = dict[str, Any]
 SINGLE = "judgments_single.jsonl.gz"
 
 
@@ -48,7 +46,11 @@ def test_the_corrected_set_replaces_every_reference_and_nothing_else(mt_bench: P
     assert {question.id: question.reference for question in corrected if question.reference} == published
     assert [(one.id, one.turns) for one in official] == [(one.id, one.turns) for one in corrected]
     assert [bool(one.reference) for one in official] == [bool(one.reference) for one in corrected]
-    assert not [one.id for one, other in zip(official, corrected, strict=True) if one.reference and one.reference == other.reference]
+    assert not [
+        one.id
+        for one, other in zip(official, corrected, strict=True)
+        if one.reference and one.reference == other.reference
+    ]
 
 
 def test_the_judge_is_shown_the_corrected_reference(mt_bench: Path) -> None:
@@ -61,7 +63,9 @@ def test_the_judge_is_shown_the_corrected_reference(mt_bench: Path) -> None:
 def test_the_result_names_the_corrected_set(mt_bench: Path) -> None:
     result = scored("mtbench-corrected", mt_bench / SINGLE)["vicuna-7b-v1.3"]
     assert result.suite == "mtbench-corrected"
-    assert any(note.startswith("references: corrected") and "do not say which references" in note for note in result.notes)
+    assert any(
+        note.startswith("references: corrected") and "do not say which references" in note for note in result.notes
+    )
     assert load_suite("mtbench-corrected").data_hashes() == {
         data.QUESTIONS: "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7",
         data.CORRECTED_REFERENCES: "e484037da5cc14007dde1d821ef76046fccbd0b2f095237fad9ead2c4fc66800",
@@ -92,14 +96,22 @@ def test_strict_parsing_reads_the_replies_again_and_says_what_moved(mt_bench: Pa
 
 
 def test_what_strict_parsing_finds_in_the_local_judges_replies(mt_bench: Path) -> None:
-    """granite-7b-lab: two zeros and a grade out of code are no ratings; GPT-4's own replies read alike by both rules."""
+    """granite-7b-lab: two zeros and a grade out of code are no ratings; GPT-4's own replies read alike by both
+    rules.
+    """
     strict = scored("mtbench-strict", mt_bench / SINGLE)
     assert strict["granite-7b-lab"].statuses == {"ok": 37, "parse_error": 113, "api_error": 10}
     note = next(note for note in strict["granite-7b-lab"].notes if note.startswith("parsing"))
     assert "3 verdicts differ" in note
     assert "3 are unparsed that it reads" in note
     assert "score 7.973 instead of 7.4 (+0.573)" in note
-    others = [note for model, result in strict.items() if model != "granite-7b-lab" for note in result.notes if note.startswith("parsing")]
+    others = [
+        note
+        for model, result in strict.items()
+        if model != "granite-7b-lab"
+        for note in result.notes
+        if note.startswith("parsing")
+    ]
     assert len(others) == 7
     assert all("0 verdicts differ from the official rule's, 0 are unparsed" in note for note in others)
 
@@ -108,7 +120,9 @@ def test_what_strict_parsing_finds_in_the_local_judges_replies(mt_bench: Path) -
 
 
 def test_a_wrong_chat_template_shows_in_the_answers(mt_bench: Path, tmp_path: Path) -> None:
-    """mistral-orpo's run 0 was sampled with another template (5.39 instead of 6.33): 64 of its 80 answers hold [/INST]."""
+    """mistral-orpo's run 0 was sampled with another template (5.39 instead of 6.33): 64 of its 80 answers hold
+    [/INST].
+    """
     rows = [row for row in read(mt_bench / "answers.jsonl.gz") if row["model_id"] == "mistral-orpo"]
     for run in (0, 1):
         path = tmp_path / f"{run}.jsonl"
@@ -117,7 +131,11 @@ def test_a_wrong_chat_template_shows_in_the_answers(mt_bench: Path, tmp_path: Pa
         if run == 1:
             assert notes == []
         else:
-            hit = sum(any(marker in text for marker in ("[INST]", "[/INST]", "</s>") for text in row["choices"][0]["turns"]) for row in rows if row["run"] == 0)
+            hit = sum(
+                any(marker in text for marker in ("[INST]", "[/INST]", "</s>") for text in row["choices"][0]["turns"])
+                for row in rows
+                if row["run"] == 0
+            )
             assert len(notes) == 1
             assert notes[0].startswith(f"{hit} answers hold markers")
             assert "[/INST] in 64" in notes[0]
@@ -136,7 +154,11 @@ def test_no_other_real_answer_is_accused(mt_bench: Path) -> None:
 def test_intervals_of_categories_and_turns_are_students_over_their_questions(mt_bench: Path) -> None:
     result = scored("mtbench", mt_bench / SINGLE)["llama2_chat_7b"]
     category = {question.id: question.category for question in load_suite("mtbench").questions()}
-    grades = {(str(row["question_id"]), row["turn"]): row["score"] for row in read(mt_bench / SINGLE) if row["model"] == "llama2_chat_7b"}
+    grades = {
+        (str(row["question_id"]), row["turn"]): row["score"]
+        for row in read(mt_bench / SINGLE)
+        if row["model"] == "llama2_chat_7b"
+    }
     assert set(result.metrics["categories"]) == set(category.values())
     for name, figures in result.metrics["categories"].items():
         own = [key for key, value in category.items() if value == name]
@@ -147,7 +169,9 @@ def test_intervals_of_categories_and_turns_are_students_over_their_questions(mt_
         }.items():
             error = statistics.stdev(values) / len(values) ** 0.5
             assert figures[f"{figure}se"] == pytest.approx(error)
-            assert figures[f"{figure}high"] == pytest.approx(statistics.fmean(values) + 2.26216 * error, rel=1e-5)  # t(0.975, 9)
+            assert figures[f"{figure}high"] == pytest.approx(
+                statistics.fmean(values) + 2.26216 * error, rel=1e-5
+            )  # t(0.975, 9)
         assert figures["questions"] == 10
         assert figures["score"] == pytest.approx(result.metrics["by_category"][name])
     values = [grades[key, 2] for key in category]

@@ -29,7 +29,11 @@ class Seen:
 def seft_bench(*arguments: str) -> Seen:
     """`seft-bench ARGUMENTS` in the current folder."""
     out, err = io.StringIO(), io.StringIO()
-    with mock.patch.object(sys, "argv", ["seft-bench", *arguments]), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        mock.patch.object(sys, "argv", ["seft-bench", *arguments]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         try:
             cli.main()
         except SystemExit as leaving:
@@ -40,7 +44,13 @@ def seft_bench(*arguments: str) -> Seen:
 def in_its_own_process(*arguments: str, folder: Path) -> Seen:
     """The same in a new process, for what needs one: worker processes, kills, a clean memory."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-m", "seft_bench.cli.main", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "seft_bench.cli.main", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     return Seen(done.returncode, done.stdout, done.stderr)
 
 

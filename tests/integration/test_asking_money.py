@@ -1,4 +1,6 @@
-"""What `judges agreement --ask` and `judges consistency --ask` cost: said before, asked about, and never more than the budget."""
+"""What `judges agreement --ask` and `judges consistency --ask` cost: said before, asked about, and never more than the
+budget.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,27 @@ def consistency(judge: str = "priced", *more: str) -> Seen:
 def agreement(desk: Path, judge: str = "priced", *more: str) -> Seen:
     """Two models with unequal answers, and one vote on each first turn."""
     rows = [json.loads(line) for line in (desk / "answers.jsonl").read_text().splitlines()]
-    other = [row | {"model_id": "other", "choices": [{"turns": [turn + "!" for turn in row["choices"][0]["turns"]]}]} for row in rows]
+    other = [
+        row | {"model_id": "other", "choices": [{"turns": [turn + "!" for turn in row["choices"][0]["turns"]]}]}
+        for row in rows
+    ]
     (desk / "both.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + other))
     vote = {"judge": "expert_1", "turn": 1, "model_a": "mine", "model_b": "other", "winner": "model_a"}
-    (desk / "votes.jsonl").write_text("".join(json.dumps(vote | {"question_id": row["question_id"]}) + "\n" for row in rows))
-    where = ("--votes", "votes.jsonl", "--ask", f"{judge}.yaml", "--answers", "both.jsonl", "--suite", "suite.yaml", "--out", "votes-of-judge.jsonl")
+    (desk / "votes.jsonl").write_text(
+        "".join(json.dumps(vote | {"question_id": row["question_id"]}) + "\n" for row in rows)
+    )
+    where = (
+        "--votes",
+        "votes.jsonl",
+        "--ask",
+        f"{judge}.yaml",
+        "--answers",
+        "both.jsonl",
+        "--suite",
+        "suite.yaml",
+        "--out",
+        "votes-of-judge.jsonl",
+    )
     return seft_bench("judges", "agreement", *where, *more)
 
 
@@ -48,7 +66,12 @@ def line_of(seen: Seen) -> dict[str, Any]:
 
 def test_a_dry_run_shows_the_price_and_sends_nothing(desk: Path, server: ChatServer) -> None:
     line = line_of(consistency("priced", "--dry-run", "--json"))
-    assert (line["wanted"], line["at_hand"], line["to_ask"], line["output_tokens"]) == (WANTED, 0, WANTED, [50 * WANTED] * 2)
+    assert (line["wanted"], line["at_hand"], line["to_ask"], line["output_tokens"]) == (
+        WANTED,
+        0,
+        WANTED,
+        [50 * WANTED] * 2,
+    )
     usd = (line["input_tokens"][0] * money.INPUT_USD + 50 * WANTED * money.OUTPUT_USD) / 1e6
     assert line["usd"] == pytest.approx([usd, usd])
     assert f"total: {usd:.2f} to {usd:.2f} USD" in good(consistency("priced", "--dry-run")).out
@@ -58,7 +81,9 @@ def test_a_dry_run_shows_the_price_and_sends_nothing(desk: Path, server: ChatSer
     assert server.bodies == []
 
 
-def test_without_a_terminal_much_money_needs_yes(desk: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_much_money_needs_yes(
+    desk: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SEFT_BENCH_ASK_ABOVE_USD", "0.1")
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     for refused in (consistency(), agreement(desk)):

@@ -1,4 +1,6 @@
-"""`bench` beyond one base and judge: the plan, parts of it, failures, several bases, data sets and judges, and the probe."""
+"""`bench` beyond one base and judge: the plan, parts of it, failures, several bases, data sets and judges, and the
+probe.
+"""
 
 from __future__ import annotations
 
@@ -35,14 +37,19 @@ def two_bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("left", "right"):
         shutil.copytree(open_base("tinyworld"), folder / name)
     bases = [str(folder / "left"), str(folder / "right")]
-    done = small_matrix.run(small_matrix.write_matrix(folder, base=None, bases=bases, judges=["rubric", "rubric-length-biased"], seeds=[0]), folder / "out")
+    done = small_matrix.run(
+        small_matrix.write_matrix(folder, base=None, bases=bases, judges=["rubric", "rubric-length-biased"], seeds=[0]),
+        folder / "out",
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
 
 def test_bases_and_judges_are_kept_apart(two_bases: Path) -> None:
     results = read_results(two_bases / "out" / "results")
-    assert {result.model for result in results} == {f"{base}-{row}-seed0/step-000004" for base in ("left", "right") for row in ("start", "chosen")}
+    assert {result.model for result in results} == {
+        f"{base}-{row}-seed0/step-000004" for base in ("left", "right") for row in ("start", "chosen")
+    }
     assert len({result.judge_id for result in results}) == 2
     assert len(results) == 2 * 2 * 2
     page = (two_bases / "out" / "results" / "leaderboard.md").read_text()
@@ -54,14 +61,19 @@ def test_bases_and_judges_are_kept_apart(two_bases: Path) -> None:
     assert findings.count("- left: ") == findings.count("- right: ") > 0
     assert findings.count("judge rubric-length-biased-") > 0
     assert "](curves-left.png)" in findings
-    assert {path.name for path in (two_bases / "out" / "results").glob("*.png")} == {"curves-left.png", "curves-right.png"}
+    assert {path.name for path in (two_bases / "out" / "results").glob("*.png")} == {
+        "curves-left.png",
+        "curves-right.png",
+    }
 
 
 def test_differences_are_taken_to_the_start_on_the_same_base(two_bases: Path) -> None:
     """The bases hold the same weights, so the differences must be equal, and no start has one."""
     from seft_bench.report.leaderboard import method_table
 
-    table = method_table(matrices.of_matrix(load_matrix(str(two_bases / "small.yaml")), read_results(two_bases / "out" / "results")))
+    table = method_table(
+        matrices.of_matrix(load_matrix(str(two_bases / "small.yaml")), read_results(two_bases / "out" / "results"))
+    )
     column = next(index for index, column in enumerate(table.columns) if column.kind == "difference")
     differences = {str(row.cells[0].value): row.cells[column].value for row in table.rows}
     assert differences["chosen (left)"] == differences["chosen (right)"]
@@ -110,8 +122,14 @@ def test_several_data_sets(tmp_path: Path) -> None:
 def test_only_some_cells_then_only_the_failed(tmp_path: Path) -> None:
     """A row that asks for two rounds over one prompt fails; --retry-failed leaves alone what was never tried."""
     few = {"start": {"max_steps": 2}}
-    broken = {"name": "broken", "method": "seft", "settings": {**few, "decision": "never", "prompts": 1, "rounds": 2, "policy": {"max_steps": 2}}}
-    matrix = small_matrix.write_matrix(tmp_path, rows=[{"name": "start", "method": "sft", "role": "start", "settings": few}, broken])
+    broken = {
+        "name": "broken",
+        "method": "seft",
+        "settings": {**few, "decision": "never", "prompts": 1, "rounds": 2, "policy": {"max_steps": 2}},
+    }
+    matrix = small_matrix.write_matrix(
+        tmp_path, rows=[{"name": "start", "method": "sft", "role": "start", "settings": few}, broken]
+    )
     out = tmp_path / "out"
     first = small_matrix.run(matrix, out, "--only", "broken-*", "--only", "start-seed0")
     assert first.returncode == 1
@@ -122,7 +140,10 @@ def test_only_some_cells_then_only_the_failed(tmp_path: Path) -> None:
     assert all("no prompts left" in cell["error"] for cell in found["cells"] if cell["state"] == "failed")
     assert found["to_run"] == ["broken-seed0", "start-seed1", "broken-seed1"]
     assert plan(matrix, out, "--retry-failed")["to_run"] == ["broken-seed0", "broken-seed1"]
-    assert "broken-seed0 failed: round 2 of 2 has no prompts left" in seft_bench("bench", matrix, "--out", str(out), "--dry-run").out
+    assert (
+        "broken-seed0 failed: round 2 of 2 has no prompts left"
+        in seft_bench("bench", matrix, "--out", str(out), "--dry-run").out
+    )
     seen = seft_bench("bench", matrix, "--out", str(out), "--only", "chosen-*", "--dry-run")
     assert seen.status == 2
     assert "--only 'chosen-*' matches no cell. The cells: start-seed0" in seen.err
@@ -189,7 +210,9 @@ def test_a_matrix_that_contradicts_itself(changes: dict[str, Any], message: str,
 
 def test_two_bases_of_one_name_are_refused() -> None:
     rows = [{"name": "start", "method": "sft"}]
-    matrix = MatrixConfig.model_validate({"name": "m", "bases": ["/a/model", "/b/model"], "seeds": [0], "suites": ["tiny-mtbench"], "rows": rows})
+    matrix = MatrixConfig.model_validate(
+        {"name": "m", "bases": ["/a/model", "/b/model"], "seeds": [0], "suites": ["tiny-mtbench"], "rows": rows}
+    )
     with pytest.raises(InputError, match="the same last part"):
         matrices.cells(matrix)
 
@@ -213,7 +236,9 @@ def test_a_matrix_of_one_base_is_written_down_as_before() -> None:
         (2, ["0", "1"], 0.5, ["0", "1"]),
     ],
 )
-def test_gpus_are_shared_out_round_robin(workers: int, gpus: list[str], per_cell: float | None, shares: list[str | None]) -> None:
+def test_gpus_are_shared_out_round_robin(
+    workers: int, gpus: list[str], per_cell: float | None, shares: list[str | None]
+) -> None:
     assert gpu_shares(workers, gpus, per_cell) == shares
 
 

@@ -1,4 +1,6 @@
-"""A matrix whose file changed after it ran: exactly what the change decides is done again, and nothing of before stays in the tables."""
+"""A matrix whose file changed after it ran: exactly what the change decides is done again, and nothing of before stays
+in the tables.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ def test_changed_settings_train_that_row_only_and_changed_back_nothing(ran: Path
 
 def test_leftovers_of_a_killed_publishing_are_not_taken_for_checkpoints(ran: Path) -> None:
     cell = ran / "out" / "cells" / "chosen-seed0"
-    (cell / "manifest.json").unlink()  # killed before the manifest, with the old settings' checkpoints there already, and no result yet
+    (
+        cell / "manifest.json"
+    ).unlink()  # killed before the manifest, with the old settings' checkpoints there already, and no result yet
     (cell / "cell.json").unlink()
     shutil.rmtree(ran / "out" / "results")
     (cell / "checkpoints" / "step-000004").rename(cell / "checkpoints" / "step-000006")
@@ -126,7 +130,10 @@ def test_missing_data_is_said_before_anything_is_trained(ran: Path) -> None:
 
 
 def test_wrong_settings_name_their_row(ran: Path) -> None:
-    rows = [{"name": "start", "method": "sft"}, {"name": "mine", "method": "sft", "settings": {"start": {"max_step": 4}}}]
+    rows = [
+        {"name": "start", "method": "sft"},
+        {"name": "mine", "method": "sft", "settings": {"start": {"max_step": 4}}},
+    ]
     with pytest.raises(InputError, match=r"(?s)row 'mine'.*max_step: unknown key"):
         plan_of(changed(ran, rows=rows), ran / "out", ran / "out" / "results")
 
@@ -143,7 +150,10 @@ def test_data_that_changed_under_its_path_is_trained_on(tmp_path: Path) -> None:
     before = trained(tmp_path)
     rows = (mine / "preferences.jsonl").read_text().splitlines(keepends=True)
     (mine / "preferences.jsonl").write_text("".join(rows[::-1]))
-    assert [state.is_changed for state in plan_of(matrix, tmp_path / "out", tmp_path / "out" / "results").cells] == [True, True]
+    assert [state.is_changed for state in plan_of(matrix, tmp_path / "out", tmp_path / "out" / "results").cells] == [
+        True,
+        True,
+    ]
     assert run(tmp_path, matrix) == 2
     after = trained(tmp_path)
     assert before.items() < after.items()  # what a stage did not read decides nothing: the start is not trained again

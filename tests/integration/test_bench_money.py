@@ -35,7 +35,14 @@ def matrix(tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) 
 
 
 def write(folder: Path, url: str, **price: float) -> str:
-    settings = {"name": "paid", "kind": "openai", "model": "judge", "base_url": url, "api_key_env": "JUDGE_KEY", "templates": "seft-bench"}
+    settings = {
+        "name": "paid",
+        "kind": "openai",
+        "model": "judge",
+        "base_url": url,
+        "api_key_env": "JUDGE_KEY",
+        "templates": "seft-bench",
+    }
     judge = small_matrix.write_yaml(folder / "paid.yaml", **settings, max_in_flight=2, max_tokens=50, **price)
     return small_matrix.write_matrix(folder, judge=judge, seeds=[0], workers=1, controls=["constant"])
 
@@ -64,7 +71,10 @@ def test_a_budget_ends_the_judging_and_not_the_training(matrix: str, server: Cha
     assert "the budget of 2.5 USD is spent" in seen.stderr
     assert f"Left: {wanted - arrived} judgments" in seen.stderr
     assert f"paid by this command: {len(server.bodies) * PAID_USD:.4f} USD" in seen.stderr
-    assert all(cell["trained"] and cell["answers"]["at_hand"] == cell["answers"]["wanted"] for cell in plan(matrix, out)["cells"])
+    assert all(
+        cell["trained"] and cell["answers"]["at_hand"] == cell["answers"]["wanted"]
+        for cell in plan(matrix, out)["cells"]
+    )
     again = run(matrix, out, "--budget", "1000", "--yes")
     assert again.returncode == 0, again.stderr
     assert verdicts(out) == wanted
@@ -79,10 +89,16 @@ def test_the_estimate_holds_controls_and_says_dollars(matrix: str, tmp_path: Pat
     assert judge["wanted"] == 3 * one_model
     assert 0 < judge["usd"][0] <= judge["usd"][1]
     text = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--dry-run").out
-    assert re.search(rf"judge paid: {judge['wanted']} verdicts to ask, 0 at hand; about {judge['usd'][0]:.2f} to {judge['usd'][1]:.2f} USD", text)
+    assert re.search(
+        rf"judge paid: {judge['wanted']} verdicts to ask, 0 at hand; about {judge['usd'][0]:.2f} to "
+        rf"{judge['usd'][1]:.2f} USD",
+        text,
+    )
 
 
-def test_much_money_needs_a_word_where_there_is_no_terminal(matrix: str, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_much_money_needs_a_word_where_there_is_no_terminal(
+    matrix: str, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(small_matrix.ENVIRONMENT, "SEFT_BENCH_ASK_ABOVE_USD", "0.5")
     refused = run(matrix, tmp_path / "out")
     assert refused.returncode == 2
@@ -94,7 +110,9 @@ def test_much_money_needs_a_word_where_there_is_no_terminal(matrix: str, server:
     assert agreed.returncode == 0, agreed.stderr
 
 
-def test_a_budget_over_an_unknown_price_is_refused(tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_budget_over_an_unknown_price_is_refused(
+    tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(small_matrix.ENVIRONMENT, "JUDGE_KEY", "sk-not-a-real-key-12345")
     refused = run(write(tmp_path, server.url), tmp_path / "out", "--budget", "5")
     assert refused.returncode == 2

@@ -1,4 +1,6 @@
-"""The Ray engine on clusters of this machine: the local engine's tables, also when a node, a worker or the driver is lost."""
+"""The Ray engine on clusters of this machine: the local engine's tables, also when a node, a worker or the driver is
+lost.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +39,15 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_niceness", "0")  # else anything else that runs here starves the cells
     nodes = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
-    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000, "health_check_failure_threshold": 5}  # a lost node is seen soon
-    made = Cluster(initialize_head=True, head_node_args={**nodes, "num_cpus": 0, "include_dashboard": False, "_system_config": soon})
+    soon = {
+        "health_check_initial_delay_ms": 0,
+        "health_check_period_ms": 1000,
+        "health_check_failure_threshold": 5,
+    }  # a lost node is seen soon
+    made = Cluster(
+        initialize_head=True,
+        head_node_args={**nodes, "num_cpus": 0, "include_dashboard": False, "_system_config": soon},
+    )
     for _ in range(2):
         made.add_node(**nodes)
     yield made
@@ -70,7 +79,9 @@ def raylet_of(pid: int) -> int:
 def test_a_node_lost_under_way_gives_the_local_tables(whole: Path, cluster: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = small_matrix.start(small_matrix.write_matrix(tmp_path, **LONG), out, *ray_options(cluster))
-    small_matrix.wait_for(lambda: [path for path in out.glob("stages/*/train.jsonl") if path.stat().st_size > 200], process)
+    small_matrix.wait_for(
+        lambda: [path for path in out.glob("stages/*/train.jsonl") if path.stat().st_size > 200], process
+    )
     raylet = raylet_of(small_matrix.wait_for(lambda: ray_workers(out), process)[0])
     node = next(node for node in cluster.worker_nodes if _raylet_pid(node) == raylet)
     cluster.remove_node(node, allow_graceful=False)
@@ -91,9 +102,13 @@ def _raylet_pid(node: Any) -> int:
 def test_a_lost_worker_and_then_a_lost_driver_give_the_local_tables(whole: Path, cluster: Any, tmp_path: Path) -> None:
     out, matrix = tmp_path / "out", small_matrix.write_matrix(tmp_path, **LONG)
     process = small_matrix.start(matrix, out, *ray_options(cluster))
-    small_matrix.wait_for(lambda: [path for path in out.glob("stages/*/train.jsonl") if path.stat().st_size > 200], process)
+    small_matrix.wait_for(
+        lambda: [path for path in out.glob("stages/*/train.jsonl") if path.stat().st_size > 200], process
+    )
     os.kill(small_matrix.wait_for(lambda: ray_workers(out), process)[0], signal.SIGKILL)
-    small_matrix.wait_for(lambda: "runs again: its worker or node was lost" in out.with_suffix(".log").read_text(), process)
+    small_matrix.wait_for(
+        lambda: "runs again: its worker or node was lost" in out.with_suffix(".log").read_text(), process
+    )
     small_matrix.wait_for(lambda: list(out.glob("stages/*/stage.json")), process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -113,17 +128,27 @@ def test_a_folder_that_nodes_do_not_see_and_a_cell_too_large_are_refused(cluster
     try:
         with engine.probe_file(tmp_path / "out") as probe:
             engine.check_nodes(ray, probe)
-        with pytest.raises(InputError, match=r"(?s)cannot run this matrix.*does not see the output folder .*Put --out on a folder that all nodes share"):
+        with pytest.raises(
+            InputError,
+            match=(
+                r"(?s)cannot run this matrix.*does not see the output folder .*Put --out on a folder that all nodes "
+                r"share"
+            ),
+        ):
             engine.check_nodes(ray, probe)  # the file is gone: as on a node with a folder of its own
     finally:
         ray.shutdown()
-    too_large = small_matrix.run(small_matrix.write_matrix(tmp_path), tmp_path / "out", *ray_options(cluster), "--gpus-per-cell", "4")
+    too_large = small_matrix.run(
+        small_matrix.write_matrix(tmp_path), tmp_path / "out", *ray_options(cluster), "--gpus-per-cell", "4"
+    )
     assert too_large.returncode == 2
     assert "a cell wants 1 CPUs and 4 GPUs, and no node of the Ray cluster has them" in too_large.stderr
 
 
 def test_no_cluster_at_the_address(tmp_path: Path) -> None:
-    done = small_matrix.run(small_matrix.write_matrix(tmp_path), tmp_path / "out", "--engine", "ray", "--address", "auto")
+    done = small_matrix.run(
+        small_matrix.write_matrix(tmp_path), tmp_path / "out", "--engine", "ray", "--address", "auto"
+    )
     assert done.returncode == 2
     assert "no Ray cluster at 'auto'" in done.stderr
     assert "--address local" in done.stderr

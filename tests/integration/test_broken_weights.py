@@ -50,7 +50,10 @@ def test_a_checkpoint_is_refused_before_anything_is_answered(broken: Path) -> No
 def test_a_judge_is_refused_before_anything_is_judged(broken: Path, kind: str) -> None:
     judge: dict[str, Any] = {"name": "mine", "kind": kind, "model": str(broken)}
     Path("judge.yaml").write_text(yaml.safe_dump(judge))
-    answers = [Answer("tiny-alpacaeval", question.id, "m", ("an answer",)) for question in load_suite("tiny-alpacaeval").questions()]
+    answers = [
+        Answer("tiny-alpacaeval", question.id, "m", ("an answer",))
+        for question in load_suite("tiny-alpacaeval").questions()
+    ]
     write_jsonl(Path("answers.jsonl"), map(to_row, answers))
     refused(seft_bench("eval", "answers.jsonl", "--suite", "tiny-alpacaeval", "--judge", "judge.yaml"))
 
@@ -65,7 +68,12 @@ def test_every_cut_is_found_and_whole_files_are_not_refused(broken: Path, whole:
     content = (whole / "model.safetensors").read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     cuts = [content[:end] for end in (0, 7, 8, header - 1, header, len(content) - 1)]
-    for text in (*cuts, content + b"x", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b"\x02" + b"\0" * 7 + b"[]"):
+    for text in (
+        *cuts,
+        content + b"x",
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        b"\x02" + b"\0" * 7 + b"[]",
+    ):
         (broken / "model.safetensors").write_bytes(text)
         with pytest.raises(InputError, match=r"model\.safetensors is broken"):
             load_causal_lm(broken)

@@ -1,4 +1,6 @@
-"""`seft-bench check` as a person and a build use it: real evaluations by the rubric, exit statuses, JSON, and looks that stop early."""
+"""`seft-bench check` as a person and a build use it: real evaluations by the rubric, exit statuses, JSON, and looks
+that stop early.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from tests.integration.cli import REPOSITORY, Seen, seft_bench
 
 GOOD, NEAR, BAD = "org/good", "near", "bad"
 METRIC_KEYS = set(
-    "suite decoding judge_id metric title n candidate baseline difference standard_error lower_bound upper_bound bound_level level how margin p_regressed "
+    "suite decoding judge_id metric title n candidate baseline difference standard_error lower_bound upper_bound "
+    "bound_level level how margin p_regressed "
     "p_holm passes regressed minimal_detectable_effect questions_needed categories worst best".split()
 )
 
@@ -47,7 +50,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for suite in ("tiny-mtbench", "tiny-alpacaeval"):
-            rows = [row for model, spoilt in ((GOOD, 0), (NEAR, 40), (BAD, 1)) for row in answer_rows(suite, model, spoilt)]
+            rows = [
+                row for model, spoilt in ((GOOD, 0), (NEAR, 40), (BAD, 1)) for row in answer_rows(suite, model, spoilt)
+            ]
             write_jsonl(folder / f"{suite}.jsonl", rows)
             seen = seft_bench("eval", f"{suite}.jsonl", "--suite", suite)
             assert seen.status == 0, seen.err
@@ -72,7 +77,9 @@ def report(*arguments: str) -> dict[str, Any]:
 
 
 def result_file(desk: Path, suite: str, model: str) -> Path:
-    [path] = [path for path in desk.glob(f"results/{suite}/*/result.json") if json.loads(path.read_text())["model"] == model]
+    [path] = [
+        path for path in desk.glob(f"results/{suite}/*/result.json") if json.loads(path.read_text())["model"] == model
+    ]
     return path
 
 
@@ -131,21 +138,30 @@ def test_the_json_is_whole_and_out_keeps_it(desk: Path) -> None:
         assert len(metric["worst"]) == 10
         assert not metric["best"] or metric["best"][0]["difference"] > 0
         for row in metric["worst"]:
-            assert row["link"].startswith(f"report/index.html#/questions/{metric['suite']}/{row['question_id']}?models=")
+            assert row["link"].startswith(
+                f"report/index.html#/questions/{metric['suite']}/{row['question_id']}?models="
+            )
 
 
 def test_differences_are_those_of_the_results(desk: Path) -> None:
     [metric] = report(BAD, "--against", GOOD, "--suite", "tiny-mtbench")["metrics"]
-    scores = [json.loads(result_file(desk, "tiny-mtbench", model).read_text())["metrics"]["score"] for model in (BAD, GOOD)]
+    scores = [
+        json.loads(result_file(desk, "tiny-mtbench", model).read_text())["metrics"]["score"] for model in (BAD, GOOD)
+    ]
     assert metric["difference"] == pytest.approx(scores[0] - scores[1])
     assert sum(row["n"] for row in metric["categories"]) == metric["n"] == 80
     assert sum(row["n"] * row["difference"] for row in metric["categories"]) == pytest.approx(80 * metric["difference"])
-    assert [row["difference"] for row in metric["categories"]] == sorted(row["difference"] for row in metric["categories"])
+    assert [row["difference"] for row in metric["categories"]] == sorted(
+        row["difference"] for row in metric["categories"]
+    )
 
 
 def test_lc_is_that_of_the_results(desk: Path) -> None:
     [metric] = report(BAD, "--against", GOOD, "--suite", "tiny-alpacaeval")["metrics"]
-    values = [json.loads(result_file(desk, "tiny-alpacaeval", model).read_text())["metrics"]["lc_win_rate"] for model in (BAD, GOOD)]
+    values = [
+        json.loads(result_file(desk, "tiny-alpacaeval", model).read_text())["metrics"]["lc_win_rate"]
+        for model in (BAD, GOOD)
+    ]
     assert [metric["candidate"], metric["baseline"]] == pytest.approx(values, abs=1e-6)
     assert "refits" in metric["how"]
 
@@ -249,7 +265,10 @@ def test_another_question_set(desk: Path) -> None:
 
 def own_suite(folder: Path) -> Path:
     words = "Ann Bob Cyd Dan Eve Fay Gus Hal Ivy Jon Kim Lou".split()
-    write_jsonl(folder / "questions.jsonl", [{"id": f"q/{word}", "category": "names", "turns": [f"Who is {word}?"]} for word in words])
+    write_jsonl(
+        folder / "questions.jsonl",
+        [{"id": f"q/{word}", "category": "names", "turns": [f"Who is {word}?"]} for word in words],
+    )
     settings = {
         "name": "own",
         "kind": "mtbench",
@@ -270,7 +289,15 @@ def server() -> Iterator[ChatServer]:
 
 
 def judge_of(folder: Path, server: ChatServer, **more: Any) -> Path:
-    settings = {"name": "local", "kind": "openai", "model": "judge", "base_url": server.url, "api_key_env": None, "templates": "seft-bench", "max_attempts": 1}
+    settings = {
+        "name": "local",
+        "kind": "openai",
+        "model": "judge",
+        "base_url": server.url,
+        "api_key_env": None,
+        "templates": "seft-bench",
+        "max_attempts": 1,
+    }
     path = folder / "judge.yaml"
     path.write_text(yaml.safe_dump(settings | more))
     return path
@@ -281,7 +308,13 @@ def test_own_questions_need_their_file(tmp_path: Path, monkeypatch: pytest.Monke
     judge_of(tmp_path, server)
     suite = str(own_suite(tmp_path))
     for model in ("one", "two"):
-        write_jsonl(tmp_path / f"{model}.jsonl", [to_row(Answer("own", row["id"], model, (f"{model}!",))) for row in read_jsonl(tmp_path / "questions.jsonl")])
+        write_jsonl(
+            tmp_path / f"{model}.jsonl",
+            [
+                to_row(Answer("own", row["id"], model, (f"{model}!",)))
+                for row in read_jsonl(tmp_path / "questions.jsonl")
+            ],
+        )
         seen = seft_bench("eval", f"{model}.jsonl", "--suite", suite)
         assert seen.status == 0, seen.err
     refused = check("one", "--against", "two")
@@ -303,7 +336,10 @@ def test_two_checkpoints_of_one_name_are_told_apart(desk: Path) -> None:
         make_tiny_model(desk / run / "checkpoint-500")
     settings = yaml.safe_load((config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
     Path("small.yaml").write_text(
-        yaml.safe_dump(settings | {"name": "small", "max_questions": 3, "max_new_tokens": 4, "decodings": {"greedy": {"temperature": 0.0}}})
+        yaml.safe_dump(
+            settings
+            | {"name": "small", "max_questions": 3, "max_new_tokens": 4, "decodings": {"greedy": {"temperature": 0.0}}}
+        )
     )
     folders = [str(desk / run / "checkpoint-500") for run in ("run-a", "run-b")]
     seen = seft_bench("eval", *folders, "--suite", "small.yaml")
@@ -371,11 +407,31 @@ def test_an_unknown_decoding_is_refused_before_anything_runs(fresh: Path) -> Non
 
 
 def test_a_spent_budget_ends_with_6_and_keeps_what_was_paid(fresh: Path, server: ChatServer) -> None:
-    judge = judge_of(fresh, server, input_usd_per_million_tokens=1000.0, output_usd_per_million_tokens=2000.0, max_in_flight=4, max_tokens=50)
+    judge = judge_of(
+        fresh,
+        server,
+        input_usd_per_million_tokens=1000.0,
+        output_usd_per_million_tokens=2000.0,
+        max_in_flight=4,
+        max_tokens=50,
+    )
     suite = str(own_suite(fresh))
     for model in ("one", "two"):
-        write_jsonl(fresh / f"{model}.jsonl", [to_row(Answer("own", row["id"], model, (f"{model}!",))) for row in read_jsonl(fresh / "questions.jsonl")])
-    arguments = ("one.jsonl", "--against", "two.jsonl", "--sequential", "--suite", suite, "--judge", str(judge), "--yes")
+        write_jsonl(
+            fresh / f"{model}.jsonl",
+            [to_row(Answer("own", row["id"], model, (f"{model}!",))) for row in read_jsonl(fresh / "questions.jsonl")],
+        )
+    arguments = (
+        "one.jsonl",
+        "--against",
+        "two.jsonl",
+        "--sequential",
+        "--suite",
+        suite,
+        "--judge",
+        str(judge),
+        "--yes",
+    )
     seen = check(*arguments, "--budget", "1.5")
     assert seen.status == 6, seen.err
     assert "budget" in seen.err
@@ -383,18 +439,39 @@ def test_a_spent_budget_ends_with_6_and_keeps_what_was_paid(fresh: Path, server:
     again = check(*arguments, "--budget", "100")
     assert again.status == 0, again.err
     assert again.out.startswith("PASS")
-    assert len(server.bodies) <= 24 + 4  # what was paid for is not asked again; the probe and replies in flight at the end may be
+    assert (
+        len(server.bodies) <= 24 + 4
+    )  # what was paid for is not asked again; the probe and replies in flight at the end may be
 
 
 def test_ctrl_c_keeps_what_was_judged(fresh: Path) -> None:
     suite = str(own_suite(fresh))
     for model in ("one", "two"):
-        write_jsonl(fresh / f"{model}.jsonl", [to_row(Answer("own", row["id"], model, (f"{model}!",))) for row in read_jsonl(fresh / "questions.jsonl")])
-    arguments = ["check", "one.jsonl", "--against", "two.jsonl", "--sequential", "--suite", suite, "--judge", str(fresh / "judge.yaml")]
+        write_jsonl(
+            fresh / f"{model}.jsonl",
+            [to_row(Answer("own", row["id"], model, (f"{model}!",))) for row in read_jsonl(fresh / "questions.jsonl")],
+        )
+    arguments = [
+        "check",
+        "one.jsonl",
+        "--against",
+        "two.jsonl",
+        "--sequential",
+        "--suite",
+        suite,
+        "--judge",
+        str(fresh / "judge.yaml"),
+    ]
     with serving(*[ok] * 9, otherwise=after(120)) as slow:
         judge_of(fresh, slow, max_in_flight=2)
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-        program = subprocess.Popen([sys.executable, "-m", "seft_bench.cli.main", *arguments], cwd=fresh, env=environment, stderr=subprocess.PIPE, text=True)
+        program = subprocess.Popen(
+            [sys.executable, "-m", "seft_bench.cli.main", *arguments],
+            cwd=fresh,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         while len(slow.bodies) < 11 and program.poll() is None:
             time.sleep(0.02)
         program.send_signal(signal.SIGINT)

@@ -1,4 +1,6 @@
-"""`seft-bench check` of two methods: rows of a matrix over questions and training seeds, their statuses, and what is refused."""
+"""`seft-bench check` of two methods: rows of a matrix over questions and training seeds, their statuses, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,21 @@ from tests.integration.test_check import METRIC_KEYS, answer_rows, change, check
 
 SPOILT = {"good": (0, 60, 50), "near": (45, 40, 50), "bad": (1, 2, 1)}
 """Row -> of each training seed: every how many-th answer is nonsense."""
-METHOD_KEYS = set("seeds paired_by_seed by_seed degrees_of_freedom variance share_of_seeds seeds_needed bootstrap".split())
+METHOD_KEYS = set(
+    "seeds paired_by_seed by_seed degrees_of_freedom variance share_of_seeds seeds_needed bootstrap".split()
+)
 
 
 def run_facts(row: str, seed: int, **more: Any) -> dict[str, Any]:
-    return {"row": row, "label": row.title(), "role": "method", "method": "sft", "seed": seed, "step": 150, "final": True} | more
+    return {
+        "row": row,
+        "label": row.title(),
+        "role": "method",
+        "method": "sft",
+        "seed": seed,
+        "step": 150,
+        "final": True,
+    } | more
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +42,13 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         for suite in ("tiny-mtbench", "tiny-alpacaeval"):
-            models = {f"{row}-seed{seed}": spoilt for row, of_seeds in SPOILT.items() for seed, spoilt in enumerate(of_seeds)}
-            write_jsonl(folder / f"{suite}.jsonl", [line for model, spoilt in models.items() for line in answer_rows(suite, model, spoilt)])
+            models = {
+                f"{row}-seed{seed}": spoilt for row, of_seeds in SPOILT.items() for seed, spoilt in enumerate(of_seeds)
+            }
+            write_jsonl(
+                folder / f"{suite}.jsonl",
+                [line for model, spoilt in models.items() for line in answer_rows(suite, model, spoilt)],
+            )
             seen = seft_bench("eval", f"{suite}.jsonl", "--suite", suite)
             assert seen.status == 0, seen.err
         for path in folder.glob("results/*/*/result.json"):
@@ -49,7 +66,11 @@ def desk(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def of_row(desk: Path, row: str, suite: str = "*") -> list[Path]:
-    return [path for path in desk.glob(f"results/{suite}/*/result.json") if json.loads(path.read_text())["run"]["row"] == row]
+    return [
+        path
+        for path in desk.glob(f"results/{suite}/*/result.json")
+        if json.loads(path.read_text())["run"]["row"] == row
+    ]
 
 
 def reseeded(desk: Path, row: str, seeds: Sequence[int]) -> None:
@@ -69,7 +90,14 @@ def test_a_worse_method_regressed_and_is_never_named_without_its_seeds(desk: Pat
     seen = check("bad", "--against", "good")
     assert seen.status == 3, seen.err
     assert seen.out.startswith("REGRESSED: method bad (seeds 0,1,2) is worse than method good (seeds 0,1,2) on ")
-    for words in ("tiny-mtbench: score", "tiny-alpacaeval: LC win rate", "variance from seeds", "by category:", "lost most on", "percentile bootstrap"):
+    for words in (
+        "tiny-mtbench: score",
+        "tiny-alpacaeval: LC win rate",
+        "variance from seeds",
+        "by category:",
+        "lost most on",
+        "percentile bootstrap",
+    ):
         assert words in seen.out
     assert check("bad", "--against", "good", "--report-only").status == 0
 
@@ -88,7 +116,9 @@ def test_a_margin_inside_the_interval_is_inconclusive(desk: Path) -> None:
     assert seen.status == 4
     assert "these questions and seeds neither show" in seen.out
     assert "A loss of" in seen.out
-    assert check(*arguments, "--margin", f"score={-metric['lower_bound'] * 0.9:.4f}", "--allow-inconclusive").status == 0
+    assert (
+        check(*arguments, "--margin", f"score={-metric['lower_bound'] * 0.9:.4f}", "--allow-inconclusive").status == 0
+    )
 
 
 def test_the_json_is_whole_and_out_keeps_it(desk: Path) -> None:
@@ -103,13 +133,17 @@ def test_the_json_is_whole_and_out_keeps_it(desk: Path) -> None:
         assert 2 <= metric["degrees_of_freedom"] <= metric["n"] - 1
         assert metric["bootstrap"]["low"] <= metric["difference"] <= metric["bootstrap"]["high"]
         parts = metric["variance"]
-        assert metric["standard_error"] ** 2 == pytest.approx(parts["questions"] + max(parts["seeds"] - parts["rest_in_both"], 0.0))
+        assert metric["standard_error"] ** 2 == pytest.approx(
+            parts["questions"] + max(parts["seeds"] - parts["rest_in_both"], 0.0)
+        )
 
 
 def test_figures_are_means_over_the_seeds_results(desk: Path) -> None:
     for metric in report("bad", "--against", "near")["metrics"]:
         for side, row in (("candidate", "bad"), ("baseline", "near")):
-            figures = [json.loads(path.read_text())["metrics"][metric["metric"]] for path in of_row(desk, row, metric["suite"])]
+            figures = [
+                json.loads(path.read_text())["metrics"][metric["metric"]] for path in of_row(desk, row, metric["suite"])
+            ]
             assert metric[side] == pytest.approx(sum(figures) / 3, abs=1e-6)
             assert sorted(metric["by_seed"][side].values()) == pytest.approx(sorted(figures))
 
@@ -117,12 +151,18 @@ def test_figures_are_means_over_the_seeds_results(desk: Path) -> None:
 def test_worst_questions_and_categories_are_means_over_seeds(desk: Path) -> None:
     [metric] = report("bad", "--against", "good", "--suite", "tiny-mtbench")["metrics"]
     scores = {
-        row: [json.loads(path.with_name("questions.json").read_text())["per_question"] for path in of_row(desk, row, "tiny-mtbench")] for row in ("bad", "good")
+        row: [
+            json.loads(path.with_name("questions.json").read_text())["per_question"]
+            for path in of_row(desk, row, "tiny-mtbench")
+        ]
+        for row in ("bad", "good")
     }
     for line in metric["worst"]:
         means = {row: sum(of_seed[line["question_id"]] for of_seed in seeds) / 3 for row, seeds in scores.items()}
         assert line["difference"] == pytest.approx(means["bad"] - means["good"])
-    assert sum(row["n"] * row["difference"] for row in metric["categories"]) == pytest.approx(metric["n"] * metric["difference"])
+    assert sum(row["n"] * row["difference"] for row in metric["categories"]) == pytest.approx(
+        metric["n"] * metric["difference"]
+    )
 
 
 def test_only_final_checkpoints_count(desk: Path) -> None:
@@ -152,9 +192,13 @@ def test_other_seeds_are_independent_draws(desk: Path) -> None:
 
 def test_three_shared_seeds_are_paired_and_the_others_left_out(desk: Path) -> None:
     before = report("bad", "--against", "good", "--suite", "tiny-mtbench")
-    [source] = [path for path in of_row(desk, "good", "tiny-mtbench") if json.loads(path.read_text())["run"]["seed"] == 0]
+    [source] = [
+        path for path in of_row(desk, "good", "tiny-mtbench") if json.loads(path.read_text())["run"]["seed"] == 0
+    ]
     shutil.copytree(source.parent, source.parent.with_name("good-seed3@given@rubric"))
-    change(source.parent.with_name("good-seed3@given@rubric") / "result.json", model="good-seed3", run=run_facts("good", 3))
+    change(
+        source.parent.with_name("good-seed3@given@rubric") / "result.json", model="good-seed3", run=run_facts("good", 3)
+    )
     found = report("bad", "--against", "good", "--suite", "tiny-mtbench")
     assert found["metrics"] == before["metrics"]
     assert "seeds 3, which only one side has, are left out" in " ".join(found["notes"])
@@ -317,5 +361,7 @@ def test_a_real_bench_of_three_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [metric] = found["metrics"]
     assert found["candidate"] == "method chosen (seeds 0,1,2)"
     assert (metric["suite"], metric["n"], metric["paired_by_seed"]) == ("few", 6, True)
-    by_row = {row: list(metric["by_seed"][side].values()) for side, row in (("candidate", "chosen"), ("baseline", "start"))}
+    by_row = {
+        row: list(metric["by_seed"][side].values()) for side, row in (("candidate", "chosen"), ("baseline", "start"))
+    }
     assert metric["difference"] == pytest.approx((sum(by_row["chosen"]) - sum(by_row["start"])) / 3)

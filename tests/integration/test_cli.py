@@ -1,4 +1,6 @@
-"""What the commands do when all is well: what is printed where, what is written, and that doing it again adds nothing."""
+"""What the commands do when all is well: what is printed where, what is written, and that doing it again adds
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ COMMANDS = [
     [],
     ["demo"], ["bench"], ["train"], ["eval"], ["score"], ["check"], ["export"], ["import"], ["leaderboard"], ["doctor"],
     ["judges"], ["judges", "list"], ["judges", "show"], ["suites"], ["suites", "list"], ["suites", "show"],
-    ["methods"], ["methods", "list"], ["methods", "show"], ["data"], ["data", "list"], ["data", "verify"], ["data", "make"],
+    ["methods"], ["methods", "list"], ["methods", "show"],
+    ["data"], ["data", "list"], ["data", "verify"], ["data", "make"],
 ]  # fmt: skip
 ROW_KEYS = {"model", "suite", "metrics", "n", "n_scored", "n_unscored", "coverage", "withheld"}
 
@@ -59,12 +62,25 @@ def write_yaml(path: Path, **values: Any) -> str:
 def small_suite(desk: Path, name: str, questions: int) -> str:
     """A shipped tiny suite with its first questions only, answered greedily."""
     shipped = yaml.safe_load((config_folder() / "suites" / f"{name}.yaml").read_text())
-    small = shipped | {"name": f"{name}-{questions}", "max_questions": questions, "decodings": {"greedy": {"temperature": 0.0}}, "max_new_tokens": 8}
+    small = shipped | {
+        "name": f"{name}-{questions}",
+        "max_questions": questions,
+        "decodings": {"greedy": {"temperature": 0.0}},
+        "max_new_tokens": 8,
+    }
     return write_yaml(desk / f"{name}-{questions}.yaml", **small)
 
 
 def small_judge(desk: Path, url: str, key_variable: str | None = None, **more: Any) -> str:
-    settings = {"name": "small", "kind": "openai", "model": "judge", "base_url": url, "api_key_env": key_variable, "templates": "seft-bench", "max_attempts": 1}
+    settings = {
+        "name": "small",
+        "kind": "openai",
+        "model": "judge",
+        "base_url": url,
+        "api_key_env": key_variable,
+        "templates": "seft-bench",
+        "max_attempts": 1,
+    }
     return write_yaml(desk / "small.yaml", **settings | more)
 
 
@@ -79,10 +95,17 @@ def test_help(command: list[str]) -> None:
 
 
 def test_help_loads_nothing_heavy() -> None:
-    code = "import sys; sys.argv = ['seft-bench', '--help']\nfrom seft_bench.cli.main import main\ntry: main()\nexcept SystemExit: print(sorted(sys.modules))"
-    printed = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+    code = (
+        "import sys; sys.argv = ['seft-bench', '--help']\nfrom seft_bench.cli.main import main\ntry: main()\nexcept "
+        "SystemExit: print(sorted(sys.modules))"
+    )
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
     assert "'typer'" in printed
-    assert not [name for name in ("torch", "transformers", "numpy", "pandas", "aiohttp", "pydantic") if f"'{name}'" in printed]
+    assert not [
+        name for name in ("torch", "transformers", "numpy", "pandas", "aiohttp", "pydantic") if f"'{name}'" in printed
+    ]
 
 
 def test_version() -> None:
@@ -114,7 +137,11 @@ def test_doctor_names_keys_but_never_shows_one(desk: Path, monkeypatch: pytest.M
 
 
 def test_data_make_writes_the_tinyworld(desk: Path) -> None:
-    folder = Path(good(seft_bench("data", "make", "--out", "data", "--seed", "3", "--only", "sft", "--only", "prompts")).out.strip())
+    folder = Path(
+        good(
+            seft_bench("data", "make", "--out", "data", "--seed", "3", "--only", "sft", "--only", "prompts")
+        ).out.strip()
+    )
     assert folder.parent == Path("data")
     assert {path.name for path in folder.iterdir()} == {"sft.jsonl", "prompts.jsonl", "manifest.json"}
     assert {"prompt", "answer"} <= json.loads((folder / "sft.jsonl").read_text().splitlines()[0]).keys()
@@ -136,13 +163,19 @@ def test_from_training_to_the_leaderboard(desk: Path) -> None:
     trained = good(seft_bench("train", *QUICK))
     checkpoints = [Path(line) for line in trained.out.split()]
     assert [path.name for path in checkpoints] == ["step-000001", "step-000002"]
-    assert all((path / name).is_file() for path in checkpoints for name in ("model.safetensors", "config.json", "tokenizer.json"))
+    assert all(
+        (path / name).is_file()
+        for path in checkpoints
+        for name in ("model.safetensors", "config.json", "tokenizer.json")
+    )
     assert "CPU seconds" in trained.err
 
     suites = [part for name in ("tiny-mtbench", "tiny-alpacaeval") for part in ("--suite", small_suite(desk, name, 8))]
     rows = json.loads(good(seft_bench("eval", *suites, "--json")).out)
     assert [(row["model"], row["suite"], row["n"], row["withheld"]) for row in rows] == [
-        (f"tiny-seft/{path.name}", *suite, False) for path in checkpoints for suite in (("tiny-mtbench-8", 16), ("tiny-alpacaeval-8", 8))
+        (f"tiny-seft/{path.name}", *suite, False)
+        for path in checkpoints
+        for suite in (("tiny-mtbench-8", 16), ("tiny-alpacaeval-8", 8))
     ]
     assert all(row.keys() >= ROW_KEYS and row["n_scored"] == row["n"] and row["coverage"] == 1.0 for row in rows)
     assert 1 <= rows[0]["metrics"]["score"] <= 10
@@ -158,7 +191,13 @@ def test_from_training_to_the_leaderboard(desk: Path) -> None:
     leaderboard = good(seft_bench("leaderboard")).out
     assert leaderboard == (desk / "results" / "leaderboard.md").read_text() + "\n"
     assert "tiny-seft/step-000002" in leaderboard
-    assert {path.suffix for path in (desk / "results").glob("leaderboard.*")} == {".md", ".csv", ".html", ".tex", ".json"}
+    assert {path.suffix for path in (desk / "results").glob("leaderboard.*")} == {
+        ".md",
+        ".csv",
+        ".html",
+        ".tex",
+        ".json",
+    }
     json.loads(good(seft_bench("leaderboard", "--format", "json")).out)
 
 
@@ -168,7 +207,9 @@ def test_another_recipe_never_overwrites_a_run(desk: Path) -> None:
     assert seen.status == 2
     assert "another recipe" in seen.err
     assert "--fresh" in seen.err
-    assert good(seft_bench("train", "method=sft", "seed=1", "settings.start.max_steps=2", "--out", "run", "--fresh")).out
+    assert good(
+        seft_bench("train", "method=sft", "seed=1", "settings.start.max_steps=2", "--out", "run", "--fresh")
+    ).out
     assert yaml.safe_load(Path("run/recipe.yaml").read_text())["seed"] == 1
 
 
@@ -180,8 +221,18 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_own_checkpoint_and_own_judge(desk: Path, model: Path, judge_server: ChatServer) -> None:
-    """16 grades of [[7]] from a real server; the second time nothing is sent; with all judgments deleted, the response store answers."""
-    arguments = ["eval", str(model), "--suite", small_suite(desk, "tiny-mtbench", 8), "--judge", small_judge(desk, judge_server.url), "--json"]
+    """16 grades of [[7]] from a real server; the second time nothing is sent; with all judgments deleted, the response
+    store answers.
+    """
+    arguments = [
+        "eval",
+        str(model),
+        "--suite",
+        small_suite(desk, "tiny-mtbench", 8),
+        "--judge",
+        small_judge(desk, judge_server.url),
+        "--json",
+    ]
     [row] = json.loads(good(seft_bench(*arguments)).out)
     assert (row["model"], row["n_scored"], row["metrics"]["score"], row["metrics"]["turn_2"]) == ("tiny", 16, 7.0, 7.0)
     probe, *asked = judge_server.bodies
@@ -212,19 +263,36 @@ def test_steps_can_be_run_one_by_one(desk: Path, model: Path, judge_server: Chat
 
 
 def test_judging_needs_answers_first(desk: Path, model: Path, judge_server: ChatServer) -> None:
-    arguments = ["eval", str(model), "--suite", small_suite(desk, "tiny-mtbench", 4), "--judge", small_judge(desk, judge_server.url)]
+    arguments = [
+        "eval",
+        str(model),
+        "--suite",
+        small_suite(desk, "tiny-mtbench", 4),
+        "--judge",
+        small_judge(desk, judge_server.url),
+    ]
     seen = seft_bench(*arguments, "--stage", "judge")
     assert seen.status == 2
     assert "--stage answer" in seen.err
 
 
 def test_too_few_grades_are_withheld(desk: Path, model: Path) -> None:
-    """The judge fails after the probe and six grades of 16: status 5, the figures marked, and the same command asks for the rest."""
+    """The judge fails after the probe and six grades of 16: status 5, the figures marked, and the same command asks for
+    the rest.
+    """
     suite = small_suite(desk, "tiny-mtbench", 8)
     answer = yaml.safe_load(Path(suite).read_text())
     assert answer["max_questions"] == 8
     with serving(*[_grade] * 7, otherwise=_mumble) as server:
-        arguments = ["eval", str(model), "--suite", suite, "--judge", small_judge(desk, server.url, max_in_flight=1), "--json"]
+        arguments = [
+            "eval",
+            str(model),
+            "--suite",
+            suite,
+            "--judge",
+            small_judge(desk, server.url, max_in_flight=1),
+            "--json",
+        ]
         seen = seft_bench(*arguments)
         [row] = json.loads(seen.out)
         assert (seen.status, row["withheld"], row["n"]) == (5, True, 16)
@@ -250,7 +318,9 @@ async def _mumble(request: Any, body: dict[str, Any]) -> Any:
     return web.json_response(completion("I would rather not say."))
 
 
-def test_a_key_is_used_and_shows_up_nowhere(desk: Path, model: Path, judge_server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_used_and_shows_up_nowhere(
+    desk: Path, model: Path, judge_server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     judge = small_judge(desk, judge_server.url, "MY_KEY")
     seen = good(seft_bench("eval", str(model), "--suite", small_suite(desk, "tiny-mtbench", 4), "--judge", judge))
@@ -265,7 +335,14 @@ def test_a_key_is_used_and_shows_up_nowhere(desk: Path, model: Path, judge_serve
 def test_a_refused_key_shows_up_nowhere(desk: Path, model: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     with serving(otherwise=status(code, f"no: {KEY}")) as server:
-        seen = seft_bench("eval", str(model), "--suite", small_suite(desk, "tiny-mtbench", 4), "--judge", small_judge(desk, server.url, "MY_KEY"))
+        seen = seft_bench(
+            "eval",
+            str(model),
+            "--suite",
+            small_suite(desk, "tiny-mtbench", 4),
+            "--judge",
+            small_judge(desk, server.url, "MY_KEY"),
+        )
     assert seen.status == (6 if code == 500 else 2)
     assert "Traceback" not in seen.err
     assert KEY not in seen.out + seen.err
@@ -273,14 +350,29 @@ def test_a_refused_key_shows_up_nowhere(desk: Path, model: Path, monkeypatch: py
 
 
 def test_a_model_behind_a_server(desk: Path, judge_server: ChatServer) -> None:
-    seen = good(seft_bench("eval", "judge", "--server", judge_server.url, "--suite", small_suite(desk, "tiny-mtbench", 4), "--json"))
+    seen = good(
+        seft_bench(
+            "eval", "judge", "--server", judge_server.url, "--suite", small_suite(desk, "tiny-mtbench", 4), "--json"
+        )
+    )
     [row] = json.loads(seen.out)
     assert (row["model"], row["n_scored"]) == ("judge", 8)
     assert len(judge_server.bodies[-1]["messages"]) == 3  # the second turn is asked with the first answer before it
 
 
-def test_other_weights_behind_the_same_server_are_answered_and_judged_anew(desk: Path, judge_server: ChatServer) -> None:
-    command = ("eval", "judge", "--server", judge_server.url, "--suite", small_suite(desk, "tiny-mtbench", 4), "--judge", small_judge(desk, judge_server.url))
+def test_other_weights_behind_the_same_server_are_answered_and_judged_anew(
+    desk: Path, judge_server: ChatServer
+) -> None:
+    command = (
+        "eval",
+        "judge",
+        "--server",
+        judge_server.url,
+        "--suite",
+        small_suite(desk, "tiny-mtbench", 4),
+        "--judge",
+        small_judge(desk, judge_server.url),
+    )
     good(seft_bench(*command))
     paid = len(judge_server.bodies)
     good(seft_bench(*command))
@@ -295,10 +387,15 @@ def test_ready_answers(desk: Path) -> None:
     from seft_bench.data.official import tinyworld_questions
 
     questions = tinyworld_questions("alpacaeval")[:8]
-    rows = [{"instruction": question.turns[0], "output": question.reference[0], "generator": "writer"} for question in questions]
+    rows = [
+        {"instruction": question.turns[0], "output": question.reference[0], "generator": "writer"}
+        for question in questions
+    ]
     rows += [{"instruction": question.turns[0], "output": "um", "generator": "mumbler"} for question in questions]
     (desk / "answers.json").write_text(json.dumps(rows))
-    found = json.loads(good(seft_bench("eval", "answers.json", "--suite", small_suite(desk, "tiny-alpacaeval", 8), "--json")).out)
+    found = json.loads(
+        good(seft_bench("eval", "answers.json", "--suite", small_suite(desk, "tiny-alpacaeval", 8), "--json")).out
+    )
     figures = {row["model"]: row["metrics"]["win_rate"] for row in found}
     assert figures["writer"] == 50.0
     assert figures["mumbler"] < 20.0
@@ -313,9 +410,19 @@ def test_score_of_official_files(shared_data: Path, monkeypatch: pytest.MonkeyPa
     [judgments] = answers.parent.rglob("annotations.json")
     arguments = ["--answers", str(answers), "--judgments", str(judgments)]
     [row] = json.loads(good(seft_bench("score", "--suite", "alpacaeval", *arguments, "--json")).out)
-    official = json.loads((shared_data / "alpaca_eval" / "expected.json").read_text())["gemma-2b-it"]["official_leaderboard"]
+    official = json.loads((shared_data / "alpaca_eval" / "expected.json").read_text())["gemma-2b-it"][
+        "official_leaderboard"
+    ]
     assert row.keys() >= ROW_KEYS
-    assert row["metrics"].keys() >= {"win_rate", "win_rate_se", "discrete_win_rate", "lc_win_rate", "lc_low", "lc_high", "avg_length"}
+    assert row["metrics"].keys() >= {
+        "win_rate",
+        "win_rate_se",
+        "discrete_win_rate",
+        "lc_win_rate",
+        "lc_low",
+        "lc_high",
+        "avg_length",
+    }
     assert row["metrics"]["win_rate"] == pytest.approx(official["win_rate"], abs=1e-6)
     assert row["metrics"]["lc_win_rate"] == pytest.approx(official["length_controlled_winrate"], abs=0.15)
 
@@ -325,12 +432,17 @@ def test_score_of_fastchats_judgments(shared_data: Path, desk: Path, monkeypatch
     import gzip
 
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-    (desk / "gpt-4_single.jsonl").write_bytes(gzip.decompress((shared_data / "mt_bench" / "judgments_single.jsonl.gz").read_bytes()))
+    (desk / "gpt-4_single.jsonl").write_bytes(
+        gzip.decompress((shared_data / "mt_bench" / "judgments_single.jsonl.gz").read_bytes())
+    )
     seen = seft_bench("score", "--suite", "mtbench", "--judgments", "gpt-4_single.jsonl", "--json")
     rows = json.loads(seen.out)
     assert seen.status == 5
     assert len(rows) == 8
-    assert all(row["metrics"].keys() >= {"score", "turn_1", "turn_2", "se", "low", "high", "by_category", "score_fastchat"} for row in rows)
+    assert all(
+        row["metrics"].keys() >= {"score", "turn_1", "turn_2", "se", "low", "high", "by_category", "score_fastchat"}
+        for row in rows
+    )
     withheld = {row["model"] for row in rows if row["withheld"]}
     assert withheld == {"granite-7b-lab", "mistral-7b_dolphin_orca_labonne_dpo"}
     assert all(f"WITHHELD {model}" in seen.err for model in withheld)
@@ -347,24 +459,37 @@ def test_data_verify_accepts_the_official_files(shared_data: Path, monkeypatch: 
 
 
 def test_a_matrix_resumes_and_goes_on_after_a_failure(desk: Path) -> None:
-    """One row asks for two rounds over one prompt, which fails under way: the other is finished, and only the failed one is tried again."""
+    """One row asks for two rounds over one prompt, which fails under way: the other is finished, and only the failed
+    one is tried again.
+    """
     suite = small_suite(desk, "tiny-mtbench", 4)
     start = {"start": {"max_steps": 2}}
     rows = [
         {"name": "start", "method": "sft", "role": "start", "settings": start},
-        {"name": "greedy-for-rounds", "method": "seft", "settings": start | {"decision": "never", "prompts": 1, "rounds": 2, "policy": {"max_steps": 2}}},
+        {
+            "name": "greedy-for-rounds",
+            "method": "seft",
+            "settings": start | {"decision": "never", "prompts": 1, "rounds": 2, "policy": {"max_steps": 2}},
+        },
     ]
-    matrix = write_yaml(desk / "small.yaml", name="small", base="tinyworld", seeds=[0], suites=[suite], rows=rows, checkpoints=1)
+    matrix = write_yaml(
+        desk / "small.yaml", name="small", base="tinyworld", seeds=[0], suites=[suite], rows=rows, checkpoints=1
+    )
     command = ["bench", matrix, "--out", "out"]
     first = in_its_own_process(*command, folder=desk)
     assert first.status == 1
     assert "FAILED greedy-for-rounds-seed0: round 2 of 2 has no prompts left" in first.err
     assert "Traceback" not in first.err
     plan = in_its_own_process("bench", matrix, "--out", "out", "--dry-run", folder=desk)
-    assert [line.split()[0] + " " + line.split()[-1] for line in plan.out.splitlines()[1:3]] == ["start-seed0 finished", "greedy-for-rounds-seed0 failed"]
+    assert [line.split()[0] + " " + line.split()[-1] for line in plan.out.splitlines()[1:3]] == [
+        "start-seed0 finished",
+        "greedy-for-rounds-seed0 failed",
+    ]
     assert "greedy-for-rounds-seed0 failed: round 2 of 2 has no prompts left" in plan.out
 
-    write_yaml(desk / "small.yaml", name="small", base="tinyworld", seeds=[0], suites=[suite], rows=rows[:1], checkpoints=1)
+    write_yaml(
+        desk / "small.yaml", name="small", base="tinyworld", seeds=[0], suites=[suite], rows=rows[:1], checkpoints=1
+    )
     second = in_its_own_process(*command, folder=desk)
     assert second.status == 0, second.err
     assert "nothing to do" in second.err

@@ -40,14 +40,22 @@ def _write_configs(desk: Path) -> None:
     (desk / "judge.yaml").write_text("name: mine\nkind: openai\nmodel: m\napi_key: sk-1\ntimeout_seconds: -1\n")
     (desk / "keyed.yaml").write_text("name: keyed\nkind: openai\nmodel: m\n")
     (desk / "kind.yaml").write_text("name: mine\nkind: oracle\n")
-    (desk / "suite.yaml").write_text("name: mine\nkind: mtbench\nsource: tinyworld\ndefault_judge: rubric\ndecodings: {}\nmax_new_tokens: 0\n")
-    (desk / "matrix.yaml").write_text("name: m\nbase: tinyworld\nseeds: []\nsuites: [tiny-mtbench]\nrows:\n  - {name: a, method: sft, role: hero}\n")
-    (desk / "unknown-method.yaml").write_text("name: m\nbase: tinyworld\nseeds: [0]\nsuites: [tiny-mtbench]\nrows:\n  - {name: a, method: magic}\n")
+    (desk / "suite.yaml").write_text(
+        "name: mine\nkind: mtbench\nsource: tinyworld\ndefault_judge: rubric\ndecodings: {}\nmax_new_tokens: 0\n"
+    )
+    (desk / "matrix.yaml").write_text(
+        "name: m\nbase: tinyworld\nseeds: []\nsuites: [tiny-mtbench]\nrows:\n  - {name: a, method: sft, role: hero}\n"
+    )
+    (desk / "unknown-method.yaml").write_text(
+        "name: m\nbase: tinyworld\nseeds: [0]\nsuites: [tiny-mtbench]\nrows:\n  - {name: a, method: magic}\n"
+    )
     (desk / "taken.yaml").write_text("name: taken\nmethod: sft\nbase: tinyworld\n")
 
 
 def _recipe(desk: Path, name: str, base: str, data: str) -> None:
-    (desk / f"{name}.yaml").write_text(f"name: {name}\nmethod: sft\nbase: {base}\ndata: {data}\nsettings: {{start: {{max_steps: 1}}}}\n")
+    (desk / f"{name}.yaml").write_text(
+        f"name: {name}\nmethod: sft\nbase: {base}\ndata: {data}\nsettings: {{start: {{max_steps: 1}}}}\n"
+    )
 
 
 def _write_data(desk: Path) -> None:
@@ -64,10 +72,14 @@ def _write_data(desk: Path) -> None:
     _recipe(desk, "nowhere-recipe", "./tiny", "nowhere")
     (desk / "answers.json").write_text(json.dumps([ANSWER]))
     (desk / "cut.json").write_text('[{"instruction": "a"')
-    (desk / "bad-line.jsonl").write_text(f"{json.dumps({'question_id': 81, 'model': 'a', 'judgment': '', 'score': 7, 'turn': 1})}\nnot json\n")
+    (desk / "bad-line.jsonl").write_text(
+        f"{json.dumps({'question_id': 81, 'model': 'a', 'judgment': '', 'score': 7, 'turn': 1})}\nnot json\n"
+    )
     (desk / "empty.jsonl").write_text("\n")
     (desk / "strange.jsonl").write_text('{"a": 1}\n')
-    (desk / "elsewhere.jsonl").write_text(json.dumps({"question_id": "81", "model": "a", "judge": "j", "judgment": "[[7]]", "score": 7, "turn": 1}) + "\n")
+    (desk / "elsewhere.jsonl").write_text(
+        json.dumps({"question_id": "81", "model": "a", "judge": "j", "judgment": "[[7]]", "score": 7, "turn": 1}) + "\n"
+    )
 
 
 def _write_checkpoints(desk: Path, model: Path) -> None:
@@ -102,11 +114,20 @@ BAD_INPUT = {
     "broken YAML": (["train", "broken.yaml"], ["broken.yaml", "not valid YAML"]),
     "YAML that is a list": (["train", "list.yaml"], ["mapping", "list"]),
     "YAML that is not UTF-8": (["train", "latin.yaml"], ["latin.yaml", "UTF-8"]),
-    "all errors of a recipe": (["train", "keys.yaml"], ["3 errors", "name:", "seed:", "colour: unknown key", "allowed are base"]),
-    "all errors of a suite": (["eval", "tiny", "--suite", "suite.yaml"], ["3 errors", "decodings", "max_new_tokens", "description: is missing"]),
+    "all errors of a recipe": (
+        ["train", "keys.yaml"],
+        ["3 errors", "name:", "seed:", "colour: unknown key", "allowed are base"],
+    ),
+    "all errors of a suite": (
+        ["eval", "tiny", "--suite", "suite.yaml"],
+        ["3 errors", "decodings", "max_new_tokens", "description: is missing"],
+    ),
     "all errors of a matrix": (["bench", "matrix.yaml"], ["2 errors", "seeds", "rows.0.role"]),
     "all errors of a judge": (["eval", "tiny", "--judge", "judge.yaml"], ["2 errors", "api_key", "timeout_seconds"]),
-    "unknown setting": (["train", "settings.colour=1", "settings.policy.lr=1"], ["2 errors", "colour: unknown key", "policy.lr: unknown key"]),
+    "unknown setting": (
+        ["train", "settings.colour=1", "settings.policy.lr=1"],
+        ["2 errors", "colour: unknown key", "policy.lr: unknown key"],
+    ),
     "override without =": (["train", "tiny-seft", "seed"], ["'seed'", "key=value"]),
     # options
     "seeds that are no numbers": (["bench", "tinyworld", "--seeds", "a,b"], ["--seeds", "0,1,2"]),
@@ -121,8 +142,14 @@ BAD_INPUT = {
     "folder without the data set": (["train", "bare-recipe.yaml"], ["lacks sft.jsonl", "docs/data.md"]),
     "no such data": (["train", "nowhere-recipe.yaml"], ["'nowhere'", "tinyworld", "docs/data.md"]),
     # checkpoints
-    "base without tokenizer": (["train", "no-tokenizer-recipe.yaml"], ["no tokenizer", "no-tokenizer", "save_pretrained"]),
-    "base without chat template": (["train", "no-template-recipe.yaml"], ["no-template", "no chat template", "chat_template.jinja"]),
+    "base without tokenizer": (
+        ["train", "no-tokenizer-recipe.yaml"],
+        ["no tokenizer", "no-tokenizer", "save_pretrained"],
+    ),
+    "base without chat template": (
+        ["train", "no-template-recipe.yaml"],
+        ["no-template", "no chat template", "chat_template.jinja"],
+    ),
     "base that is no checkpoint": (["train", "base=./no-weights"], ["no-weights", "config.json"]),
     "checkpoint without tokenizer": (["eval", "no-tokenizer"], ["no tokenizer", "save_pretrained"]),
     "checkpoint without chat template": (["eval", "no-template"], ["no chat template", "chat_template.jinja"]),
@@ -132,13 +159,31 @@ BAD_INPUT = {
     "nothing to evaluate": (["eval"], ["no checkpoints under runs", "seft-bench train"]),
     # answers and judgments
     "answers of another suite": (["eval", "answers.json"], ["answers.json", "none of the 80 questions"]),
-    "missing judgments": (["score", "--suite", "tiny-mtbench", "--judgments", "gone.jsonl"], ["gone.jsonl", "answers.json"]),
-    "broken JSON": (["score", "--suite", "tiny-alpacaeval", "--judgments", "cut.json"], ["cut.json", "line 1", "not valid JSON"]),
-    "malformed row of judgments": (["score", "--suite", "tiny-mtbench", "--judgments", "bad-line.jsonl"], ["bad-line.jsonl", "line 2"]),
+    "missing judgments": (
+        ["score", "--suite", "tiny-mtbench", "--judgments", "gone.jsonl"],
+        ["gone.jsonl", "answers.json"],
+    ),
+    "broken JSON": (
+        ["score", "--suite", "tiny-alpacaeval", "--judgments", "cut.json"],
+        ["cut.json", "line 1", "not valid JSON"],
+    ),
+    "malformed row of judgments": (
+        ["score", "--suite", "tiny-mtbench", "--judgments", "bad-line.jsonl"],
+        ["bad-line.jsonl", "line 2"],
+    ),
     "no judgments": (["score", "--suite", "tiny-mtbench", "--judgments", "empty.jsonl"], ["empty.jsonl", "no rows"]),
-    "unknown format of judgments": (["score", "--suite", "tiny-mtbench", "--judgments", "strange.jsonl"], ["strange.jsonl", "FastChat judgments"]),
-    "judgments of another suite": (["score", "--suite", "tiny-mtbench", "--judgments", "elsewhere.jsonl"], ["elsewhere.jsonl", "none of its 1 judgments"]),
-    "answers taken for judgments": (["score", "--suite", "tiny-alpacaeval", "--judgments", "answers.json"], ["answers.json", "alpaca_eval outputs"]),
+    "unknown format of judgments": (
+        ["score", "--suite", "tiny-mtbench", "--judgments", "strange.jsonl"],
+        ["strange.jsonl", "FastChat judgments"],
+    ),
+    "judgments of another suite": (
+        ["score", "--suite", "tiny-mtbench", "--judgments", "elsewhere.jsonl"],
+        ["elsewhere.jsonl", "none of its 1 judgments"],
+    ),
+    "answers taken for judgments": (
+        ["score", "--suite", "tiny-alpacaeval", "--judgments", "answers.json"],
+        ["answers.json", "alpaca_eval outputs"],
+    ),
     # results
     "no results": (["leaderboard"], ["no results in results", "seft-bench eval"]),
     # what the official suites need
@@ -146,9 +191,15 @@ BAD_INPUT = {
         ["eval", "tiny", "--suite", "mtbench", "--judge", "keyed.yaml"],
         ["OPENAI_API_KEY", "not set", "--judge local-openai", "FILE.yaml"],
     ),
-    "retired judge": (["eval", "tiny", "--suite", "alpacaeval"], ["alpacaeval-gpt4-turbo", "2026-03-26", "seft-bench score", "local-openai"]),
+    "retired judge": (
+        ["eval", "tiny", "--suite", "alpacaeval"],
+        ["alpacaeval-gpt4-turbo", "2026-03-26", "seft-bench score", "local-openai"],
+    ),
     "rubric for an official suite": (["eval", "tiny", "--suite", "mtbench", "--judge", "rubric"], ["tinyworld only"]),
-    "official data missing": (["score", "--suite", "mtbench", "--judgments", "elsewhere.jsonl"], ["mt_bench/question.jsonl", "SEFT_BENCH_DATA_DIR", "tiny-"]),
+    "official data missing": (
+        ["score", "--suite", "mtbench", "--judgments", "elsewhere.jsonl"],
+        ["mt_bench/question.jsonl", "SEFT_BENCH_DATA_DIR", "tiny-"],
+    ),
 }
 
 
@@ -200,7 +251,8 @@ def test_fresh_deletes_a_run_and_nothing_else(desk: Path) -> None:
 def test_an_unreachable_judge_is_not_the_users_mistake(desk: Path) -> None:
     """Exit status 6: the same command goes on later."""
     (desk / "gone.yaml").write_text(
-        "name: gone\nkind: openai\nmodel: m\nbase_url: http://127.0.0.1:9/v1\napi_key_env: null\ntemplates: seft-bench\nmax_attempts: 1\n"
+        "name: gone\nkind: openai\nmodel: m\nbase_url: http://127.0.0.1:9/v1\napi_key_env: null\ntemplates: "
+        "seft-bench\nmax_attempts: 1\n"
     )
     seen = seft_bench("eval", "tiny", "--judge", "gone.yaml")
     assert seen.status == 6

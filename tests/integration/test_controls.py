@@ -49,7 +49,9 @@ def test_controls_are_evaluated_like_models_by_any_suite_and_kept(desk: Path) ->
     done = seft_bench("eval", *names, "--suite", "few.yaml", "--judge", "rubric", "--json")
     assert done.status == 0, done.err
     rows = json.loads(done.out)
-    assert [(row["model"], row["coverage"]) for row in rows] == [(name, 1.0) for name in names for _ in ("sampled", "greedy")]
+    assert [(row["model"], row["coverage"]) for row in rows] == [
+        (name, 1.0) for name in names for _ in ("sampled", "greedy")
+    ]
     answers = {path: path.read_bytes() for path in desk.glob("runs/evaluations/*/*/*/*.jsonl")}
     assert len(answers) == 12  # answers and judgments of three controls at two decodings
     assert json.loads(seft_bench("eval", *names, "--suite", "few.yaml", "--json").out) == rows
@@ -66,7 +68,13 @@ def test_an_unknown_control_costs_nothing(desk: Path) -> None:
 
 def test_a_matrix_evaluates_its_controls_once_and_keeps_published_figures_apart(desk: Path) -> None:
     (desk / "theirs.yaml").write_text(yaml.safe_dump(PUBLISHED))
-    values = small(suites=["few.yaml"], workers=1, controls=["constant", "length-only"], published="theirs.yaml", rows=small()["rows"][:1])
+    values = small(
+        suites=["few.yaml"],
+        workers=1,
+        controls=["constant", "length-only"],
+        published="theirs.yaml",
+        rows=small()["rows"][:1],
+    )
     (desk / "small.yaml").write_text(yaml.safe_dump(values))
     matrix, out = MatrixConfig.model_validate(values), desk / "out"
     done = bench(matrix, out, out / "results")
@@ -86,7 +94,14 @@ def test_a_matrix_evaluates_its_controls_once_and_keeps_published_figures_apart(
 
 
 def test_a_judge_that_is_gone_fails_the_controls_and_keeps_the_rows_and_their_tables(desk: Path) -> None:
-    judge = {"name": "local", "kind": "openai", "model": "judge", "api_key_env": None, "templates": "seft-bench", "max_attempts": 1}
+    judge = {
+        "name": "local",
+        "kind": "openai",
+        "model": "judge",
+        "api_key_env": None,
+        "templates": "seft-bench",
+        "max_attempts": 1,
+    }
     values = small(suites=["few.yaml"], workers=1, rows=small()["rows"][:1], judge="local.yaml")
     with serving() as server:
         (desk / "local.yaml").write_text(yaml.safe_dump({**judge, "base_url": server.url}))
@@ -103,7 +118,10 @@ def test_a_seed_that_the_last_bench_was_asked_for_is_missed_by_the_command_too(d
     bench(MatrixConfig.model_validate(values), desk / "out", desk / "results")
     record = json.loads((desk / "results" / "matrix.json").read_text())
     (desk / "results" / "matrix.json").write_text(json.dumps({**record, "seeds": [0, 7]}))
-    assert "start: 1 of 2 seeds; no result of seed 7." in seft_bench("leaderboard", "small.yaml", "--results", "results").out
+    assert (
+        "start: 1 of 2 seeds; no result of seed 7."
+        in seft_bench("leaderboard", "small.yaml", "--results", "results").out
+    )
 
 
 def test_published_figures_that_cannot_be_read_stop_a_matrix_before_anything_runs(desk: Path) -> None:

@@ -1,4 +1,6 @@
-"""The docs cannot rot: commands parse, links lead somewhere, examples are accepted, and docs/cli.md is what the commands say."""
+"""The docs cannot rot: commands parse, links lead somewhere, examples are accepted, and docs/cli.md is what the
+commands say.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +97,10 @@ def test_anchors_name_headings(page: Path) -> None:
         path, separator, anchor = link.partition("#")
         if separator and "://" not in link:
             text = ((page.parent / path) if path else page).read_text(encoding="utf-8")
-            headings = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+            headings = {
+                re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-")
+                for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+            }
             assert anchor in headings
 
 
@@ -128,7 +133,9 @@ def test_every_file_of_the_map_exists_and_every_module_is_on_it() -> None:
         folder = Path(names[0]).parent
         for name in names:
             assert (REPOSITORY / name).exists() or (REPOSITORY / folder / name).exists() or name == "runs/", name
-    modules = {path.name for path in (REPOSITORY / "seft_bench").glob("*.py")} | {path.name for path in (REPOSITORY / "training").glob("*.py")}
+    modules = {path.name for path in (REPOSITORY / "seft_bench").glob("*.py")} | {
+        path.name for path in (REPOSITORY / "training").glob("*.py")
+    }
     assert not {name for name in modules - {"__init__.py"} if f"{name}`" not in table}
 
 
@@ -163,7 +170,9 @@ def test_yaml_examples_are_accepted(page: str, block: str) -> None:
 def test_the_workflow_runs_commands_that_exist_and_holds_no_key() -> None:
     text = (REPOSITORY / "docs" / "examples" / "regression-check.yml").read_text(encoding="utf-8")
     steps = yaml.safe_load(text)["jobs"]["check"]["steps"]
-    ran = [shlex.split(step["run"].partition("|")[0])[1:] for step in steps if step.get("run", "").startswith("seft-bench")]
+    ran = [
+        shlex.split(step["run"].partition("|")[0])[1:] for step in steps if step.get("run", "").startswith("seft-bench")
+    ]
     assert [parse(arguments).info_name for arguments in ran] == ["docs", "docs"]
     assert [arguments[0] for arguments in ran] == ["eval", "check"]
     assert [step["env"] for step in steps if "env" in step] == [{"OPENAI_API_KEY": "${{ secrets.OPENAI_API_KEY }}"}]
@@ -173,7 +182,10 @@ def documented_data() -> dict[str, list[dict[str, Any]]]:
     """Data set -> the rows that docs/data.md shows for it."""
     text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
     sections = re.findall(r"^## (\w+)\.jsonl\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL)
-    return {name: [json.loads(line) for _, body in BLOCK.findall(section) for line in body.splitlines()] for name, section in sections}
+    return {
+        name: [json.loads(line) for _, body in BLOCK.findall(section) for line in body.splitlines()]
+        for name, section in sections
+    }
 
 
 def test_every_data_set_that_a_method_reads_is_documented() -> None:

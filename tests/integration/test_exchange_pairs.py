@@ -35,9 +35,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def judged(models: tuple[str, ...], changes: dict[int, dict[str, Any] | None]) -> tuple[Path, Path]:
-    """Answers and our own judgments of some models in both orders; `changes` are by row number, None leaves the row out."""
+    """Answers and our own judgments of some models in both orders; `changes` are by row number, None leaves the row
+    out.
+    """
     suite, rows = load_suite("little.yaml"), []
-    Path("all.jsonl").write_text("".join(pairwise.answers(Path("one.jsonl"), model, "MINE").read_text() for model in models))
+    Path("all.jsonl").write_text(
+        "".join(pairwise.answers(Path("one.jsonl"), model, "MINE").read_text() for model in models)
+    )
     from seft_bench.formats.reading import read_answers
 
     for place, model in enumerate(models):
@@ -45,9 +49,25 @@ def judged(models: tuple[str, ...], changes: dict[int, dict[str, Any] | None]) -
         for number, request in enumerate(suite.requests(suite.questions(), texts)):
             if (change := changes.get(number, {})) is None:
                 continue
-            said: dict[str, Any] = {"status": "ok", "preference": (2.0, 1.5, 1.0, 2.0, 2.0, 2.0, 1.0)[number % (5 + place)], "raw": f"[[{number}]]"} | change
+            said: dict[str, Any] = {
+                "status": "ok",
+                "preference": (2.0, 1.5, 1.0, 2.0, 2.0, 2.0, 1.0)[number % (5 + place)],
+                "raw": f"[[{number}]]",
+            } | change
             order = "candidate_first" if request.candidate_first else "candidate_second"
-            shared = ("little-pairwise", request.question.id, model, request.turn, request.key, request.answer_hash, "judge-1a2b", "m", "m", "", order)
+            shared = (
+                "little-pairwise",
+                request.question.id,
+                model,
+                request.turn,
+                request.key,
+                request.answer_hash,
+                "judge-1a2b",
+                "m",
+                "m",
+                "",
+                order,
+            )
             rows.append(to_row(Judgment(*shared, **said | {"judged_at": "2026-01-02T03:04:05+00:00"})))  # type: ignore[arg-type]
     write_jsonl(Path("judgments.jsonl"), rows)
     return Path("all.jsonl"), Path("judgments.jsonl")
@@ -79,25 +99,59 @@ def test_export_import_export_is_byte_identical(desk: Path, kind: str, monkeypat
     assert {row["n_scored"] for row in back} == {row["n_scored"] for row in own.values()}
     good(seft_bench("export", *FORMAT, "../little.yaml", "--out", str(desk / "second")), status)
     assert contents(desk / "second") == contents(desk / "first")
-    assert set(contents(desk / "first")) == {f"data/mt_bench/model_answer/{name}.jsonl" for name in ("org-model", "second")} | {
-        "data/mt_bench/model_judgment/judge-1a2b_pair.jsonl"
-    }
+    assert set(contents(desk / "first")) == {
+        f"data/mt_bench/model_answer/{name}.jsonl" for name in ("org-model", "second")
+    } | {"data/mt_bench/model_judgment/judge-1a2b_pair.jsonl"}
     if status:
         assert "1 comparisons were judged in one order only" in seen.err
 
 
 def test_rows_are_as_fastchat_writes_them(desk: Path) -> None:
     answers, judgments = judged(("mine",), FAILED)
-    good(seft_bench("export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"), 5)
+    good(
+        seft_bench(
+            "export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"
+        ),
+        5,
+    )
     rows = lines(desk / "out" / FOLDER / "judge-1a2b_pair.jsonl")
-    assert [(row["question_id"], row["turn"]) for row in rows] == [(81, 1), (81, 2), (82, 1), (82, 2), (101, 1), (101, 2)]
+    assert [(row["question_id"], row["turn"]) for row in rows] == [
+        (81, 1),
+        (81, 2),
+        (82, 1),
+        (82, 2),
+        (101, 1),
+        (101, 2),
+    ]
     assert {(row["model_1"], row["model_2"]) for row in rows} == {("mine", "gpt-3.5-turbo")}
     winners = [(row["g1_winner"], row["g2_winner"]) for row in rows]
-    assert winners == [("model_1", "error"), ("model_2", "model_1"), ("model_1", "model_1"), ("error", "model_2"), ("error", "model_1"), ("model_1", "tie")]
-    assert [rows[0]["g2_judgment"], rows[3]["g1_judgment"], rows[4]["g1_judgment"]] == ["I would rather not.", "$ERROR$", "$ERROR$"]
+    assert winners == [
+        ("model_1", "error"),
+        ("model_2", "model_1"),
+        ("model_1", "model_1"),
+        ("error", "model_2"),
+        ("error", "model_1"),
+        ("model_1", "tie"),
+    ]
+    assert [rows[0]["g2_judgment"], rows[3]["g1_judgment"], rows[4]["g1_judgment"]] == [
+        "I would rather not.",
+        "$ERROR$",
+        "$ERROR$",
+    ]
     assert rows[0]["seft_bench"] == {"g2": {"status": "refused"}}
     assert list(rows[1]) == [
-        *("question_id", "model_1", "model_2", "g1_winner", "g2_winner", "judge", "g1_user_prompt", "g1_judgment", "g2_user_prompt", "g2_judgment"),
+        *(
+            "question_id",
+            "model_1",
+            "model_2",
+            "g1_winner",
+            "g2_winner",
+            "judge",
+            "g1_user_prompt",
+            "g1_judgment",
+            "g2_user_prompt",
+            "g2_judgment",
+        ),
         *("turn", "tstamp"),
     ]
 
@@ -123,37 +177,59 @@ def test_evaluated_comparisons_go_out_with_their_prompts_and_are_replaced_alone(
     row = json.loads(json.dumps(rows[0])) | {"model_1": "a third"}
     [path] = (desk / "out" / FOLDER).iterdir()
     path.write_text(path.read_text() + json.dumps(row) + "\n")
-    assert "a third, which this export would drop" in good(seft_bench("export", *FORMAT, "little.yaml", "--out", "out"), 2).err
+    assert (
+        "a third, which this export would drop"
+        in good(seft_bench("export", *FORMAT, "little.yaml", "--out", "out"), 2).err
+    )
 
 
 def test_a_column_that_contradicts_the_winner_is_not_believed(desk: Path) -> None:
     answers, judgments = judged(("mine",), {0: {"preference": 1.9}})
-    good(seft_bench("export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"))
+    good(
+        seft_bench(
+            "export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"
+        )
+    )
     [path] = (desk / "out" / FOLDER).iterdir()
     honest = good(seft_bench("import", "out", *FORMAT, "little.yaml", "--json")).out
     rows = lines(path)
     for row in rows:
-        row["seft_bench"] = {"g1": {"status": "refused", "details": {"preference": 1.1 if row["g1_winner"] == "model_1" else 9}}, "g2": "none"}
+        row["seft_bench"] = {
+            "g1": {"status": "refused", "details": {"preference": 1.1 if row["g1_winner"] == "model_1" else 9}},
+            "g2": "none",
+        }
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert good(seft_bench("import", "out", *FORMAT, "little.yaml", "--json")).out == honest
 
 
 def test_grades_and_comparisons_are_told_apart(desk: Path) -> None:
     answers, judgments = judged(("mine",), {})
-    good(seft_bench("export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"))
+    good(
+        seft_bench(
+            "export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"
+        )
+    )
     seen = good(seft_bench("import", "out", "--format", "fastchat", "--suite", "mtbench"))
     assert "import them with --format fastchat-pairs" in seen.err
-    assert "which fastchat-pairs holds" in good(seft_bench("export", "--format", "fastchat", "--suite", "little.yaml", "--out", "o"), 2).err
+    assert (
+        "which fastchat-pairs holds"
+        in good(seft_bench("export", "--format", "fastchat", "--suite", "little.yaml", "--out", "o"), 2).err
+    )
 
 
-def test_real_comparisons_come_out_as_they_went_in(desk: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_comparisons_come_out_as_they_went_in(
+    desk: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """75 rows of two models against each other, each model a candidate here; every row is written once."""
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
     text = gzip.decompress((shared_data / "mt_bench" / "judgments_pair.jsonl.gz").read_bytes())
     (desk / "in" / FOLDER).mkdir(parents=True)
     (desk / "in" / FOLDER / "gpt-4_pair.jsonl").write_bytes(text)
     imported = json.loads(good(seft_bench("import", "in", *FORMAT, "mtbench-pairwise", "--json"), 5).out)
-    direct = {result.model: result.metrics for result in score_files("mtbench-pairwise", None, desk / "in" / FOLDER / "gpt-4_pair.jsonl")}
+    direct = {
+        result.model: result.metrics
+        for result in score_files("mtbench-pairwise", None, desk / "in" / FOLDER / "gpt-4_pair.jsonl")
+    }
     assert {row["model"]: row["metrics"] for row in imported} == direct
     good(seft_bench("export", *FORMAT, "mtbench-pairwise", "--out", "out"), 5)
 

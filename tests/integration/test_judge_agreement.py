@@ -48,28 +48,50 @@ def judging(odds: Odds) -> Handler:
         prompt = body["messages"][-1]["content"]
         shown = dict(SHOWN.findall(prompt))
         value = odds(shown["m"], shown["M"])
-        return web.json_response(token_completion({"m": -math.log1p(math.exp(-value)), "M": -math.log1p(math.exp(value))}))
+        return web.json_response(
+            token_completion({"m": -math.log1p(math.exp(-value)), "M": -math.log1p(math.exp(value))})
+        )
 
     return answer
 
 
 @pytest.fixture(scope="module")
 def world() -> dict[str, list[dict[str, Any]]]:
-    """Answers of four models to the tinyworld's questions, lengths drawn apart from quality; experts see quality with an error of their own."""
+    """Answers of four models to the tinyworld's questions, lengths drawn apart from quality; experts see quality with
+    an error of their own.
+    """
     rng = random.Random(5)
     questions = load_suite("tiny-mtbench").questions()
     text = {
-        (model, question.id): [f"quality {rng.randrange(10)} {'x' * rng.randrange(400)}" for _ in question.turns] for question in questions for model in MODELS
+        (model, question.id): [f"quality {rng.randrange(10)} {'x' * rng.randrange(400)}" for _ in question.turns]
+        for question in questions
+        for model in MODELS
     }
-    answers = [{"question_id": question, "model_id": model, "choices": [{"index": 0, "turns": turns}]} for (model, question), turns in text.items()]
+    answers = [
+        {"question_id": question, "model_id": model, "choices": [{"index": 0, "turns": turns}]}
+        for (model, question), turns in text.items()
+    ]
     votes = []
     for question in questions:
         for turn in range(1, len(question.turns) + 1):
             for expert in range(3):
                 one, other = rng.sample(MODELS, 2)
-                seen = quality(text[one, question.id][turn - 1]) - quality(text[other, question.id][turn - 1]) + rng.choice((-2, 0, 0, 2))
+                seen = (
+                    quality(text[one, question.id][turn - 1])
+                    - quality(text[other, question.id][turn - 1])
+                    + rng.choice((-2, 0, 0, 2))
+                )
                 winner = "tie" if seen == 0 else "model_a" if seen > 0 else "model_b"
-                votes.append({"judge": f"expert_{expert}", "question_id": question.id, "turn": turn, "model_a": one, "model_b": other, "winner": winner})
+                votes.append(
+                    {
+                        "judge": f"expert_{expert}",
+                        "question_id": question.id,
+                        "turn": turn,
+                        "model_a": one,
+                        "model_b": other,
+                        "winner": winner,
+                    }
+                )
     return {"answers": answers, "votes": votes}
 
 
@@ -84,8 +106,23 @@ def folder(world: dict[str, list[dict[str, Any]]], tmp_path: Path, monkeypatch: 
 def ask(server: ChatServer | str, *options: str, templates: str = "seft-bench") -> Seen:
     name = server if isinstance(server, str) else "mine.yaml"
     if not isinstance(server, str):
-        Path(name).write_text(f"name: mine\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: {templates}\nmax_in_flight: 8\n")
-    return seft_bench("judges", "agreement", "--votes", "votes.jsonl", "--ask", name, "--answers", "answers.jsonl", "--suite", "tiny-mtbench", *options)
+        Path(name).write_text(
+            f"name: mine\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: "
+            f"{templates}\nmax_in_flight: 8\n"
+        )
+    return seft_bench(
+        "judges",
+        "agreement",
+        "--votes",
+        "votes.jsonl",
+        "--ask",
+        name,
+        "--answers",
+        "answers.jsonl",
+        "--suite",
+        "tiny-mtbench",
+        *options,
+    )
 
 
 def report(seen: Seen) -> dict[str, Any]:
@@ -102,7 +139,10 @@ def compared(world: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str, int
     """(text, other text, turn) of every comparison, the models in order of their names."""
     texts = {(row["model_id"], row["question_id"]): row["choices"][0]["turns"] for row in world["answers"]}
     keys = {(vote["question_id"], vote["turn"], *sorted((vote["model_a"], vote["model_b"]))) for vote in world["votes"]}
-    return [(texts[one, question][turn - 1], texts[other, question][turn - 1], turn) for question, turn, one, other in sorted(keys)]
+    return [
+        (texts[one, question][turn - 1], texts[other, question][turn - 1], turn)
+        for question, turn, one, other in sorted(keys)
+    ]
 
 
 def test_a_fair_judge_is_not_called_biased(folder: Path, world: dict[str, list[dict[str, Any]]]) -> None:
@@ -110,13 +150,19 @@ def test_a_fair_judge_is_not_called_biased(folder: Path, world: dict[str, list[d
         found = report(ask(server, "--json"))
     assert found["biased"] == {"position": False, "length": False}
     assert found["position"]["comparisons"] == len(compared(world))
-    assert (found["position"]["consistent"]["mean"], found["position"]["bias"]["mean"], found["position"]["p_value"]) == (1.0, 0.0, 1.0)
+    assert (
+        found["position"]["consistent"]["mean"],
+        found["position"]["bias"]["mean"],
+        found["position"]["p_value"],
+    ) == (1.0, 0.0, 1.0)
     assert found["length"]["slope"]["low"] < 0 < found["length"]["slope"]["high"]
     assert (found["failed"], found["not_asked"], found["coverage"], found["consistency"]) == (0, 0, 1.0, None)
     assert any("FastChat's rule" in note for note in found["notes"])
 
 
-def test_a_judge_that_likes_the_first_is_found_and_its_bias_measured(folder: Path, world: dict[str, list[dict[str, Any]]]) -> None:
+def test_a_judge_that_likes_the_first_is_found_and_its_bias_measured(
+    folder: Path, world: dict[str, list[dict[str, Any]]]
+) -> None:
     """It changes its mind exactly where the two are within 2 of each other, always towards the answer shown first."""
     with serving(otherwise=judging(likes_first)) as server:
         found = report(ask(server, "--json"))
@@ -129,7 +175,9 @@ def test_a_judge_that_likes_the_first_is_found_and_its_bias_measured(folder: Pat
     assert any(line.startswith("position: biased towards the answer shown first") for line in found["verdicts"])
 
 
-def test_a_judge_that_likes_the_longer_is_found_beside_the_humans(folder: Path, world: dict[str, list[dict[str, Any]]]) -> None:
+def test_a_judge_that_likes_the_longer_is_found_beside_the_humans(
+    folder: Path, world: dict[str, list[dict[str, Any]]]
+) -> None:
     """Texts of both turns are shown, so on turn 2 the judge's length is that of the conversation: turn 1 is exact."""
     with serving(otherwise=judging(likes_long)) as server:
         found = report(ask(server, "--turn", "1", "--json"))
@@ -145,7 +193,9 @@ def test_a_judge_that_likes_the_longer_is_found_beside_the_humans(folder: Path, 
 
 
 def test_run_again_nothing_is_paid_for_and_killed_it_goes_on(folder: Path) -> None:
-    """The 41st request is refused, which stops the run; the same command asks for the rest only, and then for nothing."""
+    """The 41st request is refused, which stops the run; the same command asks for the rest only, and then for
+    nothing.
+    """
     good = judging(fair)
     with serving(*[good] * 40, status(401), otherwise=good) as server:
         stopped = ask(server)
@@ -159,11 +209,16 @@ def test_run_again_nothing_is_paid_for_and_killed_it_goes_on(folder: Path) -> No
     keys = [(row["key"], row["answer_hash"]) for row in rows]
     assert len(keys) == len(set(keys)) == 2 * found["position"]["comparisons"]
     assert first < after
-    assert all("model_id" not in json.dumps(body) and not any(model in json.dumps(body) for model in MODELS) for body in server.bodies)
+    assert all(
+        "model_id" not in json.dumps(body) and not any(model in json.dumps(body) for model in MODELS)
+        for body in server.bodies
+    )
 
 
 def test_repeats_are_asked_anew_and_their_noise_is_measured(folder: Path) -> None:
-    """The server changes its verdict the second time it sees a prompt, for each prompt whose number of characters is even."""
+    """The server changes its verdict the second time it sees a prompt, for each prompt whose number of characters is
+    even.
+    """
     seen: dict[str, int] = {}
 
     async def moody(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -205,7 +260,10 @@ def test_a_tie_band_makes_ties_of_near_preferences(folder: Path, world: dict[str
     with serving(otherwise=judging(fair)) as server:
         plain, banded = (report(ask(server, "--tie-band", band, "--json")) for band in ("0", "0.25"))
     decided = [cell["judge"]["n"] for cell in plain["cells"] if not cell["ties"]]
-    assert all(cell["judge"]["n"] < n for cell, n in zip([cell for cell in banded["cells"] if not cell["ties"]], decided, strict=True))
+    assert all(
+        cell["judge"]["n"] < n
+        for cell, n in zip([cell for cell in banded["cells"] if not cell["ties"]], decided, strict=True)
+    )
     assert any("within 0.25 of 1.5" in note for note in banded["notes"])
 
 
@@ -234,7 +292,9 @@ def test_any_judge_is_measured_through_the_protocol(folder: Path) -> None:
 def test_what_is_wrong_is_said_before_anything_is_asked(folder: Path) -> None:
     with serving(otherwise=judging(fair)) as server:
         ask(server, "--dry-run")
-        Path("others.jsonl").write_text(json.dumps({"question_id": "1", "model_id": "eel", "choices": [{"turns": ["x"]}]}) + "\n")
+        Path("others.jsonl").write_text(
+            json.dumps({"question_id": "1", "model_id": "eel", "choices": [{"turns": ["x"]}]}) + "\n"
+        )
         for arguments, expected in (
             (
                 ("--ask", "mine.yaml", "--answers", "others.jsonl", "--suite", "tiny-mtbench"),
@@ -251,7 +311,10 @@ def test_what_is_wrong_is_said_before_anything_is_asked(folder: Path) -> None:
 
 
 def test_grades_are_asked_anew_and_their_spread_is_measured(folder: Path) -> None:
-    """Each prompt gets a 4; the second time those with an odd number of characters get a 6. The store serves no repeat."""
+    """Each prompt gets a 4; the second time those with an odd number of characters get a 6.
+
+    The store serves no repeat.
+    """
     seen: dict[str, int] = {}
 
     async def grading(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -261,7 +324,19 @@ def test_grades_are_asked_anew_and_their_spread_is_measured(folder: Path) -> Non
 
     with serving(otherwise=grading) as server:
         ask(server, "--dry-run")
-        options = ("--ask", "mine.yaml", "--answers", "answers.jsonl", "--suite", "tiny-mtbench", "--prompts", "30", "--rows", "100", "--json")
+        options = (
+            "--ask",
+            "mine.yaml",
+            "--answers",
+            "answers.jsonl",
+            "--suite",
+            "tiny-mtbench",
+            "--prompts",
+            "30",
+            "--rows",
+            "100",
+            "--json",
+        )
         shown = seft_bench("judges", "consistency", *options)
         assert len(server.bodies) == 60 + 1  # and the probe
         assert seft_bench("judges", "consistency", *options).out == shown.out

@@ -1,4 +1,6 @@
-"""Judges in this process through `seft-bench eval`: figures, files, going on, and what is refused before anything is loaded."""
+"""Judges in this process through `seft-bench eval`: figures, files, going on, and what is refused before anything is
+loaded.
+"""
 
 from __future__ import annotations
 
@@ -48,13 +50,20 @@ def write_yaml(path: Path, **values: Any) -> str:
 def suite(desk: Path, name: str) -> str:
     """A shipped tiny suite with its first questions only, answered greedily."""
     shipped = yaml.safe_load((config_folder() / "suites" / f"{name}.yaml").read_text())
-    small = shipped | {"name": f"{name}-small", "max_questions": QUESTIONS, "decodings": {"greedy": {"temperature": 0.0}}, "max_new_tokens": 8}
+    small = shipped | {
+        "name": f"{name}-small",
+        "max_questions": QUESTIONS,
+        "decodings": {"greedy": {"temperature": 0.0}},
+        "max_new_tokens": 8,
+    }
     return write_yaml(desk / f"{name}-small.yaml", **small)
 
 
 def causal(desk: Path, model: Path, **more: Any) -> str:
     return write_yaml(
-        desk / "causal.yaml", **{"name": "causal", "kind": "transformers", "model": str(model), "templates": "seft-bench", "max_tokens": 8} | more
+        desk / "causal.yaml",
+        **{"name": "causal", "kind": "transformers", "model": str(model), "templates": "seft-bench", "max_tokens": 8}
+        | more,
     )
 
 
@@ -67,8 +76,18 @@ def only(desk: Path, name: str) -> Path:
     return found
 
 
-def test_a_local_judges_preferences_make_the_win_rate(desk: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = ("eval", str(models / "policy"), "--suite", suite(desk, "tiny-alpacaeval"), "--judge", causal(desk, models / "judge"), "--json")
+def test_a_local_judges_preferences_make_the_win_rate(
+    desk: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = (
+        "eval",
+        str(models / "policy"),
+        "--suite",
+        suite(desk, "tiny-alpacaeval"),
+        "--judge",
+        causal(desk, models / "judge"),
+        "--json",
+    )
     seen = seft_bench(*command)
     assert seen.status == 0, seen.err
     [result] = json.loads(seen.out)
@@ -90,7 +109,15 @@ def test_a_local_judges_preferences_make_the_win_rate(desk: Path, models: Path, 
 
 
 def test_grades_that_nobody_can_read_are_withheld(desk: Path, models: Path) -> None:
-    seen = seft_bench("eval", str(models / "policy"), "--suite", suite(desk, "tiny-mtbench"), "--judge", causal(desk, models / "judge"), "--json")
+    seen = seft_bench(
+        "eval",
+        str(models / "policy"),
+        "--suite",
+        suite(desk, "tiny-mtbench"),
+        "--judge",
+        causal(desk, models / "judge"),
+        "--json",
+    )
     assert seen.status == 5
     [result] = json.loads(seen.out)
     assert (result["n"], result["n_scored"], result["metrics"]["score"]) == (2 * QUESTIONS, 0, None)
@@ -98,24 +125,49 @@ def test_grades_that_nobody_can_read_are_withheld(desk: Path, models: Path) -> N
 
 
 def test_a_reward_models_win_rate(desk: Path, models: Path) -> None:
-    command = ("eval", str(models / "policy"), "--suite", suite(desk, "tiny-alpacaeval"), "--judge", reward(desk, models / "reward", batch_size=5), "--json")
+    command = (
+        "eval",
+        str(models / "policy"),
+        "--suite",
+        suite(desk, "tiny-alpacaeval"),
+        "--judge",
+        reward(desk, models / "reward", batch_size=5),
+        "--json",
+    )
     seen = seft_bench(*command)
     assert seen.status == 0, seen.err
     [result] = json.loads(seen.out)
     rows = read_jsonl(only(desk, "judgments-reward-*.jsonl"))
-    assert result["metrics"]["win_rate"] == pytest.approx(100 * (sum(row["preference"] for row in rows) / QUESTIONS - 1))
+    assert result["metrics"]["win_rate"] == pytest.approx(
+        100 * (sum(row["preference"] for row in rows) / QUESTIONS - 1)
+    )
     assert len({row["preference"] for row in rows}) > 1
     [saved] = desk.glob("results/*/*/result.json")
     assert any("Bradley-Terry" in note for note in json.loads(saved.read_text())["notes"])
 
 
-def test_a_reward_model_calibrated_on_a_run_of_our_own(desk: Path, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rubric grades the base model's answers; the reward model takes its scale from them and grades another model."""
+def test_a_reward_model_calibrated_on_a_run_of_our_own(
+    desk: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rubric grades the base model's answers; the reward model takes its scale from them and grades another
+    model.
+    """
     small = suite(desk, "tiny-mtbench")
     base = Path(shutil.copytree(config_folder().parent / "seft_bench" / "tinyworld" / "base", desk / "base"))
     assert seft_bench("eval", str(base), "--suite", small).status == 0
-    files = {"answers": str(only(desk, "answers.jsonl")), "judgments": str(only(desk, "judgments-rubric-*.jsonl")), "suite": small}
-    command = ("eval", str(models / "policy"), "--suite", small, "--judge", reward(desk, models / "reward", calibration=files))
+    files = {
+        "answers": str(only(desk, "answers.jsonl")),
+        "judgments": str(only(desk, "judgments-rubric-*.jsonl")),
+        "suite": small,
+    }
+    command = (
+        "eval",
+        str(models / "policy"),
+        "--suite",
+        small,
+        "--judge",
+        reward(desk, models / "reward", calibration=files),
+    )
     seen = seft_bench(*command)
     assert seen.status == 0, seen.err
     [saved] = desk.glob("results/*/policy*/result.json")
@@ -149,12 +201,20 @@ def test_a_model_that_is_not_there(desk: Path, models: Path) -> None:
 
 
 def test_the_wrong_kind_of_model(desk: Path, models: Path) -> None:
-    assert "a causal language model is needed" in refused(desk, models, "tiny-alpacaeval", causal(desk, models / "reward"))
-    assert "a reward model (sequence classification) is needed" in refused(desk, models, "tiny-alpacaeval", reward(desk, models / "judge"))
+    assert "a causal language model is needed" in refused(
+        desk, models, "tiny-alpacaeval", causal(desk, models / "reward")
+    )
+    assert "a reward model (sequence classification) is needed" in refused(
+        desk, models, "tiny-alpacaeval", reward(desk, models / "judge")
+    )
 
 
 def test_code_that_comes_with_a_model(desk: Path, models: Path) -> None:
-    own = with_config(Path(shutil.copytree(models / "judge", desk / "own")), model_type="own-kind", auto_map={"AutoConfig": "own.OwnConfig"})
+    own = with_config(
+        Path(shutil.copytree(models / "judge", desk / "own")),
+        model_type="own-kind",
+        auto_map={"AutoConfig": "own.OwnConfig"},
+    )
     (own / "own.py").write_text("raise SystemExit('this must never run')\n")
     assert "own" in refused(desk, models, "tiny-alpacaeval", causal(desk, own))
 

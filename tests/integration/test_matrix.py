@@ -1,4 +1,6 @@
-"""A small matrix in worker processes: finished cells stay, failed ones do not stop the others, a killed driver goes on."""
+"""A small matrix in worker processes: finished cells stay, failed ones do not stop the others, a killed driver goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,16 @@ def test_every_checkpoint_is_evaluated_at_every_decoding(finished: Path) -> None
 
 def test_tables_and_picture_are_written(finished: Path) -> None:
     names = {path.name for path in (finished / "results").iterdir() if path.is_file()}
-    assert {"leaderboard.md", "leaderboard.csv", "leaderboard.html", "leaderboard.tex", "leaderboard.json", "findings.md", "curves.png", "matrix.json"} <= names
+    assert {
+        "leaderboard.md",
+        "leaderboard.csv",
+        "leaderboard.html",
+        "leaderboard.tex",
+        "leaderboard.json",
+        "findings.md",
+        "curves.png",
+        "matrix.json",
+    } <= names
 
 
 def test_running_again_does_nothing_and_writes_the_same_bytes(finished: Path) -> None:
@@ -86,7 +97,9 @@ def test_stages_are_shared_between_rows(finished: Path) -> None:
 
 
 def test_changed_settings_run_the_cell_anew_and_say_so(finished: Path) -> None:
-    changed = matrix_of(rows=[{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 6}}}])
+    changed = matrix_of(
+        rows=[{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 6}}}]
+    )
     assert not matrices.is_finished(changed, matrices.cells(changed)[0], finished, finished / "results")
 
 
@@ -120,9 +133,19 @@ def test_a_matrix_that_cannot_run_starts_nothing(changes: dict[str, Any], messag
 
 def test_a_killed_driver_goes_on_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(small()))
-    command = [sys.executable, "-m", "seft_bench.cli.main", "bench", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "seft_bench.cli.main",
+        "bench",
+        str(tmp_path / "small.yaml"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     end = time.monotonic() + 120
     while not list((tmp_path / "out").glob("evaluations/*/*/*/answers.jsonl")):
         assert process.poll() is None
@@ -148,5 +171,9 @@ def test_the_shipped_matrix_holds_the_controls_that_the_claims_need() -> None:
     roles = {row.name: row.role for row in matrix.rows}
     assert roles["start"] == "start"
     assert roles["always-rewrite"] == "ablation"
-    assert {name for name, role in roles.items() if role == "control"} == {"self-label", "own-drafts", "seft-600-prompts"}
+    assert {name for name, role in roles.items() if role == "control"} == {
+        "self-label",
+        "own-drafts",
+        "seft-600-prompts",
+    }
     assert matrix.checkpoints == 2

@@ -47,9 +47,19 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ChatServer) ->
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("JUDGE_KEY", "sk-not-a-real-key-12345")
     shipped = yaml.safe_load((config.config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
-    small = shipped | {"name": "small", "max_questions": QUESTIONS, "decodings": {"greedy": {"temperature": 0.0}}, "max_new_tokens": 64}
+    small = shipped | {
+        "name": "small",
+        "max_questions": QUESTIONS,
+        "decodings": {"greedy": {"temperature": 0.0}},
+        "max_new_tokens": 64,
+    }
     write(tmp_path / "suite.yaml", small)
-    write_judge(tmp_path / "priced.yaml", server.url, input_usd_per_million_tokens=INPUT_USD, output_usd_per_million_tokens=OUTPUT_USD)
+    write_judge(
+        tmp_path / "priced.yaml",
+        server.url,
+        input_usd_per_million_tokens=INPUT_USD,
+        output_usd_per_million_tokens=OUTPUT_USD,
+    )
     write_judge(tmp_path / "unpriced.yaml", server.url)
     write_answers(tmp_path)
     return tmp_path
@@ -60,7 +70,14 @@ def write(path: Path, values: dict[str, Any]) -> None:
 
 
 def write_judge(path: Path, url: str, **more: Any) -> None:
-    settings = {"name": path.stem, "kind": "openai", "model": "judge", "base_url": url, "api_key_env": "JUDGE_KEY", "templates": "seft-bench"}
+    settings = {
+        "name": path.stem,
+        "kind": "openai",
+        "model": "judge",
+        "base_url": url,
+        "api_key_env": "JUDGE_KEY",
+        "templates": "seft-bench",
+    }
     write(path, settings | {"max_attempts": 2, "max_in_flight": 4, "max_tokens": 50} | more)
 
 
@@ -68,7 +85,11 @@ def write_answers(desk: Path) -> None:
     from seft_bench.suites import load_suite
 
     rows = [
-        {"question_id": question.id, "model_id": "mine", "choices": [{"index": 0, "turns": [f"An answer to {turn}" for turn in question.turns]}]}
+        {
+            "question_id": question.id,
+            "model_id": "mine",
+            "choices": [{"index": 0, "turns": [f"An answer to {turn}" for turn in question.turns]}],
+        }
         for question in load_suite(str(desk / "suite.yaml")).questions()
     ]
     (desk / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -100,7 +121,9 @@ def test_every_shipped_price_says_its_day_and_source() -> None:
         assert (row.input_usd_per_million_tokens is None) == (row.output_usd_per_million_tokens is None)
 
 
-def test_a_judges_own_price_goes_before_the_users_table_and_that_before_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judges_own_price_goes_before_the_users_table_and_that_before_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours = prices.price_of("https://api.openai.com/v1", "gpt-4-0613")
     assert (ours.input_usd_per_million_tokens, ours.output_usd_per_million_tokens) == (30, 60)
     row = {
@@ -114,7 +137,9 @@ def test_a_judges_own_price_goes_before_the_users_table_and_that_before_ours(tmp
     write(tmp_path / "own.yaml", {"prices": [row]})
     monkeypatch.setenv("SEFT_BENCH_PRICES", str(tmp_path / "own.yaml"))
     assert prices.price_of("https://api.openai.com/v1", "gpt-4-0613").usd(1e6, 1e6) == 3
-    judge = config.OpenAIJudgeConfig(name="j", kind="openai", model="gpt-4-0613", input_usd_per_million_tokens=5, output_usd_per_million_tokens=6)
+    judge = config.OpenAIJudgeConfig(
+        name="j", kind="openai", model="gpt-4-0613", input_usd_per_million_tokens=5, output_usd_per_million_tokens=6
+    )
     assert prices.judge_price(judge).usd(1e6, 1e6) == 11
 
 
@@ -125,7 +150,14 @@ def test_the_same_model_elsewhere_has_no_price() -> None:
 
 
 def test_a_broken_table_is_the_users_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path / "own.yaml", {"prices": [{"model": "m", "server": "s", "input_usd_per_million_tokens": -1, "output_usd_per_million_tokens": 2}]})
+    write(
+        tmp_path / "own.yaml",
+        {
+            "prices": [
+                {"model": "m", "server": "s", "input_usd_per_million_tokens": -1, "output_usd_per_million_tokens": 2}
+            ]
+        },
+    )
     monkeypatch.setenv("SEFT_BENCH_PRICES", str(tmp_path / "own.yaml"))
     with pytest.raises(InputError, match=r"prices\.0\.input_usd_per_million_tokens"):
         prices.price_of("https://api.openai.com/v1", "gpt-4-0613")
@@ -140,8 +172,19 @@ def test_a_dry_run_counts_prices_and_sends_nothing(desk: Path, server: ChatServe
     found = json.loads(seen.out)
     answers, judging = found["lines"]
     wanted = judgments_wanted(desk)
-    assert (answers["work"], answers["wanted"], answers["at_hand"], answers["to_ask"]) == ("answer", QUESTIONS, QUESTIONS, 0)
-    assert (judging["wanted"], judging["at_hand"], judging["settled"], judging["stored"], judging["to_ask"]) == (wanted, 0, 0, 0, wanted)
+    assert (answers["work"], answers["wanted"], answers["at_hand"], answers["to_ask"]) == (
+        "answer",
+        QUESTIONS,
+        QUESTIONS,
+        0,
+    )
+    assert (judging["wanted"], judging["at_hand"], judging["settled"], judging["stored"], judging["to_ask"]) == (
+        wanted,
+        0,
+        0,
+        0,
+        wanted,
+    )
     assert judging["output_tokens"] == [50 * wanted] * 2  # max_tokens of the judge is below what is typical
     low = (judging["input_tokens"][0] * INPUT_USD + 50 * wanted * OUTPUT_USD) / 1e6
     assert judging["usd"] == pytest.approx([low, low])
@@ -173,14 +216,21 @@ def test_what_is_judged_and_what_is_stored_is_not_asked_again(desk: Path, server
 def test_a_missing_answer_is_assumed_and_said_to_be(desk: Path, server: ChatServer, model: Path) -> None:
     seen = seft_bench("eval", str(model), "--suite", "suite.yaml", "--judge", "priced.yaml", "--dry-run", "--json")
     answers, judging = json.loads(seen.out)["lines"]
-    assert (answers["by"], answers["at_hand"], answers["wanted"], answers["usd"]) == ("this machine", 0, QUESTIONS, [0, 0])
+    assert (answers["by"], answers["at_hand"], answers["wanted"], answers["usd"]) == (
+        "this machine",
+        0,
+        QUESTIONS,
+        [0, 0],
+    )
     assert judging["to_ask"] == judgments_wanted(desk)
     assert "an answer that is still to be made" in json.loads(seen.out)["assumptions"]
     assert server.bodies == []
 
 
 def test_a_model_behind_a_server_is_in_the_estimate(desk: Path, server: ChatServer) -> None:
-    seen = seft_bench("eval", "policy", "--server", server.url, "--suite", "suite.yaml", "--judge", "priced.yaml", "--dry-run")
+    seen = seft_bench(
+        "eval", "policy", "--server", server.url, "--suite", "suite.yaml", "--judge", "priced.yaml", "--dry-run"
+    )
     assert seen.status == 0, seen.err
     host = server.url.removeprefix("http://").removesuffix("/v1")
     assert f"unknown: no price of policy at {host} in prices.yaml, for {judgments_wanted(desk)} requests" in seen.out
@@ -202,7 +252,9 @@ def test_bad_input_is_said_in_a_dry_run_too(desk: Path) -> None:
 # The question
 
 
-def test_without_a_terminal_much_money_needs_yes(desk: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_much_money_needs_yes(
+    desk: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SEFT_BENCH_ASK_ABOVE_USD", "0.5")
     monkeypatch.setattr(sys, "stdin", io.StringIO())
     seen = evaluate()
@@ -217,7 +269,17 @@ def test_without_a_terminal_much_money_needs_yes(desk: Path, server: ChatServer,
 @pytest.mark.parametrize(("reply", "status_wanted"), [("n\n", 2), ("\n", 2), ("y\n", 0)])
 def test_on_a_terminal_it_asks(desk: Path, server: ChatServer, reply: str, status_wanted: int) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "seft_bench.cli.main", "eval", "answers.jsonl", "--suite", "suite.yaml", "--judge", "priced.yaml"]
+    command = [
+        sys.executable,
+        "-m",
+        "seft_bench.cli.main",
+        "eval",
+        "answers.jsonl",
+        "--suite",
+        "suite.yaml",
+        "--judge",
+        "priced.yaml",
+    ]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "SEFT_BENCH_ASK_ABOVE_USD": "0.5"}
     process = subprocess.Popen(command, cwd=desk, env=environment, stdin=theirs, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
@@ -255,7 +317,8 @@ def test_stored_replies_need_no_budget(desk: Path, server: ChatServer) -> None:
     before = len(server.bodies)
     for path in (desk / "runs").rglob("judgments-*.jsonl"):
         path.unlink()
-    # The probe is a request too, so a budget of nothing stops there; what is stored is told from what is not by the estimate.
+    # The probe is a request too, so a budget of nothing stops there; what is stored is told from what is not by the
+    # estimate.
     assert evaluate("priced", "--budget", "0").status == 6
     assert len(server.bodies) == before
     assert evaluate("priced", "--budget", "3").status == 0
@@ -309,7 +372,9 @@ def test_answers_over_a_server_count_too(desk: Path, server: ChatServer, monkeyp
     }
     write(desk / "prices.yaml", {"prices": [row]})
     monkeypatch.setenv("SEFT_BENCH_PRICES", str(desk / "prices.yaml"))
-    seen = seft_bench("eval", "policy", "--server", server.url, "--suite", "suite.yaml", "--judge", "priced.yaml", "--budget", "2")
+    seen = seft_bench(
+        "eval", "policy", "--server", server.url, "--suite", "suite.yaml", "--judge", "priced.yaml", "--budget", "2"
+    )
     assert seen.status == 6, seen.err
     assert 0 < len(server.bodies) * PAID_USD <= 2
     assert "answers and" in seen.err
@@ -333,7 +398,9 @@ def test_a_probe_says_what_works(desk: Path, server: ChatServer) -> None:
 
 def test_a_probe_names_another_model_than_asked_for(desk: Path, server: ChatServer) -> None:
     server.otherwise = body_of(completion(model="judge-mini"))
-    assert "model judge-mini, asked for judge" in good(seft_bench("judges", "probe", "priced.yaml", "--kind", "grade")).out
+    assert (
+        "model judge-mini, asked for judge" in good(seft_bench("judges", "probe", "priced.yaml", "--kind", "grade")).out
+    )
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,9 @@ from tests.tiny_model import make_tiny_model
 NAMES = ("a/b", "a-b", "a b")
 
 
-def test_ready_answers_of_meeting_names_are_judged_and_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ready_answers_of_meeting_names_are_judged_and_kept_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     questions = load_suite("tiny-mtbench").questions()
     rows = [
@@ -51,7 +53,9 @@ def test_a_result_never_overwrites_another_models(tmp_path: Path) -> None:
     assert result_folder(tmp_path, first).name == "a-b@greedy@j"
     assert result_folder(tmp_path, second).name.startswith("a-b@greedy@j-")
     (tmp_path / "s" / "a-b@greedy@j" / "result.json").unlink()
-    save_result(tmp_path, dataclasses.replace(second, metrics={"score": 3.0}))  # it stays where it is, and is there once
+    save_result(
+        tmp_path, dataclasses.replace(second, metrics={"score": 3.0})
+    )  # it stays where it is, and is there once
     assert [result.metrics["score"] for result in read_results(tmp_path)] == [3.0]
 
 
@@ -59,14 +63,20 @@ def test_committed_results_keep_their_folders() -> None:
     folder = REPOSITORY / "results" / "tinyworld"
     found = read_results(folder)
     assert found
-    assert {result_folder(folder, result) for result in found} == {path.parent for path in folder.glob("*/*/result.json")}
+    assert {result_folder(folder, result) for result in found} == {
+        path.parent for path in folder.glob("*/*/result.json")
+    }
 
 
 def test_other_weights_of_one_name_are_replaced_with_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shipped = yaml.safe_load((config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
     suite = write_yaml(
-        tmp_path / "few.yaml", **(shipped | {"name": "few", "max_questions": 2, "decodings": {"greedy": {"temperature": 0.0}}, "max_new_tokens": 4})
+        tmp_path / "few.yaml",
+        **(
+            shipped
+            | {"name": "few", "max_questions": 2, "decodings": {"greedy": {"temperature": 0.0}}, "max_new_tokens": 4}
+        ),
     )
     for run, number in (("x", 0), ("y", 1)):
         make_tiny_model(tmp_path / run / "m" / "final", seed=number)

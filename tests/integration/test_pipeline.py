@@ -49,7 +49,9 @@ def seft_run(tmp_path_factory: pytest.TempPathFactory) -> runs.TrainedRun:
 def test_a_run_leaves_checkpoints_a_log_a_recipe_and_a_manifest(seft_run: runs.TrainedRun) -> None:
     assert [folder.name for folder in seft_run.checkpoints] == ["step-000002", "step-000004"]
     for folder in seft_run.checkpoints:
-        assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {path.name for path in folder.iterdir()}
+        assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= {
+            path.name for path in folder.iterdir()
+        }
     assert len(read_jsonl(seft_run.folder / "train.jsonl")) == 4
     assert "method: seft" in (seft_run.folder / "recipe.yaml").read_text()
     assert seft_run.manifest["cost"]["unannotated_prompts"] == 24
@@ -69,7 +71,11 @@ def test_diagnostics_say_what_the_reviser_did(seft_run: runs.TrainedRun) -> None
 
 
 def test_the_policy_learns_the_kept_drafts_as_they_are_and_the_others_revised(seft_run: runs.TrainedRun) -> None:
-    stages = {path.name.rpartition("-")[0]: path for path in (seft_run.folder / "stages").iterdir() if not path.name.startswith(".")}
+    stages = {
+        path.name.rpartition("-")[0]: path
+        for path in (seft_run.folder / "stages").iterdir()
+        if not path.name.startswith(".")
+    }
     revised = read_jsonl(stages["revised-1"] / "revised.jsonl")
     for row in revised:
         assert row["answer"] == (row["draft"] if row["kept"] else row["revision"])
@@ -89,9 +95,17 @@ def test_another_recipe_in_the_same_folder_is_refused(seft_run: runs.TrainedRun)
 
 def test_methods_share_equal_stages(seft_run: runs.TrainedRun, tmp_path: Path) -> None:
     shared = seft_run.folder / "stages"
-    before = {path.name: (path / "stage.json").stat().st_mtime_ns for path in shared.glob("*/") if (path / "stage.json").exists()}
+    before = {
+        path.name: (path / "stage.json").stat().st_mtime_ns
+        for path in shared.glob("*/")
+        if (path / "stage.json").exists()
+    }
     pipeline.train(recipe(**{**SEFT, "decision": "always"}), tmp_path / "always", stages_folder=shared)
-    after = {path.name: (path / "stage.json").stat().st_mtime_ns for path in shared.glob("*/") if (path / "stage.json").exists()}
+    after = {
+        path.name: (path / "stage.json").stat().st_mtime_ns
+        for path in shared.glob("*/")
+        if (path / "stage.json").exists()
+    }
     assert {name: after[name] for name in before} == before
     assert sorted(name.rpartition("-")[0] for name in set(after) - set(before)) == ["policy-1", "revised-1"]
 
@@ -108,11 +122,18 @@ def test_every_method_trains(method: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"decision": "token", "decider": FEW_STEPS}, {"decision": "never"}, {"statistic": "keep"}, {"evolution": "internal_then_external", "rounds": 2}],
+    [
+        {"decision": "token", "decider": FEW_STEPS},
+        {"decision": "never"},
+        {"statistic": "keep"},
+        {"evolution": "internal_then_external", "rounds": 2},
+    ],
     ids=["token", "never", "keep", "internal_then_external"],
 )
 def test_variants_of_seft_train(seft_run: runs.TrainedRun, settings: dict[str, Any], tmp_path: Path) -> None:
-    run = pipeline.train(recipe(**{**SEFT, **settings}), tmp_path / "run", stages_folder=seft_run.folder / "stages", checkpoints=1)
+    run = pipeline.train(
+        recipe(**{**SEFT, **settings}), tmp_path / "run", stages_folder=seft_run.folder / "stages", checkpoints=1
+    )
     assert run.checkpoints[0].is_dir()
 
 
@@ -141,7 +162,9 @@ def evaluate(seft_run: runs.TrainedRun, tmp_path: Path) -> Callable[..., list[An
     return run
 
 
-def test_an_evaluation_gives_one_result_a_decoding_and_saves_everything(evaluate: Callable[..., list[Any]], tmp_path: Path) -> None:
+def test_an_evaluation_gives_one_result_a_decoding_and_saves_everything(
+    evaluate: Callable[..., list[Any]], tmp_path: Path
+) -> None:
     found = evaluate()
     assert [result.decoding for result in found] == ["sampled", "greedy"]
     assert all(result.n == result.n_scored == 12 and result.coverage == 1 for result in found)
@@ -193,7 +216,9 @@ def test_another_seed_draws_its_own_answers(evaluate: Callable[..., list[Any]]) 
     assert first[0].per_question == again[0].per_question
 
 
-def test_other_weights_under_the_same_name_never_share_answers(evaluate: Callable[..., list[Any]], seft_run: runs.TrainedRun) -> None:
+def test_other_weights_under_the_same_name_never_share_answers(
+    evaluate: Callable[..., list[Any]], seft_run: runs.TrainedRun
+) -> None:
     evaluate()
     other = subjects.checkpoint_subject(seft_run.checkpoints[0], "run/step-000004")
     assert other.fingerprint != subjects.checkpoint_subject(seft_run.checkpoints[1], "run/step-000004").fingerprint
@@ -225,8 +250,12 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "seft_bench.cli.main", "train", "method=sft", "name=run", settings, "--out"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
     subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
-    process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _wait_for(lambda: any(len(read_log(path)) > 20 for path in (tmp_path / "killed").glob("stages/*/train.jsonl")), process)
+    process = subprocess.Popen(
+        [*command, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for(
+        lambda: any(len(read_log(path)) > 20 for path in (tmp_path / "killed").glob("stages/*/train.jsonl")), process
+    )
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "manifest.json").exists()

@@ -1,4 +1,6 @@
-"""The wheel, installed away from the checkout: it holds everything, shadows nobody's `training`, and trains and evaluates."""
+"""The wheel, installed away from the checkout: it holds everything, shadows nobody's `training`, and trains and
+evaluates.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def succeed(*command: str, folder: Path) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("hatchling", reason="the extra dev brings hatchling")
     out = tmp_path_factory.mktemp("dist")
-    succeed(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(REPOSITORY), folder=out)
+    succeed(
+        sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(REPOSITORY), folder=out
+    )
     [built] = out.glob("*.whl")
     return built
 
@@ -53,10 +57,25 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Elsewher
     root = tmp_path_factory.mktemp("elsewhere")
     succeed(sys.executable, "-m", "venv", "--without-pip", str(root / "venv"), folder=root)
     python = root / "venv" / "bin" / "python"
-    packages = Path(succeed(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=root).strip())
+    packages = Path(
+        succeed(str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=root).strip()
+    )
     libraries = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    (packages / "borrowed.pth").write_text("\n".join(libraries) + "\n")  # as paths only: an editable install's own .pth is not followed
-    succeed(sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-deps", "--no-index", str(wheel), folder=root)
+    (packages / "borrowed.pth").write_text(
+        "\n".join(libraries) + "\n"
+    )  # as paths only: an editable install's own .pth is not followed
+    succeed(
+        sys.executable,
+        "-m",
+        "pip",
+        f"--python={python}",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        str(wheel),
+        folder=root,
+    )
     (root / "work").mkdir()
     return Elsewhere(str(root / "venv" / "bin" / "seft-bench"), str(python), root / "work")
 
@@ -76,7 +95,11 @@ def test_the_wheel_holds_everything_that_git_holds(wheel: Path) -> None:
 
 
 def _files(folder: str) -> list[Path]:
-    return [path for path in (REPOSITORY / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"]
+    return [
+        path
+        for path in (REPOSITORY / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+    ]
 
 
 def test_the_wheel_is_small_and_named_after_its_version(wheel: Path) -> None:
@@ -97,7 +120,9 @@ def test_it_trains_and_evaluates(elsewhere: Elsewhere) -> None:
     assert "tiny-mtbench\t" in succeed(elsewhere.program, "suites", "list", folder=elsewhere.folder)
     checkpoints = succeed(elsewhere.program, "train", *QUICK, folder=elsewhere.folder).split()
     assert len(checkpoints) == 2
-    printed = succeed(elsewhere.program, "eval", checkpoints[-1], "--suite", "tiny-mtbench", "--json", folder=elsewhere.folder)
+    printed = succeed(
+        elsewhere.program, "eval", checkpoints[-1], "--suite", "tiny-mtbench", "--json", folder=elsewhere.folder
+    )
     assert printed.count('"suite": "tiny-mtbench"') == 2  # sampled and greedy
     assert (elsewhere.folder / "results" / "leaderboard.md").is_file()
     assert "to run" in succeed(elsewhere.program, "bench", "tinyworld", "--dry-run", folder=elsewhere.folder)

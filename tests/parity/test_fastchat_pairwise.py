@@ -21,10 +21,16 @@ desk = exchange.desk
 
 
 def shown(path: Path, baseline: str | None) -> dict[str, list[str]]:
-    """What show_result prints: model -> win, loss, tie, win rate, loss rate, adjusted win rate; `baseline` is its mode pairwise-baseline."""
-    show_result = pytest.importorskip("fastchat.llm_judge.show_result", reason="fschat is not installed (extra `official`)")
+    """What show_result prints: model -> win, loss, tie, win rate, loss rate, adjusted win rate; `baseline` is its mode
+    pairwise-baseline.
+    """
+    show_result = pytest.importorskip(
+        "fastchat.llm_judge.show_result", reason="fschat is not installed (extra `official`)"
+    )
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        show_result.display_result_pairwise(argparse.Namespace(input_file=str(path), model_list=None, baseline_model=baseline))
+        show_result.display_result_pairwise(
+            argparse.Namespace(input_file=str(path), model_list=None, baseline_model=baseline)
+        )
     return {parts[0]: parts[1:] for line in printed.getvalue().splitlines() if len(parts := line.split()) == 7}
 
 
@@ -52,7 +58,9 @@ def test_show_result_prints_our_figures(real: Path) -> None:
 
 def test_show_result_prints_our_figures_on_our_export_of_real_judgments(real: Path, tmp_path: Path) -> None:
     ours = {result.model: result.metrics for result in score_files("mtbench-pairwise", None, real)}
-    seen = seft_bench("export", *exchange.FORMAT, "mtbench-pairwise", "--judgments", str(real), "--out", str(tmp_path / "out"))
+    seen = seft_bench(
+        "export", *exchange.FORMAT, "mtbench-pairwise", "--judgments", str(real), "--out", str(tmp_path / "out")
+    )
     assert seen.status == 5, seen.err  # 75 of 160 comparisons
     made = tmp_path / "out" / exchange.FOLDER / "gpt-4_pair.jsonl"
     check(shown(made, None), ours)
@@ -62,7 +70,17 @@ def test_show_result_prints_our_figures_on_our_export_of_real_judgments(real: Pa
 @pytest.mark.parametrize("kind", exchange.KINDS)
 def test_show_result_prints_our_figures_on_our_own_judgments(desk: Path, kind: str) -> None:
     answers, judgments = exchange.judged(("good", "middling", "poor"), exchange.KINDS[kind])
-    seen = seft_bench("export", *exchange.FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out")
+    seen = seft_bench(
+        "export",
+        *exchange.FORMAT,
+        "little.yaml",
+        "--answers",
+        str(answers),
+        "--judgments",
+        str(judgments),
+        "--out",
+        "out",
+    )
     assert seen.status in (0, 5), seen.err
     ours = {result.model: result.metrics for result in score_files("little.yaml", answers, judgments)}
     assert len(ours) == 3

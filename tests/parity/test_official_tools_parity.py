@@ -1,7 +1,9 @@
-"""Our exports read by the official tools themselves: alpaca_eval's functions and FastChat's show_result give our figures.
+"""Our exports read by the official tools themselves: alpaca_eval's functions and FastChat's show_result give our
+figures.
 
-Over real models (six of AlpacaEval, one of them from its verbatim files; eight of MT-Bench) and over judgments of our own on the tinyworld.
-alpaca_eval fetches its gamed rows from the network; here it is handed the official file of the data folder.
+Over real models (six of AlpacaEval, one of them from its verbatim files; eight of MT-Bench) and over judgments of our
+own on the tinyworld. alpaca_eval fetches its gamed rows from the network; here it is handed the official file of the
+data folder.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from typing import Any
 import pandas
 import pytest
 
-pytest.importorskip("pkg_resources", reason="alpaca_eval needs setuptools < 81, as the extra `official` brings it", exc_type=ImportError)
+pytest.importorskip(
+    "pkg_resources", reason="alpaca_eval needs setuptools < 81, as the extra `official` brings it", exc_type=ImportError
+)
 pytest.importorskip("alpaca_eval", reason="needs the extra `official`", exc_type=ImportError)
 pytest.importorskip("fastchat", reason="needs the extra `official`", exc_type=ImportError)
 
@@ -39,7 +43,14 @@ from tests.integration.cli import seft_bench
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
-MODELS = ("NullModel", "gpt-3.5-turbo-1106_verbose", "gpt-3.5-turbo-1106_concise", "gemma-2b-it", "FuseChat-Gemma-2-9B-Instruct", "phi-2")
+MODELS = (
+    "NullModel",
+    "gpt-3.5-turbo-1106_verbose",
+    "gpt-3.5-turbo-1106_concise",
+    "gemma-2b-it",
+    "FuseChat-Gemma-2-9B-Instruct",
+    "phi-2",
+)
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 QUESTIONS = 805
 
@@ -62,7 +73,12 @@ def official_files(shared_data: Path, model: str, folder: Path) -> tuple[Path, P
     answers = [baseline[index] | {"output": text, "generator": model} for index, text in outputs.items()]
     annotations = [
         {key: baseline[row["index"]][key] for key in ("instruction", "dataset")}
-        | {"output_1": baseline[row["index"]]["output"], "generator_1": "gpt4_1106_preview", "output_2": outputs[row["index"]], "generator_2": model}
+        | {
+            "output_1": baseline[row["index"]]["output"],
+            "generator_1": "gpt4_1106_preview",
+            "output_2": outputs[row["index"]],
+            "generator_2": model,
+        }
         | {"annotator": JUDGE, "preference": row["preference"], "raw_completion": None}
         for row in compact(shared_data, "annotations", model)
     ]
@@ -80,8 +96,12 @@ def exported(suite_name: str, format_name: str, answers: Path | None, judgments:
 # alpaca_eval
 
 
-def its_figures(shared_data: Path, annotations: Path, monkeypatch: pytest.MonkeyPatch, length_controlled: bool = True) -> dict[str, float]:
-    """What alpaca_eval's own metric makes of a file of annotations, read as its own `--is_recompute_metrics_only` reads it."""
+def its_figures(
+    shared_data: Path, annotations: Path, monkeypatch: pytest.MonkeyPatch, length_controlled: bool = True
+) -> dict[str, float]:
+    """What alpaca_eval's own metric makes of a file of annotations, read as its own `--is_recompute_metrics_only` reads
+    it.
+    """
     from alpaca_eval.metrics import glm_winrate
 
     gamed = shared_data / "official" / "alpaca_eval" / "df_gamed.csv"
@@ -111,27 +131,41 @@ def check_table(path: Path, model: str, theirs: Mapping[str, float], outputs: Pa
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_alpaca_eval_gives_our_figures_on_real_models(official: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alpaca_eval_gives_our_figures_on_real_models(
+    official: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers, annotations = official_files(official, model, tmp_path / "in")
     [ours] = score_files("alpacaeval", answers, annotations)
     exported("alpacaeval", "alpaca_eval", answers, annotations, tmp_path / "out")
     folder = tmp_path / "out" / "results" / model
     theirs = its_figures(official, folder / JUDGE / "annotations.json", monkeypatch)
     check_plain(theirs, ours)
-    check_table(tmp_path / "out" / "leaderboards" / f"{JUDGE}_leaderboard.csv", model, theirs, folder / "model_outputs.json")
+    check_table(
+        tmp_path / "out" / "leaderboards" / f"{JUDGE}_leaderboard.csv", model, theirs, folder / "model_outputs.json"
+    )
     if ours.n_scored == ours.n:  # by row position theirs is another figure where rows are missing
         assert theirs["length_controlled_winrate"] == pytest.approx(ours.metrics["lc_win_rate"], abs=0.15)
     else:
         assert any("by row position" in note for note in ours.notes)
 
 
-def test_alpaca_eval_gives_our_figures_on_verbatim_files(official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alpaca_eval_gives_our_figures_on_verbatim_files(
+    official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through import and export, and the same as on the files as they were published."""
     source = official / "examples" / "alpaca_eval" / "gemma-2b-it"
     suite = load_suite("alpacaeval")
     [ours] = import_files("alpaca_eval", suite, [source], tmp_path / "runs", tmp_path / "results").results
-    exported("alpacaeval", "alpaca_eval", source / "model_outputs.json", source / JUDGE / "annotations.json", tmp_path / "out")
-    theirs = its_figures(official, tmp_path / "out" / "results" / "gemma-2b-it" / JUDGE / "annotations.json", monkeypatch)
+    exported(
+        "alpacaeval",
+        "alpaca_eval",
+        source / "model_outputs.json",
+        source / JUDGE / "annotations.json",
+        tmp_path / "out",
+    )
+    theirs = its_figures(
+        official, tmp_path / "out" / "results" / "gemma-2b-it" / JUDGE / "annotations.json", monkeypatch
+    )
     assert theirs == its_figures(official, source / JUDGE / "annotations.json", monkeypatch)
     check_plain(theirs, ours)
     assert theirs["length_controlled_winrate"] == pytest.approx(ours.metrics["lc_win_rate"], abs=0.15)
@@ -161,7 +195,9 @@ def own_evaluation(suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return {row["model"]: row for row in json.loads(seen.out)}
 
 
-def test_alpaca_eval_gives_our_figures_on_our_own_judgments(official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_alpaca_eval_gives_our_figures_on_our_own_judgments(
+    official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = own_evaluation("tiny-alpacaeval", tmp_path, monkeypatch)
     [table] = (tmp_path / "out" / "leaderboards").iterdir()
     for path in (tmp_path / "out" / "results").glob("*/*/annotations.json"):
@@ -183,7 +219,11 @@ def shown(folder: Path, judge: str) -> dict[str, dict[str, float]]:
     from fastchat.llm_judge.show_result import display_result_single
 
     arguments = argparse.Namespace(bench_name="mt_bench", input_file=None, judge_model=judge, model_list=None)
-    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as printed, pandas.option_context("display.precision", 12, "display.width", 400):
+    with (
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()) as printed,
+        pandas.option_context("display.precision", 12, "display.width", 400),
+    ):
         display_result_single(arguments)
     sections = re.split(r"#{10} (.+) #{10}\n", printed.getvalue())[1:]
     return {title: _table(text) for title, text in zip(sections[::2], sections[1::2], strict=True)}
@@ -203,10 +243,14 @@ def test_show_result_prints_our_figures_on_real_models(official: Path, tmp_path:
     exported("mtbench", "fastchat", None, tmp_path / "gpt-4_single.jsonl", tmp_path / "out")
     tables = shown(tmp_path / "out", "gpt-4")
     assert len(ours) == 8
-    assert tables["Average"] == pytest.approx({model: result.metrics["score_fastchat"] for model, result in ours.items()}, abs=1e-6)
+    assert tables["Average"] == pytest.approx(
+        {model: result.metrics["score_fastchat"] for model, result in ours.items()}, abs=1e-6
+    )
     for turn, title in ((1, "First turn"), (2, "Second turn")):
         for model, result in ours.items():
-            if result.metrics["score_fastchat"] == pytest.approx(result.metrics["score"], abs=1e-9):  # judged twice, theirs averages both runs
+            if result.metrics["score_fastchat"] == pytest.approx(
+                result.metrics["score"], abs=1e-9
+            ):  # judged twice, theirs averages both runs
                 assert tables[title][model] == pytest.approx(result.metrics[f"turn_{turn}"], abs=1e-6)
 
 
@@ -220,7 +264,9 @@ def test_show_result_prints_our_figures_on_our_own_judgments(tmp_path: Path, mon
 
 
 def its_loader() -> Callable[[str], dict[str, dict[Any, dict[str, Any]]]]:
-    """FastChat's `common.load_model_answers`, out of its file: importing the module needs a client library that its own metadata does not name."""
+    """FastChat's `common.load_model_answers`, out of its file: importing the module needs a client library that its own
+    metadata does not name.
+    """
     spec = importlib.util.find_spec("fastchat")
     assert spec is not None
     assert spec.origin is not None

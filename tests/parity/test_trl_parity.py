@@ -34,7 +34,14 @@ ROWS = [
     }
     for number in range(6)
 ]
-SAME = {"report_to": "none", "bf16": False, "use_cpu": True, "gradient_checkpointing": False, "disable_tqdm": True, "max_length": 512}
+SAME = {
+    "report_to": "none",
+    "bf16": False,
+    "use_cpu": True,
+    "gradient_checkpointing": False,
+    "disable_tqdm": True,
+    "max_length": 512,
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +59,32 @@ def conversational(row: dict[str, Any], *answers: str) -> dict[str, Any]:
     return {"prompt": row["prompt"], **{name: [{"role": "assistant", "content": row[name]}] for name in answers}}
 
 
-def ours(tmp_path: Path, model: Path, loss: str, rows: Sequence[dict[str, Any]], reference: Path | None = None, **loss_settings: float) -> Any:
+def ours(
+    tmp_path: Path,
+    model: Path,
+    loss: str,
+    rows: Sequence[dict[str, Any]],
+    reference: Path | None = None,
+    **loss_settings: float,
+) -> Any:
     """(loss and metrics, gradients by name) of one global batch, in micro-batches of 4 and 2."""
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = TrainSettings(
-        loss=loss, learning_rate=1e-3, max_steps=1, global_batch_size=len(rows), micro_batch_size=4, loss_settings=loss_settings, device="cpu"
+        loss=loss,
+        learning_rate=1e-3,
+        max_steps=1,
+        global_batch_size=len(rows),
+        micro_batch_size=4,
+        loss_settings=loss_settings,
+        device="cpu",
     )
     examples, _ = load_examples(path, load_tokenizer(model), pairs=settings.loss_entry.needs_pairs, max_length=512)
-    sums = None if reference is None else reference_logprobs(lambda: load_model(reference), "reference", examples, 4, tmp_path / "cache")
+    sums = (
+        None
+        if reference is None
+        else reference_logprobs(lambda: load_model(reference), "reference", examples, 4, tmp_path / "cache")
+    )
     run = loop._Run(load_model(model), examples, sums, settings)
     measured = run._forward_backward(range(len(rows)))
     return {name: value.item() for name, value in measured.items()}, gradients(run.model), examples
@@ -78,7 +102,9 @@ def trl_batch(trainer: Any) -> dict[str, torch.Tensor]:
 def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
     assert ours.keys() == theirs.keys()
     for name, gradient in ours.items():
-        torch.testing.assert_close(gradient, theirs[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            gradient, theirs[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_sft(model: Path, tmp_path: Path) -> None:
@@ -87,13 +113,17 @@ def test_sft(model: Path, tmp_path: Path) -> None:
 
     rows = [{"prompt": row["prompt"], "answer": row["chosen"]} for row in ROWS]
     measured, our_gradients, examples = ours(tmp_path, model, "sft", rows)
-    data = Dataset.from_list([{"prompt": row["prompt"], "completion": [{"role": "assistant", "content": row["answer"]}]} for row in rows])
+    data = Dataset.from_list(
+        [{"prompt": row["prompt"], "completion": [{"role": "assistant", "content": row["answer"]}]} for row in rows]
+    )
     config = SFTConfig(output_dir=str(tmp_path / "trl"), **SAME)
-    trainer = SFTTrainer(model=load_model(model), args=config, train_dataset=data, processing_class=load_tokenizer(model))
+    trainer = SFTTrainer(
+        model=load_model(model), args=config, train_dataset=data, processing_class=load_tokenizer(model)
+    )
     batch = trl_batch(trainer)
-    assert [row[: len(example.chosen.ids)].tolist() for row, example in zip(batch["input_ids"], examples, strict=True)] == [
-        list(example.chosen.ids) for example in examples
-    ]
+    assert [
+        row[: len(example.chosen.ids)].tolist() for row, example in zip(batch["input_ids"], examples, strict=True)
+    ] == [list(example.chosen.ids) for example in examples]
     assert int((batch["labels"][:, 1:] != -100).sum()) == sum(example.chosen.labelled for example in examples)
     loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
@@ -108,7 +138,13 @@ def test_dpo(model: Path, reference: Path, tmp_path: Path) -> None:
     measured, our_gradients, _ = ours(tmp_path, model, "dpo", ROWS, reference, beta=0.05)
     data = Dataset.from_list([conversational(row, "chosen", "rejected") for row in ROWS])
     config = DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.05, **SAME)
-    trainer = DPOTrainer(model=load_model(model), ref_model=load_model(reference), args=config, train_dataset=data, processing_class=load_tokenizer(model))
+    trainer = DPOTrainer(
+        model=load_model(model),
+        ref_model=load_model(reference),
+        args=config,
+        train_dataset=data,
+        processing_class=load_tokenizer(model),
+    )
     loss = trainer.compute_loss(trainer.model, trl_batch(trainer))
     loss.backward()
     # TRL files its metrics by the model's mode, and a loaded model is in evaluation mode.
@@ -132,11 +168,18 @@ def orpo_trainer(model: Path, tmp_path: Path, rows: Sequence[dict[str, Any]]) ->
 
 def nll_of_answers(trainer: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The NLL term over the answers' tokens, from the model's own loss over TRL's labels."""
-    return trainer.model(input_ids=batch["chosen_input_ids"], attention_mask=batch["chosen_attention_mask"], labels=batch["chosen_labels"]).loss
+    return trainer.model(
+        input_ids=batch["chosen_input_ids"],
+        attention_mask=batch["chosen_attention_mask"],
+        labels=batch["chosen_labels"],
+    ).loss
 
 
 def test_orpo(model: Path, tmp_path: Path) -> None:
-    """The odds-ratio term is TRL's own. Its NLL also counts the prompt, ours the answer, so that term is made from TRL's labels."""
+    """The odds-ratio term is TRL's own.
+
+    Its NLL also counts the prompt, ours the answer, so that term is made from TRL's labels.
+    """
     measured, our_gradients, examples = ours(tmp_path, model, "orpo", ROWS, beta=0.3)
     trainer = orpo_trainer(model, tmp_path, ROWS)
     batch = trl_batch(trainer)
@@ -149,7 +192,9 @@ def test_orpo(model: Path, tmp_path: Path) -> None:
     assert measured["loss"] == pytest.approx(loss.item(), abs=1e-5)
     assert measured["nll"] == pytest.approx(nll.item(), abs=1e-5)
     assert measured["log_odds_ratio"] == pytest.approx(log_odds_ratio.item(), abs=1e-5)
-    assert abs(nll_with_prompt.item() - nll.item()) > 0.01  # the difference in definition is real, and said in orpo_loss
+    assert (
+        abs(nll_with_prompt.item() - nll.item()) > 0.01
+    )  # the difference in definition is real, and said in orpo_loss
     assert_same_gradients(our_gradients, gradients(trainer.model))
 
 
@@ -158,9 +203,23 @@ def test_orpo_equals_the_whole_loss_of_trl_where_the_prompt_has_one_token(model:
     trainer = orpo_trainer(model, tmp_path, ROWS)
     _, _, examples = ours(tmp_path, model, "orpo", ROWS)
     bare = [
-        Example(*(sequence._replace(ids=sequence.ids[sequence.prompt_tokens - 1 :], prompt_tokens=1) for sequence in example.sequences)) for example in examples
+        Example(
+            *(
+                sequence._replace(ids=sequence.ids[sequence.prompt_tokens - 1 :], prompt_tokens=1)
+                for sequence in example.sequences
+            )
+        )
+        for example in examples
     ]
-    settings = TrainSettings(loss="orpo", learning_rate=1e-3, max_steps=1, global_batch_size=6, micro_batch_size=4, loss_settings={"beta": 0.3}, device="cpu")
+    settings = TrainSettings(
+        loss="orpo",
+        learning_rate=1e-3,
+        max_steps=1,
+        global_batch_size=6,
+        micro_batch_size=4,
+        loss_settings={"beta": 0.3},
+        device="cpu",
+    )
     run = loop._Run(load_model(model), bare, None, settings)
     measured = run._forward_backward(range(6))
     loss, _ = trainer.get_batch_loss_metrics(trainer.model, trl_batch_of(trainer, bare))

@@ -26,8 +26,23 @@ ROWS = {
 
 def run_facts(row: str, seed: int, step: int = 150, final: bool = True) -> dict[str, Any]:
     label, role, method, prompts = ROWS[row]
-    cost = {"steps": 480, "unannotated_prompts": prompts, "tokens_trained": 412_345, "tokens_generated": 90_000, "cpu_seconds": 61.25}
-    return {"row": row, "label": label, "role": role, "method": method, "seed": seed, "step": step, "final": final, **cost}
+    cost = {
+        "steps": 480,
+        "unannotated_prompts": prompts,
+        "tokens_trained": 412_345,
+        "tokens_generated": 90_000,
+        "cpu_seconds": 61.25,
+    }
+    return {
+        "row": row,
+        "label": label,
+        "role": role,
+        "method": method,
+        "seed": seed,
+        "step": step,
+        "final": final,
+        **cost,
+    }
 
 
 def result(
@@ -43,7 +58,9 @@ def result(
     withheld: bool = False,
     judge: str = "rubric-1",
 ) -> Result:
-    """A result whose questions have these figures, in order: grades, or win probabilities in an AlpacaEval-like suite."""
+    """A result whose questions have these figures, in order: grades, or win probabilities in an AlpacaEval-like
+    suite.
+    """
     per_question = {f"q{index:03}": float(value) for index, value in enumerate(figures)}
     parts = {"content": {f"q{index:03}": float(value) for index, value in enumerate(content)}} if len(content) else {}
     return Result(
@@ -65,20 +82,41 @@ def result(
 
 def control(name: str, figures: Sequence[float], decoding: str = "sampled") -> Result:
     """A control without a model, as `seft-bench eval control:NAME` writes it."""
-    run = {"row": f"control:{name}", "label": name, "role": "control", "method": f"control:{name}", "control": name, "seed": 0, "step": 0, "final": True}
+    run = {
+        "row": f"control:{name}",
+        "label": name,
+        "role": "control",
+        "method": f"control:{name}",
+        "control": name,
+        "seed": 0,
+        "step": 0,
+        "final": True,
+    }
     return dataclasses.replace(result("start", figures, decoding=decoding), model=f"control:{name}", run=run)
 
 
 def _metrics(suite: str, figures: Any) -> dict[str, Any]:
     mean, error = float(figures.mean()), float(figures.std(ddof=1)) / len(figures) ** 0.5
     if "alpacaeval" not in suite:
-        return {"score": mean, "turn_1": mean, "turn_2": mean, "se": error, "low": mean - 2 * error, "high": mean + 2 * error, "score_fastchat": mean}
+        return {
+            "score": mean,
+            "turn_1": mean,
+            "turn_2": mean,
+            "se": error,
+            "low": mean - 2 * error,
+            "high": mean + 2 * error,
+            "score_fastchat": mean,
+        }
     rates = {"win_rate": 100 * mean, "win_rate_se": 100 * error, "discrete_win_rate": 100 * mean, "avg_length": 120}
     return rates | {"lc_win_rate": 100 * mean, "lc_low": 100 * (mean - 2 * error), "lc_high": 100 * (mean + 2 * error)}
 
 
-def matrix(levels: Mapping[str, float], seeds: Sequence[int] = (1, 2, 3), questions: int = 120, content_gain: float = 0.0) -> list[Result]:
-    """Results of both suites, decodings and two checkpoints for rows with these mean grades; questions differ in difficulty, seeds a little."""
+def matrix(
+    levels: Mapping[str, float], seeds: Sequence[int] = (1, 2, 3), questions: int = 120, content_gain: float = 0.0
+) -> list[Result]:
+    """Results of both suites, decodings and two checkpoints for rows with these mean grades; questions differ in
+    difficulty, seeds a little.
+    """
     results = []
     for row, level in levels.items():
         for seed in seeds:
@@ -91,12 +129,16 @@ def matrix(levels: Mapping[str, float], seeds: Sequence[int] = (1, 2, 3), questi
     return results
 
 
-def _grades(row: str, level: float, seed: int, step: int, decoding: str, questions: int, content_gain: float) -> tuple[Any, Any]:
+def _grades(
+    row: str, level: float, seed: int, step: int, decoding: str, questions: int, content_gain: float
+) -> tuple[Any, Any]:
     difficulty = np.random.default_rng(7).normal(0, 1.5, questions)
     own = np.random.default_rng([list(ROWS).index(row), seed, step, decoding == "greedy"])
     learned = 1.0 if step == 150 else 0.8
     start = 5.2 if row != "start" else level
     mean = start + (level - start) * learned + (0.4 if decoding == "greedy" else 0.0) + own.normal(0, 0.03)
     grades = np.clip(mean + difficulty + own.normal(0, 0.8, questions), 1, 10)
-    content = np.clip(0.65 + difficulty / 10 + (content_gain if row == "seft" else 0.0) + own.normal(0, 0.05, questions), 0, 1)
+    content = np.clip(
+        0.65 + difficulty / 10 + (content_gain if row == "seft" else 0.0) + own.normal(0, 0.05, questions), 0, 1
+    )
     return grades, content

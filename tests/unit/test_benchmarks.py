@@ -1,4 +1,7 @@
-"""The benchmarks load, say what they lack, and read real material rightly. Nothing is timed here: figures come from running them."""
+"""The benchmarks load, say what they lack, and read real material rightly.
+
+Nothing is timed here: figures come from running them.
+"""
 
 from __future__ import annotations
 
@@ -67,9 +70,13 @@ def test_lc_fits_the_leaderboards_model(shared_data: Path, monkeypatch: pytest.M
     folder = module.material(shared_data.parent)
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(folder / "official"))
     rows = module.annotations(folder, "FuseChat-Gemma-2-9B-Instruct")
-    official = json.loads((folder / "alpaca_eval" / "expected.json").read_text())["FuseChat-Gemma-2-9B-Instruct"]["official_leaderboard"]
+    official = json.loads((folder / "alpaca_eval" / "expected.json").read_text())["FuseChat-Gemma-2-9B-Instruct"][
+        "official_leaderboard"
+    ]
     assert len(rows) == module.QUESTIONS
-    assert length_controlled(module.comparisons(rows)).win_rate == pytest.approx(official["length_controlled_winrate"], abs=0.15)
+    assert length_controlled(module.comparisons(rows)).win_rate == pytest.approx(
+        official["length_controlled_winrate"], abs=0.15
+    )
 
 
 def test_the_fastest_call_counts_and_the_first_does_not() -> None:
@@ -110,11 +117,17 @@ def test_judge_throughput_takes_whole_rounds_of_the_steady_state(monkeypatch: py
 
 def test_judge_throughput_asks_nothing_twice() -> None:
     requests = load("judge_throughput").judge_requests(300)
-    assert len({request.question.turns[0] for request in requests}) == len({request.candidate for request in requests}) == 300
+    assert (
+        len({request.question.turns[0] for request in requests})
+        == len({request.candidate for request in requests})
+        == 300
+    )
 
 
 def test_judge_throughput_serves_a_grade_that_the_judge_reads() -> None:
-    """The real server process, one round of three requests: each comes back whole, and the process is gone afterwards."""
+    """The real server process, one round of three requests: each comes back whole, and the process is gone
+    afterwards.
+    """
     import aiohttp
 
     from seft_bench.inference.replies import read_completion
@@ -146,7 +159,9 @@ def test_judge_throughput_serves_a_grade_that_the_judge_reads() -> None:
     assert not asyncio.run(listening())
 
 
-def test_absent_peers_are_skipped_with_what_would_install_them(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_peers_are_skipped_with_what_would_install_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = load("judge_throughput")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     module.print_peers("http://127.0.0.1:1/v1", 32)
@@ -155,7 +170,9 @@ def test_absent_peers_are_skipped_with_what_would_install_them(capsys: pytest.Ca
     assert all("skipped" in line and "seft-bench[official]" in line for line in lines)
 
 
-def test_report_makes_a_case_that_the_report_reads(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_makes_a_case_that_the_report_reads(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from seft_bench.report.site import write_report
 
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
@@ -165,7 +182,9 @@ def test_report_makes_a_case_that_the_report_reads(shared_data: Path, tmp_path: 
     assert len(list((tmp_path / "report" / "data" / "answers").glob("1-*.js"))) > 1
 
 
-def test_tables_writes_real_rows_and_scores_them(shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_tables_writes_real_rows_and_scores_them(
+    shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Two mixed models: whole annotation files of 805 rows, and a leaderboard that ranks both by LC."""
     module = load("tables")
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))

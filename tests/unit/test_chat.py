@@ -44,7 +44,10 @@ def test_prompt_and_answer_join_to_the_whole_conversation(tokenizer: Any) -> Non
 def test_earlier_turns_are_part_of_the_prompt(tokenizer: Any) -> None:
     conversation = [*FISH, assistant("Carp."), user("And more?")]
     prompt, answer = chat.answer_ids(tokenizer, conversation, "Tuna.")
-    assert spell(tokenizer, prompt) == f"{BOS}<|user|>Name three fish.{STOP}<|assistant|>Carp.{STOP}<|user|>And more?{STOP}<|assistant|>"
+    assert (
+        spell(tokenizer, prompt)
+        == f"{BOS}<|user|>Name three fish.{STOP}<|assistant|>Carp.{STOP}<|user|>And more?{STOP}<|assistant|>"
+    )
     assert spell(tokenizer, answer) == f"Tuna.{STOP}"
 
 
@@ -62,7 +65,9 @@ def test_markup_inside_texts_is_text(tokenizer: Any, markup: str) -> None:
     """A model or a user that writes the template's markers neither ends a turn nor speaks as somebody else."""
     special = set(tokenizer.all_special_ids)
     prompt = chat.prompt_ids(tokenizer, [user(f"Repeat {markup} please.")])
-    assert [token for token in prompt if token in special] == [token for token in chat.prompt_ids(tokenizer, FISH) if token in special]
+    assert [token for token in prompt if token in special] == [
+        token for token in chat.prompt_ids(tokenizer, FISH) if token in special
+    ]
     _, answer = chat.answer_ids(tokenizer, FISH, f"So {markup} there.")
     assert [token for token in answer if token in special] == [tokenizer.eos_token_id]
     assert "there." in spell(tokenizer, answer)

@@ -17,7 +17,18 @@ from seft_bench.stages.runs import checkpoints_below, last_checkpoint
 def results(tmp_path: Path) -> Path:
     for model in ("mine/checkpoint-1000", "theirs/checkpoint-1000"):
         result = Result(
-            "tiny-mtbench", model, {"score": 5.0}, 1, 1, 0, 1.0, False, statuses={"ok": 1}, judge_id="rubric-1", decoding="greedy", per_question={"q": 5.0}
+            "tiny-mtbench",
+            model,
+            {"score": 5.0},
+            1,
+            1,
+            0,
+            1.0,
+            False,
+            statuses={"ok": 1},
+            judge_id="rubric-1",
+            decoding="greedy",
+            per_question={"q": 5.0},
         )
         save_result(tmp_path / "results", result)
     return tmp_path / "results"
@@ -56,7 +67,18 @@ def test_options_that_leave_nothing_are_blamed_and_kept_in_the_advice(results: P
 
 def test_without_options_none_are_blamed(results: Path) -> None:
     other = Result(
-        "tiny-alpacaeval", "third", {"win_rate": 50.0}, 1, 1, 0, 1.0, False, statuses={"ok": 1}, judge_id="rubric-1", decoding="greedy", per_question={"q": 0.5}
+        "tiny-alpacaeval",
+        "third",
+        {"win_rate": 50.0},
+        1,
+        1,
+        0,
+        1.0,
+        False,
+        statuses={"ok": 1},
+        judge_id="rubric-1",
+        decoding="greedy",
+        per_question={"q": 0.5},
     )
     save_result(results, other)
     with pytest.raises(InputError, match=r"^there is no suite and decoding in common"):

@@ -39,15 +39,26 @@ def test_defaults_fill_what_is_not_said(recipe: Path) -> None:
 
 @pytest.mark.parametrize(
     ("override", "key", "value"),
-    [("seed=3", "seed", 3), ("base=org/name", "base", "org/name"), ("settings={a: 1}", "settings", {"a": 1}), ("description=a=b", "description", "a=b")],
+    [
+        ("seed=3", "seed", 3),
+        ("base=org/name", "base", "org/name"),
+        ("settings={a: 1}", "settings", {"a": 1}),
+        ("description=a=b", "description", "a=b"),
+    ],
 )
 def test_overrides_are_read_as_yaml(recipe: Path, override: str, key: str, value: object) -> None:
     assert getattr(load_yaml(recipe, RecipeConfig, [override]), key) == value
 
 
 def test_overrides_reach_any_depth_and_the_last_one_counts(recipe: Path) -> None:
-    loaded = load_yaml(recipe, RecipeConfig, ["settings.policy.learning_rate=1e-3", "settings.policy.epochs=2", "settings.policy.epochs=3"])
-    assert loaded.settings == {"policy": {"learning_rate": "1e-3", "epochs": 3}}  # YAML 1.1 reads 1e-3 as text; the method's settings make a number of it
+    loaded = load_yaml(
+        recipe,
+        RecipeConfig,
+        ["settings.policy.learning_rate=1e-3", "settings.policy.epochs=2", "settings.policy.epochs=3"],
+    )
+    assert loaded.settings == {
+        "policy": {"learning_rate": "1e-3", "epochs": 3}
+    }  # YAML 1.1 reads 1e-3 as text; the method's settings make a number of it
 
 
 @pytest.mark.parametrize(
@@ -134,14 +145,21 @@ def test_settings_of_a_judge_that_do_not_fit_together(settings: dict[str, Any], 
 def test_every_setting_of_a_judge_reaches_its_requests(tmp_path: Path) -> None:
     path = tmp_path / "judge.yaml"
     path.write_text(
-        "name: j\nkind: openai\nmodel: m\napi_key_env: null\nepoch: again\npreference_from: samples\nsamples: 3\nseed: 7\nsend_temperature: false\n"
-        "max_tokens: 900\nmax_tokens_parameter: max_completion_tokens\nextra_body: {reasoning_effort: low, provider: {order: [a, b]}}\n"
+        "name: j\nkind: openai\nmodel: m\napi_key_env: null\nepoch: again\npreference_from: samples\nsamples: 3\nseed: "
+        "7\nsend_temperature: false\n"
+        "max_tokens: 900\nmax_tokens_parameter: max_completion_tokens\nextra_body: {reasoning_effort: low, provider: "
+        "{order: [a, b]}}\n"
     )
     judge = open_judge(load_judge(str(path)))
     assert isinstance(judge, OpenAIJudge)
     assert judge.client.epoch == "again"
     assert judge.sampling.requests("token") == 3
-    assert judge.sampling.body("token", 2) == {"max_completion_tokens": 900, "seed": 9, "reasoning_effort": "low", "provider": {"order": ["a", "b"]}}
+    assert judge.sampling.body("token", 2) == {
+        "max_completion_tokens": 900,
+        "seed": 9,
+        "reasoning_effort": "low",
+        "provider": {"order": ["a", "b"]},
+    }
 
 
 def test_own_files_and_shipped_names(tmp_path: Path) -> None:
@@ -158,11 +176,25 @@ def test_own_files_and_shipped_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["../up", "a b", "", ".hidden", "a/b"])
 def test_names_that_become_folders_stay_inside(name: str) -> None:
     with pytest.raises(InputError, match="name"):
-        validate({"name": name, "base": "tinyworld", "seeds": [0], "suites": ["s"], "rows": [{"name": "a", "method": "sft"}]}, MatrixConfig, "m.yaml")
+        validate(
+            {
+                "name": name,
+                "base": "tinyworld",
+                "seeds": [0],
+                "suites": ["s"],
+                "rows": [{"name": "a", "method": "sft"}],
+            },
+            MatrixConfig,
+            "m.yaml",
+        )
 
 
 def test_a_recipe_may_be_overrides_alone() -> None:
-    assert load_recipe("seed=4", ["name=other"]).model_dump(include={"name", "seed", "method"}) == {"name": "other", "seed": 4, "method": "seft"}
+    assert load_recipe("seed=4", ["name=other"]).model_dump(include={"name", "seed", "method"}) == {
+        "name": "other",
+        "seed": 4,
+        "method": "seft",
+    }
     with pytest.raises(InputError, match="unknown recipe 'tiny': known are tiny-base, tiny-seft"):
         load_recipe("tiny")
 
@@ -174,7 +206,10 @@ def test_shipped_configs_are_found_by_their_stems() -> None:
 
 # Variants of MT-Bench
 
-MTBENCH = "kind: mtbench\nsource: official\ndefault_judge: mtbench-gpt4\nmax_new_tokens: 9\ndecodings: {official: {temperature: 0}}\ndescription: x\n"
+MTBENCH = (
+    "kind: mtbench\nsource: official\ndefault_judge: mtbench-gpt4\nmax_new_tokens: 9\ndecodings: {official: "
+    "{temperature: 0}}\ndescription: x\n"
+)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,14 @@ import pytest
 from seft_bench.config import DecodingConfig, load_suite
 from seft_bench.errors import InputError
 from seft_bench.generators import decoding_hash
-from seft_bench.generators.controls import CONSTANT, CONTROLS, STATED_LENGTH_CHARACTERS, ControlGenerator, filler, fingerprint
+from seft_bench.generators.controls import (
+    CONSTANT,
+    CONTROLS,
+    STATED_LENGTH_CHARACTERS,
+    ControlGenerator,
+    filler,
+    fingerprint,
+)
 from seft_bench.records import Answer, Question, Result
 from seft_bench.report.leaderboard import Plan, findings, method_table, plain_table
 from seft_bench.report.methods import CONTROLS as BLOCK
@@ -39,7 +46,9 @@ def test_every_turn_is_answered_and_recorded_as_a_models_answer_would_be() -> No
     for control in CONTROLS:
         found = answers(control)
         assert [(item.question_id, len(item.turns)) for item in found] == [("q1", 1), ("q2", 2)]
-        assert {(item.model_id, item.decoding, item.decoding_hash) for item in found} == {(f"control:{control}", "greedy", decoding_hash(GREEDY, 64, 0))}
+        assert {(item.model_id, item.decoding, item.decoding_hash) for item in found} == {
+            (f"control:{control}", "greedy", decoding_hash(GREEDY, 64, 0))
+        }
         assert [item.turns for item in found] == [item.turns for item in answers(control, seed=7)]  # nothing is drawn
 
 
@@ -100,7 +109,9 @@ def test_nothing_is_said_of_a_control_that_all_models_are_above() -> None:
 
 
 def test_in_a_matrix_a_control_stands_below_the_trained_controls_and_beside_every_seed() -> None:
-    """Its one result is paired with each seed: 3.0 against seeds at 4, 5, 6 is -2 on average, and the spread is the seeds' alone."""
+    """Its one result is paired with each seed: 3.0 against seeds at 4, 5, 6 is -2 on average, and the spread is the
+    seeds' alone.
+    """
     start = [result("start", [level] * 30, seed=seed) for seed, level in enumerate((4.0, 5.0, 6.0), start=1)]
     trained = [result("self-label", [level] * 30, seed=seed) for seed, level in enumerate((4.0, 5.0, 6.0), start=1)]
     table = method_table([*as_control("constant", result("dpo", [3.0] * 30)), *start, *trained])
@@ -108,7 +119,10 @@ def test_in_a_matrix_a_control_stands_below_the_trained_controls_and_beside_ever
     keys = [column.key for column in table.columns]
     row = table.rows[-1].cells
     assert row[0].value == CONTROLS["constant"]
-    assert (row[keys.index("tiny-mtbench_sampled_score")].value, row[keys.index("tiny-mtbench_sampled_score")].low) == (pytest.approx(3.0), pytest.approx(3.0))
+    assert (row[keys.index("tiny-mtbench_sampled_score")].value, row[keys.index("tiny-mtbench_sampled_score")].low) == (
+        pytest.approx(3.0),
+        pytest.approx(3.0),
+    )
     gap = row[keys.index("tiny-mtbench_sampled_score_difference")]
     assert (gap.value, gap.low, gap.high) == (pytest.approx(-2.0), pytest.approx(-3.0), pytest.approx(-1.0))
     assert row[keys.index("seeds")].value is None
@@ -117,7 +131,11 @@ def test_in_a_matrix_a_control_stands_below_the_trained_controls_and_beside_ever
 
 
 def test_a_leading_control_is_not_bold_in_a_matrix_and_a_missing_panel_is_said() -> None:
-    rows = [result(row, [level] * 10 + [level + 1], decoding=decoding) for row, level in (("start", 4.0), ("dpo", 5.0)) for decoding in ("sampled", "greedy")]
+    rows = [
+        result(row, [level] * 10 + [level + 1], decoding=decoding)
+        for row, level in (("start", 4.0), ("dpo", 5.0))
+        for decoding in ("sampled", "greedy")
+    ]
     table = method_table([*rows, *as_control("copy-prompt", result("dpo", [9.0] * 11))])
     column = [column.key for column in table.columns].index("tiny-mtbench_sampled_score")
     assert [row.cells[column].mark for row in table.rows] == ["", "best", ""]

@@ -37,7 +37,12 @@ def walked(judges: Sequence[Any], engine: Any, log: list[str], steps: Sequence[s
 
 def test_without_servers_each_subject_is_finished_in_turn() -> None:
     judges = [object()] * 3
-    assert walked(judges, None, [])[:4] == ["answer+judge+score a s1", "answer+judge+score a s2", "answer+judge+score a s3", "answer+judge+score b s1"]
+    assert walked(judges, None, [])[:4] == [
+        "answer+judge+score a s1",
+        "answer+judge+score a s2",
+        "answer+judge+score a s3",
+        "answer+judge+score b s1",
+    ]
 
 
 def test_the_engine_is_closed_before_anything_is_judged() -> None:

@@ -19,7 +19,9 @@ def test_exit_statuses_are_those_of_the_documentation() -> None:
     assert [getattr(errors, f"EXIT_{name}") for name in names] == [0, 1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("kind", "status"), [(errors.InputError, 2), (errors.WithheldError, 5), (errors.JudgeUnavailableError, 6)])
+@pytest.mark.parametrize(
+    ("kind", "status"), [(errors.InputError, 2), (errors.WithheldError, 5), (errors.JudgeUnavailableError, 6)]
+)
 def test_every_error_has_its_status(kind: type[errors.SeftBenchError], status: int) -> None:
     assert kind("x").exit_status == status
     assert issubclass(kind, errors.SeftBenchError)
@@ -39,14 +41,19 @@ def test_a_full_disk_is_told_from_other_failures_however_it_is_said() -> None:
 
 
 def test_a_checkpoint_that_finds_the_disk_full_is_no_defect(tmp_path: Path) -> None:
-    """A limit on a file's size is refused as a full disk is, by the system itself; a process of its own, as the limit stays."""
+    """A limit on a file's size is refused as a full disk is, by the system itself; a process of its own, as the limit
+    stays.
+    """
     code = (
-        "import resource, signal, numpy as np; from safetensors.numpy import save_file; from seft_bench.errors import no_room\n"
+        "import resource, signal, numpy as np; from safetensors.numpy import save_file; from seft_bench.errors import "
+        "no_room\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try: save_file({'weights': np.zeros(100_000)}, 'x.safetensors')\n"
         "except Exception as error: print(type(error).__name__, no_room(error))"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("SafetensorError no room to write a checkpoint")
     assert "free some disk space" in done.stdout

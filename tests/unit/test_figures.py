@@ -52,11 +52,18 @@ def test_a_line_goes_from_the_start_through_every_checkpoint() -> None:
     assert axes.get_title(loc="left") == "tiny-mtbench, sampled"
     assert axes.get_xlabel() == "training step of the policy"
     assert axes.get_ylabel() == "score (1-10)"
-    assert ([0.0, 75.0, 150.0], [5.0, 6.0, 7.0]) in [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()]
+    assert ([0.0, 75.0, 150.0], [5.0, 6.0, 7.0]) in [
+        (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()
+    ]
 
 
 def test_the_lower_panel_shows_seft_over_its_amounts_of_prompts() -> None:
-    results = [result("start", [5.0] * 10), result("seft-fewer-prompts", [6.0] * 10), result("seft", [7.0] * 10), result("own-drafts", [5.5] * 10)]
+    results = [
+        result("start", [5.0] * 10),
+        result("seft-fewer-prompts", [6.0] * 10),
+        result("seft", [7.0] * 10),
+        result("own-drafts", [5.5] * 10),
+    ]
     axes = drawn(results).axes[-1]  # type: ignore[attr-defined]
     lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.get_lines()}
     assert lines["SEFT, sampled"] == ([0.0, 600.0, 2400.0], [5.0, 6.0, 7.0])
@@ -86,7 +93,8 @@ def test_the_foot_names_questions_seeds_judge_and_what_is_left_out() -> None:
 
 def test_hostile_labels_are_drawn_as_text(tmp_path: Path) -> None:
     hostile = [
-        dataclasses.replace(item, run={**item.run, "label": "_$\\frac{\x1b[0m"}) for item in matrix({"start": 5.0, "seft": 6.0}, seeds=(1,), questions=5)
+        dataclasses.replace(item, run={**item.run, "label": "_$\\frac{\x1b[0m"})
+        for item in matrix({"start": 5.0, "seft": 6.0}, seeds=(1,), questions=5)
     ]
     score_curves(hostile, tmp_path / "a.png")
     legend = drawn(hostile).legends[0]  # type: ignore[attr-defined]
@@ -109,7 +117,10 @@ def test_nothing_to_draw_and_an_unknown_type_are_the_users_error(tmp_path: Path)
 
 def test_long_labels_are_wrapped_and_stay_within_the_picture() -> None:
     label = "self-label: SFT on the good answers, then its own greedy answers to the unannotated prompts"
-    results = [dataclasses.replace(item, run={**item.run, "label": label}) for item in matrix({"start": 5.0, "self-label": 6.0}, seeds=(1,), questions=5)]
+    results = [
+        dataclasses.replace(item, run={**item.run, "label": label})
+        for item in matrix({"start": 5.0, "self-label": 6.0}, seeds=(1,), questions=5)
+    ]
     figure = drawn(results)
     box = figure.legends[0].get_window_extent()  # type: ignore[attr-defined]
     assert box.x1 <= figure.bbox.x1  # type: ignore[attr-defined]

@@ -1,4 +1,6 @@
-"""Files of record: whole or not there, appended in whole lines, locked between processes, and errors that name the line."""
+"""Files of record: whole or not there, appended in whole lines, locked between processes, and errors that name the
+line.
+"""
 
 from __future__ import annotations
 
@@ -144,7 +146,13 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         "[" * 300 + "]" * 300,
         '\r\n {"a": 1,\r\n "a": 2}\r\n',
     ],
-    ids=["all kinds", "numbers that JSON has not", "half a surrogate pair", "deep", "windows line ends and a repeated key"],
+    ids=[
+        "all kinds",
+        "numbers that JSON has not",
+        "half a surrogate pair",
+        "deep",
+        "windows line ends and a repeated key",
+    ],
 )
 def test_json_is_read_as_the_standard_library_reads_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
@@ -162,13 +170,21 @@ def test_hashes_see_content_only(tmp_path: Path) -> None:
     assert files.sha256_json({"a": 1, "b": [1, 2]}) == files.sha256_json({"b": [1, 2], "a": 1})
     assert files.sha256_json({"a": 1}) != files.sha256_json({"a": "1"})
     (tmp_path / "empty").touch()
-    assert files.sha256_file(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # SHA-256 of nothing
+    assert (
+        files.sha256_file(tmp_path / "empty") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    )  # SHA-256 of nothing
 
 
 def test_a_checkpoints_fingerprint(tmp_path: Path) -> None:
     """Weights, configuration and tokenizer count; where it lies, its manifest and its readme do not."""
     prints = []
-    for name, weights, extra in (("a", b"w", ""), ("b", b"w", "README.md"), ("c", b"w", "manifest.json"), ("d", b"x", ""), ("e", b"w", "chat_template.jinja")):
+    for name, weights, extra in (
+        ("a", b"w", ""),
+        ("b", b"w", "README.md"),
+        ("c", b"w", "manifest.json"),
+        ("d", b"x", ""),
+        ("e", b"w", "chat_template.jinja"),
+    ):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(weights)
@@ -194,9 +210,15 @@ def test_appends_of_many_processes_are_whole_lines(tmp_path: Path) -> None:
 
 def test_a_lock_is_freed_by_a_kill(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from seft_bench.files import locked\nwith locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from seft_bench.files import locked\nwith locked(Path(sys.argv[1])): "
+        "print('held', flush=True); sys.stdin.read()"
     )
-    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "lock")], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "lock")],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
     asking = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
@@ -207,7 +229,11 @@ def test_a_lock_is_freed_by_a_kill(tmp_path: Path) -> None:
     assert subprocess.run(command, capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("stored", [b"\xef\xbb\xbfa\r\nb", gzip.compress(b"a\nb"), gzip.compress(b"\xef\xbb\xbfa\rb")], ids=["byte order mark", "gzip", "both"])
+@pytest.mark.parametrize(
+    "stored",
+    [b"\xef\xbb\xbfa\r\nb", gzip.compress(b"a\nb"), gzip.compress(b"\xef\xbb\xbfa\rb")],
+    ids=["byte order mark", "gzip", "both"],
+)
 def test_text_is_read_as_other_programs_write_it(tmp_path: Path, stored: bytes) -> None:
     path = tmp_path / "rows.json"  # gzip is told by the contents too
     path.write_bytes(stored)

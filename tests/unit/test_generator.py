@@ -28,7 +28,14 @@ def chosen(probabilities: list[float], uniform: float, temperature: float = 1.0,
 
 def test_sampling_inverts_the_cumulative_distribution() -> None:
     # Cumulative: 0.5, 0.75, 1.0.
-    assert [chosen([0.5, 0.25, 0.25], uniform) for uniform in (0.0, 0.49, 0.51, 0.74, 0.76, 0.999)] == [0, 0, 1, 1, 2, 2]
+    assert [chosen([0.5, 0.25, 0.25], uniform) for uniform in (0.0, 0.49, 0.51, 0.74, 0.76, 0.999)] == [
+        0,
+        0,
+        1,
+        1,
+        2,
+        2,
+    ]
 
 
 def test_temperature_zero_takes_the_likeliest_whatever_the_number_drawn() -> None:
@@ -56,7 +63,9 @@ def test_an_answer_does_not_depend_on_its_batch(generator: TransformersGenerator
     asked = conversations(9)
     samplings = [Sampling(f"key{index}", temperature) for index in range(9)]
     together = generator.complete(asked, samplings, 12, seed=5)
-    alone = [generator.complete([one], [sampling], 12, seed=5)[0] for one, sampling in zip(asked, samplings, strict=True)]
+    alone = [
+        generator.complete([one], [sampling], 12, seed=5)[0] for one, sampling in zip(asked, samplings, strict=True)
+    ]
     assert together == alone
     assert generator.complete(asked[::-1], samplings[::-1], 12, seed=5) == together[::-1]
 
@@ -76,23 +85,34 @@ def test_greedy_equals_transformers_own_generate(generator: TransformersGenerato
     for conversation in conversations(4):
         ids = torch.tensor([prompt_ids(generator.tokenizer, conversation)])
         expected = generator.model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=10, eos_token_id=generator.stops, pad_token_id=0
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=10,
+            eos_token_id=generator.stops,
+            pad_token_id=0,
         )
         text = generator.tokenizer.decode(expected[0, ids.shape[1] :], skip_special_tokens=True).strip()
         assert generator.complete([conversation], [Sampling("x", 0.0)], 10, seed=0)[0].text == text
 
 
-def test_an_answer_that_hits_the_limit_says_so(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_hits_the_limit_says_so(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(generator, "stops", [-1])  # no token ends the answer
     for completion in generator.complete(conversations(3), [Sampling("x", 0.0)] * 3, 2, seed=0):
         assert (completion.finish_reason, completion.completion_tokens) == ("length", 2)
 
 
-def test_a_stop_token_ends_the_answer_and_is_not_in_its_text(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_token_ends_the_answer_and_is_not_in_its_text(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from seft_bench.chat import prompt_ids
 
     def generate() -> list[int]:
-        return generator._generate([prompt_ids(generator.tokenizer, conversations(1)[0])], [Sampling("x", 0.0)], 6, 0)[0]
+        return generator._generate([prompt_ids(generator.tokenizer, conversations(1)[0])], [Sampling("x", 0.0)], 6, 0)[
+            0
+        ]
 
     monkeypatch.setattr(generator, "stops", [-1])
     free = generate()
@@ -112,7 +132,10 @@ def answers(generator: TransformersGenerator, questions: list[Question], **decod
 
 
 def test_two_turns_carry_the_first_answer_into_the_second_prompt(generator: TransformersGenerator) -> None:
-    questions = [Question("s", "1", "math", ("What is two?", "And three?")), Question("s", "2", "math", ("What is four?",))]
+    questions = [
+        Question("s", "1", "math", ("What is two?", "And three?")),
+        Question("s", "2", "math", ("What is four?",)),
+    ]
     first, second = answers(generator, questions, temperature=0.0)
     assert [message["role"] for message in first.messages] == ["user", "assistant", "user"]
     assert first.messages[1]["content"] == first.turns[0]
@@ -122,7 +145,10 @@ def test_two_turns_carry_the_first_answer_into_the_second_prompt(generator: Tran
 
 
 def test_temperature_may_depend_on_the_category(generator: TransformersGenerator) -> None:
-    questions = [Question("s", str(index), category, ("Write one short sentence.",)) for index, category in enumerate(["math", "writing"])]
+    questions = [
+        Question("s", str(index), category, ("Write one short sentence.",))
+        for index, category in enumerate(["math", "writing"])
+    ]
     greedy = answers(generator, questions, temperature=0.0)
     mixed = answers(generator, questions, temperature=0.0, by_category={"writing": 1.9})
     assert mixed[0].turns == greedy[0].turns
@@ -142,7 +168,9 @@ def test_markup_in_a_question_is_text(generator: TransformersGenerator) -> None:
 
 def test_the_models_context_is_never_left(generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = conversations(2)
-    (length,) = {completion.prompt_tokens for completion in generator.complete(asked[:1], [Sampling("x", 0.0)], 1, seed=0)}
+    (length,) = {
+        completion.prompt_tokens for completion in generator.complete(asked[:1], [Sampling("x", 0.0)], 1, seed=0)
+    }
     monkeypatch.setattr(generator, "context_tokens", length + 3)
     monkeypatch.setattr(generator, "stops", [-1])
     short, long = generator.complete(asked, [Sampling("x", 0.0), Sampling("y", 0.0)], 50, seed=0)

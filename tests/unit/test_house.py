@@ -1,4 +1,6 @@
-"""The house rules that no single module can hold: who may import whom, what is loaded when, and that everything shipped loads."""
+"""The house rules that no single module can hold: who may import whom, what is loaded when, and that everything shipped
+loads.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,16 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training", "formats", "inference", "data", "results", "manifest"),
     ("chat", "files", "tinyworld", "config", "stats", "records", "errors", "console"),
 )
-"""The rooms (a package or a module of `seft_bench`, and `training`) from the top floor to the ground. A room imports rooms below it, or on its own
-floor; never upwards, and no two rooms import each other. Imports inside functions and for type checking count too."""
+"""The rooms (a package or a module of `seft_bench`, and `training`) from the top floor to the ground. A room imports
+rooms below it, or on its own floor; never upwards, and no two rooms import each other. Imports inside functions and for
+type checking count too.
+"""
 
 STRICTER = {
     "errors": (),
     "records": (),
     "console": ("errors",),
-    "files": ("errors",),
+    "files": ("errors", "records"),
     "config": ("errors",),
     "chat": ("errors", "records"),
     "tinyworld": ("records",),
@@ -63,7 +67,9 @@ ONLY_IMPORTED_BY = {
     "seft_bench.tinyworld.blank": ("seft_bench.data", "seft_bench.tinyworld"),
     "seft_bench.tinyworld.tasks": ("seft_bench.tinyworld",),
 }
-"""Module or package -> the only ones of `seft_bench` that may import it: training and generators know nothing of the tinyworld."""
+"""Module or package -> the only ones of `seft_bench` that may import it: training and generators know nothing of the
+tinyworld.
+"""
 
 PURE = (
     "seft_bench.stats",
@@ -74,9 +80,14 @@ PURE = (
     "seft_bench.tinyworld.rubric",
     "training.losses",
 )
-IMPURE_MODULES = set("os pathlib time datetime socket subprocess shutil tempfile requests aiohttp http urllib sqlite3 random".split())
+IMPURE_MODULES = set(
+    "os pathlib time datetime socket subprocess shutil tempfile requests aiohttp http urllib sqlite3 random".split()
+)
 
-HEAVY = set("torch transformers tokenizers huggingface_hub accelerate peft trl datasets openai aiohttp pandas matplotlib vllm ray".split())
+HEAVY = set(
+    "torch transformers tokenizers huggingface_hub accelerate peft trl datasets "
+    "openai aiohttp pandas matplotlib vllm ray".split()
+)
 NUMERIC = {"numpy", "scipy"}
 
 
@@ -91,7 +102,9 @@ class Import:
 def module_files() -> dict[str, Path]:
     """Module name -> file, of everything under the two packages."""
     files = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
-    return {".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    return {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path for path in files
+    }
 
 
 MODULES = module_files()
@@ -117,7 +130,11 @@ def _imports(body: list[ast.stmt], package: str, at_module_level: bool) -> Itera
             yield from _imports(node.body, package, at_module_level=False)
         else:
             inside_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            children = [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)]
+            children = [
+                child
+                for child in ast.iter_child_nodes(node)
+                if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case)
+            ]
             for child in children:
                 below = [child] if isinstance(child, ast.stmt) else child.body
                 yield from _imports(below, package, at_module_level and not inside_function)
@@ -126,7 +143,11 @@ def _imports(body: list[ast.stmt], package: str, at_module_level: bool) -> Itera
 def _targets(node: ast.ImportFrom, package: str) -> list[str]:
     """`from x import y` names the module x.y where there is one, else x."""
     parents = package.split(".")
-    base = ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])]) if node.level else str(node.module)
+    base = (
+        ".".join([*parents[: len(parents) - node.level + 1], *([node.module] if node.module else [])])
+        if node.level
+        else str(node.module)
+    )
     return [f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names]
 
 
@@ -159,7 +180,9 @@ def imports_between_rooms() -> dict[tuple[str, str], list[str]]:
 
 
 def wrong_directions(between: dict[tuple[str, str], list[str]]) -> list[str]:
-    """A line for each import that runs upwards, each pair of rooms that import each other, and each room beyond what it may import."""
+    """A line for each import that runs upwards, each pair of rooms that import each other, and each room beyond what it
+    may import.
+    """
     level = {room: depth for depth, floor in enumerate(FLOORS) for room in floor}
     wrong = []
     for (room, other), imports in sorted(between.items()):
@@ -177,15 +200,23 @@ def test_rooms_import_only_downwards() -> None:
     between = imports_between_rooms()
     rooms = {room for pair in between for room in pair}
     assert rooms <= {room for floor in FLOORS for room in floor}, "a room without a floor: add it to FLOORS"
-    assert set(STRICTER) | {name for floor in FLOORS for name in floor} <= {room_of(name) for name in MODULES}, "a name that no longer exists"
+    assert set(STRICTER) | {name for floor in FLOORS for name in floor} <= {room_of(name) for name in MODULES}, (
+        "a name that no longer exists"
+    )
     wrong = wrong_directions(between)
     assert not wrong, "\n".join(wrong)
 
 
 def test_a_wrong_direction_is_seen() -> None:
-    assert wrong_directions({("files", "cli"): ["a -> b"]}) == ["upwards: files -> cli: a -> b", "not allowed: files -> cli: a -> b"]
+    assert wrong_directions({("files", "cli"): ["a -> b"]}) == [
+        "upwards: files -> cli: a -> b",
+        "not allowed: files -> cli: a -> b",
+    ]
     mutual = {("judges", "suites"): ["a -> b"], ("suites", "judges"): ["b -> a"]}
-    assert wrong_directions(mutual) == ["upwards: judges -> suites: a -> b", "each other: judges -> suites: a -> b; b -> a"]
+    assert wrong_directions(mutual) == [
+        "upwards: judges -> suites: a -> b",
+        "each other: judges -> suites: a -> b; b -> a",
+    ]
 
 
 def test_what_only_some_may_import() -> None:
@@ -193,22 +224,34 @@ def test_what_only_some_may_import() -> None:
     for name in MODULES:
         for target, importers in ONLY_IMPORTED_BY.items():
             if is_in(name, "seft_bench") and not any(is_in(name, importer) for importer in importers):
-                wrong += [f"{name} imports {found}; only {importers} may" for found in own_imports(name) if is_in(found, target)]
+                wrong += [
+                    f"{name} imports {found}; only {importers} may"
+                    for found in own_imports(name)
+                    if is_in(found, target)
+                ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_only_stages_reaches_training() -> None:
     """By name too: training is imported through importlib, which no import statement shows."""
     texts = {name: path.read_text(encoding="utf-8") for name, path in MODULES.items() if is_in(name, "seft_bench")}
-    assert [name for name, text in texts.items() if "import_module" in text and "_training" in text] == ["seft_bench.stages.door"]
+    assert [name for name, text in texts.items() if "import_module" in text and "_training" in text] == [
+        "seft_bench.stages.door"
+    ]
 
 
 def test_training_imports_its_own_modules_relatively() -> None:
     """The wheel ships it as seft_bench._training, where `import training` would find nothing."""
     for name, path in MODULES.items():
         if is_in(name, "training"):
-            nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)]
-            absolute = [ast.unparse(node) for node in nodes if getattr(node, "level", 0) == 0 and "training" in ast.unparse(node).split()[1].split(".")]
+            nodes = [
+                node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
+            ]
+            absolute = [
+                ast.unparse(node)
+                for node in nodes
+                if getattr(node, "level", 0) == 0 and "training" in ast.unparse(node).split()[1].split(".")
+            ]
             assert not absolute, f"{name}: {absolute}"
 
 
@@ -227,7 +270,11 @@ def test_nothing_heavy_at_module_level() -> None:
     for name in MODULES:
         if is_in(name, "seft_bench"):
             forbidden = HEAVY if is_in(name, "seft_bench.stats") else HEAVY | NUMERIC
-            heavy = {item.target for item in imports_of(name) if item.at_module_level and item.target.partition(".")[0] in forbidden}
+            heavy = {
+                item.target
+                for item in imports_of(name)
+                if item.at_module_level and item.target.partition(".")[0] in forbidden
+            }
             wrong += [f"{name} imports {target} at module level" for target in sorted(heavy)]
     assert not wrong, "\n".join(wrong)
 
@@ -239,13 +286,24 @@ def test_every_module_imports() -> None:
 
 def loaded_after(statement: str) -> set[str]:
     """Top-level packages in memory after a statement, in a process of its own."""
-    code = f"import sys, json; {statement}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
-    return set(json.loads(subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout))
+    code = (
+        f"import sys, json; {statement}; print(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    )
+    return set(
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True
+            ).stdout
+        )
+    )
 
 
 @pytest.mark.parametrize(
     "module",
-    "cli.main config records evaluation.plan bench.run pipeline evaluation.score_files judges suites report.leaderboard".split(),
+    [
+        *("cli.main", "config", "records", "evaluation.plan", "evaluation.score_files", "bench.run"),
+        *("pipeline", "judges", "suites", "report.leaderboard"),
+    ],
 )
 def test_importing_loads_nothing_heavy(module: str) -> None:
     assert not loaded_after(f"import seft_bench.{module}") & HEAVY
@@ -295,20 +353,28 @@ def test_every_recipe_loads_and_builds(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(METHODS))
 def test_every_method_builds_stages_that_fit_together(name: str) -> None:
-    """Inputs come from the base, from data that the method declares, or from an earlier stage; losses and shapes exist."""
+    """Inputs come from the base, from data that the method declares, or from an earlier stage; losses and shapes
+    exist.
+    """
     method, earlier = METHODS[name], set[str]()
     for stage in method.stages(method.settings(), 2):
         assert stage.name not in earlier
         for source in stage.inputs.values():
             kind, _, what = source.partition(":")
-            assert source == "base" or (kind == "data" and what in method.data) or (kind == "stage" and what in earlier), source
+            assert (
+                source == "base" or (kind == "data" and what in method.data) or (kind == "stage" and what in earlier)
+            ), source
         if stage.kind == "train":
             assert stage.settings["shape"] in SHAPES
             assert stage.settings["train"]["loss"] in LOSSES
         earlier.add(stage.name)
 
 
-@pytest.mark.parametrize(("registry", "entry"), [(SUITES, name) for name in SUITES] + [(JUDGES, name) for name in JUDGES], ids=lambda value: str(value)[:20])
+@pytest.mark.parametrize(
+    ("registry", "entry"),
+    [(SUITES, name) for name in SUITES] + [(JUDGES, name) for name in JUDGES],
+    ids=lambda value: str(value)[:20],
+)
 def test_registry_strings_resolve(registry: dict[str, str], entry: str) -> None:
     module, _, name = registry[entry].partition(":")
     assert isinstance(getattr(importlib.import_module(module), name), type)

@@ -14,7 +14,10 @@ from seft_bench.records import JudgeRequest, Judgment, Message, Question
 from tests.faults.chat_server import serving
 from tests.tiny_model import make_tiny_tokenizer
 
-MESSAGES: list[Message] = [{"role": "system", "content": "Be fair."}, {"role": "user", "content": "Which is red? <|end|> 1234567890 ünïcödé"}]
+MESSAGES: list[Message] = [
+    {"role": "system", "content": "Be fair."},
+    {"role": "user", "content": "Which is red? <|end|> 1234567890 ünïcödé"},
+]
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,11 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_the_count_is_that_of_the_rendered_conversation(tokenizer_folder: str) -> None:
     """The template written out by hand; markers inside a text are tokens of their own, as on the server."""
     tokenizer = make_tiny_tokenizer()
-    text = "<|bos|>" + "".join(f"<|{message['role']}|>{message['content']}<|end|>" for message in MESSAGES) + "<|assistant|>"
+    text = (
+        "<|bos|>"
+        + "".join(f"<|{message['role']}|>{message['content']}<|end|>" for message in MESSAGES)
+        + "<|assistant|>"
+    )
     count = token_counter(tokenizer_folder, 4096)
     assert count(MESSAGES) == len(tokenizer(text, add_special_tokens=False)["input_ids"])
     assert count(MESSAGES) != estimated_tokens(MESSAGES)
@@ -37,13 +44,18 @@ def test_a_prompt_fits_to_the_token(tokenizer_folder: str) -> None:
     count = token_counter(tokenizer_folder, 4096)
     needed = count(MESSAGES) + 10
     assert outgrown(MESSAGES, 10, needed, count) == ""
-    assert outgrown(MESSAGES, 10, needed - 1, count) == f"not sent: {needed} tokens with the reply, the judge's context has {needed - 1}"
+    assert (
+        outgrown(MESSAGES, 10, needed - 1, count)
+        == f"not sent: {needed} tokens with the reply, the judge's context has {needed - 1}"
+    )
     assert outgrown(MESSAGES, 10, None, count) == ""
     assert "about" in outgrown(MESSAGES, 10, 5, estimated_tokens)
 
 
 def judge(url: str, **settings: object) -> OpenAIJudgeConfig:
-    return OpenAIJudgeConfig(name="j", kind="openai", model="judge", base_url=url, api_key_env=None, templates="seft-bench", **settings)  # type: ignore[arg-type]
+    return OpenAIJudgeConfig(
+        name="j", kind="openai", model="judge", base_url=url, api_key_env=None, templates="seft-bench", **settings
+    )  # type: ignore[arg-type]
 
 
 def test_text_of_many_tokens_is_over_length_where_the_estimate_would_send_it(tokenizer_folder: str) -> None:
@@ -71,7 +83,9 @@ def test_a_tokenizer_that_is_not_there_is_said_by_the_check(tmp_path: Path) -> N
 
 def test_a_template_that_takes_no_system_message_is_said(tmp_path: Path) -> None:
     tokenizer = make_tiny_tokenizer()
-    tokenizer.chat_template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}x"
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}x"
+    )
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="no system role"):
         token_counter(str(tmp_path), 4096)(MESSAGES)

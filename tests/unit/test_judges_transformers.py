@@ -1,4 +1,6 @@
-"""A causal LM in this process as a judge: real tiny models, figures beside an independent computation from their logits."""
+"""A causal LM in this process as a judge: real tiny models, figures beside an independent computation from their
+logits.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ ANSWERS = ("Pike.", "Pike, eel and trout, all of them good.", "A river has fish.
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our grading prompt has some 1,200 tokens under the tiny tokenizer, so the context is made longer."""
-    return with_config(make_tiny_model(tmp_path_factory.mktemp("judge") / "tiny-judge", seed=3), max_position_embeddings=4096)
+    return with_config(
+        make_tiny_model(tmp_path_factory.mktemp("judge") / "tiny-judge", seed=3), max_position_embeddings=4096
+    )
 
 
 def with_config(folder: Path, **values: Any) -> Path:
@@ -40,7 +44,14 @@ def with_config(folder: Path, **values: Any) -> Path:
 
 
 def judge_of(folder: Path, **settings: Any) -> TransformersJudge:
-    values: dict[str, Any] = {"name": "local", "kind": "transformers", "model": str(folder), "templates": "seft-bench", "max_tokens": 8, "device": "cpu"}
+    values: dict[str, Any] = {
+        "name": "local",
+        "kind": "transformers",
+        "model": str(folder),
+        "templates": "seft-bench",
+        "max_tokens": 8,
+        "device": "cpu",
+    }
     judge = open_judge(TransformersJudgeConfig(**values | settings))
     assert isinstance(judge, TransformersJudge)
     return judge
@@ -54,7 +65,10 @@ def judged(judge: TransformersJudge, requests: Sequence[JudgeRequest]) -> list[J
 
 def preferences(candidate_first: bool) -> list[JudgeRequest]:
     questions = [dataclasses.replace(QUESTION, id=f"q{index}") for index in range(len(ANSWERS))]
-    return [JudgeRequest("preference", question, 1, (answer,), ("Carp.",), candidate_first) for question, answer in zip(questions, ANSWERS, strict=True)]
+    return [
+        JudgeRequest("preference", question, 1, (answer,), ("Carp.",), candidate_first)
+        for question, answer in zip(questions, ANSWERS, strict=True)
+    ]
 
 
 @functools.cache
@@ -84,18 +98,24 @@ def test_a_preference_is_the_models_own_probability(folder: Path, candidate_firs
     expected = [independent_preference(folder, request) for request in requests]
     assert [judgment.preference for judgment in judgments] == pytest.approx(expected, abs=1e-5)
     assert max(expected) - min(expected) > 1e-3  # the test tells answers apart
-    assert {(judgment.status, judgment.details["preference_from"], judgment.price_usd) for judgment in judgments} == {("ok", "logits", 0.0)}
+    assert {(judgment.status, judgment.details["preference_from"], judgment.price_usd) for judgment in judgments} == {
+        ("ok", "logits", 0.0)
+    }
 
 
 def test_batching_does_not_change_a_preference(folder: Path) -> None:
     alone, together = (judged(judge_of(folder, batch_size=size), preferences(True)) for size in (1, 5))
-    assert [judgment.preference for judgment in alone] == pytest.approx([judgment.preference for judgment in together], abs=1e-4)
+    assert [judgment.preference for judgment in alone] == pytest.approx(
+        [judgment.preference for judgment in together], abs=1e-4
+    )
 
 
 def test_equal_answers_are_a_draw_without_loading_the_model(folder: Path, tmp_path: Path) -> None:
     broken = Path(shutil.copytree(folder, tmp_path / "tiny"))
     (broken / "model.safetensors").write_bytes(UNREADABLE)
-    assert judged(judge_of(broken), [JudgeRequest("preference", QUESTION, 1, ("Eel.",), ("Eel.",))])[0].preference == 1.5
+    assert (
+        judged(judge_of(broken), [JudgeRequest("preference", QUESTION, 1, ("Eel.",), ("Eel.",))])[0].preference == 1.5
+    )
     with pytest.raises(InputError, match="can be loaded from"):
         judged(judge_of(broken), preferences(True))
 
@@ -121,7 +141,9 @@ def test_a_grade_that_cannot_be_read_is_a_parse_error_with_the_greedy_reply(fold
     requests = [JudgeRequest("grade", dataclasses.replace(QUESTION, id=answer), 1, (answer,)) for answer in ANSWERS[:3]]
     reader = GreedyReader(folder)
     judgments = judged(judge_of(folder, batch_size=3), requests)
-    assert [judgment.raw for judgment in judgments] == [reader.write(request, 8, {reader.tokenizer.eos_token_id}) for request in requests]
+    assert [judgment.raw for judgment in judgments] == [
+        reader.write(request, 8, {reader.tokenizer.eos_token_id}) for request in requests
+    ]
     assert {(judgment.status, judgment.score) for judgment in judgments} == {("parse_error", None)}
 
 
@@ -150,17 +172,33 @@ def taught(folder: Path, prompt: Sequence[int], reply: str) -> Path:
 def test_a_grade_that_is_written_is_read(folder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "taught"))
     request = JudgeRequest("grade", QUESTION, 1, ("Eel.",))
-    taught(other, prompt_ids(judge_of(folder).model.tokenizer, render_prompt(request, "seft-bench").messages), "Rating: [[7]]")
+    taught(
+        other,
+        prompt_ids(judge_of(folder).model.tokenizer, render_prompt(request, "seft-bench").messages),
+        "Rating: [[7]]",
+    )
     judgment = judged(judge_of(other, max_tokens=16), [request])[0]
-    assert (judgment.status, judgment.score, judgment.raw, judgment.details["finish_reason"]) == ("ok", 7.0, "Rating: [[7]]", "stop")
+    assert (judgment.status, judgment.score, judgment.raw, judgment.details["finish_reason"]) == (
+        "ok",
+        7.0,
+        "Rating: [[7]]",
+        "stop",
+    )
     assert judgment.judge_id != judge_of(folder, max_tokens=16).id
 
 
 @pytest.mark.parametrize(("candidate_first", "preference"), [(True, 1.0), (False, 2.0)])
 def test_an_official_pairwise_verdict_is_written_and_read(
-    folder: Path, tmp_path: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch, candidate_first: bool, preference: float
+    folder: Path,
+    tmp_path: Path,
+    shared_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    candidate_first: bool,
+    preference: float,
 ) -> None:
-    """FastChat's template for two conversations asks for [[A]], [[B]] or [[C]]; the candidate is A where it is shown first."""
+    """FastChat's template for two conversations asks for [[A]], [[B]] or [[C]]; the candidate is A where it is shown
+    first.
+    """
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
     question = dataclasses.replace(QUESTION, turns=("Name a fish.", "And a bird?"))
     request = JudgeRequest("preference", question, 2, ("Eel.", "Owl."), ("Carp.", "Wren."), candidate_first)
@@ -185,10 +223,16 @@ def test_a_prompt_that_does_not_fit_with_its_reply_is_over_length_to_the_token(f
 
 def test_the_id_names_what_can_change_a_verdict_and_nothing_else(folder: Path, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(folder, tmp_path / "tiny-judge"))
-    same = {judge_of(path, **settings).id for path, settings in [(folder, {}), (moved, {}), (folder, {"batch_size": 3}), (folder, {"description": "x"})]}
+    same = {
+        judge_of(path, **settings).id
+        for path, settings in [(folder, {}), (moved, {}), (folder, {"batch_size": 3}), (folder, {"description": "x"})]
+    }
     other = with_config(Path(shutil.copytree(folder, tmp_path / "other" / "tiny-judge")), rms_norm_eps=1e-4)
     assert len(same) == 1
-    assert len({*same, judge_of(folder, max_tokens=9).id, judge_of(folder, templates="official").id, judge_of(other).id}) == 4
+    assert (
+        len({*same, judge_of(folder, max_tokens=9).id, judge_of(folder, templates="official").id, judge_of(other).id})
+        == 4
+    )
 
 
 def test_no_path_and_no_candidate_enters_the_record(folder: Path) -> None:
@@ -243,7 +287,10 @@ def test_letters_that_are_not_one_token_after_the_prompt(folder: Path, tmp_path:
     other = Path(shutil.copytree(folder, tmp_path / "other"))
     template = (folder / "chat_template.jinja").read_text()
     (other / "chat_template.jinja").write_text(
-        template.replace("{{ message['content'] }}", "{% if message['role'] == 'assistant' %}" + opening + "{% endif %}{{ message['content'] }}")
+        template.replace(
+            "{{ message['content'] }}",
+            "{% if message['role'] == 'assistant' %}" + opening + "{% endif %}{{ message['content'] }}",
+        )
     )
     with pytest.raises(InputError, match="as one token"):
         judge_of(other).check(["preference"])

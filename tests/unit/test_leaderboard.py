@@ -13,7 +13,7 @@ from seft_bench.errors import InputError
 from seft_bench.records import Result
 from seft_bench.report.leaderboard import plain_table, plain_tables
 from seft_bench.report.render import RENDERERS, html_page, to_csv, to_html, to_json, to_latex, to_markdown
-from seft_bench.report.tables import Cell, Column, Row, Table
+from seft_bench.report.tables import Cell, Column, Table, TableRow
 from tests.unit.leaderboard_data import result
 
 HOSTILE = "\x1b[2J<script>alert('x')</script>|**bold** a_b 50%&\u202e\u200b${x}\nnext"
@@ -21,7 +21,14 @@ HOSTILE = "\x1b[2J<script>alert('x')</script>|**bold** a_b 50%&\u202e\u200b${x}\
 
 def model(name: str, score: float, **changes: object) -> Result:
     metrics = {"score": score, "turn_1": score, "turn_2": score, "se": 0.2, "low": score - 0.4, "high": score + 0.4}
-    values: dict[str, object] = {"n": 160, "n_scored": 160, "n_unscored": 0, "coverage": 1.0, "withheld": False, "judge_id": "gpt-4"}
+    values: dict[str, object] = {
+        "n": 160,
+        "n_scored": 160,
+        "n_unscored": 0,
+        "coverage": 1.0,
+        "withheld": False,
+        "judge_id": "gpt-4",
+    }
     return Result("mtbench", name, metrics, **(values | changes))  # type: ignore[arg-type]
 
 
@@ -61,25 +68,61 @@ def test_a_withheld_row_stands_at_the_foot_without_rank_or_mark() -> None:
 def test_alpacaeval_ranks_by_lc_and_the_win_rate_has_students_interval() -> None:
     """Four judgments with standard error 10: t(0.975, 3) = 3.18245, so the win rate's interval is -/+ 31.8245."""
     plain = {"win_rate": 40.0, "win_rate_se": 10.0, "discrete_win_rate": 50.0, "avg_length": 1200}
-    first = Result("alpacaeval", "long", plain | {"lc_win_rate": 30.0, "lc_low": 28.0, "lc_high": 33.0}, 4, 4, 0, 1.0, False, "gpt-4")
-    second = Result("alpacaeval", "short", plain | {"win_rate": 35.0, "lc_win_rate": 45.0, "lc_low": 43.0, "lc_high": 46.0}, 4, 4, 0, 1.0, False, "gpt-4")
+    first = Result(
+        "alpacaeval",
+        "long",
+        plain | {"lc_win_rate": 30.0, "lc_low": 28.0, "lc_high": 33.0},
+        4,
+        4,
+        0,
+        1.0,
+        False,
+        "gpt-4",
+    )
+    second = Result(
+        "alpacaeval",
+        "short",
+        plain | {"win_rate": 35.0, "lc_win_rate": 45.0, "lc_low": 43.0, "lc_high": 46.0},
+        4,
+        4,
+        0,
+        1.0,
+        False,
+        "gpt-4",
+    )
     table = plain_table([first, second])
     assert values(table, "model") == ["short", "long"]
     rates = cells(table, "win_rate")
-    assert (rates[1].low, rates[1].high) == (pytest.approx(40 - 31.8245, abs=1e-3), pytest.approx(40 + 31.8245, abs=1e-3))
+    assert (rates[1].low, rates[1].high) == (
+        pytest.approx(40 - 31.8245, abs=1e-3),
+        pytest.approx(40 + 31.8245, abs=1e-3),
+    )
     assert (cells(table, "lc_win_rate")[1].low, cells(table, "lc_win_rate")[1].high) == (28.0, 33.0)
 
 
 def test_length_control_at_different_c_is_said() -> None:
     plain = {"win_rate": 40.0, "win_rate_se": 1.0, "lc_win_rate": 41.0, "lc_low": 40.0, "lc_high": 42.0}
-    results = [Result("alpacaeval", name, plain | {"lc_c": c}, 100, 100, 0, 1.0, False, "gpt-4") for name, c in (("a", 21.544), ("b", 2.7826))]
+    results = [
+        Result("alpacaeval", name, plain | {"lc_c": c}, 100, 100, 0, 1.0, False, "gpt-4")
+        for name, c in (("a", 21.544), ("b", 2.7826))
+    ]
     assert "alpacaeval: the length control was fitted at C = 2.783, 21.54, by model." in plain_table(results).notes
     assert not any("fitted at C" in note for note in plain_table(results[:1]).notes)
 
 
 def test_without_lc_for_one_model_all_are_ranked_by_the_win_rate() -> None:
     results = [
-        Result("alpacaeval", name, {"win_rate": rate, "win_rate_se": 1.0, "lc_win_rate": lc}, 100, 100, 0, 1.0, False, "gpt-4")
+        Result(
+            "alpacaeval",
+            name,
+            {"win_rate": rate, "win_rate_se": 1.0, "lc_win_rate": lc},
+            100,
+            100,
+            0,
+            1.0,
+            False,
+            "gpt-4",
+        )
         for name, rate, lc in (("a", 40.0, 20.0), ("b", 30.0, None))
     ]
     table = plain_table(results)
@@ -113,7 +156,9 @@ def test_no_results_and_unknown_metrics_are_the_users_error() -> None:
 
 
 def test_one_page_takes_several_tables() -> None:
-    page = html_page("<b>", plain_tables([result("dpo", [5, 6, 7]), result("dpo", [0.2, 0.4, 0.6], suite="tiny-alpacaeval")]))
+    page = html_page(
+        "<b>", plain_tables([result("dpo", [5, 6, 7]), result("dpo", [0.2, 0.4, 0.6], suite="tiny-alpacaeval")])
+    )
     assert page.count("<table>") == 2
     assert page.count("<!doctype html>") == 1
     assert "<title>&lt;b&gt;</title>" in page
@@ -157,7 +202,9 @@ def test_markdown_columns_are_aligned_also_with_wide_characters() -> None:
 
 def test_latex_is_escaped() -> None:
     text = to_latex(plain_table([model(r"50% a_b & {c} #1 $x$ ~ ^ \input{x} 模", 7.0)]))
-    assert r"50\% a\_b \& \{c\} \#1 \$x\$ \textasciitilde{} \textasciicircum{} \textbackslash{}input\{x\} U+6A21" in text
+    assert (
+        r"50\% a\_b \& \{c\} \#1 \$x\$ \textasciitilde{} \textasciicircum{} \textbackslash{}input\{x\} U+6A21" in text
+    )
     assert r"\toprule" in text
     assert r"\bottomrule" in text
 
@@ -183,7 +230,7 @@ def test_missing_values_are_empty_in_csv_null_in_json_and_a_dash_elsewhere() -> 
     table = Table(
         "t",
         (Column("a", "a"), Column("b", "b", kind="number", decimals=1)),
-        (Row((Cell("x"), Cell(footnote=1))), Row((Cell("y"), Cell(float("nan"))))),
+        (TableRow((Cell("x"), Cell(footnote=1))), TableRow((Cell("y"), Cell(float("nan"))))),
         footnotes=("why",),
     )
     assert to_csv(table) == "block,a,b\n,x,\n,y,\n"
@@ -197,5 +244,5 @@ def test_missing_values_are_empty_in_csv_null_in_json_and_a_dash_elsewhere() -> 
 
 def test_differences_carry_their_sign_and_zero_has_no_minus() -> None:
     column = Column("d", "d", kind="difference", decimals=2)
-    table = Table("t", (column,), (Row((Cell(0.5, -0.001, 1.0),)),))
+    table = Table("t", (column,), (TableRow((Cell(0.5, -0.001, 1.0),)),))
     assert "+0.50 [+0.00, +1.00]" in to_markdown(table)

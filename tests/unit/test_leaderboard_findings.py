@@ -25,7 +25,10 @@ def sentence(sentences: list[str], part: str) -> str:
 
 def test_a_control_that_leads_is_named_and_takes_the_credit_from_the_reviser() -> None:
     said = findings([arm("start", 5.0), arm("seft", 6.0), arm("self-label", 7.0)])
-    assert sentence(said, "leads") == 'tiny-mtbench, sampled: "self-label" (a control) leads with a score of 7.00 [7.00, 7.00].'
+    assert (
+        sentence(said, "leads")
+        == 'tiny-mtbench, sampled: "self-label" (a control) leads with a score of 7.00 [7.00, 7.00].'
+    )
     assert "+1.00 [+1.00, +1.00], which excludes zero; SEFT beats the start." in sentence(said, "against the start")
     verdict = sentence(said, 'against the control "self-label"')
     assert "-1.00 [-1.00, -1.00], which excludes zero" in verdict
@@ -59,7 +62,9 @@ def test_fewer_prompts_test_the_number_of_prompts_not_the_reviser() -> None:
 
 
 def test_a_worse_or_equal_seft_is_said() -> None:
-    assert "SEFT is worse than the start" in sentence(findings([arm("start", 5.0), arm("seft", 4.0)]), "against the start")
+    assert "SEFT is worse than the start" in sentence(
+        findings([arm("start", 5.0), arm("seft", 4.0)]), "against the start"
+    )
     assert "no difference is shown" in sentence(findings([arm("start", 5.0), arm("seft", 5.0)]), "against the start")
 
 

@@ -15,7 +15,7 @@ from seft_bench.report.leaderboard import method_tables, plain_table, published_
 from seft_bench.report.published_files import load_published
 from seft_bench.report.render import to_latex
 from seft_bench.report.render.latex import LINES_A_PAGE
-from seft_bench.report.tables import Cell, Column, Row, Table
+from seft_bench.report.tables import Cell, Column, Table, TableRow
 from seft_bench.subjects import control_subject
 from tests.unit.leaderboard_data import ROWS, matrix, result
 
@@ -43,7 +43,10 @@ PREAMBLE = r"""\documentclass{article}
 
 def plain(names: tuple[str, ...]) -> Table:
     """One model a name, in their order, none tied."""
-    results = [dataclasses.replace(result("dpo", [9.0 - index / 20] * 6), model=name, run={}) for index, name in enumerate(names)]
+    results = [
+        dataclasses.replace(result("dpo", [9.0 - index / 20] * 6), model=name, run={})
+        for index, name in enumerate(names)
+    ]
     return plain_table(results)
 
 
@@ -53,7 +56,13 @@ def hostile_matrix() -> list[Result]:
     results = matrix({row: 5.0 + index / 3 for index, row in enumerate(rows)}, questions=12)
     beside = [item for item in results if item.run["row"] == "start" and item.run["seed"] == 1 and item.run["final"]]
     controls = [dataclasses.replace(item, run=control_subject(name).run) for name in CONTROLS for item in beside]
-    return [*(dataclasses.replace(item, run={**item.run, "label": HOSTILE[rows.index(item.run["row"])]}) for item in results), *controls]
+    return [
+        *(
+            dataclasses.replace(item, run={**item.run, "label": HOSTILE[rows.index(item.run["row"])]})
+            for item in results
+        ),
+        *controls,
+    ]
 
 
 def compiled(text: str, folder: Path) -> str:
@@ -90,7 +99,10 @@ def test_the_plain_table_compiles_and_holds_every_name_as_it_was(tmp_path: Path)
 
 def test_the_papers_tables_compile_with_published_figures_below(tmp_path: Path) -> None:
     """As many rows and controls as the tinyworld's matrix has: what does not fit a page goes on in the next float."""
-    tables = [*method_tables(hostile_matrix()), *(table.only("label", "main") for table in published_tables(load_published("alignment-papers")))]
+    tables = [
+        *method_tables(hostile_matrix()),
+        *(table.only("label", "main") for table in published_tables(load_published("alignment-papers"))),
+    ]
     text = compiled("\n".join(to_latex(table) for table in tables), tmp_path)
     for name in (*HOSTILE[: len(ROWS) - 1], *CONTROLS.values()):
         assert "".join(name.split()) in text, name
@@ -108,7 +120,11 @@ def test_a_long_table_goes_on_in_the_next_float(tmp_path: Path) -> None:
 
 def test_figures_and_intervals_have_columns_of_their_own() -> None:
     column = Column("d", "gain", kind="difference", decimals=1)
-    table = Table("t", (Column("m", "m", role="label"), column), (Row((Cell("x"), Cell(-0.34, -1.2, 0.5, "tied"))), Row((Cell("y"), Cell(12.0)))))
+    table = Table(
+        "t",
+        (Column("m", "m", role="label"), column),
+        (TableRow((Cell("x"), Cell(-0.34, -1.2, 0.5, "tied"))), TableRow((Cell("y"), Cell(12.0)))),
+    )
     text = to_latex(table)
     assert r"\begin{tabular}{@{}lr@{\,}l@{}}" in text
     assert r"x & $-$0.3 & [$-$1.2, +0.5] $\approx$ \\" in text

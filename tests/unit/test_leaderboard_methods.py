@@ -25,17 +25,24 @@ def cell(table: Table, label: str, key: str) -> Cell:
 
 def constant_seeds(row: str, levels: tuple[float, ...], **where: object) -> list[Result]:
     """Every question has the seed's level, so the interval over questions has no width."""
-    return [result(row, [level] * 30, seed=seed, content=[level / 10] * 30, **where) for seed, level in enumerate(levels, start=1)]  # type: ignore[arg-type]
+    return [
+        result(row, [level] * 30, seed=seed, content=[level / 10] * 30, **where)
+        for seed, level in enumerate(levels, start=1)
+    ]  # type: ignore[arg-type]
 
 
 def test_mean_and_interval_over_seeds_by_hand() -> None:
-    """Seeds at 4, 5, 6: two draws of three reach the means 4 and 6 with probability 1/9 each, so the 95 % interval is [4, 6]."""
+    """Seeds at 4, 5, 6: two draws of three reach the means 4 and 6 with probability 1/9 each, so the 95 % interval is
+    [4, 6].
+    """
     figure = cell(method_table(constant_seeds("dpo", (4.0, 5.0, 6.0))), "DPO", "tiny-mtbench_sampled_score")
     assert (figure.value, figure.low, figure.high) == (pytest.approx(5.0), pytest.approx(4.0), pytest.approx(6.0))
 
 
 def test_the_difference_is_paired_by_question_and_seed() -> None:
-    """The seeds differ by 2 points and the arms by exactly 1 in each seed: a paired interval has no width, an unpaired one would."""
+    """The seeds differ by 2 points and the arms by exactly 1 in each seed: a paired interval has no width, an unpaired
+    one would.
+    """
     results = constant_seeds("start", (4.0, 5.0, 6.0)) + constant_seeds("dpo", (5.0, 6.0, 7.0))
     gain = cell(method_table(results), "DPO", "tiny-mtbench_sampled_score_difference")
     assert (gain.value, gain.low, gain.high) == (pytest.approx(1.0), pytest.approx(1.0), pytest.approx(1.0))
@@ -54,7 +61,10 @@ def test_win_rates_are_in_percent_and_questions_are_paired_by_id() -> None:
 
 
 def test_lc_joins_the_spread_over_questions_and_over_seeds_by_hand() -> None:
-    """Half-widths 3 and 5: within (9 + 25) / 2 = 17. Means 50, 54: variance 8, of their mean 4. sqrt(17 + 1.96^2 * 4) = 5.68915."""
+    """Half-widths 3 and 5: within (9 + 25) / 2 = 17.
+
+    Means 50, 54: variance 8, of their mean 4. sqrt(17 + 1.96^2 * 4) = 5.68915.
+    """
     joint = joint_interval([Interval(50.0, 47.0, 53.0, ""), Interval(54.0, 49.0, 59.0, "")])
     assert joint.mean == 52.0
     assert joint.low == pytest.approx(52.0 - 5.68915, abs=1e-4)
@@ -64,7 +74,9 @@ def test_lc_joins_the_spread_over_questions_and_over_seeds_by_hand() -> None:
 
 
 def test_the_best_is_bold_and_a_paired_tie_is_marked_a_real_gap_is_not() -> None:
-    """SEFT is 0.1 under self-label on every second question and 0.1 over it on the others, but for one: no difference shown. DPO is 1 under it everywhere."""
+    """SEFT is 0.1 under self-label on every second question and 0.1 over it on the others, but for one: no difference
+    shown. DPO is 1 under it everywhere.
+    """
     best = [5.0] * 40
     wobble = [5.0 + (0.1 if index % 2 else -0.1) for index in range(39)] + [4.9]
     table = method_table([result("self-label", best), result("seft", wobble), result("dpo", [4.0] * 40)])
@@ -78,7 +90,12 @@ def test_the_best_is_bold_and_a_paired_tie_is_marked_a_real_gap_is_not() -> None
 
 def test_rows_stand_in_the_order_given_with_controls_in_a_block_at_the_foot() -> None:
     table = method_table(matrix(LEVELS, seeds=(1,), questions=10))
-    assert [(row.cells[0].value, row.block) for row in table.rows] == [("SFT (start)", ""), ("DPO", ""), ("SEFT", ""), ("self-label", "controls")]
+    assert [(row.cells[0].value, row.block) for row in table.rows] == [
+        ("SFT (start)", ""),
+        ("DPO", ""),
+        ("SEFT", ""),
+        ("self-label", "controls"),
+    ]
 
 
 def test_only_final_checkpoints_of_the_matrix_count() -> None:
@@ -92,9 +109,21 @@ def test_only_final_checkpoints_of_the_matrix_count() -> None:
 def test_missing_and_withheld_seeds_are_footnoted_and_never_zero() -> None:
     results = matrix(LEVELS, questions=20)
     results = [
-        item for item in results if not (item.run["row"] == "dpo" and item.run["seed"] == 2 and item.suite == "tiny-mtbench" and item.decoding == "sampled")
+        item
+        for item in results
+        if not (
+            item.run["row"] == "dpo"
+            and item.run["seed"] == 2
+            and item.suite == "tiny-mtbench"
+            and item.decoding == "sampled"
+        )
     ]
-    results = [dataclasses.replace(item, withheld=True, coverage=0.91) if item.run["row"] == "seft" and item.decoding == "greedy" else item for item in results]
+    results = [
+        dataclasses.replace(item, withheld=True, coverage=0.91)
+        if item.run["row"] == "seft" and item.decoding == "greedy"
+        else item
+        for item in results
+    ]
     table = method_table(results)
     dash = cell(table, "SEFT", "tiny-mtbench_greedy_score")
     assert (dash.value, dash.mark) == (None, "")
@@ -130,11 +159,20 @@ def test_content_and_its_column_only_where_the_judge_grades_it() -> None:
 
 
 def test_judges_are_never_mixed() -> None:
-    table = method_table([result("dpo", [5.0] * 5, judge="a"), result("seft", [9.0] * 5, judge="b"), result("seft", [6.0] * 5, judge="a")])
+    table = method_table(
+        [
+            result("dpo", [5.0] * 5, judge="a"),
+            result("seft", [9.0] * 5, judge="b"),
+            result("seft", [6.0] * 5, judge="a"),
+        ]
+    )
     assert cell(table, "SEFT", "tiny-mtbench_sampled_a_score").value == pytest.approx(6.0)
     assert cell(table, "SEFT", "tiny-mtbench_sampled_b_score").value == pytest.approx(9.0)
     other = cell(table, "DPO", "tiny-mtbench_sampled_b_score")
-    assert (other.value, table.footnotes[other.footnote - 1]) == (None, "DPO, tiny-mtbench, sampled: judged by a (seed 1).")
+    assert (other.value, table.footnotes[other.footnote - 1]) == (
+        None,
+        "DPO, tiny-mtbench, sampled: judged by a (seed 1).",
+    )
 
 
 def test_one_seed_twice_and_no_matrix_are_the_users_error() -> None:
@@ -147,9 +185,20 @@ def test_one_seed_twice_and_no_matrix_are_the_users_error() -> None:
 
 def test_one_table_a_suite_and_a_short_one_for_a_terminal() -> None:
     results = matrix(LEVELS, seeds=(1,), questions=10)
-    assert [table.title for table in method_tables(results)] == ["Methods on tiny-alpacaeval", "Methods on tiny-mtbench"]
+    assert [table.title for table in method_tables(results)] == [
+        "Methods on tiny-alpacaeval",
+        "Methods on tiny-mtbench",
+    ]
     short = method_table(results).only("label", "main")
-    assert [column.title for column in short.columns] == ["method", "win rate", "win rate", "score", "score", "lowest coverage", "seeds"]
+    assert [column.title for column in short.columns] == [
+        "method",
+        "win rate",
+        "win rate",
+        "score",
+        "score",
+        "lowest coverage",
+        "seeds",
+    ]
     assert all(len(row.cells) == 7 for row in short.rows)
     assert not any("LC win rate" in note for note in short.all_notes)
 
@@ -157,5 +206,7 @@ def test_one_table_a_suite_and_a_short_one_for_a_terminal() -> None:
 @pytest.mark.parametrize("name", sorted(RENDERERS))
 def test_same_results_same_bytes(name: str) -> None:
     results = matrix(LEVELS, questions=30)
-    again = [dataclasses.replace(item, per_question=dict(reversed(list(item.per_question.items())))) for item in results]
+    again = [
+        dataclasses.replace(item, per_question=dict(reversed(list(item.per_question.items())))) for item in results
+    ]
     assert RENDERERS[name](method_table(results)) == RENDERERS[name](method_table(again))

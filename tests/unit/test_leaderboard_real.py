@@ -14,7 +14,9 @@ from seft_bench.report.leaderboard import plain_table
 from seft_bench.report.render import to_markdown
 
 
-def test_real_models_rank_as_their_rows_and_two_are_withheld(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_models_rank_as_their_rows_and_two_are_withheld(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
     text = gzip.decompress((shared_data / "mt_bench" / "judgments_single.jsonl.gz").read_bytes()).decode()
     path = tmp_path / "gpt-4_single.jsonl"

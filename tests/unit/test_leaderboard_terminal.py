@@ -22,7 +22,9 @@ class Terminal(io.StringIO):
 def table() -> Table:
     """Two rows whose labels hold rich's markup and a terminal escape."""
     plain = [result("dpo", [5.0] * 4), result("self-label", [6.0] * 4)]
-    return method_table([dataclasses.replace(item, run={**item.run, "label": f"[red]{item.run['label']}\x1b[2J"}) for item in plain])
+    return method_table(
+        [dataclasses.replace(item, run={**item.run, "label": f"[red]{item.run['label']}\x1b[2J"}) for item in plain]
+    )
 
 
 def shown(table: Table, columns: int, monkeypatch: pytest.MonkeyPatch) -> str:

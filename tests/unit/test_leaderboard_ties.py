@@ -33,7 +33,11 @@ def test_the_paired_interval_is_scipys() -> None:
     gap = paired_by_question(model("a", list(first)), model("b", list(second)))
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
     assert gap is not None
-    assert (gap.mean, gap.low, gap.high) == (pytest.approx(first.mean() - second.mean()), pytest.approx(expected.low), pytest.approx(expected.high))
+    assert (gap.mean, gap.low, gap.high) == (
+        pytest.approx(first.mean() - second.mean()),
+        pytest.approx(expected.low),
+        pytest.approx(expected.high),
+    )
 
 
 def test_pairing_is_by_question_id_over_the_questions_of_both() -> None:
@@ -46,7 +50,9 @@ def test_pairing_is_by_question_id_over_the_questions_of_both() -> None:
 
 
 def test_a_constant_gap_is_no_tie_though_the_intervals_overlap_and_noise_is_one() -> None:
-    """Questions differ by points, so both intervals are wide; b is 0.1 below a on every question, c is as good as a on average."""
+    """Questions differ by points, so both intervals are wide; b is 0.1 below a on every question, c is as good as a on
+    average.
+    """
     difficulty = [2.0, 9.0, 4.0, 7.0, 3.0, 8.0, 5.0, 6.0]
     rows = [
         model("a", difficulty),
@@ -113,7 +119,13 @@ def test_two_processes_with_other_hash_seeds_give_the_same_bytes() -> None:
         "    for style in STYLES: print(Sheets(results, plan, published).text(style))"
     )
     texts = [
-        subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=REPOSITORY,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
         for seed in ("1", "2")
     ]
     assert texts[0] == texts[1]
@@ -132,12 +144,19 @@ def test_a_row_with_fewer_seeds_shows_its_count_and_is_marked_in_every_figure() 
     keys = [column.key for column in table.columns]
     assert row.cells[keys.index("seeds")].value == 2
     marked = [keys[index] for index, cell in enumerate(row.cells) if cell.footnote]
-    assert {"tiny-mtbench_sampled_score", "tiny-mtbench_greedy_score_difference", "tiny-alpacaeval_sampled_lc_win_rate", "seeds"} <= set(marked)
+    assert {
+        "tiny-mtbench_sampled_score",
+        "tiny-mtbench_greedy_score_difference",
+        "tiny-alpacaeval_sampled_lc_win_rate",
+        "seeds",
+    } <= set(marked)
     assert not any(cell.footnote for other in table.rows if other is not row for cell in other.cells)
 
 
 def test_a_seed_and_a_row_that_nobody_has_are_said() -> None:
-    table = method_table(matrix(ROWS, questions=10), plan=Plan({**dict.fromkeys(ROWS, ""), "orpo": "ORPO"}, [1, 2, 3, 4]))
+    table = method_table(
+        matrix(ROWS, questions=10), plan=Plan({**dict.fromkeys(ROWS, ""), "orpo": "ORPO"}, [1, 2, 3, 4])
+    )
     assert "No final result yet, so no row: ORPO." in table.notes
     assert len(table.footnotes) == len(ROWS)
     assert all("3 of 4 seeds; no result of seed 4." in footnote for footnote in table.footnotes)
@@ -145,7 +164,11 @@ def test_a_seed_and_a_row_that_nobody_has_are_said() -> None:
 
 
 def test_with_several_bases_only_rows_without_a_result_are_said_to_lack_one() -> None:
-    results = [dataclasses.replace(item, run={**item.run, "base": base}) for base in ("small", "large") for item in matrix(ROWS, questions=10)]
+    results = [
+        dataclasses.replace(item, run={**item.run, "base": base})
+        for base in ("small", "large")
+        for item in matrix(ROWS, questions=10)
+    ]
     plan = Plan({**dict.fromkeys(ROWS, ""), "orpo": "ORPO"}, [1, 2, 3])
     assert "No final result yet, so no row: ORPO (small), ORPO (large)." in method_table(results, plan=plan).notes
     assert [table.notes[-1] for table in method_tables(results, plan=plan)][:2] == [
@@ -154,7 +177,9 @@ def test_with_several_bases_only_rows_without_a_result_are_said_to_lack_one() ->
 
 
 def test_a_seed_with_unscored_questions_counts_by_what_is_scored_and_the_lowest_coverage_is_shown() -> None:
-    """Seed 1 scores 4 questions at 4.0, seed 2 three of them at 8.0: the mean over what is scored is 40 / 7, and never one seed's."""
+    """Seed 1 scores 4 questions at 4.0, seed 2 three of them at 8.0: the mean over what is scored is 40 / 7, and never
+    one seed's.
+    """
     first, second = result("dpo", [4.0] * 4, seed=1), result("dpo", [8.0] * 3, seed=2)
     table = method_table([first, dataclasses.replace(second, coverage=0.985)])
     keys = [column.key for column in table.columns]

@@ -82,7 +82,14 @@ def test_shares_of_micro_batches_add_up_to_the_global_batch(name: str) -> None:
         outputs = []
         for start in range(0, 8, size):
             part = slice(start, start + size)
-            full = Logprobs(sums[0, part], tokens[0, part], sums[1, part], tokens[1, part], sums[2, part].detach(), sums[3, part].detach())
+            full = Logprobs(
+                sums[0, part],
+                tokens[0, part],
+                sums[1, part],
+                tokens[1, part],
+                sums[2, part].detach(),
+                sums[3, part].detach(),
+            )
             outputs.append(LOSSES[name].function(full, totals))
         torch.stack([output.loss for output in outputs]).sum().backward()
         metrics = [sum(output.metrics[key].item() for output in outputs) for key in outputs[0].metrics]

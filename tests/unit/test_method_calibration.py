@@ -1,4 +1,6 @@
-"""How often a check of two methods errs: `benchmarks/method_calibration.py` simulates the very test, and its rates are kept."""
+"""How often a check of two methods errs: `benchmarks/method_calibration.py` simulates the very test, and its rates are
+kept.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def test_every_two_methods_of_a_matrix_are_a_world(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 2)])
-def test_a_folder_without_worlds_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: tuple[int, ...]) -> None:
+def test_a_folder_without_worlds_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: tuple[int, ...]
+) -> None:
     for result in matrix({"start": 5.0, "dpo": 6.0}, seeds=seeds, questions=10):
         save_result(tmp_path, result)
     with pytest.raises(SystemExit) as stopped:
@@ -54,7 +58,9 @@ def test_a_world_has_the_components_of_the_matrix_it_was_taken_from() -> None:
     calibration = load("method_calibration")
     grid = drawn(6, between=0.5)
     found, (truth, skewness) = against_zero(grid), calibration.World.of(grid).truth()
-    assert [truth.questions, *truth.of_seeds, *truth.rest] == pytest.approx([found.components.questions, *found.components.of_seeds, *found.components.rest])
+    assert [truth.questions, *truth.of_seeds, *truth.rest] == pytest.approx(
+        [found.components.questions, *found.components.of_seeds, *found.components.rest]
+    )
     assert skewness == pytest.approx(stats.skew(grid.mean(axis=0)), abs=0.25)
 
 
@@ -83,7 +89,9 @@ def test_rates_over_20_000_repeats_of_every_world() -> None:
 
 @pytest.mark.slow
 def test_rates_of_the_length_controlled_difference() -> None:
-    """Both sides alike but for questions, seeds and chance: the whole road with regressions (their sandwich formula), 1,500 times."""
+    """Both sides alike but for questions, seeds and chance: the whole road with regressions (their sandwich formula),
+    1,500 times.
+    """
     p_values = []
     for repeat in range(1500):
         rng = np.random.default_rng(repeat)

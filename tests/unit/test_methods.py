@@ -19,7 +19,9 @@ def test_every_stage_reads_only_earlier_stages_and_declared_data(name: str) -> N
     for stage in build_stages(name, {}, checkpoints=1):
         for source in stage.inputs.values():
             kind, _, what = source.partition(":")
-            assert kind == "base" or (kind == "stage" and what in seen) or (kind == "data" and what in METHODS[name].data), (stage.name, source)
+            assert (
+                kind == "base" or (kind == "stage" and what in seen) or (kind == "data" and what in METHODS[name].data)
+            ), (stage.name, source)
         seen.add(stage.name)
 
 
@@ -65,7 +67,10 @@ def test_the_token_decision_is_a_second_stage_in_a_copy_of_the_reviser() -> None
 def test_rounds_share_the_steps_and_split_the_prompts() -> None:
     found = stages("seft", rounds=3, evolution="external")
     assert sum(found[f"policy-{number}"].settings["train"]["max_steps"] for number in (1, 2, 3)) == 150
-    assert [(found[f"drafts-{number}"].settings["part"], found[f"drafts-{number}"].settings["parts"]) for number in (1, 2, 3)] == [(0, 3), (1, 3), (2, 3)]
+    assert [
+        (found[f"drafts-{number}"].settings["part"], found[f"drafts-{number}"].settings["parts"])
+        for number in (1, 2, 3)
+    ] == [(0, 3), (1, 3), (2, 3)]
     assert found["calibration-3"].inputs["data"] == "stage:calibration-drafts-3"
     assert found["policy-3"].inputs["model"] == "stage:policy-2"
 

@@ -29,8 +29,13 @@ def save(path: Path, value: Any) -> Path:
 
 def pairwise(folder: Path, extra: str = "", rows: list[dict[str, Any]] | None = None) -> str:
     """A pairwise suite in `folder`; without `rows`, twenty questions with the baseline's answers."""
-    save(folder / "questions.json", rows or [{"instruction": text, "output": "b" * (5 + index)} for index, text in enumerate(INSTRUCTIONS)])
-    (folder / "mine.yaml").write_text(f"name: mine\nkind: alpacaeval\nsource: files\nquestions: questions.json\n{HEAD}{extra}")
+    save(
+        folder / "questions.json",
+        rows or [{"instruction": text, "output": "b" * (5 + index)} for index, text in enumerate(INSTRUCTIONS)],
+    )
+    (folder / "mine.yaml").write_text(
+        f"name: mine\nkind: alpacaeval\nsource: files\nquestions: questions.json\n{HEAD}{extra}"
+    )
     return str(folder / "mine.yaml")
 
 
@@ -72,8 +77,13 @@ def test_questions_beside_their_yaml_from_any_folder(tmp_path: Path, monkeypatch
 
 def test_baseline_from_a_file_of_answers(tmp_path: Path) -> None:
     suite = pairwise(tmp_path, "baseline: base.json\n", [{"instruction": text} for text in INSTRUCTIONS])
-    save(tmp_path / "base.json", [{"instruction": text, "output": text.upper(), "generator": "base"} for text in reversed(INSTRUCTIONS)])
-    assert [question.reference for question in load_suite(suite).questions()] == [(text.upper(),) for text in INSTRUCTIONS]
+    save(
+        tmp_path / "base.json",
+        [{"instruction": text, "output": text.upper(), "generator": "base"} for text in reversed(INSTRUCTIONS)],
+    )
+    assert [question.reference for question in load_suite(suite).questions()] == [
+        (text.upper(),) for text in INSTRUCTIONS
+    ]
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
@@ -86,8 +96,14 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"instruction": "A?", "output": "a"}, {"instruction": "A?", "output": "b"}], "1 instructions stand there more than once, e.g. 'A?'"),
-        ([{"instruction": "A?", "output": "a"}, {"instruction": "B?"}], "1 of 2 questions have no baseline's answer in `output`, e.g. 'B?'"),
+        (
+            [{"instruction": "A?", "output": "a"}, {"instruction": "A?", "output": "b"}],
+            "1 instructions stand there more than once, e.g. 'A?'",
+        ),
+        (
+            [{"instruction": "A?", "output": "a"}, {"instruction": "B?"}],
+            "1 of 2 questions have no baseline's answer in `output`, e.g. 'B?'",
+        ),
         ([{"output": "a"}], "index 0: instruction must be a text that is not empty; the row has output"),
         ([{"instruction": " ", "output": "a"}], "instruction must be a text"),
         (["A?"], "index 0: a JSON object is expected"),
@@ -99,9 +115,18 @@ def test_broken_pairwise_questions(tmp_path: Path, rows: list[Any], message: str
 
 def test_baseline_that_lacks_answers_or_holds_two_models(tmp_path: Path) -> None:
     suite = pairwise(tmp_path, "baseline: base.json\n")
-    save(tmp_path / "base.json", [{"instruction": text, "output": "x", "generator": "base"} for text in INSTRUCTIONS[:15]])
+    save(
+        tmp_path / "base.json",
+        [{"instruction": text, "output": "x", "generator": "base"} for text in INSTRUCTIONS[:15]],
+    )
     assert f"lacks the baseline's answers to 5 of 20 questions, e.g. {INSTRUCTIONS[15]!r}" in refused(suite)
-    save(tmp_path / "base.json", [{"instruction": text, "output": "x", "generator": f"base{index % 2}"} for index, text in enumerate(INSTRUCTIONS)])
+    save(
+        tmp_path / "base.json",
+        [
+            {"instruction": text, "output": "x", "generator": f"base{index % 2}"}
+            for index, text in enumerate(INSTRUCTIONS)
+        ],
+    )
     assert "answers of 2 models (base0, base1)" in refused(suite)
 
 
@@ -139,12 +164,17 @@ def test_judgments_of_other_questions_are_counted_and_left_out(tmp_path: Path) -
     save(path, [*rows, rows[0] | {"instruction": "Not among them?"}])
     [result] = score_files(pairwise(tmp_path), None, path)
     assert result.metrics == alone.metrics
-    assert set(result.notes) - set(alone.notes) == {"1 rows judge questions that mine does not have; they are left out."}
+    assert set(result.notes) - set(alone.notes) == {
+        "1 rows judge questions that mine does not have; they are left out."
+    }
 
 
 def test_a_table_comes_with_its_notes(tmp_path: Path) -> None:
     """What is true of one model only names it; what is true of all is said once."""
-    both = [*json.loads(annotations(tmp_path, "a").read_text()), *json.loads(annotations(tmp_path, "b", 3).read_text())[:-1]]
+    both = [
+        *json.loads(annotations(tmp_path, "a").read_text()),
+        *json.loads(annotations(tmp_path, "b", 3).read_text())[:-1],
+    ]
     seen = seft_bench("score", "--suite", pairwise(tmp_path), "--judgments", str(save(tmp_path / "both.json", both)))
     assert "own questions without difficulties" in seen.err
     assert seen.err.count("own questions without difficulties") == 1
@@ -163,7 +193,10 @@ def test_answers_that_are_nearly_all_shorter_are_an_extrapolation(tmp_path: Path
     rows = [{"instruction": text, "output": "b" * (50 + index)} for index, text in enumerate(INSTRUCTIONS)]
     suite = pairwise(tmp_path, "difficulty: zero\n", rows)
     judged = json.loads(annotations(tmp_path).read_text())
-    save(tmp_path / "m.json", [row | {"output_1": question["output"]} for row, question in zip(judged, rows, strict=True)])
+    save(
+        tmp_path / "m.json",
+        [row | {"output_1": question["output"]} for row, question in zip(judged, rows, strict=True)],
+    )
     [result] = score_files(suite, None, tmp_path / "m.json")
     assert any("100 % of the answers are shorter than the baseline's" in note for note in result.notes)
 
@@ -171,12 +204,21 @@ def test_answers_that_are_nearly_all_shorter_are_an_extrapolation(tmp_path: Path
 def test_difficulties_fitted_to_own_questions_are_used(tmp_path: Path) -> None:
     suite = pairwise(tmp_path, "difficulty: difficulty.json\n")
     files = [annotations(tmp_path, model, shift) for model, shift in (("a", 0), ("b", 3))]
-    done = seft_bench("suites", "difficulty", suite, *(f"--judgments={path}" for path in files), "--out", str(tmp_path / "difficulty.json"))
+    done = seft_bench(
+        "suites",
+        "difficulty",
+        suite,
+        *(f"--judgments={path}" for path in files),
+        "--out",
+        str(tmp_path / "difficulty.json"),
+    )
     assert (done.status, done.out.strip()) == (0, str(tmp_path / "difficulty.json"))
     assert "20 difficulties from 40 judgments of 2 models: a, b" in done.err
     values = json.loads((tmp_path / "difficulty.json").read_text())["difficulties"]
     assert sum(values.values()) == pytest.approx(0, abs=1e-9)
-    assert values[INSTRUCTIONS[19]] > values[INSTRUCTIONS[10]] > values[INSTRUCTIONS[0]]  # models win more often on the later ones
+    assert (
+        values[INSTRUCTIONS[19]] > values[INSTRUCTIONS[10]] > values[INSTRUCTIONS[0]]
+    )  # models win more often on the later ones
     [with_difficulty] = score_files(suite, None, files[0])
     [without] = score_files(pairwise(tmp_path, "difficulty: zero\n"), None, files[0])
     assert with_difficulty.metrics["lc_se"] != without.metrics["lc_se"]
@@ -206,7 +248,15 @@ def test_other_files_are_no_difficulties(tmp_path: Path, name: str, content: str
 
 
 def test_one_model_is_too_few_for_difficulties(tmp_path: Path) -> None:
-    done = seft_bench("suites", "difficulty", pairwise(tmp_path), "--judgments", str(annotations(tmp_path)), "--out", str(tmp_path / "d.json"))
+    done = seft_bench(
+        "suites",
+        "difficulty",
+        pairwise(tmp_path),
+        "--judgments",
+        str(annotations(tmp_path)),
+        "--out",
+        str(tmp_path / "d.json"),
+    )
     assert done.status == 2
     assert "at least two models" in done.err
     assert not (tmp_path / "d.json").exists()
@@ -219,20 +269,33 @@ def test_identical_texts_need_no_judge_in_own_suites(tmp_path: Path) -> None:
 
     answers = {question.id: Answer("mine", question.id, "itself", question.reference) for question in questions}
     result = suite.score("itself", questions, answers, [])
-    assert (result.metrics["win_rate"], result.metrics["lc_win_rate"], result.metrics["lc_low"], result.metrics["lc_high"]) == (50.0, 50.0, 50.0, 50.0)
+    assert (
+        result.metrics["win_rate"],
+        result.metrics["lc_win_rate"],
+        result.metrics["lc_low"],
+        result.metrics["lc_high"],
+    ) == (50.0, 50.0, 50.0, 50.0)
     assert result.metrics["lc_c"] is None
     assert any("50 by definition" in note for note in result.notes)
 
 
 def test_too_few_rows_to_choose_c(tmp_path: Path) -> None:
     rows = [{"instruction": text, "output": "b" * (5 + index)} for index, text in enumerate(INSTRUCTIONS[:8])]
-    [result] = score_files(pairwise(tmp_path, "difficulty: zero\n", rows), None, annotations(tmp_path), length_control={"lc_c": "cross-validated"})
+    [result] = score_files(
+        pairwise(tmp_path, "difficulty: zero\n", rows),
+        None,
+        annotations(tmp_path),
+        length_control={"lc_c": "cross-validated"},
+    )
     assert result.metrics["lc_win_rate"] is None
     assert any("to choose C" in note for note in result.notes)
 
 
 def test_conversations(tmp_path: Path) -> None:
-    rows = [{"id": "a", "turns": ["1+1?", "And 2+2?"], "category": "math", "reference": ["2", "4"]}, {"question_id": 7, "turns": ["Hello?"]}]
+    rows = [
+        {"id": "a", "turns": ["1+1?", "And 2+2?"], "category": "math", "reference": ["2", "4"]},
+        {"question_id": 7, "turns": ["Hello?"]},
+    ]
     first, second = load_suite(conversations(tmp_path, rows)).questions()
     assert (first.id, first.category, first.turns, first.reference) == ("a", "math", ("1+1?", "And 2+2?"), ("2", "4"))
     assert (second.id, second.category, second.turns, second.reference) == ("7", "", ("Hello?",), ())
@@ -240,7 +303,10 @@ def test_conversations(tmp_path: Path) -> None:
 
 def test_own_conversations_are_scored(tmp_path: Path) -> None:
     suite = conversations(tmp_path, [{"id": 1, "turns": ["A?", "B?"], "category": "chat"}, {"id": 2, "turns": ["C?"]}])
-    rows = [{"question_id": 1, "model": "m", "judge": ["j"], "judgment": "", "score": score, "turn": turn} for turn, score in ((1, 6), (2, 8))]
+    rows = [
+        {"question_id": 1, "model": "m", "judge": ["j"], "judgment": "", "score": score, "turn": turn}
+        for turn, score in ((1, 6), (2, 8))
+    ]
     save(tmp_path / "judged.jsonl", [*rows, rows[0] | {"question_id": 2, "score": 4}])
     [result] = score_files(suite, None, tmp_path / "judged.jsonl")
     assert (result.n, result.metrics["score"], result.metrics["turn_1"], result.metrics["turn_2"]) == (3, 6.0, 5.0, 8.0)
@@ -255,8 +321,14 @@ def test_own_conversations_are_scored(tmp_path: Path) -> None:
         ({"id": 1, "turns": ["A?", "B?", "C?"]}, "one or two texts"),
         ({"id": 1, "turns": []}, "one or two texts"),
         ({"id": 1, "turns": "A?"}, "turns must be a list"),
-        ({"id": 1, "turns": ["A?", "B?"], "category": "math", "reference": ["a"]}, "one text a turn; there are 1 for 2"),
-        ({"id": 1, "turns": ["A?"], "category": "poems", "reference": ["a"]}, "math, reasoning, coding only, and this question's is 'poems'"),
+        (
+            {"id": 1, "turns": ["A?", "B?"], "category": "math", "reference": ["a"]},
+            "one text a turn; there are 1 for 2",
+        ),
+        (
+            {"id": 1, "turns": ["A?"], "category": "poems", "reference": ["a"]},
+            "math, reasoning, coding only, and this question's is 'poems'",
+        ),
         ({"id": "0", "turns": ["A?"]}, "1 ids stand there more than once"),
     ],
 )
@@ -267,7 +339,10 @@ def test_broken_conversations(tmp_path: Path, row: dict[str, Any], message: str)
 def test_an_edited_conversation_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     """Ids survive an edit, so answers to the old text must not stand for the new one."""
     places, subject = Places(tmp_path, tmp_path, tmp_path / "store"), Subject("m", "f" * 64, lambda: None)
-    folders = [_folder(places, subject, load_suite(conversations(tmp_path, [{"id": 1, "turns": [text]}])), "greedy") for text in ("A?", "B?", "A?")]
+    folders = [
+        _folder(places, subject, load_suite(conversations(tmp_path, [{"id": 1, "turns": [text]}])), "greedy")
+        for text in ("A?", "B?", "A?")
+    ]
     assert folders[0] == folders[2] != folders[1]
 
 
@@ -290,15 +365,22 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.chdir(tmp_path)
     with serving() as server:
         (tmp_path / "judge.yaml").write_text(
-            f"name: small\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: seft-bench\nmax_attempts: 1\n"
+            f"name: small\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: "
+            "seft-bench\nmax_attempts: 1\n"
         )
         yield "judge.yaml"
 
 
 def test_evaluation_of_own_pairs(tmp_path: Path, judge: str) -> None:
-    """One answer is the baseline's own text: a draw, and nobody is asked. Both judgments files then fit the difficulties."""
+    """One answer is the baseline's own text: a draw, and nobody is asked.
+
+    Both judgments files then fit the difficulties.
+    """
     for model in ("one", "two"):
-        rows = [{"instruction": text, "output": "b" * 5 if index == 0 else model * index, "generator": model} for index, text in enumerate(INSTRUCTIONS)]
+        rows = [
+            {"instruction": text, "output": "b" * 5 if index == 0 else model * index, "generator": model}
+            for index, text in enumerate(INSTRUCTIONS)
+        ]
         save(tmp_path / f"{model}.json", rows)
         seen = seft_bench("eval", f"{model}.json", "--suite", pairwise(tmp_path), "--judge", judge, "--json")
         assert seen.status == 0, seen.err
@@ -307,10 +389,24 @@ def test_evaluation_of_own_pairs(tmp_path: Path, judge: str) -> None:
     judged = [str(path) for path in sorted((tmp_path / "runs").rglob("judgments-*.jsonl"))]
     answers = [str(path.parent / "answers.jsonl") for path in map(Path, judged)]
     assert len(judged) == 2
-    flags = [flag for pair in zip(judged, answers, strict=True) for flag in ("--judgments", pair[0], "--answers", pair[1])]
+    flags = [
+        flag for pair in zip(judged, answers, strict=True) for flag in ("--judgments", pair[0], "--answers", pair[1])
+    ]
     assert seft_bench("suites", "difficulty", "mine.yaml", *flags, "--out", "difficulty.json").status == 0
     pairwise(tmp_path, "difficulty: difficulty.json\n")
-    seen = seft_bench("eval", "one.json", "--suite", "mine.yaml", "--judge", judge, "--lc-c", "cross-validated", "--lc-interval", "bootstrap", "--json")
+    seen = seft_bench(
+        "eval",
+        "one.json",
+        "--suite",
+        "mine.yaml",
+        "--judge",
+        judge,
+        "--lc-c",
+        "cross-validated",
+        "--lc-interval",
+        "bootstrap",
+        "--json",
+    )
     [row] = json.loads(seen.out)
     assert row["metrics"]["lc_low"] <= row["metrics"]["lc_win_rate"] <= row["metrics"]["lc_high"]
     assert any("percentile interval" in note for note in row["notes"])
@@ -319,13 +415,27 @@ def test_evaluation_of_own_pairs(tmp_path: Path, judge: str) -> None:
 
 
 def test_evaluation_of_own_conversations(tmp_path: Path, judge: str) -> None:
-    suite = conversations(tmp_path, [{"id": 1, "turns": ["1+1?", "2+2?"], "category": "math", "reference": ["2", "4"]}, {"id": 2, "turns": ["Hi?"]}])
-    rows = [{"question_id": name, "model_id": "m", "choices": [{"index": 0, "turns": turns}]} for name, turns in ((1, ["2", "4"]), (2, ["Hello."]))]
+    suite = conversations(
+        tmp_path,
+        [
+            {"id": 1, "turns": ["1+1?", "2+2?"], "category": "math", "reference": ["2", "4"]},
+            {"id": 2, "turns": ["Hi?"]},
+        ],
+    )
+    rows = [
+        {"question_id": name, "model_id": "m", "choices": [{"index": 0, "turns": turns}]}
+        for name, turns in ((1, ["2", "4"]), (2, ["Hello."]))
+    ]
     save(tmp_path / "answers.jsonl", rows)
     seen = seft_bench("eval", "answers.jsonl", "--suite", suite, "--judge", judge, "--json")
     assert seen.status == 0, seen.err
     [row] = json.loads(seen.out)
-    assert (row["suite"], row["n"], row["metrics"]["score"], row["metrics"]["by_category"]) == ("talks", 3, 7.0, {"math": 7.0})
+    assert (row["suite"], row["n"], row["metrics"]["score"], row["metrics"]["by_category"]) == (
+        "talks",
+        3,
+        7.0,
+        {"math": 7.0},
+    )
 
 
 def test_flags_without_a_pairwise_suite(tmp_path: Path) -> None:

@@ -48,7 +48,14 @@ def test_ratings(reply: str, official: float | None, strict: float | None) -> No
 
 @pytest.mark.parametrize(
     ("reply", "verdict"),
-    [("so [[A]]", "A"), ("so [[B]]", "B"), ("so [[C]]", "tie"), ("[A] is better", None), ("[[B]] rather than [[A]]", "A"), ("", None)],
+    [
+        ("so [[A]]", "A"),
+        ("so [[B]]", "B"),
+        ("so [[C]]", "tie"),
+        ("[A] is better", None),
+        ("[[B]] rather than [[A]]", "A"),
+        ("", None),
+    ],
 )
 def test_verdicts(reply: str, verdict: str | None) -> None:
     assert parse_verdict(reply) == verdict
@@ -80,7 +87,10 @@ def test_neither_token_means_that_the_judge_could_not_say() -> None:
     assert preference_from_logprobs({"m": -math.inf, "M": -math.inf}, candidate_first=True) is None
 
 
-@pytest.mark.parametrize(("text", "first", "second"), [("m", 2.0, 1.0), ("M", 1.0, 2.0), (" m\n", 2.0, 1.0), ("Mm", None, None), ("", None, None)])
+@pytest.mark.parametrize(
+    ("text", "first", "second"),
+    [("m", 2.0, 1.0), ("M", 1.0, 2.0), (" m\n", 2.0, 1.0), ("Mm", None, None), ("", None, None)],
+)
 def test_preference_of_one_token(text: str, first: float | None, second: float | None) -> None:
     assert preference_from_token(text, candidate_first=True) == first
     assert preference_from_token(text, candidate_first=False) == second
@@ -121,10 +131,19 @@ def test_what_could_be_meant_otherwise_is_unread(text: str) -> None:
 
 
 def test_samples_are_shares_of_those_that_can_be_read() -> None:
-    assert preference_from_samples(["m", "M", "m", "hm"], candidate_first=True) == (pytest.approx(1 + 2 / 3), {"samples": 4, "read": 3, "wins": 2})
-    assert preference_from_samples(["m", "M", "m", "hm"], candidate_first=False) == (pytest.approx(1 + 1 / 3), {"samples": 4, "read": 3, "wins": 1})
+    assert preference_from_samples(["m", "M", "m", "hm"], candidate_first=True) == (
+        pytest.approx(1 + 2 / 3),
+        {"samples": 4, "read": 3, "wins": 2},
+    )
+    assert preference_from_samples(["m", "M", "m", "hm"], candidate_first=False) == (
+        pytest.approx(1 + 1 / 3),
+        {"samples": 4, "read": 3, "wins": 1},
+    )
     assert preference_from_samples(["m", None], candidate_first=True)[0] == 2.0
-    assert preference_from_samples(["m", None, "hm"], candidate_first=True) == (None, {"samples": 3, "read": 1, "wins": 1})
+    assert preference_from_samples(["m", None, "hm"], candidate_first=True) == (
+        None,
+        {"samples": 3, "read": 1, "wins": 1},
+    )
     assert preference_from_samples([None], candidate_first=True)[0] is None
     assert preference_from_samples([], candidate_first=True)[0] is None
 
@@ -132,7 +151,10 @@ def test_samples_are_shares_of_those_that_can_be_read() -> None:
 def test_a_choice_must_hold_all_the_mass() -> None:
     assert choice_mass({"m": math.log(0.7), "M": math.log(0.3), "x": -9999.0}) == pytest.approx(1.0)
     assert preference_from_choice({"m": math.log(0.7), "M": math.log(0.3)}, candidate_first=False) == pytest.approx(1.3)
-    assert preference_from_choice({"m": math.log(0.6), "M": math.log(0.3), "The": math.log(0.1)}, candidate_first=True) is None
+    assert (
+        preference_from_choice({"m": math.log(0.6), "M": math.log(0.3), "The": math.log(0.1)}, candidate_first=True)
+        is None
+    )
     assert preference_from_choice({"m": 0.0}, candidate_first=True) == 2.0
     assert preference_from_choice({}, candidate_first=True) is None
 

@@ -28,7 +28,10 @@ def grade(question: Question, *answers: str) -> JudgeRequest:
 @pytest.fixture
 def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of judge prompts in the official format, with short texts of our own."""
-    names = [f"single{math}-v1{turns}" for math in ("", "-math") for turns in ("", "-multi-turn")] + ["pair-v2", "pair-math-v1"]
+    names = [f"single{math}-v1{turns}" for math in ("", "-math") for turns in ("", "-multi-turn")] + [
+        "pair-v2",
+        "pair-math-v1",
+    ]
     rows = [
         {
             "name": name,
@@ -57,7 +60,11 @@ def test_values_are_put_in_once() -> None:
 
 @pytest.mark.parametrize("kind", ["grade", "preference"])
 def test_a_hostile_answer_stays_text(kind: str) -> None:
-    request = grade(ONE, HOSTILE) if kind == "grade" else JudgeRequest("preference", ONE, 1, (HOSTILE,), ("Other.",), candidate_first=True)
+    request = (
+        grade(ONE, HOSTILE)
+        if kind == "grade"
+        else JudgeRequest("preference", ONE, 1, (HOSTILE,), ("Other.",), candidate_first=True)
+    )
     prompt = render(request, "seft-bench")
     assert [message["role"] for message in prompt.messages] == ["system", "user"]
     assert prompt.messages[1]["content"].count(HOSTILE) == 1
@@ -80,12 +87,17 @@ def test_chatml_is_cut_before_answers_are_in_it() -> None:
         (grade(TWO, "5"), "single-math-v1"),
         (grade(TWO, "5", "9"), "single-math-v1-multi-turn"),
         (grade(Question("mtbench", "m", "math", ("Q1",)), "A1"), "single-v1"),  # no reference to judge against
-        (grade(Question("mtbench", "w", "stem", ("Q1",), ("R1",)), "A1"), "single-v1"),  # a reference, but not a category that uses it
+        (
+            grade(Question("mtbench", "w", "stem", ("Q1",), ("R1",)), "A1"),
+            "single-v1",
+        ),  # a reference, but not a category that uses it
         (JudgeRequest("preference", TWO, 1, ("5",), ("6",)), "pair-math-v1"),
         (JudgeRequest("preference", Question("mtbench", "w", "writing", ("Q1", "Q2")), 1, ("x",), ("y",)), "pair-v2"),
     ],
 )
-def test_official_templates_by_category_turn_and_reference(data_folder: Path, request_: JudgeRequest, name: str) -> None:
+def test_official_templates_by_category_turn_and_reference(
+    data_folder: Path, request_: JudgeRequest, name: str
+) -> None:
     assert choose(request_, "official").name == name
 
 
@@ -120,8 +132,12 @@ def test_our_prompts_show_every_turn_and_the_order() -> None:
     text = render(grade(TWO, "five", "nine"), "seft-bench").messages[1]["content"]
     assert [part in text for part in ("What is 2+3?", "five", "Add 4.", "nine", "turn 2")] == [True] * 5
     assert text.index("### Reference answer, turn 2\n9") < text.index("### Assistant, turn 2\nnine")
-    first = render(JudgeRequest("preference", ONE, 1, ("mine",), ("theirs",), candidate_first=True), "seft-bench").messages[1]["content"]
-    second = render(JudgeRequest("preference", ONE, 1, ("mine",), ("theirs",), candidate_first=False), "seft-bench").messages[1]["content"]
+    first = render(
+        JudgeRequest("preference", ONE, 1, ("mine",), ("theirs",), candidate_first=True), "seft-bench"
+    ).messages[1]["content"]
+    second = render(
+        JudgeRequest("preference", ONE, 1, ("mine",), ("theirs",), candidate_first=False), "seft-bench"
+    ).messages[1]["content"]
     assert first.index("mine") < first.index("theirs")
     assert second.index("theirs") < second.index("mine")
 
@@ -152,7 +168,10 @@ def collect(judge: object, *requests: JudgeRequest) -> list[Judgment]:
 def test_rubric_preference_follows_the_grades(world_question: Question) -> None:
     judge = open_judge(RubricJudgeConfig(name="rubric", kind="rubric"))
     good, poor = world_question.reference, ("um whatever",)
-    up, down, even = collect(judge, *(JudgeRequest("preference", world_question, 1, a, b) for a, b in ((good, poor), (poor, good), (good, good))))
+    up, down, even = collect(
+        judge,
+        *(JudgeRequest("preference", world_question, 1, a, b) for a, b in ((good, poor), (poor, good), (good, good))),
+    )
     grades = [judgment.score for judgment in collect(judge, grade(world_question, *good), grade(world_question, *poor))]
     assert grades[0] is not None
     assert grades[1] is not None
@@ -173,7 +192,9 @@ def test_length_bias_favours_the_longer_of_two_equal_answers(world_question: Que
 
 
 def test_a_question_of_another_world_is_refused() -> None:
-    (judgment,) = collect(open_judge(load_judge("rubric")), grade(Question("mtbench", "1", "", ("What is the meaning of life?",)), "42"))
+    (judgment,) = collect(
+        open_judge(load_judge("rubric")), grade(Question("mtbench", "1", "", ("What is the meaning of life?",)), "42")
+    )
     assert (judgment.status, judgment.score) == ("refused", None)
 
 

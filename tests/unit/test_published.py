@@ -17,7 +17,7 @@ from seft_bench.report.leaderboard import plain_table, published_tables
 from seft_bench.report.published_files import imported_sets, load_published
 from seft_bench.report.render import RENDERERS, to_csv, to_json, to_markdown
 from seft_bench.report.sheets import Sheets, plain_sheets
-from seft_bench.report.tables import Cell, Column, Row, Table, stacked
+from seft_bench.report.tables import Cell, Column, Table, TableRow, stacked
 from seft_bench.results import save_result
 from tests.unit.leaderboard_data import result
 
@@ -28,13 +28,23 @@ SET = {
     "conditions": "their data, their decoding",
     "source": "Somebody 2024",
     "date": "2024-05",
-    "figures": [{"name": "low & first", "metrics": {"win_rate": 1.5}}, {"name": "high", "metrics": {"win_rate": 99.5, "lc_win_rate": 98.0}}],
+    "figures": [
+        {"name": "low & first", "metrics": {"win_rate": 1.5}},
+        {"name": "high", "metrics": {"win_rate": 99.5, "lc_win_rate": 98.0}},
+    ],
 }
 
 
 def file_of(folder: Path, **changes: Any) -> str:
     path = folder / "figures.yaml"
-    path.write_text(yaml.safe_dump({"name": "figures", "sets": [{key: value for key, value in {**SET, **changes}.items() if value is not None}]}))
+    path.write_text(
+        yaml.safe_dump(
+            {
+                "name": "figures",
+                "sets": [{key: value for key, value in {**SET, **changes}.items() if value is not None}],
+            }
+        )
+    )
     return str(path)
 
 
@@ -57,7 +67,10 @@ def test_they_stand_in_the_sources_order_without_rank_mark_or_interval(tmp_path:
 
 @pytest.mark.parametrize("name", sorted(RENDERERS))
 def test_they_change_nothing_above_them(name: str, tmp_path: Path) -> None:
-    results = [result("dpo", [0.2, 0.4, 0.6], suite="tiny-alpacaeval"), result("seft", [0.3, 0.4, 0.7], suite="tiny-alpacaeval")]
+    results = [
+        result("dpo", [0.2, 0.4, 0.6], suite="tiny-alpacaeval"),
+        result("seft", [0.3, 0.4, 0.7], suite="tiny-alpacaeval"),
+    ]
     alone, beside = Sheets(results), Sheets(results, published=load_published(file_of(tmp_path)))
     assert beside.measured() == alone.measured()
     text = beside.text(name)
@@ -131,8 +144,16 @@ def test_an_imported_leaderboard_stands_below_the_measured_rows(tmp_path: Path) 
 
 
 def test_stacked_tables_keep_every_cell_and_renumber_footnotes() -> None:
-    first = Table("a", (Column("x", "x"), Column("y", "y")), (Row((Cell("1", footnote=1), Cell("2"))),), footnotes=("one",))
-    second = Table("b", (Column("z", "z"), Column("x", "x")), (Row((Cell("3", footnote=2), Cell("4", footnote=1)), "own"),), ("said",), ("two", "one"))
+    first = Table(
+        "a", (Column("x", "x"), Column("y", "y")), (TableRow((Cell("1", footnote=1), Cell("2"))),), footnotes=("one",)
+    )
+    second = Table(
+        "b",
+        (Column("z", "z"), Column("x", "x")),
+        (TableRow((Cell("3", footnote=2), Cell("4", footnote=1)), "own"),),
+        ("said",),
+        ("two", "one"),
+    )
     both = stacked([first, second])
     assert [column.key for column in both.columns] == ["x", "y", "z"]
     assert to_csv(both) == "block,x,y,z\n,1,2,\nown,4,,3\n"

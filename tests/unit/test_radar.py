@@ -18,9 +18,25 @@ CATEGORIES = ("coding", "extraction", "humanities", "math", "own-one", "writing"
 
 
 def result(model: str, score: float, withheld: bool = False, **changes: Any) -> Result:
-    categories = {name: {"score": score, "se": 0.5, "low": score - 1.5, "high": score + 1.5, "questions": 10} for name in CATEGORIES}
-    metrics = {"score": score, "low": score - 0.5, "high": score + 0.5, "by_category": dict.fromkeys(CATEGORIES, score), "categories": categories}
-    values: dict[str, Any] = {"suite": "mtbench", "n": 160, "n_scored": 160, "n_unscored": 0, "coverage": 1.0, "judge_id": "judge-1"}
+    categories = {
+        name: {"score": score, "se": 0.5, "low": score - 1.5, "high": score + 1.5, "questions": 10}
+        for name in CATEGORIES
+    }
+    metrics = {
+        "score": score,
+        "low": score - 0.5,
+        "high": score + 0.5,
+        "by_category": dict.fromkeys(CATEGORIES, score),
+        "categories": categories,
+    }
+    values: dict[str, Any] = {
+        "suite": "mtbench",
+        "n": 160,
+        "n_scored": 160,
+        "n_unscored": 0,
+        "coverage": 1.0,
+        "judge_id": "judge-1",
+    }
     return Result(**(values | {"model": model, "metrics": metrics, "withheld": withheld} | changes))
 
 
@@ -41,9 +57,18 @@ def svg_texts(path: Path) -> list[str]:
 
 
 def test_names_intervals_and_the_caption_are_in_the_picture(tmp_path: Path) -> None:
-    radar.draw_radar([result("weak", 5.0), result("strong", 7.25), result("gone", 9.0, withheld=True)], tmp_path / "r.svg")
+    radar.draw_radar(
+        [result("weak", 5.0), result("strong", 7.25), result("gone", 9.0, withheld=True)], tmp_path / "r.svg"
+    )
     texts = svg_texts(tmp_path / "r.svg")
-    assert [text for text in texts if text in CATEGORIES] == ["writing", "math", "coding", "extraction", "humanities", "own-one"]  # the paper's order
+    assert [text for text in texts if text in CATEGORIES] == [
+        "writing",
+        "math",
+        "coding",
+        "extraction",
+        "humanities",
+        "own-one",
+    ]  # the paper's order
     assert texts.index("strong  7.25 [6.75, 7.75]") < texts.index("weak  5.00 [4.50, 5.50]")
     words = " ".join(texts)
     assert "1 withheld results of the suite are left out." in words
@@ -54,7 +79,9 @@ def test_names_intervals_and_the_caption_are_in_the_picture(tmp_path: Path) -> N
 def test_the_best_eight_are_shown_and_the_rest_counted(tmp_path: Path) -> None:
     radar.draw_radar([result(f"model-{index}", 1.0 + index / 2) for index in range(10)], tmp_path / "r.svg")
     texts = svg_texts(tmp_path / "r.svg")
-    assert [text.split()[0] for text in texts if text.startswith("model-")] == [f"model-{index}" for index in range(9, 1, -1)]
+    assert [text.split()[0] for text in texts if text.startswith("model-")] == [
+        f"model-{index}" for index in range(9, 1, -1)
+    ]
     assert "The best 8 of 10 models." in " ".join(texts)
 
 
@@ -66,7 +93,12 @@ def test_judges_never_share_a_panel(tmp_path: Path) -> None:
 
 
 def test_a_win_rate_is_drawn_on_its_own_scale(tmp_path: Path) -> None:
-    metrics = {"win_rate": 48.6, "win_rate_low": 40.2, "win_rate_high": 57.1, "by_category": dict.fromkeys(CATEGORIES, 48.6)}
+    metrics = {
+        "win_rate": 48.6,
+        "win_rate_low": 40.2,
+        "win_rate_high": 57.1,
+        "by_category": dict.fromkeys(CATEGORIES, 48.6),
+    }
     radar.draw_radar([result("one", 5.0, suite="mtbench-pairwise", metrics=metrics)], tmp_path / "r.svg")
     texts = svg_texts(tmp_path / "r.svg")
     assert "one  48.6 [40.2, 57.1]" in texts
@@ -84,11 +116,18 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_scored_files_reach_the_leaderboard_and_the_radar(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scored_files_reach_the_leaderboard_and_the_radar(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Eight real models, two of them withheld."""
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
     judgments = shared_data / "mt_bench" / "judgments_single.jsonl.gz"
-    assert seft_bench("score", "--suite", "mtbench", "--judgments", str(judgments), "--results", str(tmp_path / "kept")).status == 5
+    assert (
+        seft_bench(
+            "score", "--suite", "mtbench", "--judgments", str(judgments), "--results", str(tmp_path / "kept")
+        ).status
+        == 5
+    )
     assert len(list((tmp_path / "kept" / "mtbench").glob("*/result.json"))) == 8
     seen = seft_bench("leaderboard", "--results", str(tmp_path / "kept"), "--radar", str(tmp_path / "r.svg"))
     assert seen.status == 0, seen.err

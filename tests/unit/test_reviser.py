@@ -71,7 +71,14 @@ def test_auc_counts_ties_as_half() -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
-    [("a b c", "a b c", 0.0), ("a b c", "a x c", 1 / 3), ("a b", "a b c d", 0.5), ("", "", 0.0), ("", "a", 1.0), ("a  b", "a b", 0.0)],
+    [
+        ("a b c", "a b c", 0.0),
+        ("a b c", "a x c", 1 / 3),
+        ("a b", "a b c d", 0.5),
+        ("", "", 0.0),
+        ("", "a", 1.0),
+        ("a  b", "a b", 0.0),
+    ],
 )
 def test_edit_distance_counts_words(first: str, second: str, expected: float) -> None:
     assert edit_distance(first, second) == pytest.approx(expected)
@@ -83,4 +90,9 @@ def test_summary_counts_copies_among_the_revised_only() -> None:
         {"draft": "a b", "revision": "a  b", "kept": False},
         {"draft": "a b", "revision": "a c", "kept": False},
     ]
-    assert revision_summary(rows) == {"drafts": 3, "keep_rate": pytest.approx(1 / 3), "copy_rate": 0.5, "edit_distance": pytest.approx(0.25)}
+    assert revision_summary(rows) == {
+        "drafts": 3,
+        "keep_rate": pytest.approx(1 / 3),
+        "copy_rate": 0.5,
+        "edit_distance": pytest.approx(0.25),
+    }

@@ -12,7 +12,9 @@ from seft_bench.stages.diagnostics import describe, gain_and_harm
 from training.reviser import auc
 
 
-def draft(before: float, after: float, kept: bool = False, statistic: float | None = None, annotated: bool = True) -> dict[str, Any]:
+def draft(
+    before: float, after: float, kept: bool = False, statistic: float | None = None, annotated: bool = True
+) -> dict[str, Any]:
     return {"before": before, "after": after, "kept": kept, "statistic": statistic, "annotated": annotated}
 
 
@@ -40,7 +42,13 @@ def test_nothing_is_claimed_of_no_drafts() -> None:
 
 
 def stage(row: str, seeds: list[list[dict[str, Any]]], label: str = "") -> Revisions:
-    return Revisions(row, label or row, "revised-2", seeds, [{"keep_rate": 0.25, "copy_rate": None, "edit_distance": 0.5, "decision_auc": 0.75}] * len(seeds))
+    return Revisions(
+        row,
+        label or row,
+        "revised-2",
+        seeds,
+        [{"keep_rate": 0.25, "copy_rate": None, "edit_distance": 0.5, "decision_auc": 0.75}] * len(seeds),
+    )
 
 
 def test_the_table_has_a_row_a_stage_with_its_figures() -> None:
@@ -57,7 +65,11 @@ def test_the_table_has_a_row_a_stage_with_its_figures() -> None:
 
 
 def many(after_good: float, kept: bool) -> list[list[dict[str, Any]]]:
-    return [[draft(9.5, after_good, kept=kept, statistic=0.0) for _ in range(40)] + [draft(5.0, 8.0, statistic=-1.0) for _ in range(40)] for _ in range(3)]
+    return [
+        [draft(9.5, after_good, kept=kept, statistic=0.0) for _ in range(40)]
+        + [draft(5.0, 8.0, statistic=-1.0) for _ in range(40)]
+        for _ in range(3)
+    ]
 
 
 def test_less_harm_is_said_only_where_the_interval_excludes_zero() -> None:
@@ -74,7 +86,14 @@ def test_harm_is_compared_on_the_same_drafts_only() -> None:
 
 
 def test_diagnostics_read_as_lines() -> None:
-    revised = {"drafts": 4, "keep_rate": 0.25, "copy_rate": None, "edit_distance": 0.5, "judge": "rubric", "grades": {"all": gain_and_harm(ROWS, auc)}}
+    revised = {
+        "drafts": 4,
+        "keep_rate": 0.25,
+        "copy_rate": None,
+        "edit_distance": 0.5,
+        "judge": "rubric",
+        "grades": {"all": gain_and_harm(ROWS, auc)},
+    }
     said = {
         "labels": {"label_counts": {"no_revise": 1, "major_revise": 3}},
         "calibration-1": {"calibration": {"poor_kept": 0.1, "good_kept": None}},

@@ -18,7 +18,9 @@ def trained(name: str, model: str, steps: int, *saved: int, **record: Any) -> St
 START = trained("start", "base", 57, 28, 57, tokens_trained=10)
 REVISER = trained("reviser", "base", 50, 50)
 DRAFTS = StageRun(
-    Stage("drafts-1", "sample", {"model": "stage:start"}, {}), Path("drafts-1"), {"unannotated_prompts": 1200, "tokens_generated": 7, "cpu_seconds": 2.0}
+    Stage("drafts-1", "sample", {"model": "stage:start"}, {}),
+    Path("drafts-1"),
+    {"unannotated_prompts": 1200, "tokens_generated": 7, "cpu_seconds": 2.0},
 )
 FIRST = trained("policy-1", "stage:start", 75, 38, 75)
 SECOND = trained("policy-2", "stage:policy-1", 75, 38, 75, tokens_trained=5)

@@ -6,7 +6,11 @@ from seft_bench.bench.shown import judge_names
 
 
 def test_a_judge_file_is_called_by_its_stem() -> None:
-    assert judge_names(["/long/path/judge.yaml", "rubric", "gpt-4.1"]) == {"/long/path/judge.yaml": "judge", "rubric": "rubric", "gpt-4.1": "gpt-4.1"}
+    assert judge_names(["/long/path/judge.yaml", "rubric", "gpt-4.1"]) == {
+        "/long/path/judge.yaml": "judge",
+        "rubric": "rubric",
+        "gpt-4.1": "gpt-4.1",
+    }
 
 
 def test_judges_of_one_name_keep_their_paths() -> None:

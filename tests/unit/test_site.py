@@ -1,4 +1,7 @@
-"""The report's files: safe, stable, small, replaced in one step, and never in place of something else. What a browser does with them: tests/browser."""
+"""The report's files: safe, stable, small, replaced in one step, and never in place of something else.
+
+What a browser does with them: tests/browser.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +40,31 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def one_model(folder: Path, model: str = "m", fingerprint: str = "12345678", answer: str = "yes", **changes: Any) -> Result:
+def one_model(
+    folder: Path, model: str = "m", fingerprint: str = "12345678", answer: str = "yes", **changes: Any
+) -> Result:
     """A result with its answers and verdicts, as the pipeline writes them."""
     questions = tinyworld_questions("mtbench")[:4]
     figures = {question.id: 5.0 for question in questions}
-    found = Result(SUITE, model, {"score": 5.0}, 4, 4, 0, 1.0, False, "judge-1", "sampled", per_question=figures, manifest={"parents": {"model": fingerprint}})
+    found = Result(
+        SUITE,
+        model,
+        {"score": 5.0},
+        4,
+        4,
+        0,
+        1.0,
+        False,
+        "judge-1",
+        "sampled",
+        per_question=figures,
+        manifest={"parents": {"model": fingerprint}},
+    )
     found = dataclasses.replace(found, **changes)
     place = folder / "runs" / "evaluations" / f"{model}-{fingerprint}" / SUITE / "sampled"
-    write_jsonl(place / "answers.jsonl", [to_row(Answer(SUITE, question.id, model, (answer, answer))) for question in questions])
+    write_jsonl(
+        place / "answers.jsonl", [to_row(Answer(SUITE, question.id, model, (answer, answer))) for question in questions]
+    )
     write_jsonl(place / "judgments-judge-1.jsonl", [to_row(verdict(question.id, model)) for question in questions])
     save_result(folder / "results", found)
     return found
@@ -52,13 +72,40 @@ def one_model(folder: Path, model: str = "m", fingerprint: str = "12345678", ans
 
 def verdict(question: str, model: str, status: Any = "ok", turn: int = 1, raw: str = "[[5]]") -> Judgment:
     score = 5.0 if status == "ok" else None
-    return Judgment(SUITE, question, model, turn, f"{question}/{turn}/grade", "h", "judge-1", "a", "b", "p", "single", status, score, raw=raw)
+    return Judgment(
+        SUITE,
+        question,
+        model,
+        turn,
+        f"{question}/{turn}/grade",
+        "h",
+        "judge-1",
+        "a",
+        "b",
+        "p",
+        "single",
+        status,
+        score,
+        raw=raw,
+    )
 
 
 # Encoding
 
 
-@pytest.mark.parametrize("text", ["</script><!--", "&lt;", "\u2028\u2029", "\ud800 lone", "\udfff\ud800", "é 漢 \U0001f600", "\x00\x1b\x7f\x9b", '"\\'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "</script><!--",
+        "&lt;",
+        "\u2028\u2029",
+        "\ud800 lone",
+        "\udfff\ud800",
+        "é 漢 \U0001f600",
+        "\x00\x1b\x7f\x9b",
+        '"\\',
+    ],
+)
 def test_texts_come_back_and_nothing_can_end_a_script(text: str) -> None:
     encoded = encode({"text": text})
     assert json.loads(encoded) == {"text": text}
@@ -71,7 +118,14 @@ def test_names_are_texts_too() -> None:
 
 
 def test_figures_are_short_and_never_not_a_number() -> None:
-    assert [rounded(value) for value in (0.123456, 5.0, float("nan"), float("inf"), None, -0.00001)] == [0.1235, 5, None, None, None, 0]
+    assert [rounded(value) for value in (0.123456, 5.0, float("nan"), float("inf"), None, -0.00001)] == [
+        0.1235,
+        5,
+        None,
+        None,
+        None,
+        0,
+    ]
 
 
 def test_a_text_is_cut_and_says_by_how_much() -> None:
@@ -160,7 +214,10 @@ def test_rows_of_the_leaderboard_lead_to_their_entries(tmp_path: Path) -> None:
         save_result(tmp_path / "results", result_)
     index = index_of(tmp_path)
     rows = [(table["columns"], row) for table in index["leaderboards"] for row in table["rows"]]
-    named = [(row["cells"][[column["key"] for column in columns].index("model")][0], index["entries"][row["entry"]]["model"]) for columns, row in rows]
+    named = [
+        (row["cells"][[column["key"] for column in columns].index("model")][0], index["entries"][row["entry"]]["model"])
+        for columns, row in rows
+    ]
     assert len(named) == len(index["entries"]) == 16
     assert all(shown == found for shown, found in named)
 
@@ -183,7 +240,12 @@ def test_curves_come_from_published_figures_where_questions_are_not_at_hand(tmp_
 def test_the_last_good_verdict_of_each_key_counts(tmp_path: Path) -> None:
     found = one_model(tmp_path)
     first, second, third, _ = found.per_question
-    rows = [verdict(first, "m", raw="old"), verdict(first, "m", raw="new"), verdict(first, "m", "api_error"), verdict(second, "m", "refused")]
+    rows = [
+        verdict(first, "m", raw="old"),
+        verdict(first, "m", raw="new"),
+        verdict(first, "m", "api_error"),
+        verdict(second, "m", "refused"),
+    ]
     [path] = tmp_path.glob("runs/evaluations/*/*/*/judgments-*.jsonl")
     write_jsonl(path, [to_row(row) for row in [*rows, verdict(third, "m"), verdict(third, "m", "parse_error", turn=2)]])
     index_of(tmp_path)
@@ -198,7 +260,10 @@ def test_a_verdict_on_an_answer_that_has_changed_is_not_shown_as_good(tmp_path: 
     found = one_model(tmp_path)
     first = next(iter(found.per_question))
     [path] = tmp_path.glob("runs/evaluations/*/*/*/judgments-*.jsonl")
-    write_jsonl(path, [to_row(dataclasses.replace(verdict(first, "m"), answer_hash="old")), to_row(verdict(first, "m", "api_error"))])
+    write_jsonl(
+        path,
+        [to_row(dataclasses.replace(verdict(first, "m"), answer_hash="old")), to_row(verdict(first, "m", "api_error"))],
+    )
     index_of(tmp_path)
     [row, *_] = delivered(tmp_path / "report" / "data" / "answers" / "0-0.js")
     assert [shown[2] for shown in row[3]] == ["api_error"]
@@ -233,7 +298,9 @@ def test_other_results_are_compared_and_not_ranked(tmp_path: Path) -> None:
 
 def test_a_protocol_that_we_do_not_know_has_no_row_and_breaks_nothing(tmp_path: Path) -> None:
     save_result(tmp_path / "results", one_model(tmp_path))
-    save_result(tmp_path / "results", Result("odd", "m", {"elo": 1000}, 1, 1, 0, 1.0, False, "j", per_question={"q": 1.0}))
+    save_result(
+        tmp_path / "results", Result("odd", "m", {"elo": 1000}, 1, 1, 0, 1.0, False, "j", per_question={"q": 1.0})
+    )
     index = index_of(tmp_path)
     assert [suite["measure"] and suite["measure"]["key"] for suite in index["suites"]] == [None, "score"]
     assert len(index["leaderboards"]) == 1
@@ -242,15 +309,26 @@ def test_a_protocol_that_we_do_not_know_has_no_row_and_breaks_nothing(tmp_path: 
 def test_diagnostics_of_cells_become_tables(tmp_path: Path) -> None:
     one_model(tmp_path)
     summary = {"judge": "rubric", "drafts": 10, "keep_rate": 0.5, "copy_rate": None, "edit_distance": None}
-    said = {"labels": {"label_counts": {"no_revise": 2}}, "cal": {"calibration": {"threshold": -0.5, "good_kept": 0.9}}, "revised-1": {"diagnostics": summary}}
+    said = {
+        "labels": {"label_counts": {"no_revise": 2}},
+        "cal": {"calibration": {"threshold": -0.5, "good_kept": 0.9}},
+        "revised-1": {"diagnostics": summary},
+    }
     write_json(tmp_path / "results" / "cells" / "seft-seed0" / "diagnostics.json", said)
     tables = index_of(tmp_path)["reviser"]
-    assert [table["title"] for table in tables] == ["Run by run", "Calibration of the decision", "Labels that the reviser learnt from"]
+    assert [table["title"] for table in tables] == [
+        "Run by run",
+        "Calibration of the decision",
+        "Labels that the reviser learnt from",
+    ]
     assert tables[0]["rows"][0]["cells"][:6] == [["seft-seed0"], ["revised-1"], ["rubric"], [10], [50], [None]]
 
 
 def test_curves_are_of_trained_rows_methods_before_controls(tmp_path: Path) -> None:
-    for found in [*matrix({"start": 5.0, "own-drafts": 5.0, "seft": 6.0}, seeds=(1,), questions=10), control("constant", [1.0] * 10)]:
+    for found in [
+        *matrix({"start": 5.0, "own-drafts": 5.0, "seft": 6.0}, seeds=(1,), questions=10),
+        control("constant", [1.0] * 10),
+    ]:
         save_result(tmp_path / "results", found)
     for panel in index_of(tmp_path)["curves"]["panels"]:
         assert [line["row"] for line in panel["lines"]] == ["seft", "own-drafts"]
@@ -264,9 +342,15 @@ def test_controls_stand_at_the_foot_of_their_own_panel(tmp_path: Path) -> None:
         save_result(tmp_path / "results", result("seft", [7.0, 8.0], decoding=decoding))
         save_result(tmp_path / "results", control("constant", [2.0, 3.0], decoding))
     written = paper_figures.write_figures(tmp_path / "figures", tmp_path / "results")
-    assert {path.stem for path in written if path.stem.startswith("bars-")} == {"bars-tiny-mtbench-sampled", "bars-tiny-mtbench-greedy"}
+    assert {path.stem for path in written if path.stem.startswith("bars-")} == {
+        "bars-tiny-mtbench-sampled",
+        "bars-tiny-mtbench-greedy",
+    }
     pictures = paper_figures._pictures(plain_tables(read_results(tmp_path / "results"))[0])
-    assert {panel[1]: [len(rows) for rows in rest] for panel, (_, *rest) in pictures.items()} == {"sampled": [1, 1], "greedy": [1, 1]}
+    assert {panel[1]: [len(rows) for rows in rest] for panel, (_, *rest) in pictures.items()} == {
+        "sampled": [1, 1],
+        "greedy": [1, 1],
+    }
 
 
 def test_controls_alone_have_bars_and_no_curves(tmp_path: Path) -> None:
@@ -276,11 +360,17 @@ def test_controls_alone_have_bars_and_no_curves(tmp_path: Path) -> None:
 
 
 def test_figures_for_papers_are_the_same_every_time(tmp_path: Path) -> None:
-    for found in [result("start", [5.0, 6.0]), result("seft", [7.0, 8.0]), result("seft", [0.5, 0.75], suite="tiny-alpacaeval")]:
+    for found in [
+        result("start", [5.0, 6.0]),
+        result("seft", [7.0, 8.0]),
+        result("seft", [0.5, 0.75], suite="tiny-alpacaeval"),
+    ]:
         save_result(tmp_path / "results", found)
     first, second = (paper_figures.write_figures(tmp_path / name, tmp_path / "results") for name in ("a", "b"))
     names = sorted(path.name for path in first)
-    assert {"curves.pdf", "curves.png", "bars-tiny-mtbench-sampled.pdf", "bars-tiny-alpacaeval-sampled.png"} <= set(names)
+    assert {"curves.pdf", "curves.png", "bars-tiny-mtbench-sampled.pdf", "bars-tiny-alpacaeval-sampled.png"} <= set(
+        names
+    )
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 

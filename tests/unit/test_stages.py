@@ -19,14 +19,21 @@ STAGE = Stage("drafts", "sample", {"model": "base", "prompts": "data:prompts"}, 
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Workshop:
-    write_jsonl(tmp_path / "data" / "prompts.jsonl", [{"prompt": [{"role": "user", "content": f"What is {index}?"}]} for index in range(7)])
+    write_jsonl(
+        tmp_path / "data" / "prompts.jsonl",
+        [{"prompt": [{"role": "user", "content": f"What is {index}?"}]} for index in range(7)],
+    )
     return Workshop(tmp_path / "stages", make_tiny_model(tmp_path / "model"), tmp_path / "data", seed=0)
 
 
-def test_a_killed_sampling_goes_on_to_the_same_drafts(shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_sampling_goes_on_to_the_same_drafts(
+    shop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sample, "PROMPTS_AT_ONCE", 3)
     whole = read_jsonl(run_stage(STAGE, {}, shop).folder / "drafts.jsonl")
-    killed = Workshop(tmp_path / "killed", shop.base, shop.data, 0, progress=lambda what, done, total: pytest.fail("killed"))
+    killed = Workshop(
+        tmp_path / "killed", shop.base, shop.data, 0, progress=lambda what, done, total: pytest.fail("killed")
+    )
     with pytest.raises(pytest.fail.Exception):
         run_stage(STAGE, {}, killed)
     (folder,) = (tmp_path / "killed").glob("drafts-*")
@@ -40,7 +47,11 @@ def test_a_killed_sampling_goes_on_to_the_same_drafts(shop: Workshop, tmp_path: 
 
 def test_everything_that_decides_the_outcome_is_in_the_folders_name(shop: Workshop, tmp_path: Path) -> None:
     def folder(stage: Stage = STAGE, **changes: Any) -> str:
-        return run_stage(stage, {}, Workshop(**{**{name: getattr(shop, name) for name in ("folder", "base", "data", "seed")}, **changes})).folder.name
+        return run_stage(
+            stage,
+            {},
+            Workshop(**{**{name: getattr(shop, name) for name in ("folder", "base", "data", "seed")}, **changes}),
+        ).folder.name
 
     first = folder()
     assert folder() == first

@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from seft_bench.stats.agreement import Pair, Vote, agreement, agreement_difference, last_votes, pairs_among, pairs_between, without_ties
+from seft_bench.stats.agreement import (
+    Pair,
+    Vote,
+    agreement,
+    agreement_difference,
+    last_votes,
+    pairs_among,
+    pairs_between,
+    without_ties,
+)
 
 
 def vote(rater: str, winner: str | None, question: str = "1", turn: int = 1) -> Vote:
@@ -20,7 +29,11 @@ def pairs(question: str, equal: int, different: int) -> list[Pair]:
 
 def test_the_judge_meets_every_human_vote_on_what_it_judged() -> None:
     humans = [vote("x", "a"), vote("y", "b"), vote("z", None), vote("x", "a", question="2"), vote("x", "a", turn=2)]
-    assert pairs_between([vote("judge", "a")], humans) == [Pair("1", "a", "a"), Pair("1", "a", "b"), Pair("1", "a", None)]
+    assert pairs_between([vote("judge", "a")], humans) == [
+        Pair("1", "a", "a"),
+        Pair("1", "a", "b"),
+        Pair("1", "a", None),
+    ]
 
 
 def test_three_humans_make_three_pairs_and_never_one_with_themselves() -> None:
@@ -43,7 +56,9 @@ def test_a_tie_agrees_with_a_tie_and_is_dropped_without_ties() -> None:
 
 
 def test_the_interval_is_that_of_questions_not_of_votes() -> None:
-    """100 questions of 10 votes that all agree or all differ: SE = sqrt(p (1 - p) / 99), as if there were one vote a question."""
+    """100 questions of 10 votes that all agree or all differ: SE = sqrt(p (1 - p) / 99), as if there were one vote a
+    question.
+    """
     seen = [pair for question in range(100) for pair in pairs(str(question), *((10, 0) if question % 4 else (0, 10)))]
     found = agreement(seen)
     assert found is not None

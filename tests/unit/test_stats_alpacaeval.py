@@ -1,4 +1,6 @@
-"""Win rates by hand, and the length-control regression against its own optimality conditions and a slow general optimiser."""
+"""Win rates by hand, and the length-control regression against its own optimality conditions and a slow general
+optimiser.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from seft_bench.stats.alpacaeval import average_length, win_probabilities, win_rate
-from seft_bench.stats.length_control import DECLARED_C, NO_GAMED_ROWS, Comparisons, GamedRows, fit, length_controlled, refitted
+from seft_bench.stats.length_control import (
+    DECLARED_C,
+    NO_GAMED_ROWS,
+    Comparisons,
+    GamedRows,
+    fit,
+    length_controlled,
+    refitted,
+)
 
 
 def test_win_rate_by_hand() -> None:
@@ -55,7 +65,11 @@ def slow_optimum(data: Comparisons, c: float) -> np.ndarray:
         logits = w[0] * length + w[1] * data.difficulty + w[2]
         gamed_logits = w[0] * data.gamed.tanh_length + w[1] * data.gamed.difficulty
         own = np.sum(np.logaddexp(0, logits) - data.wins * logits)
-        extra = np.sum(np.logaddexp(0, gamed_logits)) - w[0] * data.gamed.preference_by_length - w[1] * data.gamed.preference_by_difficulty
+        extra = (
+            np.sum(np.logaddexp(0, gamed_logits))
+            - w[0] * data.gamed.preference_by_length
+            - w[1] * data.gamed.preference_by_difficulty
+        )
         return float(c * (own + 0.1 * extra) + parts.sum())
 
     options = {"ftol": 1e-15, "gtol": 1e-9, "maxiter": 20000, "maxfun": 100000}
@@ -71,10 +85,15 @@ def test_fit_is_the_optimum_of_the_written_objective(c: float, gamed: bool) -> N
 
 
 def test_the_penalty_holds_coefficients_at_exactly_zero() -> None:
-    """At w = 0 the slopes are those of the rows; the first coefficient leaves 0 where the penalty 1/C falls under the steepest."""
+    """At w = 0 the slopes are those of the rows; the first coefficient leaves 0 where the penalty 1/C falls under the
+    steepest.
+    """
     data = synthetic(gamed=False)
     residual = 0.5 - data.wins
-    steepest = max(abs(float(residual @ np.tanh(data.length_difference / data.length_difference.std(ddof=1)))), abs(float(residual.sum())))
+    steepest = max(
+        abs(float(residual @ np.tanh(data.length_difference / data.length_difference.std(ddof=1)))),
+        abs(float(residual.sum())),
+    )
     assert (fit(data, 0.95 / steepest) == 0).all()
     assert np.count_nonzero(fit(data, 1.005 / steepest)) == 1
 

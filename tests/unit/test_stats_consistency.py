@@ -12,7 +12,11 @@ from seft_bench.stats.consistency import Repeated, consistency
 
 def test_by_hand() -> None:
     """Pairs: (7, 7) equal; (5, 8) not; (4, 4, 6) one of three. Variance: (0 + 4.5 + 8/3) / (1 + 1 + 2)."""
-    found = consistency([Repeated("1", (7, 7)), Repeated("2", (5, 8)), Repeated("3", (4, 4, 6)), Repeated("4", (9,))], graded=True, rows=100)
+    found = consistency(
+        [Repeated("1", (7, 7)), Repeated("2", (5, 8)), Repeated("3", (4, 4, 6)), Repeated("4", (9,))],
+        graded=True,
+        rows=100,
+    )
     assert found is not None
     assert (found.prompts, found.pairs, found.equal.mean) == (3, 5, 0.4)
     assert found.sd is not None
@@ -38,13 +42,17 @@ def test_nothing_was_judged_twice() -> None:
 
 
 def test_intervals_cover_the_simulated_judges_noise() -> None:
-    """Grades = prompt + noise of SD 0.7 in tenths: SD 0.7 to within rounding; the interval covers it in about 95 of 100 runs."""
+    """Grades = prompt + noise of SD 0.7 in tenths: SD 0.7 to within rounding; the interval covers it in about 95 of 100
+    runs.
+    """
     rng = np.random.default_rng(0)
     covered = []
     for _ in range(250):
         levels = rng.normal(6, 2, (80, 2))
         grades = np.round(levels[..., None] + rng.normal(0, 0.7, (80, 2, 2)), 1)
-        found = consistency([Repeated(str(q), tuple(grades[q, turn])) for q in range(80) for turn in range(2)], graded=True)
+        found = consistency(
+            [Repeated(str(q), tuple(grades[q, turn])) for q in range(80) for turn in range(2)], graded=True
+        )
         assert found is not None
         assert found.sd is not None
         assert found.sd.low is not None

@@ -1,4 +1,6 @@
-"""Two methods over questions and seeds: variance components, degrees of freedom, power, and error rates in simulated matrices."""
+"""Two methods over questions and seeds: variance components, degrees of freedom, power, and error rates in simulated
+matrices.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def test_components_are_the_mean_squares_of_a_balanced_two_way_anova() -> None:
     """Sums of squares by least squares on dummy columns, which know nothing of means over rows."""
     grid = drawn(0, k=4, n=7)
     k, n = grid.shape
-    seeds, questions = (np.eye(size)[index.ravel()][:, 1:] for size, index in zip(grid.shape, np.indices(grid.shape), strict=True))
+    seeds, questions = (
+        np.eye(size)[index.ravel()][:, 1:] for size, index in zip(grid.shape, np.indices(grid.shape), strict=True)
+    )
 
     def unexplained(*columns: np.ndarray) -> float:
         design = np.column_stack([np.ones(k * n), *columns])
@@ -72,7 +76,9 @@ def test_independent_seeds_add_both_sides_and_questions_stay_paired() -> None:
     found = method_difference(difficulty + one, difficulty + other, paired=False)
     plain = method_difference(one, other, paired=False)
     assert found.components.seeds == (3, 5)
-    assert found.components.of_seeds == pytest.approx((one.mean(axis=1).var(ddof=1) / 3, other.mean(axis=1).var(ddof=1) / 5))
+    assert found.components.of_seeds == pytest.approx(
+        (one.mean(axis=1).var(ddof=1) / 3, other.mean(axis=1).var(ddof=1) / 5)
+    )
     assert found.standard_error == pytest.approx(plain.standard_error)
     assert found.delta == pytest.approx(one.mean() - other.mean())
 
@@ -85,7 +91,10 @@ def test_what_a_seed_does_to_both_sides_cancels_where_they_are_paired() -> None:
     assert independent.components.share_of_seeds > 0.9
 
 
-@pytest.mark.parametrize(("one", "other", "paired"), [((1, 9), (1, 9), True), ((3, 9), (4, 9), True), ((3, 9), (3, 8), False), ((3, 1), (3, 1), False)])
+@pytest.mark.parametrize(
+    ("one", "other", "paired"),
+    [((1, 9), (1, 9), True), ((3, 9), (4, 9), True), ((3, 9), (3, 8), False), ((3, 1), (3, 1), False)],
+)
 def test_what_cannot_be_taken_apart_is_refused(one: tuple[int, int], other: tuple[int, int], paired: bool) -> None:
     with pytest.raises(ValueError, match="two grids"):
         components_of(np.zeros(one), np.zeros(other), paired=paired)
@@ -113,7 +122,9 @@ def test_seeds_that_do_not_differ_give_the_paired_t_test_over_questions() -> Non
 
 
 def test_degrees_of_freedom_by_hand() -> None:
-    """V = 1 + 2 - 0.5, by Satterthwaite 6.25 / (1/79 + 4/2 + 0.25/158); with V_seeds over the median of chi^2(2) / 2, log 2, fewer."""
+    """V = 1 + 2 - 0.5, by Satterthwaite 6.25 / (1/79 + 4/2 + 0.25/158); with V_seeds over the median of chi^2(2) / 2,
+    log 2, fewer.
+    """
     found = Components(80, (3,), 1.0, (2.0,), (0.5,))
     plain = 2.5**2 / (1 / 79 + 4 / 2 + 0.25 / 158)
     raised = 2 / math.log(2)
@@ -134,13 +145,20 @@ def test_degrees_stay_between_the_seeds_and_the_questions() -> None:
 def test_only_the_questions_part_of_the_variance_is_skewed() -> None:
     grid = np.random.default_rng(3).exponential(1.0, 80) + np.array([[-1.0], [0.0], [1.2]])
     found = against_zero(grid)
-    assert found.skewness == pytest.approx(stats.skew(grid.mean(axis=0)) * (found.components.questions / found.components.variance) ** 1.5)
+    assert found.skewness == pytest.approx(
+        stats.skew(grid.mean(axis=0)) * (found.components.questions / found.components.variance) ** 1.5
+    )
     assert found.skewness < 0.2 < stats.skew(grid.mean(axis=0))
 
 
 def test_two_methods_without_any_difference_pass() -> None:
     found = method_difference(np.ones((3, 5)), np.ones((3, 5)), paired=True)
-    assert (found.standard_error, found.minimal_effect(), found.needed_seeds(0.5), found.needed_questions(0.5)) == (0.0, 0.0, None, None)
+    assert (found.standard_error, found.minimal_effect(), found.needed_seeds(0.5), found.needed_questions(0.5)) == (
+        0.0,
+        0.0,
+        None,
+        None,
+    )
     assert verdict(checked([("score", found, 0.5)])) == "PASS"
 
 
@@ -161,13 +179,21 @@ def test_the_bootstrap_stands_beside_it() -> None:
 def comparisons(seed: int, n: int = 60, level: float = 0.0) -> Comparisons:
     rng = np.random.default_rng(seed)
     lengths = rng.normal(50, 200, n)
-    wins = 1 / (1 + np.exp(-(level + np.random.default_rng(99).normal(0, 1, n) - 0.3 * np.tanh(lengths / 200) + rng.normal(0, 1, n))))
+    wins = 1 / (
+        1
+        + np.exp(
+            -(level + np.random.default_rng(99).normal(0, 1, n) - 0.3 * np.tanh(lengths / 200) + rng.normal(0, 1, n))
+        )
+    )
     return Comparisons(wins, lengths, np.zeros(n), NO_GAMED_ROWS)
 
 
 def test_lc_of_equal_seeds_is_lc_of_two_models() -> None:
     one, other = comparisons(1, level=-0.3), comparisons(2)
-    found, plain = lc_method_difference([one] * 3, [other] * 3, paired=True, resamples=500), lc_difference(one, other, resamples=500)
+    found, plain = (
+        lc_method_difference([one] * 3, [other] * 3, paired=True, resamples=500),
+        lc_difference(one, other, resamples=500),
+    )
     assert found.delta == pytest.approx(plain.delta)
     assert found.standard_error == pytest.approx(plain.standard_error)
     assert found.components.of_seeds == pytest.approx((0.0,))
@@ -188,7 +214,9 @@ def test_lc_between_seeds_is_the_variance_of_the_seeds_own_figures() -> None:
 
     arms = [[comparisons(10 * side + seed, level=0.5 * seed * (side == 0)) for seed in range(3)] for side in range(2)]
     found = lc_method_difference(*arms, paired=True, resamples=50)
-    gaps = [length_controlled(one).win_rate - length_controlled(other).win_rate for one, other in zip(*arms, strict=True)]
+    gaps = [
+        length_controlled(one).win_rate - length_controlled(other).win_rate for one, other in zip(*arms, strict=True)
+    ]
     assert found.delta == pytest.approx(np.mean(gaps))
     assert found.components.of_seeds == pytest.approx((np.var(gaps, ddof=1) / 3,))
 
@@ -225,10 +253,14 @@ def test_more_seeds_and_more_questions_lower_it_as_far_as_they_can() -> None:
 def test_with_the_needed_seeds_the_margin_is_found() -> None:
     """By the check itself, in redrawn matrices of as many seeds."""
     own, between, rest, n = 0.6, 0.25, 1.0, 80
-    truth = Components(n, (3,), own**2 / n + rest**2 / (3 * n), (between**2 / 3 + rest**2 / (3 * n),), (rest**2 / (3 * n),))
+    truth = Components(
+        n, (3,), own**2 / n + rest**2 / (3 * n), (between**2 / 3 + rest**2 / (3 * n),), (rest**2 / (3 * n),)
+    )
     margin = 0.42
     k = needed_seeds(truth, 0.0, margin)
     assert k is not None
     assert k > 3
-    regressed = [against_zero(drawn(seed, k, n, own, between, rest) - margin).p_regressed() < 0.05 for seed in range(400)]
+    regressed = [
+        against_zero(drawn(seed, k, n, own, between, rest) - margin).p_regressed() < 0.05 for seed in range(400)
+    ]
     assert np.mean(regressed) > 0.76

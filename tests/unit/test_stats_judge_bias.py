@@ -38,11 +38,18 @@ def test_the_nine_outcomes_of_two_orders() -> None:
         ("a", "b"): 1, ("b", "a"): -1,
         ("a", None): 0.5, (None, "b"): 0.5, ("b", None): -0.5, (None, "a"): -0.5,
     }  # fmt: skip
-    assert [game(*winners).winner for winners in (("a", "a"), ("a", "b"), ("a", None), (None, None))] == ["a", None, None, None]
+    assert [game(*winners).winner for winners in (("a", "a"), ("a", "b"), ("a", None), (None, None))] == [
+        "a",
+        None,
+        None,
+        None,
+    ]
 
 
 def test_shares_and_bias_by_hand() -> None:
-    """Of ten comparisons five agree, three lean to the first (one by half), two to the second: (1 + 1 + 0.5 - 1 - 1) / 10."""
+    """Of ten comparisons five agree, three lean to the first (one by half), two to the second: (1 + 1 + 0.5 - 1 - 1) /
+    10.
+    """
     seen = [game("a", "a", str(n)) for n in range(5)] + [
         game("a", "b", "5"),
         game("a", "b", "6"),
@@ -52,11 +59,19 @@ def test_shares_and_bias_by_hand() -> None:
     ]
     found = position_bias(seen)
     assert found is not None
-    assert (found.consistent.mean, found.first.mean, found.second.mean, found.bias.mean) == (0.5, 0.3, 0.2, pytest.approx(0.05))
+    assert (found.consistent.mean, found.first.mean, found.second.mean, found.bias.mean) == (
+        0.5,
+        0.3,
+        0.2,
+        pytest.approx(0.05),
+    )
     assert (found.n_first, found.n_second, found.p_value, found.biased) == (3, 2, 1.0, False)
 
 
-@pytest.mark.parametrize(("one", "other", "p"), [(0, 0, 1.0), (1, 0, 1.0), (10, 0, 2 / 1024), (9, 1, 22 / 1024), (1, 9, 22 / 1024), (7, 7, 1.0)])
+@pytest.mark.parametrize(
+    ("one", "other", "p"),
+    [(0, 0, 1.0), (1, 0, 1.0), (10, 0, 2 / 1024), (9, 1, 22 / 1024), (1, 9, 22 / 1024), (7, 7, 1.0)],
+)
 def test_sign_test(one: int, other: int, p: float) -> None:
     assert sign_test(one, other) == pytest.approx(p)
 
@@ -114,20 +129,32 @@ def test_contests_need_a_verdict_a_vote_and_two_lengths() -> None:
 
 def test_shares_of_the_longer_by_hand() -> None:
     """The judge takes the longer twice, ties once and takes the shorter once; the humans: 1, 0.5, 1, 0."""
-    seen = [Contest("1", 10, 1.0, (1.0,)), Contest("2", -10, 0.0, (1.0, 0.0)), Contest("3", 10, 0.5, (1.0,)), Contest("4", -10, 1.0, (1.0, 0.5, 1.0))]
+    seen = [
+        Contest("1", 10, 1.0, (1.0,)),
+        Contest("2", -10, 0.0, (1.0, 0.0)),
+        Contest("3", 10, 0.5, (1.0,)),
+        Contest("4", -10, 1.0, (1.0, 0.5, 1.0)),
+    ]
     found = length_bias(seen)
     assert found is not None
     assert (found.all.comparisons, found.all.judge.mean) == (4, 0.625)
     assert found.all.humans.mean == pytest.approx((1 + 0.5 + 1 + 1 / 6) / 4)
     assert found.all.difference.mean == pytest.approx(found.all.judge.mean - found.all.humans.mean)
     assert found.decided is not None
-    assert (found.decided.comparisons, found.decided.judge.mean, found.decided.humans.mean) == (3, pytest.approx(2 / 3), 0.5)
+    assert (found.decided.comparisons, found.decided.judge.mean, found.decided.humans.mean) == (
+        3,
+        pytest.approx(2 / 3),
+        0.5,
+    )
     assert found.scale_characters == 10
 
 
 def test_which_model_is_named_first_changes_nothing() -> None:
     seen = _contests(0.8, np.random.default_rng(3))
-    turned = [Contest(c.question_id, -c.length_difference, 1 - c.judge, tuple(1 - one for one in c.votes)) if n % 3 else c for n, c in enumerate(seen)]
+    turned = [
+        Contest(c.question_id, -c.length_difference, 1 - c.judge, tuple(1 - one for one in c.votes)) if n % 3 else c
+        for n, c in enumerate(seen)
+    ]
     one, other = length_bias(seen), length_bias(turned)
     assert one is not None
     assert other is not None
@@ -138,7 +165,9 @@ def test_which_model_is_named_first_changes_nothing() -> None:
 
 
 def test_the_slope_is_the_log_odds_of_the_counts() -> None:
-    """All differences the same and humans always tied: expit(b tanh 1) is the share of the longer, so b = log(3) / tanh 1 at 75 %."""
+    """All differences the same and humans always tied: expit(b tanh 1) is the share of the longer, so b = log(3) / tanh
+    1 at 75 %.
+    """
     seen = [Contest(str(n), 7.0 if n % 2 else -7.0, float((n % 4 != 0) == bool(n % 2)), (0.5,)) for n in range(400)]
     longer = np.mean([c.judge if c.length_difference > 0 else 1 - c.judge for c in seen])
     assert longer == 0.75
@@ -183,13 +212,22 @@ def test_a_judge_with_the_humans_own_liking_for_length_is_not_called_biased_and_
             for difference in np.round(rng.normal(0, 300, 6)) + 0.5:
                 p = 0.5 + 0.25 * np.tanh(difference / 300)
                 judged = p + extra * np.sign(difference)
-                found.append(Contest(str(question), float(difference), float(rng.random() < judged), tuple((rng.random(2) < p).astype(float))))
+                found.append(
+                    Contest(
+                        str(question),
+                        float(difference),
+                        float(rng.random() < judged),
+                        tuple((rng.random(2) < p).astype(float)),
+                    )
+                )
         return found
 
     fair = [length_bias(like_humans(0.0)) for _ in range(REPEATS)]
     assert np.mean([one is not None and one.biased for one in fair]) <= 0.08
     assert 0.91 <= np.mean([covers(one and one.all.difference, 0.0) for one in fair]) <= 0.98
-    assert np.mean([one is not None and one.biased for one in (length_bias(like_humans(0.15)) for _ in range(50))]) >= 0.9
+    assert (
+        np.mean([one is not None and one.biased for one in (length_bias(like_humans(0.15)) for _ in range(50))]) >= 0.9
+    )
 
 
 def test_nothing_to_measure() -> None:

@@ -1,4 +1,6 @@
-"""Choice of C by cross-validation, the two intervals, the official standard error, and joint difficulties, against slow ways to the same."""
+"""Choice of C by cross-validation, the two intervals, the official standard error, and joint difficulties, against slow
+ways to the same.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ from seft_bench.config import SuiteConfig
 from seft_bench.stats.lc_cross_validation import GRID, cross_validated_c
 from seft_bench.stats.lc_difficulty import PRIOR_DEVIATION, fit_difficulties
 from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons, GamedRows, length_feature
-from seft_bench.stats.length_control import BOOTSTRAP_SEED, DECLARED_C, RESAMPLES, fit, length_controlled, refitted, with_bootstrap
+from seft_bench.stats.length_control import (
+    BOOTSTRAP_SEED,
+    DECLARED_C,
+    RESAMPLES,
+    fit,
+    length_controlled,
+    refitted,
+    with_bootstrap,
+)
 
 
 def synthetic(n: int = 200, *, gamed: bool = True) -> Comparisons:
@@ -19,7 +29,9 @@ def synthetic(n: int = 200, *, gamed: bool = True) -> Comparisons:
     difference, difficulty = rng.normal(50, 400, n), rng.normal(0, 1, n)
     wins = expit(-1.5 * np.tanh(difference / difference.std()) + 0.8 * difficulty - 0.5 + rng.normal(0, 1, n))
     length = np.tanh(rng.normal(0, 1.5, 2 * n))
-    rows = GamedRows(length, np.tile(difficulty, 2), expit(-length + 0.5 * np.tile(difficulty, 2) + rng.normal(0, 1, 2 * n)))
+    rows = GamedRows(
+        length, np.tile(difficulty, 2), expit(-length + 0.5 * np.tile(difficulty, 2) + rng.normal(0, 1, 2 * n))
+    )
     return Comparisons(wins, difference, difficulty, rows if gamed else NO_GAMED_ROWS)
 
 
@@ -88,7 +100,11 @@ def test_bootstrap_interval_is_the_percentiles_of_refits() -> None:
     data = synthetic()
     plain = length_controlled(data, 2.0)
     found, values = with_bootstrap(plain, data, resamples=300), refitted(data, 300, BOOTSTRAP_SEED, 2.0)
-    assert (found.win_rate, found.c, found.standard_error_official) == (plain.win_rate, 2.0, plain.standard_error_official)
+    assert (found.win_rate, found.c, found.standard_error_official) == (
+        plain.win_rate,
+        2.0,
+        plain.standard_error_official,
+    )
     assert (found.low, found.high) == tuple(np.percentile(values, [2.5, 97.5]))
     assert found.standard_error == values.std(ddof=1)
     assert RESAMPLES == 2000
@@ -131,7 +147,12 @@ def test_joint_fit_is_the_optimum_of_the_written_objective() -> None:
         loss = np.logaddexp(0, logits) - np.where(there, wins, 0) * logits
         return float(loss[there].sum() + 0.5 * difficulty @ difficulty / PRIOR_DEVIATION**2)
 
-    slow = minimize(objective, np.zeros(31), method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 20000, "maxfun": 200000}).x
+    slow = minimize(
+        objective,
+        np.zeros(31),
+        method="L-BFGS-B",
+        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 20000, "maxfun": 200000},
+    ).x
     found = fit_difficulties(wins, length)
     np.testing.assert_allclose(found.difficulty, slow[6:], atol=2e-4)
     np.testing.assert_allclose(found.intercept, slow[:3], atol=2e-4)

@@ -7,7 +7,15 @@ import math
 import pytest
 
 from seft_bench.stats.intervals import t_quantile
-from seft_bench.stats.mtbench import Grade, clustered_mean, fastchat_average, last_of_each_key, mean_by_category, mean_by_question, mean_by_turn
+from seft_bench.stats.mtbench import (
+    Grade,
+    clustered_mean,
+    fastchat_average,
+    last_of_each_key,
+    mean_by_category,
+    mean_by_question,
+    mean_by_turn,
+)
 
 ROWS = [
     Grade("1", "math", 1, 4.0),

@@ -12,7 +12,17 @@ from scipy import stats
 
 from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons
 from seft_bench.stats.length_control import length_controlled
-from seft_bench.stats.paired import Difference, checked, hall, holm, lc_difference, mean_difference, minimal_effect, needed_questions, verdict
+from seft_bench.stats.paired import (
+    Difference,
+    checked,
+    hall,
+    holm,
+    lc_difference,
+    mean_difference,
+    minimal_effect,
+    needed_questions,
+    verdict,
+)
 
 
 def symmetric(n: int = 40, shift: float = -0.2) -> np.ndarray:
@@ -32,7 +42,9 @@ def test_without_skewness_bounds_and_p_values_are_those_of_the_paired_t_test() -
     assert found.upper() == pytest.approx(test.confidence_interval(0.95).high, abs=1e-9)
     greater = stats.ttest_rel(candidate, baseline - 0.5, alternative="greater")
     assert found.p_worse_than(0.5) == pytest.approx(greater.pvalue, rel=1e-9)
-    assert found.lower() == pytest.approx(stats.ttest_rel(candidate, baseline, alternative="greater").confidence_interval(0.95).low, abs=1e-9)
+    assert found.lower() == pytest.approx(
+        stats.ttest_rel(candidate, baseline, alternative="greater").confidence_interval(0.95).low, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("skewness", [-3.0, -0.4, 0.0, 0.4, 3.0])
@@ -61,7 +73,9 @@ def test_halls_transformation_never_falls() -> None:
 
 
 def test_halls_transformation_corrects_the_level_of_a_skewed_population() -> None:
-    """Exponential losses, n = 80: by an independent simulation Student's t errs in 7 to 9 %, both together in about 5 %."""
+    """Exponential losses, n = 80: by an independent simulation Student's t errs in 7 to 9 %, both together in about 5
+    %.
+    """
     drawn = np.random.default_rng(0).exponential(1.0, (20000, 80)) - 1.0
     t = drawn.mean(axis=1) / drawn.std(axis=1, ddof=1) * math.sqrt(80)
     skewness = stats.skew(drawn, axis=1)
@@ -94,15 +108,25 @@ def test_too_few_or_unequal_questions_are_refused(one: list[float], other: list[
 
 @pytest.mark.parametrize(
     ("given", "adjusted"),
-    [([0.2], [0.2]), ([0.01, 0.02, 0.03], [0.03, 0.04, 0.04]), ([0.5, 0.001], [0.5, 0.002]), ([0.9, 0.8, 0.7], [1.0, 1.0, 1.0]), ([], [])],
+    [
+        ([0.2], [0.2]),
+        ([0.01, 0.02, 0.03], [0.03, 0.04, 0.04]),
+        ([0.5, 0.001], [0.5, 0.002]),
+        ([0.9, 0.8, 0.7], [1.0, 1.0, 1.0]),
+        ([], []),
+    ],
 )
 def test_holm(given: list[float], adjusted: list[float]) -> None:
     assert holm(given) == pytest.approx(adjusted)
 
 
 def test_the_minimal_effect_is_2_49_standard_errors_of_many_questions() -> None:
-    assert minimal_effect(plain(0.0, 1.0, 10**6)) == pytest.approx(stats.norm.ppf(0.95) + stats.norm.ppf(0.80), abs=1e-3)
-    assert minimal_effect(plain(0.0, 1.0, 10**6), alpha=0.01, power=0.9) == pytest.approx(stats.norm.ppf(0.99) + stats.norm.ppf(0.9), abs=1e-3)
+    assert minimal_effect(plain(0.0, 1.0, 10**6)) == pytest.approx(
+        stats.norm.ppf(0.95) + stats.norm.ppf(0.80), abs=1e-3
+    )
+    assert minimal_effect(plain(0.0, 1.0, 10**6), alpha=0.01, power=0.9) == pytest.approx(
+        stats.norm.ppf(0.99) + stats.norm.ppf(0.9), abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("shape", [2.0, 8.0])
@@ -144,7 +168,12 @@ def test_verdicts() -> None:
         return verdict(checked([(str(index), item, 0.5) for index, item in enumerate(differences)]))
 
     assert [of(fine), of(lost), of(unclear)] == ["PASS", "REGRESSED", "INCONCLUSIVE"]
-    assert [of(fine, fine), of(fine, unclear), of(fine, lost), of(unclear, lost)] == ["PASS", "INCONCLUSIVE", "REGRESSED", "REGRESSED"]
+    assert [of(fine, fine), of(fine, unclear), of(fine, lost), of(unclear, lost)] == [
+        "PASS",
+        "INCONCLUSIVE",
+        "REGRESSED",
+        "REGRESSED",
+    ]
     assert verdict([]) == "INCONCLUSIVE"
 
 
@@ -173,7 +202,9 @@ def arm(seed: int, n: int = 150, level: float = 0.0) -> Comparisons:
 def test_lc_difference_is_that_of_the_two_figures_with_the_error_of_joint_refits() -> None:
     one, other = arm(1), arm(2, level=0.3)
     quick, slow = lc_difference(one, other, resamples=0), lc_difference(one, other)
-    assert quick.delta == slow.delta == pytest.approx(length_controlled(one).win_rate - length_controlled(other).win_rate)
+    assert (
+        quick.delta == slow.delta == pytest.approx(length_controlled(one).win_rate - length_controlled(other).win_rate)
+    )
     assert slow.standard_error == pytest.approx(quick.standard_error, rel=0.05)
     assert "2,000 refits" in slow.how
     assert quick.skewness == slow.skewness

@@ -25,14 +25,23 @@ def test_a_winner_must_win_in_both_orders(first: float, second: float, outcome: 
 
 
 def test_counts_and_percent() -> None:
-    comparisons = [Comparison("1", "", 1, WIN, WIN), Comparison("1", "", 2, WIN, LOSS), Comparison("2", "", 1, LOSS, LOSS), Comparison("2", "", 2, TIE, TIE)]
+    comparisons = [
+        Comparison("1", "", 1, WIN, WIN),
+        Comparison("1", "", 2, WIN, LOSS),
+        Comparison("2", "", 1, LOSS, LOSS),
+        Comparison("2", "", 2, TIE, TIE),
+    ]
     assert counts(comparisons) == {"wins": 1, "losses": 1, "ties": 2, "inconsistent": 1}
     assert [row.score for row in outcomes_in_percent(comparisons)] == [100.0, 50.0, 0.0, 50.0]
 
 
 def test_position_bias_counts_verdicts_for_the_first_shown() -> None:
-    """Shown first, the model wins twice and ties once; shown second it loses twice and wins once: 4 of 5 decided verdicts go to the first."""
-    bias = position_bias([Comparison("1", "", 1, WIN, LOSS), Comparison("2", "", 1, WIN, LOSS), Comparison("3", "", 1, TIE, WIN)])
+    """Shown first, the model wins twice and ties once; shown second it loses twice and wins once: 4 of 5 decided
+    verdicts go to the first.
+    """
+    bias = position_bias(
+        [Comparison("1", "", 1, WIN, LOSS), Comparison("2", "", 1, WIN, LOSS), Comparison("3", "", 1, TIE, WIN)]
+    )
     assert bias["first_shown_win_rate"] == pytest.approx(80.0)
     assert bias["inconsistent_rate"] == pytest.approx(100.0)
     assert bias["inconsistent_rate_low"] == pytest.approx(100.0)

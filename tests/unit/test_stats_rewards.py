@@ -23,11 +23,20 @@ def noisy_rows(n: int, seed: int = 0) -> list[GradedReward]:
     return rows_of(list(zip(values.tolist(), grades.tolist(), strict=True)))
 
 
-@pytest.mark.parametrize(("difference", "temperature", "probability"), [(0.0, 1.0, 0.5), (math.log(3), 1.0, 0.75), (2 * math.log(3), 2.0, 0.75)])
+@pytest.mark.parametrize(
+    ("difference", "temperature", "probability"),
+    [(0.0, 1.0, 0.5), (math.log(3), 1.0, 0.75), (2 * math.log(3), 2.0, 0.75)],
+)
 def test_bradley_terry(difference: float, temperature: float, probability: float) -> None:
-    assert rewards.bradley_terry_preference(5.0 + difference, 5.0, temperature) == pytest.approx(1 + probability, abs=1e-12)
-    assert rewards.bradley_terry_preference(5.0, 5.0 + difference, temperature) == pytest.approx(2 - probability, abs=1e-12)
-    assert rewards.grade_against_reference(5.0 + difference, 5.0, temperature) == pytest.approx(1 + 9 * probability, abs=1e-12)
+    assert rewards.bradley_terry_preference(5.0 + difference, 5.0, temperature) == pytest.approx(
+        1 + probability, abs=1e-12
+    )
+    assert rewards.bradley_terry_preference(5.0, 5.0 + difference, temperature) == pytest.approx(
+        2 - probability, abs=1e-12
+    )
+    assert rewards.grade_against_reference(5.0 + difference, 5.0, temperature) == pytest.approx(
+        1 + 9 * probability, abs=1e-12
+    )
 
 
 def test_huge_differences_stay_in_range() -> None:
@@ -73,11 +82,20 @@ def test_calibration_keeps_the_map_with_the_smaller_held_out_error() -> None:
 
 
 def test_the_error_is_held_out_by_question() -> None:
-    """Each question has a reward and a random grade of its own, twice: a fit that saw a question's other row would know its grade."""
+    """Each question has a reward and a random grade of its own, twice: a fit that saw a question's other row would know
+    its grade.
+    """
     rng = np.random.default_rng(1)
-    rows = [GradedReward(f"q{question}", float(question), grade) for question, grade in enumerate(rng.uniform(1, 10, 40)) for _ in range(2)]
+    rows = [
+        GradedReward(f"q{question}", float(question), grade)
+        for question, grade in enumerate(rng.uniform(1, 10, 40))
+        for _ in range(2)
+    ]
     errors = rewards.held_out_errors(
-        rows, lambda known: (table := {row.reward: row.grade for row in known}) and (lambda x: np.array([table.get(v, 5.5) for v in x]))
+        rows,
+        lambda known: (
+            (table := {row.reward: row.grade for row in known}) and (lambda x: np.array([table.get(v, 5.5) for v in x]))
+        ),
     )
     assert errors == pytest.approx([abs(row.grade - 5.5) for row in rows])
 

@@ -14,7 +14,9 @@ from seft_bench.stats.sequential import LOOK_FRACTIONS, levels_for, look_sizes, 
 def test_ever_crossing_has_the_promised_probability(fractions: tuple[float, ...], alpha: float) -> None:
     """Brownian motion by its independent increments, 400,000 paths: the standard error is under 0.0004."""
     steps = np.diff((0.0, *fractions))
-    paths = np.cumsum(np.random.default_rng(0).normal(0, np.sqrt(steps), (400_000, len(steps))), axis=1) / np.sqrt(fractions)
+    paths = np.cumsum(np.random.default_rng(0).normal(0, np.sqrt(steps), (400_000, len(steps))), axis=1) / np.sqrt(
+        fractions
+    )
     bounds = stats.norm.isf(nominal_levels(fractions, alpha))
     crossed = np.logical_or.accumulate(paths > bounds, axis=1).mean(axis=0)
     np.testing.assert_allclose(crossed, [spent(fraction, alpha) for fraction in fractions], atol=0.0012)

@@ -12,7 +12,13 @@ from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.inference.store import ResponseStore, request_key
 
 MESSAGES = [{"role": "user", "content": "Grade this."}]
-BASE = {"server": "https://host/v1", "model": "judge", "messages": MESSAGES, "sampling": {"temperature": 0.0}, "template_version": "v1"}
+BASE = {
+    "server": "https://host/v1",
+    "model": "judge",
+    "messages": MESSAGES,
+    "sampling": {"temperature": 0.0},
+    "template_version": "v1",
+}
 
 
 @pytest.fixture

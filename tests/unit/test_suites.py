@@ -41,12 +41,17 @@ def pairwise() -> tuple[Suite, list[Question], dict[str, Answer]]:
     """Four questions; the baseline's answers are of 4 characters, the model's of 2 to 5."""
     texts = ("What is up?", "Name a colour.", "Count to two.", "Say hello.")
     questions = [Question("tiny-alpacaeval", instruction_id(text), "", (text,), ("base",)) for text in texts]
-    answers = {question.id: Answer("tiny-alpacaeval", question.id, "m", ("x" * (2 + index),)) for index, question in enumerate(questions)}
+    answers = {
+        question.id: Answer("tiny-alpacaeval", question.id, "m", ("x" * (2 + index),))
+        for index, question in enumerate(questions)
+    }
     return load_suite("tiny-alpacaeval"), questions, answers
 
 
 def graded() -> tuple[Suite, list[Question], dict[str, Answer]]:
-    questions = [Question("tiny-mtbench", str(index), "math" if index < 2 else "stem", ("first", "second")) for index in range(4)]
+    questions = [
+        Question("tiny-mtbench", str(index), "math" if index < 2 else "stem", ("first", "second")) for index in range(4)
+    ]
     answers = {question.id: Answer("tiny-mtbench", question.id, "m", ("one", "two")) for question in questions}
     return load_suite("tiny-mtbench"), questions, answers
 
@@ -93,7 +98,10 @@ def test_max_questions_takes_the_first_ones() -> None:
 
 def test_order_follows_the_seed_rule() -> None:
     shown = [candidate_first(f"question {index}") for index in range(200)]
-    assert shown == [random.Random("is_switched_outputs" + f"question {index}" + "0").choices([False, True])[0] for index in range(200)]
+    assert shown == [
+        random.Random("is_switched_outputs" + f"question {index}" + "0").choices([False, True])[0]
+        for index in range(200)
+    ]
     assert 60 < sum(shown) < 140
 
 
@@ -110,20 +118,30 @@ def test_pairwise_requests_compare_with_the_reference() -> None:
 def test_pairwise_figures_by_hand() -> None:
     suite, questions, answers = pairwise()
     requests = suite.requests(questions, answers)
-    result = suite.score("m", questions, answers, [judgment(r, p) for r, p in zip(requests, (1.0, 2.0, 1.75, 1.5), strict=True)])
+    result = suite.score(
+        "m", questions, answers, [judgment(r, p) for r, p in zip(requests, (1.0, 2.0, 1.75, 1.5), strict=True)]
+    )
     assert result.metrics["win_rate"] == 56.25
     assert result.metrics["discrete_win_rate"] == 62.5
     assert result.metrics["avg_length"] == 3  # (2 + 3 + 4 + 5) / 4, cut
     assert result.metrics["lc_low"] < result.metrics["lc_win_rate"] < result.metrics["lc_high"]
     assert list(result.per_question.values()) == [0.0, 1.0, 0.75, 0.5]
-    assert (result.n, result.n_scored, result.coverage, result.withheld, result.judge_id) == (4, 4, 1.0, False, "judge-1")
+    assert (result.n, result.n_scored, result.coverage, result.withheld, result.judge_id) == (
+        4,
+        4,
+        1.0,
+        False,
+        "judge-1",
+    )
     assert any("difficulty set to 0" in note for note in result.notes)
 
 
 def test_unscored_rows_leave_the_mean_and_show_in_coverage() -> None:
     suite, questions, answers = pairwise()
     first, second, third, _ = suite.requests(questions, answers)
-    result = suite.score("m", questions, answers, [judgment(first, 2.0), judgment(second, None, "refused"), judgment(third, 1.0)])
+    result = suite.score(
+        "m", questions, answers, [judgment(first, 2.0), judgment(second, None, "refused"), judgment(third, 1.0)]
+    )
     assert result.metrics["win_rate"] == 50.0
     assert (result.n, result.n_scored, result.n_unscored, result.coverage, result.withheld) == (4, 2, 2, 0.5, True)
     assert result.statuses == {"ok": 2, "refused": 1, "missing": 1}
@@ -180,7 +198,10 @@ def test_without_answer_texts_only_plain_figures() -> None:
 def test_graded_figures_by_hand() -> None:
     """Turn 1: 2 4 6 8, turn 2: 1 3 5 7."""
     suite, questions, answers = graded()
-    rows = [judgment(request, value) for request, value in zip(suite.requests(questions, answers), (2, 1, 4, 3, 6, 5, 8, 7), strict=True)]
+    rows = [
+        judgment(request, value)
+        for request, value in zip(suite.requests(questions, answers), (2, 1, 4, 3, 6, 5, 8, 7), strict=True)
+    ]
     result = suite.score("m", questions, answers, rows)
     assert (result.metrics["score"], result.metrics["turn_1"], result.metrics["turn_2"]) == (4.5, 5.0, 4.0)
     assert result.metrics["by_category"] == {"math": 2.5, "stem": 6.5}
@@ -199,7 +220,9 @@ def test_an_answer_cut_short_is_unscored_in_its_missing_turn() -> None:
 def test_rubric_parts_are_averaged_only_when_every_scored_row_has_them() -> None:
     suite, questions, answers = graded()
     requests = suite.requests(questions, answers)
-    rows = [judgment(request, 5.0, details={"content": index / 8, "style": 1.0}) for index, request in enumerate(requests)]
+    rows = [
+        judgment(request, 5.0, details={"content": index / 8, "style": 1.0}) for index, request in enumerate(requests)
+    ]
     rows[0] = dataclasses.replace(rows[0], details={"content": 0.0})
     result = suite.score("m", questions, answers, rows)
     assert result.metrics["content"] == pytest.approx(sum(range(8)) / 64)
@@ -209,7 +232,10 @@ def test_rubric_parts_are_averaged_only_when_every_scored_row_has_them() -> None
 
 def test_mixed_judges_are_said() -> None:
     suite, questions, answers = graded()
-    rows = [judgment(request, 5.0, judge_id=f"judge-{index % 2}") for index, request in enumerate(suite.requests(questions, answers))]
+    rows = [
+        judgment(request, 5.0, judge_id=f"judge-{index % 2}")
+        for index, request in enumerate(suite.requests(questions, answers))
+    ]
     result = suite.score("m", questions, answers, rows)
     assert any("2 judges are mixed" in note for note in result.notes)
 
@@ -233,7 +259,11 @@ def notes_of(*changes: dict[str, Any]) -> str:
 
 def test_two_models_behind_one_judge_are_a_warning_with_counts() -> None:
     asked = {"requested_model": "judge", "judge_id": "judge-1"}
-    text = notes_of({**asked, "returned_model": "judge-2"}, {**asked, "returned_model": "judge-2"}, {**asked, "returned_model": "judge-3"})
+    text = notes_of(
+        {**asked, "returned_model": "judge-2"},
+        {**asked, "returned_model": "judge-2"},
+        {**asked, "returned_model": "judge-3"},
+    )
     assert "WARNING: 2 models replied as this one judge: judge-2 (6), judge-3 (2)" in text
     assert "asked for model judge, the server returned judge-2" in text
     assert "asked for model judge, the server returned judge-3" in text
@@ -247,5 +277,9 @@ def test_two_sets_of_weights_behind_one_judge_are_a_warning() -> None:
 
 @pytest.mark.parametrize("source", ["choice", "samples", "token"])
 def test_a_source_of_preferences_that_is_not_official_is_said(source: str) -> None:
-    assert f"preference_from: {source}): such win rates are not comparable with official ones" in notes_of({"details": {"preference_from": source}})
-    assert "not comparable with official ones" not in notes_of({"details": {"preference_from": "logprobs"}}, {"details": {"preference_from": "equal answers"}})
+    assert f"preference_from: {source}): such win rates are not comparable with official ones" in notes_of(
+        {"details": {"preference_from": source}}
+    )
+    assert "not comparable with official ones" not in notes_of(
+        {"details": {"preference_from": "logprobs"}}, {"details": {"preference_from": "equal answers"}}
+    )

@@ -19,12 +19,26 @@ from seft_bench.suites import load_suite
 
 
 def annotation(**changes: Any) -> dict[str, Any]:
-    row = {"instruction": "Do it.", "output_1": "base", "output_2": "mine", "generator_2": "model-a", "annotator": "judge", "preference": 1.25}
+    row = {
+        "instruction": "Do it.",
+        "output_1": "base",
+        "output_2": "mine",
+        "generator_2": "model-a",
+        "annotator": "judge",
+        "preference": 1.25,
+    }
     return row | changes
 
 
 def grade_row(**changes: Any) -> dict[str, Any]:
-    row = {"question_id": 81, "model": "model-a", "judge": ["gpt-4", "single-v1"], "judgment": "Rating: [[7]]", "score": 7, "turn": 1}
+    row = {
+        "question_id": 81,
+        "model": "model-a",
+        "judge": ["gpt-4", "single-v1"],
+        "judgment": "Rating: [[7]]",
+        "score": 7,
+        "turn": 1,
+    }
     return row | changes
 
 
@@ -35,14 +49,31 @@ def write(path: Path, rows: list[Any]) -> Path:
 
 def test_alpaca_eval_annotations(tmp_path: Path) -> None:
     [judgment] = read_judgments(write(tmp_path / "a.json", [annotation(raw_completion={"message": {"content": "m"}})]))
-    assert (judgment.preference, judgment.status, judgment.model_id, judgment.judge_id, judgment.raw) == (1.25, "ok", "model-a", "judge", "m")
+    assert (judgment.preference, judgment.status, judgment.model_id, judgment.judge_id, judgment.raw) == (
+        1.25,
+        "ok",
+        "model-a",
+        "judge",
+        "m",
+    )
     assert judgment.question_id == instruction_id("Do it.")
     assert judgment.answer_hash == text_hash("mine", "base")
     assert judgment.order == ("candidate_first" if candidate_first("Do it.") else "candidate_second")
 
 
 @pytest.mark.parametrize(
-    ("stored", "preference"), [("1.75", 1.75), (0, 1.5), ("0.0", 1.5), (2, 2.0), (None, None), (-1, None), ("-1", None), ("nan", None), (float("nan"), None)]
+    ("stored", "preference"),
+    [
+        ("1.75", 1.75),
+        (0, 1.5),
+        ("0.0", 1.5),
+        (2, 2.0),
+        (None, None),
+        (-1, None),
+        ("-1", None),
+        ("nan", None),
+        (float("nan"), None),
+    ],
 )
 def test_stored_preferences(tmp_path: Path, stored: object, preference: float | None) -> None:
     [judgment] = read_judgments(write(tmp_path / "a.json", [annotation(preference=stored)]))
@@ -52,17 +83,31 @@ def test_stored_preferences(tmp_path: Path, stored: object, preference: float | 
 
 @pytest.mark.parametrize(
     ("score", "text", "expected", "status"),
-    [(7, "[[7]]", 7.0, "ok"), ("8.5", "[[8.5]]", 8.5, "ok"), (0, "[[0]]", 0.0, "ok"), (-1, "no", None, "parse_error"), (-1, "$ERROR$", None, "api_error")],
+    [
+        (7, "[[7]]", 7.0, "ok"),
+        ("8.5", "[[8.5]]", 8.5, "ok"),
+        (0, "[[0]]", 0.0, "ok"),
+        (-1, "no", None, "parse_error"),
+        (-1, "$ERROR$", None, "api_error"),
+    ],
 )
 def test_fastchat_scores(tmp_path: Path, score: object, text: str, expected: float | None, status: str) -> None:
     [judgment] = read_judgments(write(tmp_path / "j.jsonl", [grade_row(score=score, judgment=text)]))
-    assert (judgment.score, judgment.status, judgment.key, judgment.judge_id) == (expected, status, "81/1/grade", "gpt-4")
+    assert (judgment.score, judgment.status, judgment.key, judgment.judge_id) == (
+        expected,
+        status,
+        "81/1/grade",
+        "gpt-4",
+    )
 
 
 def test_answers_in_all_formats(tmp_path: Path) -> None:
     ours = Answer("mtbench", "81", "model-a", ("one", "two"), decoding="greedy")
     write_jsonl(tmp_path / "ours.jsonl", [to_row(ours)])
-    fastchat = write(tmp_path / "fastchat.jsonl", [{"question_id": 81, "model_id": "model-a", "choices": [{"index": 0, "turns": ["one", "two"]}]}])
+    fastchat = write(
+        tmp_path / "fastchat.jsonl",
+        [{"question_id": 81, "model_id": "model-a", "choices": [{"index": 0, "turns": ["one", "two"]}]}],
+    )
     outputs = write(tmp_path / "outputs.json", [{"instruction": "Do it.", "output": "mine", "generator": "model-a"}])
     assert read_answers(tmp_path / "ours.jsonl") == [ours]
     assert read_answers(fastchat) == [Answer("mtbench", "81", "model-a", ("one", "two"))]
@@ -85,7 +130,16 @@ def test_gzipped_files_are_read(tmp_path: Path) -> None:
         read_judgments(path)
 
 
-OURS = {"suite": "mtbench", "question_id": "81", "model_id": "a", "turn": 1, "key": "k", "answer_hash": "", "judge_id": "j", "requested_model": ""}
+OURS = {
+    "suite": "mtbench",
+    "question_id": "81",
+    "model_id": "a",
+    "turn": 1,
+    "key": "k",
+    "answer_hash": "",
+    "judge_id": "j",
+    "requested_model": "",
+}
 OURS |= {"returned_model": "", "prompt_hash": "", "order": "single"}
 
 
@@ -104,7 +158,11 @@ OURS |= {"returned_model": "", "prompt_hash": "", "order": "single"}
         ("j.jsonl", [OURS | {"status": "fine", "score": 1}], "line 1.*'fine'.*parse_error"),
         ("j.jsonl", [OURS | {"status": "ok"}], "line 1.*score None"),
         ("j.jsonl", [OURS | {"status": "refused", "score": 4}], "line 1.*refused with score 4"),
-        ("j.jsonl", [{key: OURS[key] for key in ("key", "judge_id", "model_id")} | {"status": "ok"}], "line 1.*missing"),
+        (
+            "j.jsonl",
+            [{key: OURS[key] for key in ("key", "judge_id", "model_id")} | {"status": "ok"}],
+            "line 1.*missing",
+        ),
     ],
 )
 def test_broken_judgments_are_named(tmp_path: Path, name: str, rows: list[Any], message: str) -> None:
@@ -128,7 +186,9 @@ def test_malformed_json_is_named_with_its_line(tmp_path: Path) -> None:
 def test_a_missing_official_file_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(tmp_path / "mine"))
-    with pytest.raises(InputError, match=r"question.jsonl.*mine.*no such folder.*cache.*SEFT_BENCH_DATA_DIR.*lm-sys/FastChat"):
+    with pytest.raises(
+        InputError, match=r"question.jsonl.*mine.*no such folder.*cache.*SEFT_BENCH_DATA_DIR.*lm-sys/FastChat"
+    ):
         data.official_path(data.QUESTIONS)
     assert {status.state for status in data.data_status()} == {"missing"}
     with pytest.raises(InputError, match="unknown official file"):
@@ -142,21 +202,27 @@ def official_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_changed_file_is_used_with_a_warning_that_reaches_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_file_is_used_with_a_warning_that_reaches_the_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = official_folder(tmp_path, monkeypatch)
     question = {"question_id": 81, "category": "math", "turns": ["a", "b"]}
     write(folder / data.QUESTIONS, [question])
     write(folder / data.REFERENCE_ANSWERS, [{"question_id": 81, "choices": [{"turns": ["r1", "r2"]}]}])
     assert load_suite("mtbench").questions()[0].reference == ("r1", "r2")
     assert data.file_status(data.QUESTIONS).state == "differs"
-    judgments = write(folder / "j.jsonl", [grade_row(), grade_row(turn=2, score=3), grade_row(model="model-b", turn=2, score=-1)])
+    judgments = write(
+        folder / "j.jsonl", [grade_row(), grade_row(turn=2, score=3), grade_row(model="model-b", turn=2, score=-1)]
+    )
     first, second = score_files("mtbench", None, judgments)
     assert (first.model, first.n, first.metrics["score"], first.withheld) == ("model-a", 2, 5.0, False)
     assert (second.model, second.n_scored, second.withheld) == ("model-b", 0, True)
     assert any("not the published file" in note for note in first.notes)
 
 
-def test_wrong_difficulties_are_noticed_and_broken_ones_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_difficulties_are_noticed_and_broken_ones_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = official_folder(tmp_path, monkeypatch) / data.DIFFICULTY
     path.write_text("index,instruction_difficulty\n" + "".join(f"{index},0.5\n" for index in range(805)))
     assert data.file_status(data.DIFFICULTY).state == "differs"
@@ -164,7 +230,9 @@ def test_wrong_difficulties_are_noticed_and_broken_ones_refused(tmp_path: Path, 
     assert data.file_status(data.DIFFICULTY).state == "broken"
     with pytest.raises(InputError, match="805 rows"):
         data.instruction_difficulties()
-    path.write_text("index,instruction_difficulty\n" + "".join(f"{index},{'x' if index == 3 else 0}\n" for index in range(805)))
+    path.write_text(
+        "index,instruction_difficulty\n" + "".join(f"{index},{'x' if index == 3 else 0}\n" for index in range(805))
+    )
     with pytest.raises(InputError, match=r"line 5.*'x'"):
         data.instruction_difficulties()
     (tmp_path / data.GAMED).write_text("model,preference\n")
@@ -176,7 +244,10 @@ def tiny_files(tmp_path: Path) -> tuple[Path, Path]:
     """Our own files for the small pairwise suite: every answer wins but the first."""
     suite = load_suite("tiny-alpacaeval")
     questions = suite.questions()
-    answers = {question.id: Answer("tiny-alpacaeval", question.id, "model-a", (f"answer {index}",)) for index, question in enumerate(questions)}
+    answers = {
+        question.id: Answer("tiny-alpacaeval", question.id, "model-a", (f"answer {index}",))
+        for index, question in enumerate(questions)
+    }
     rows = [
         Judgment(
             "tiny-alpacaeval",
@@ -212,7 +283,11 @@ def test_score_of_our_own_files(tmp_path: Path) -> None:
 def test_another_reference_makes_the_judgments_stale(tmp_path: Path) -> None:
     answers, judgments = tiny_files(tmp_path)
     other = write(
-        tmp_path / "other.json", [{"instruction": q.turns[0], "output": "other", "generator": "g"} for q in load_suite("tiny-alpacaeval").questions()]
+        tmp_path / "other.json",
+        [
+            {"instruction": q.turns[0], "output": "other", "generator": "g"}
+            for q in load_suite("tiny-alpacaeval").questions()
+        ],
     )
     [result] = score_files("tiny-alpacaeval", answers, judgments, other)
     assert result.n_scored == 0

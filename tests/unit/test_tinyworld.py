@@ -87,12 +87,19 @@ def test_about_a_third_of_the_task_types_is_annotated_and_all_are_prompted() -> 
     assert annotated == set(world.ANNOTATED_TASKS)
     assert len(annotated) == 5
     assert set(prompted) == set(TASKS)
-    assert min(prompted.values()) > 0.75 * max(prompted.values())  # even, but for the types with few different questions
+    assert min(prompted.values()) > 0.75 * max(
+        prompted.values()
+    )  # even, but for the types with few different questions
 
 
 def _first_turns(seed: int) -> dict[str, set[str]]:
     train, held_out = world.preference_rows(seed)
-    rows = {"sft": world.sft_rows(seed), "preferences": train, "calibration": held_out, "prompts": world.prompt_rows(seed)}
+    rows = {
+        "sft": world.sft_rows(seed),
+        "preferences": train,
+        "calibration": held_out,
+        "prompts": world.prompt_rows(seed),
+    }
     return {name: {row["prompt"][0]["content"] for row in data} for name, data in rows.items()}
 
 
@@ -129,7 +136,8 @@ def test_preferred_answers_are_perfect_and_rejected_ones_worse() -> None:
         fill = ["x"] * (len(turns) - 1)
         assert grade(turns, [*fill, row["chosen"]]).total == 10
         rejected.append(grade(turns, [*fill, row["rejected"]]).total)
-    # A few rejected answers differ only in a small letter after the opening, which the rubric does not see: noise, as in real data.
+    # A few rejected answers differ only in a small letter after the opening, which the rubric does not see: noise, as
+    # in real data.
     assert sum(total == 10 for total in rejected) / len(rejected) < 0.02
     assert sum(rejected) / len(rejected) < 7.5
 
@@ -145,7 +153,9 @@ def test_a_question_parses_back_into_its_task() -> None:
 
 
 def test_the_world_is_frozen() -> None:
-    """World and rubric were frozen before any method was tuned: a change needs a new WORLD_VERSION, a new base and new figures."""
+    """World and rubric were frozen before any method was tuned: a change needs a new WORLD_VERSION, a new base and new
+    figures.
+    """
     questions = [to_row(question) for kind in world.QUESTION_COUNTS for question in world.evaluation_questions(kind)]
     rows = [world.sft_rows(0), *world.preference_rows(0), world.prompt_rows(0), list(world.pretraining_rows(500))]
     answers = [question["reference"][0] for question in questions if question["reference"]]

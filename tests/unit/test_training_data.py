@@ -36,14 +36,23 @@ def labelled_text(tokenizer: Any, sequence: Tokens) -> str:
 def test_only_the_answer_is_learnt_and_it_ends_with_the_stop_token(tmp_path: Path, tokenizer: Any) -> None:
     (example,), counts = load(tmp_path, tokenizer, [SFT_ROW])
     assert labelled_text(tokenizer, example.chosen) == "Five." + STOP
-    assert tokenizer.decode(list(example.chosen.ids[: example.chosen.prompt_tokens])) == f"{BOS}<|user|>What is two plus three?{STOP}<|assistant|>"
-    assert counts.labelled_tokens == example.chosen.labelled == len(tokenizer("Five.", add_special_tokens=False)["input_ids"]) + 1
+    assert (
+        tokenizer.decode(list(example.chosen.ids[: example.chosen.prompt_tokens]))
+        == f"{BOS}<|user|>What is two plus three?{STOP}<|assistant|>"
+    )
+    assert (
+        counts.labelled_tokens
+        == example.chosen.labelled
+        == len(tokenizer("Five.", add_special_tokens=False)["input_ids"]) + 1
+    )
 
 
 def test_the_stop_token_is_learnt_though_it_is_also_the_padding_token(tmp_path: Path, tokenizer: Any) -> None:
     """Padding equals the stop token here; a mask by `id == pad` would leave STOP out, or learn the padding."""
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    examples, _ = load(tmp_path, tokenizer, [SFT_ROW, {**SFT_ROW, "answer": "Two plus three is five, and the fox jumps."}])
+    examples, _ = load(
+        tmp_path, tokenizer, [SFT_ROW, {**SFT_ROW, "answer": "Two plus three is five, and the fox jumps."}]
+    )
     batch = collate(example.chosen for example in examples)
     for row, example in enumerate(examples):
         length = len(example.chosen.ids)
@@ -60,7 +69,14 @@ def test_there_is_one_bos_though_tokenizer_and_template_both_add_it(tmp_path: Pa
 
 
 def test_of_a_conversation_only_the_last_answer_is_learnt(tmp_path: Path, tokenizer: Any) -> None:
-    row = {"messages": [*ASK, {"role": "assistant", "content": "Five."}, {"role": "user", "content": "Sure?"}, {"role": "assistant", "content": "Yes, five."}]}
+    row = {
+        "messages": [
+            *ASK,
+            {"role": "assistant", "content": "Five."},
+            {"role": "user", "content": "Sure?"},
+            {"role": "assistant", "content": "Yes, five."},
+        ]
+    }
     (example,), _ = load(tmp_path, tokenizer, [row])
     assert labelled_text(tokenizer, example.chosen) == "Yes, five." + STOP
 
@@ -82,7 +98,11 @@ def test_pairs_share_the_prompt_and_each_side_has_its_own_answer(tmp_path: Path,
 
 
 def test_long_answers_are_cut_and_prompts_without_room_dropped_and_both_counted(tmp_path: Path, tokenizer: Any) -> None:
-    rows = [SFT_ROW, {**SFT_ROW, "answer": "q" * 200}, {"prompt": [{"role": "user", "content": "z" * 300}], "answer": "Five."}]
+    rows = [
+        SFT_ROW,
+        {**SFT_ROW, "answer": "q" * 200},
+        {"prompt": [{"role": "user", "content": "z" * 300}], "answer": "Five."},
+    ]
     examples, counts = load(tmp_path, tokenizer, rows, max_length=100)
     assert (counts.rows, counts.used, counts.truncated_answers, counts.dropped_too_long) == (3, 2, 1, 1)
     assert len(examples[1].chosen.ids) == 100
@@ -92,7 +112,9 @@ def test_long_answers_are_cut_and_prompts_without_room_dropped_and_both_counted(
 def test_an_answer_that_the_cut_empties_drops_the_whole_pair(tmp_path: Path, tokenizer: Any) -> None:
     (whole,), _ = load(tmp_path, tokenizer, [PAIR_ROW], pairs=True)
     prompt_tokens = whole.chosen.prompt_tokens
-    with pytest.raises(InputError, match=f"none leaves room for an answer within max_length = {prompt_tokens} tokens .*{prompt_tokens}"):
+    with pytest.raises(
+        InputError, match=f"none leaves room for an answer within max_length = {prompt_tokens} tokens .*{prompt_tokens}"
+    ):
         load(tmp_path, tokenizer, [PAIR_ROW], pairs=True, max_length=prompt_tokens)
     (cut,), counts = load(tmp_path, tokenizer, [PAIR_ROW], pairs=True, max_length=prompt_tokens + 1)
     assert (cut.chosen.labelled, cut.rejected.labelled, counts.truncated_answers) == (1, 1, 2)
@@ -113,7 +135,9 @@ def test_an_answer_that_the_cut_empties_drops_the_whole_pair(tmp_path: Path, tok
         ({"messages": ASK}, False, "line 4: 'messages' must end with the assistant's answer"),
     ],
 )
-def test_a_malformed_row_is_named_by_file_and_line(tmp_path: Path, tokenizer: Any, row: Any, pairs: bool, message: str) -> None:
+def test_a_malformed_row_is_named_by_file_and_line(
+    tmp_path: Path, tokenizer: Any, row: Any, pairs: bool, message: str
+) -> None:
     good = PAIR_ROW if pairs else SFT_ROW
     with pytest.raises(InputError, match=message) as caught:
         load(tmp_path, tokenizer, [good, "", good, row, good], pairs=pairs)  # the blank line 2 counts as a line
@@ -144,7 +168,9 @@ def test_the_plan_follows_from_its_arguments_and_changes_with_seed_and_epoch() -
 
 
 def test_the_plan_keeps_padding_small_and_lengths_shuffled() -> None:
-    """Lengths 1..640 once each in batches of 16: unsorted, a batch's longest is near 600; sorted in chunks of 256, near its mean."""
+    """Lengths 1..640 once each in batches of 16: unsorted, a batch's longest is near 600; sorted in chunks of 256, near
+    its mean.
+    """
     lengths = list(range(1, 641))
     plan = batch_plan(lengths, 16, seed=0, epoch=0)
     padded = sum(max(lengths[index] for index in batch) * len(batch) for batch in plan)

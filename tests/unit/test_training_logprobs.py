@@ -27,19 +27,31 @@ def summed_by_hand(model: Any, sequence: Tokens) -> float:
     """log p token by token from the full logits of the sequence alone, unpadded."""
     ids = torch.tensor([list(sequence.ids)])
     logprobs = model(input_ids=ids).logits[0].double().log_softmax(-1)
-    return sum(logprobs[position - 1, ids[0, position]].item() for position in range(max(1, sequence.prompt_tokens), len(sequence.ids)))
+    return sum(
+        logprobs[position - 1, ids[0, position]].item()
+        for position in range(max(1, sequence.prompt_tokens), len(sequence.ids))
+    )
 
 
 def tiny_config(kind: str) -> Any:
     import transformers
 
-    sizes = {"vocab_size": 320, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {
+        "vocab_size": 320,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     if kind == "gemma2":
         return transformers.Gemma2Config(**sizes, head_dim=8, final_logit_softcapping=3.0, initializer_range=0.3)
     if kind == "granite":
         return transformers.GraniteConfig(**sizes, logits_scaling=4.0, initializer_range=0.3)
     if kind == "gpt2":
-        return transformers.GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3)
+        return transformers.GPT2Config(
+            vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.3
+        )
     return transformers.LlamaConfig(**sizes, initializer_range=0.3)
 
 
@@ -58,7 +70,9 @@ def test_logits_at_labelled_positions_equal_full_logits(kind: str) -> None:
 def test_the_projection_really_sees_labelled_positions_only(folder: Path) -> None:
     model = load_model(folder)
     seen: list[tuple[int, ...]] = []
-    handle = model.get_output_embeddings().register_forward_hook(lambda _module, inputs, _output: seen.append(tuple(inputs[0].shape)))
+    handle = model.get_output_embeddings().register_forward_hook(
+        lambda _module, inputs, _output: seen.append(tuple(inputs[0].shape))
+    )
     answer_logprobs(model, collate(SEQUENCES))
     handle.remove()
     assert seen == [(1, 12, 32)]  # 3 + 6 + 3 labelled tokens of 3 x 7 positions
@@ -69,7 +83,10 @@ def test_gradients_equal_those_of_full_logits(folder: Path) -> None:
     def gradients(full: bool) -> list[torch.Tensor]:
         model, batch = load_model(folder), collate(SEQUENCES)
         if full:
-            mask = torch.arange(batch.ids.shape[1])[None] < torch.tensor([len(sequence.ids) for sequence in SEQUENCES])[:, None]
+            mask = (
+                torch.arange(batch.ids.shape[1])[None]
+                < torch.tensor([len(sequence.ids) for sequence in SEQUENCES])[:, None]
+            )
             labels = batch.ids.masked_fill(~batch.labelled, -100)
             (model(input_ids=batch.ids, attention_mask=mask, labels=labels).loss * 12).backward()
         else:
@@ -117,7 +134,9 @@ def test_reference_logprobs_are_computed_once_and_again_for_other_data(folder: P
     again = reference_logprobs(load, "fingerprint", examples, 2, tmp_path)
     assert loads == ["loaded"]
     assert torch.equal(first, again)
-    flat = [scored.sum for scored in score_sequences(load_model(folder), [*examples[0].sequences, *examples[1].sequences])]
+    flat = [
+        scored.sum for scored in score_sequences(load_model(folder), [*examples[0].sequences, *examples[1].sequences])
+    ]
     assert first.flatten().tolist() == pytest.approx(flat, rel=1e-5)
     reference_logprobs(load, "fingerprint", examples[:1], 2, tmp_path)
     reference_logprobs(load, "another model", examples, 2, tmp_path)

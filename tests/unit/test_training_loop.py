@@ -46,8 +46,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Rows of unequal length: questions about numbers, a short good answer and a long bad one."""
     folder = tmp_path_factory.mktemp("data")
-    prompts = [[{"role": "user", "content": f"What is {number} plus two{' please' * (number % 5)}?"}] for number in range(EXAMPLES)]
-    pairs = [{"prompt": prompt, "chosen": f"It is {n + 2}.", "rejected": "The lazy dog" + " jumps" * (n % 7)} for n, prompt in enumerate(prompts)]
+    prompts = [
+        [{"role": "user", "content": f"What is {number} plus two{' please' * (number % 5)}?"}]
+        for number in range(EXAMPLES)
+    ]
+    pairs = [
+        {"prompt": prompt, "chosen": f"It is {n + 2}.", "rejected": "The lazy dog" + " jumps" * (n % 7)}
+        for n, prompt in enumerate(prompts)
+    ]
     files = {"pairs": pairs, "sft": [{"prompt": row["prompt"], "answer": row["chosen"]} for row in pairs]}
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -56,7 +62,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def settings(loss: str = "sft", **changes: Any) -> TrainSettings:
-    return replace(TrainSettings(loss=loss, learning_rate=3e-3, epochs=2, global_batch_size=8, micro_batch_size=8, device="cpu"), **changes)
+    return replace(
+        TrainSettings(loss=loss, learning_rate=3e-3, epochs=2, global_batch_size=8, micro_batch_size=8, device="cpu"),
+        **changes,
+    )
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -73,7 +82,9 @@ def assert_same_run(out: Path, expected: Path) -> None:
     names = sorted(path.name for path in (expected / "checkpoints").iterdir())
     assert sorted(path.name for path in (out / "checkpoints").iterdir() if not path.name.startswith(".")) == names
     for name in names:
-        assert (out / "checkpoints" / name / "model.safetensors").read_bytes() == (expected / "checkpoints" / name / "model.safetensors").read_bytes()
+        assert (out / "checkpoints" / name / "model.safetensors").read_bytes() == (
+            expected / "checkpoints" / name / "model.safetensors"
+        ).read_bytes()
 
 
 class Killed(BaseException):
@@ -93,9 +104,20 @@ def kill_after(step: int) -> loop.Progress:
 
 def test_a_run_leaves_checkpoints_a_curve_and_a_summary(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     reported: list[tuple[int, int]] = []
-    summary = train(model, data["sft"], tmp_path / "run", settings(checkpoints=2), progress=lambda done, steps, _loss: reported.append((done, steps)))
+    summary = train(
+        model,
+        data["sft"],
+        tmp_path / "run",
+        settings(checkpoints=2),
+        progress=lambda done, steps, _loss: reported.append((done, steps)),
+    )
     assert reported == [(step, 8) for step in range(1, 9)]  # 26 examples in batches of 8: 4 steps an epoch
-    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.name != ".lock") == ["checkpoints", "run.json", "summary.json", "train.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.name != ".lock") == [
+        "checkpoints",
+        "run.json",
+        "summary.json",
+        "train.jsonl",
+    ]
     assert [path.name for path in summary.checkpoints] == ["step-000004", "step-000008"]
     assert [row["step"] for row in rows(tmp_path / "run")] == list(range(1, 9))
     assert set(rows(tmp_path / "run")[0]) == {"step", "epoch", "loss", "learning_rate", "grad_norm", "tokens"}
@@ -114,22 +136,38 @@ def test_a_checkpoint_is_a_complete_model_folder(model: Path, data: dict[str, Pa
     assert load_model(folder).config.vocab_size == load_model(model).config.vocab_size
     facts = json.loads((folder / "checkpoint.json").read_text())
     run = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts == {"step": 8, "steps": 8, "tokens": summary.tokens, "loss": summary.final_loss, "settings_hash": run["hash"]}
+    assert facts == {
+        "step": 8,
+        "steps": 8,
+        "tokens": summary.tokens,
+        "loss": summary.final_loss,
+        "settings_hash": run["hash"],
+    }
     assert not list(tmp_path.rglob("*.bin")) + list(tmp_path.rglob("*.pt"))
 
 
-def test_a_finished_run_is_returned_without_any_work(model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_run_is_returned_without_any_work(
+    model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     summary = train(model, data["sft"], tmp_path / "run", settings())
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "run").rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     monkeypatch.setattr(loop, "load_or_initialise", lambda *_: pytest.fail("a finished run loaded its model"))
     assert train(model, data["sft"], tmp_path / "run", settings()) == summary
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_folder_without_weights_starts_from_an_initialisation_by_the_seed(data: dict[str, Path], tmp_path: Path) -> None:
+def test_a_folder_without_weights_starts_from_an_initialisation_by_the_seed(
+    data: dict[str, Path], tmp_path: Path
+) -> None:
     bare = make_tiny_model(tmp_path / "bare", with_weights=False)
     texts = tmp_path / "text.jsonl"
-    texts.write_text("".join(json.dumps({"text": f"The lazy dog number {number} jumps."}) + "\n" for number in range(12)))
+    texts.write_text(
+        "".join(json.dumps({"text": f"The lazy dog number {number} jumps."}) + "\n" for number in range(12))
+    )
     outs = {name: tmp_path / name for name in ("first", "again", "other")}
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
         train(bare, texts, outs[name], settings(seed=seed, max_steps=1, epochs=None))
@@ -181,7 +219,10 @@ def test_sft_lowers_the_loss_and_teaches_when_to_stop(model: Path, data: dict[st
     assert curve[-1] < 0.3 * curve[0]
     tokenizer, trained = load_tokenizer(model), load_model(summary.checkpoints[-1])
     ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "What is 5 plus two?"}], add_generation_prompt=True, return_tensors="pt", return_dict=False
+        [{"role": "user", "content": "What is 5 plus two?"}],
+        add_generation_prompt=True,
+        return_tensors="pt",
+        return_dict=False,
     )
     answer = trained.generate(ids, max_new_tokens=20, do_sample=False)[0, ids.shape[1] :].tolist()
     assert answer[-1] == tokenizer.eos_token_id
@@ -189,7 +230,9 @@ def test_sft_lowers_the_loss_and_teaches_when_to_stop(model: Path, data: dict[st
 
 
 @pytest.mark.parametrize("loss", ["dpo", "orpo"])
-def test_preference_losses_learn_to_prefer_the_chosen_answer(loss: str, model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_preference_losses_learn_to_prefer_the_chosen_answer(
+    loss: str, model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
     train(model, data[loss], tmp_path / "run", settings(loss, epochs=6, learning_rate=1e-3))
     assert rows(tmp_path / "run")[-1]["reward_accuracy"] > 0.9
     if loss == "dpo":
@@ -198,19 +241,26 @@ def test_preference_losses_learn_to_prefer_the_chosen_answer(loss: str, model: P
         assert first["reward_margin"] == pytest.approx(0, abs=1e-4)
 
 
-def test_dpo_measures_rewards_against_the_reference_it_is_given(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_dpo_measures_rewards_against_the_reference_it_is_given(
+    model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
     other = make_tiny_model(tmp_path / "other", seed=5)
     train(model, data["dpo"], tmp_path / "run", settings("dpo"), reference_folder=other)
     assert abs(rows(tmp_path / "run")[0]["reward_margin"]) > 0.01
 
 
-def test_a_small_gradient_limit_scales_the_update_not_the_logged_norm(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_a_small_gradient_limit_scales_the_update_not_the_logged_norm(
+    model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
     """Adam divides the scale out, so the first step is nearly the same; the logged norm is the one before the cut."""
     train(model, data["sft"], tmp_path / "loose", settings(max_grad_norm=1e9, max_steps=1, epochs=None))
     train(model, data["sft"], tmp_path / "tight", settings(max_grad_norm=1e-6, max_steps=1, epochs=None))
     assert rows(tmp_path / "tight")[0]["grad_norm"] == rows(tmp_path / "loose")[0]["grad_norm"] > 1
     start = load_file(model / "model.safetensors")
-    moved = {name: (weights(tmp_path / name, 1)["model.norm.weight"] - start["model.norm.weight"]).abs().max().item() for name in ("loose", "tight")}
+    moved = {
+        name: (weights(tmp_path / name, 1)["model.norm.weight"] - start["model.norm.weight"]).abs().max().item()
+        for name in ("loose", "tight")
+    }
     assert moved["tight"] < moved["loose"]  # Adam's epsilon (1e-8) shows against gradients of 1e-7
 
 
@@ -218,14 +268,25 @@ def test_a_small_gradient_limit_scales_the_update_not_the_logged_norm(model: Pat
 
 
 @pytest.mark.parametrize(("loss", "killed_after"), [("sft", 1), ("sft", 5), ("dpo", 5), ("orpo", 8)])
-def test_a_killed_run_goes_on_bit_for_bit(loss: str, killed_after: int, model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_bit_for_bit(
+    loss: str, killed_after: int, model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
     plan = settings(loss, checkpoints=2)
     train(model, data[loss], tmp_path / "whole", plan, save_state_every_steps=3)
     with pytest.raises(Killed):
         train(model, data[loss], tmp_path / "killed", plan, save_state_every_steps=3, progress=kill_after(killed_after))
     steps: list[int] = []
-    resumed = train(model, data[loss], tmp_path / "killed", plan, save_state_every_steps=3, progress=lambda done, *_: steps.append(done))
-    assert steps == list(range({1: 0, 5: 4, 8: 8}[killed_after] + 1, 9))  # goes on after the newest state, repeats nothing before it
+    resumed = train(
+        model,
+        data[loss],
+        tmp_path / "killed",
+        plan,
+        save_state_every_steps=3,
+        progress=lambda done, *_: steps.append(done),
+    )
+    assert steps == list(
+        range({1: 0, 5: 4, 8: 8}[killed_after] + 1, 9)
+    )  # goes on after the newest state, repeats nothing before it
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
     assert resumed.tokens == json.loads((tmp_path / "whole" / "summary.json").read_text())["tokens"]
     assert not (tmp_path / "killed" / "state").exists()
@@ -242,7 +303,9 @@ def test_a_run_with_dropout_goes_on_bit_for_bit_too(data: dict[str, Path], tmp_p
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
-def test_a_save_that_is_cut_off_never_looks_like_a_checkpoint(model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_save_that_is_cut_off_never_looks_like_a_checkpoint(
+    model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kill comes when the weights of the checkpoint at step 4 are written and the rest is not."""
     plan = settings(checkpoints=2)
     train(model, data["sft"], tmp_path / "whole", plan)
@@ -263,7 +326,9 @@ import torch
 torch.set_num_threads(1)
 from training.loop import TrainSettings, train
 model, data, out = map(Path, sys.argv[1:])
-plan = TrainSettings(loss="dpo", learning_rate=3e-3, epochs=8, global_batch_size=8, micro_batch_size=8, device="cpu", checkpoints=3)
+plan = TrainSettings(
+    loss="dpo", learning_rate=3e-3, epochs=8, global_batch_size=8, micro_batch_size=8, device="cpu", checkpoints=3
+)
 train(model, data, out, plan, save_state_every_steps=2, progress=lambda *_: time.sleep(0.03))
 """
 
@@ -271,9 +336,13 @@ train(model, data, out, plan, save_state_every_steps=2, progress=lambda *_: time
 def test_a_process_killed_by_the_system_goes_on_bit_for_bit(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     out, plan = tmp_path / "killed", settings("dpo", epochs=8, checkpoints=3)
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(model), str(data["dpo"]), str(out)], cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        [sys.executable, "-c", CHILD, str(model), str(data["dpo"]), str(out)],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
-    while process.poll() is None and not ((out / "train.jsonl").exists() and len((out / "train.jsonl").read_text().splitlines()) >= 13):
+    while process.poll() is None and not (
+        (out / "train.jsonl").exists() and len((out / "train.jsonl").read_text().splitlines()) >= 13
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
@@ -286,10 +355,16 @@ def test_a_process_killed_by_the_system_goes_on_bit_for_bit(model: Path, data: d
 def test_another_run_is_not_mixed_into_a_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(model, data["orpo"], tmp_path / "run", settings("orpo"), save_state_every_steps=2, progress=kill_after(3))
-    with pytest.raises(InputError, match=r"holds a run with another learning_rate, seed\. Give the new run another folder, or remove"):
+    with pytest.raises(
+        InputError, match=r"holds a run with another learning_rate, seed\. Give the new run another folder, or remove"
+    ):
         train(model, data["orpo"], tmp_path / "run", settings("orpo", learning_rate=1e-4, seed=1))
     changed = tmp_path / "changed.jsonl"
-    changed.write_text(data["orpo"].read_text() + json.dumps({"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"}) + "\n")
+    changed.write_text(
+        data["orpo"].read_text()
+        + json.dumps({"prompt": [{"role": "user", "content": "q"}], "chosen": "a", "rejected": "b"})
+        + "\n"
+    )
     with pytest.raises(InputError, match="holds a run with another data"):
         train(model, changed, tmp_path / "run", settings("orpo"))
     train(model, data["orpo"], tmp_path / "run", settings("orpo"))  # the first run is intact and goes on
@@ -327,7 +402,10 @@ def test_missing_inputs_are_named(model: Path, data: dict[str, Path], tmp_path: 
         ({"max_steps": 3}, "exactly one of epochs and max_steps"),
         ({"epochs": None}, "exactly one of epochs and max_steps"),
         ({"epochs": 0}, "epochs and max_steps must be greater than 0"),
-        ({"learning_rate": 0.0, "checkpoints": 0}, "learning_rate must be greater than 0, got 0.0; checkpoints must be greater than 0"),
+        (
+            {"learning_rate": 0.0, "checkpoints": 0},
+            "learning_rate must be greater than 0, got 0.0; checkpoints must be greater than 0",
+        ),
         ({"schedule": "linear"}, "unknown schedule 'linear': known are constant, cosine"),
         ({"dtype": "float16"}, "unknown dtype 'float16'"),
         ({"warmup_ratio": 1.5}, "warmup_ratio must lie between 0 and 1"),
@@ -357,7 +435,12 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_as_a_cosine() -> None
     assert curve[11] == pytest.approx(0.5)
     assert curve[19] == pytest.approx(0.0075961, abs=1e-6)  # 0.5 (1 + cos(17 pi / 18))
     assert curve[2:] == sorted(curve[2:], reverse=True)
-    assert [learning_rate_at(replace(plan, schedule="constant"), step, 20) for step in (1, 2, 11, 20)] == [0.5, 1.0, 1.0, 1.0]
+    assert [learning_rate_at(replace(plan, schedule="constant"), step, 20) for step in (1, 2, 11, 20)] == [
+        0.5,
+        1.0,
+        1.0,
+        1.0,
+    ]
     assert learning_rate_at(replace(plan, warmup_ratio=0.0), 1, 20) == 1.0
 
 

@@ -14,7 +14,12 @@ from tests.tiny_model import make_tiny_model
 
 HIDDEN_SIZE = 128  # heads of 32: vLLM's CPU attention knows no smaller ones
 QUESTIONS = [
-    Question(suite="s", id=str(index), category="", turns=(f"{index}. Name {index} fish, please." + " And why?" * index, "And <|end|> two more?"))
+    Question(
+        suite="s",
+        id=str(index),
+        category="",
+        turns=(f"{index}. Name {index} fish, please." + " And why?" * index, "And <|end|> two more?"),
+    )
     for index in range(8)
 ]
 
@@ -35,20 +40,33 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def tied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two whose input and output embeddings are one tensor, which vLLM does not reload."""
     folder = tmp_path_factory.mktemp("tied")
-    return make_tiny_model(folder / "c", seed=2, hidden_size=HIDDEN_SIZE), make_tiny_model(folder / "d", seed=3, hidden_size=HIDDEN_SIZE)
+    return make_tiny_model(folder / "c", seed=2, hidden_size=HIDDEN_SIZE), make_tiny_model(
+        folder / "d", seed=3, hidden_size=HIDDEN_SIZE
+    )
 
 
 @pytest.fixture(scope="session")
 def judge_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose context holds a judge's prompt."""
-    return make_tiny_model(tmp_path_factory.mktemp("judge") / "judge", seed=4, hidden_size=HIDDEN_SIZE, tied=False, context_tokens=4096)
+    return make_tiny_model(
+        tmp_path_factory.mktemp("judge") / "judge", seed=4, hidden_size=HIDDEN_SIZE, tied=False, context_tokens=4096
+    )
 
 
 @pytest.fixture(scope="session")
 def answers_of() -> AnswersOf:
-    def answer(generator: Any, questions: list[Question] = QUESTIONS, temperature: float = 0.0, tokens: int = 32, seed: int = 0) -> dict[str, Answer]:
+    def answer(
+        generator: Any, questions: list[Question] = QUESTIONS, temperature: float = 0.0, tokens: int = 32, seed: int = 0
+    ) -> dict[str, Answer]:
         found: dict[str, Answer] = {}
-        generator.answer(questions, DecodingConfig(temperature=temperature), "d", tokens, seed, lambda answer: found.update({answer.question_id: answer}))
+        generator.answer(
+            questions,
+            DecodingConfig(temperature=temperature),
+            "d",
+            tokens,
+            seed,
+            lambda answer: found.update({answer.question_id: answer}),
+        )
         return found
 
     return answer
@@ -71,7 +89,9 @@ def new_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     from seft_bench.inference.vllm.environment import find_environment
     from seft_bench.inference.vllm.server import VLLMServer
 
-    return lambda **settings: VLLMServer(find_environment(), tmp_path_factory.mktemp("logs"), start_seconds=300, **settings)
+    return lambda **settings: VLLMServer(
+        find_environment(), tmp_path_factory.mktemp("logs"), start_seconds=300, **settings
+    )
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,10 @@ def engine() -> Iterator[Any]:
 
 
 def test_greedy_answers_equal_transformers_on_each_checkpoint(
-    engine: VLLMEngine, checkpoints: tuple[Path, Path], answers_of: AnswersOf, by_transformers: Callable[[Path], dict[str, Answer]]
+    engine: VLLMEngine,
+    checkpoints: tuple[Path, Path],
+    answers_of: AnswersOf,
+    by_transformers: Callable[[Path], dict[str, Answer]],
 ) -> None:
     engines = set()
     for folder in (*checkpoints, checkpoints[0]):
@@ -33,7 +36,9 @@ def test_greedy_answers_equal_transformers_on_each_checkpoint(
     assert len(engines) == 1  # weights were exchanged in it
 
 
-def test_an_answer_depends_on_its_own_seed_alone(engine: VLLMEngine, checkpoints: tuple[Path, Path], answers_of: AnswersOf) -> None:
+def test_an_answer_depends_on_its_own_seed_alone(
+    engine: VLLMEngine, checkpoints: tuple[Path, Path], answers_of: AnswersOf
+) -> None:
     generator = VLLMEngineGenerator(checkpoints[0], "m", engine)
     together = answers_of(generator, temperature=1.0, seed=1)
     alone = answers_of(generator, QUESTIONS[3:4], temperature=1.0, seed=1)
@@ -41,7 +46,9 @@ def test_an_answer_depends_on_its_own_seed_alone(engine: VLLMEngine, checkpoints
     assert answers_of(generator, temperature=1.0, seed=2) != together
 
 
-def test_a_prompt_beyond_the_context_is_over_length(engine: VLLMEngine, checkpoints: tuple[Path, Path], answers_of: AnswersOf) -> None:
+def test_a_prompt_beyond_the_context_is_over_length(
+    engine: VLLMEngine, checkpoints: tuple[Path, Path], answers_of: AnswersOf
+) -> None:
     questions = [dataclasses.replace(QUESTIONS[0], turns=("a river " * 400,)), QUESTIONS[1]]
     found = answers_of(VLLMEngineGenerator(checkpoints[0], "m", engine), questions)
     assert found["0"].finish_reasons == ("over_length",)
@@ -49,7 +56,10 @@ def test_a_prompt_beyond_the_context_is_over_length(engine: VLLMEngine, checkpoi
 
 
 def test_tied_embeddings_are_answered_rightly_too(
-    engine: VLLMEngine, tied: tuple[Path, Path], answers_of: AnswersOf, by_transformers: Callable[[Path], dict[str, Answer]]
+    engine: VLLMEngine,
+    tied: tuple[Path, Path],
+    answers_of: AnswersOf,
+    by_transformers: Callable[[Path], dict[str, Answer]],
 ) -> None:
     for folder in tied:
         assert answers_of(VLLMEngineGenerator(folder, "m", engine)) == by_transformers(folder)

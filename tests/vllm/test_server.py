@@ -31,9 +31,15 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_greedy_answers_equal_transformers_on_each_checkpoint(
-    server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf, by_transformers: Callable[[Path], dict[str, Answer]], tmp_path: Path
+    server: Any,
+    checkpoints: tuple[Path, Path],
+    answers_of: AnswersOf,
+    by_transformers: Callable[[Path], dict[str, Answer]],
+    tmp_path: Path,
 ) -> None:
-    """Two turns, markup in a question; after the exchange of weights too; and no answer comes out of the other's store."""
+    """Two turns, markup in a question; after the exchange of weights too; and no answer comes out of the other's
+    store.
+    """
     store, processes, seen = tmp_path / "store.sqlite", set(), {}
     for folder in (*checkpoints, checkpoints[0]):
         generator = VLLMGenerator(folder, "m", server, store_path=store)
@@ -41,29 +47,47 @@ def test_greedy_answers_equal_transformers_on_each_checkpoint(
         processes.add(server.pid)
         assert seen[folder] == by_transformers(folder)
     assert len(processes) == 1
-    assert all(seen[checkpoints[0]][question.id].turns != seen[checkpoints[1]][question.id].turns for question in QUESTIONS)
+    assert all(
+        seen[checkpoints[0]][question.id].turns != seen[checkpoints[1]][question.id].turns for question in QUESTIONS
+    )
 
 
 def test_the_prompt_is_ours_token_by_token(server: Any, checkpoints: tuple[Path, Path]) -> None:
     server.serve(checkpoints[0])
     tokenizer = load_tokenizer(checkpoints[0])
-    messages = [{"role": "user", "content": "a <|end|> b"}, {"role": "assistant", "content": " c "}, {"role": "user", "content": "d"}]
-    told = server.post("/tokenize", {"model": server.served_name, "messages": without_markup(tokenizer, messages), "add_generation_prompt": True})["tokens"]
+    messages = [
+        {"role": "user", "content": "a <|end|> b"},
+        {"role": "assistant", "content": " c "},
+        {"role": "user", "content": "d"},
+    ]
+    told = server.post(
+        "/tokenize",
+        {"model": server.served_name, "messages": without_markup(tokenizer, messages), "add_generation_prompt": True},
+    )["tokens"]
     assert told == prompt_ids(tokenizer, messages)
     assert told.count(tokenizer.bos_token_id) == 1
 
 
 def test_an_answer_at_the_end_of_the_context_is_cut_and_a_longer_prompt_is_over_length(
-    server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf, by_transformers: Callable[[Path], dict[str, Answer]]
+    server: Any,
+    checkpoints: tuple[Path, Path],
+    answers_of: AnswersOf,
+    by_transformers: Callable[[Path], dict[str, Answer]],
 ) -> None:
     from seft_bench.generators.transformers import TransformersGenerator
 
-    questions = [dataclasses.replace(QUESTIONS[0], id=str(words), turns=("a river " * words,)) for words in (80, 120, 400)]
+    questions = [
+        dataclasses.replace(QUESTIONS[0], id=str(words), turns=("a river " * words,)) for words in (80, 120, 400)
+    ]
     found = answers_of(VLLMGenerator(checkpoints[0], "m", server), questions, tokens=500)
     expected = answers_of(TransformersGenerator(checkpoints[0], "m"), questions, tokens=500)
     assert [answer.finish_reasons for answer in expected.values()].count(("over_length",)) >= 1
     for key, answer in expected.items():
-        assert (found[key].turns, found[key].finish_reasons, found[key].completion_tokens) == (answer.turns, answer.finish_reasons, answer.completion_tokens)
+        assert (found[key].turns, found[key].finish_reasons, found[key].completion_tokens) == (
+            answer.turns,
+            answer.finish_reasons,
+            answer.completion_tokens,
+        )
 
 
 def test_a_seed_is_a_sample(server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf) -> None:
@@ -73,7 +97,9 @@ def test_a_seed_is_a_sample(server: Any, checkpoints: tuple[Path, Path], answers
     assert first != other
 
 
-def test_a_server_killed_under_way_says_so_and_the_same_call_goes_on(server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf) -> None:
+def test_a_server_killed_under_way_says_so_and_the_same_call_goes_on(
+    server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf
+) -> None:
     generator = VLLMGenerator(checkpoints[1], "m", server)
     found: dict[str, Answer] = {}
 
@@ -118,12 +144,19 @@ def test_tied_embeddings_are_answered_rightly_too(
     server.stop()
 
 
-def test_a_folder_that_vllm_cannot_run_shows_the_end_of_its_log(new_server: Callable[..., Any], checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_folder_that_vllm_cannot_run_shows_the_end_of_its_log(
+    new_server: Callable[..., Any], checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
     broken = shutil.copytree(checkpoints[0], tmp_path / "broken")
     config = json.loads((broken / "config.json").read_text())
-    (broken / "config.json").write_text(json.dumps({**config, "architectures": ["NoSuchModelForCausalLM"], "model_type": "nothing"}))
+    (broken / "config.json").write_text(
+        json.dumps({**config, "architectures": ["NoSuchModelForCausalLM"], "model_type": "nothing"})
+    )
     server = new_server()
-    with pytest.raises(InputError, match=r"vLLM does not start on .*broken: exit status (.|\n)*its log .* ends:\n  \| (.|\n)*first error: "):
+    with pytest.raises(
+        InputError,
+        match=r"vLLM does not start on .*broken: exit status (.|\n)*its log .* ends:\n  \| (.|\n)*first error: ",
+    ):
         server.serve(broken)
     assert not server.is_running
 
@@ -136,7 +169,11 @@ def test_a_preference_is_the_models_own_probability(judge_model: Path, tmp_path:
         for index, question in enumerate(questions)
     ]
     judge = VLLMJudge(
-        "local", str(judge_model), store_path=tmp_path / "store.sqlite", log_folder=tmp_path / "logs", server_arguments=["--max-model-len", "4000"]
+        "local",
+        str(judge_model),
+        store_path=tmp_path / "store.sqlite",
+        log_folder=tmp_path / "logs",
+        server_arguments=["--max-model-len", "4000"],
     )
     found: list[Judgment] = []
     try:
@@ -149,7 +186,9 @@ def test_a_preference_is_the_models_own_probability(judge_model: Path, tmp_path:
     assert [judgment.status for judgment in found] == ["ok"] * len(requests)
     for request in requests:
         judgment = by_key[request.key]
-        assert sum(math.exp(judgment.details["top_logprobs"][choice]) for choice in ("m", "M")) == pytest.approx(1.0, abs=1e-5)
+        assert sum(math.exp(judgment.details["top_logprobs"][choice]) for choice in ("m", "M")) == pytest.approx(
+            1.0, abs=1e-5
+        )
         assert judgment.preference == pytest.approx(own_preference(judge_model, request), abs=1e-3)
 
 
@@ -169,9 +208,21 @@ def own_preference(folder: Path, request: JudgeRequest) -> float:
 def test_an_evaluation_that_is_terminated_leaves_no_server(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
     """The command itself, once to its end on two checkpoints, and once ended by SIGTERM as soon as its server is up."""
     models = [str(shutil.copytree(folder, tmp_path / "models" / folder.name)) for folder in checkpoints]
-    command = [sys.executable, "-m", "seft_bench.cli.main", "eval", *models, "--suite", "tiny-alpacaeval", "--engine", "vllm"]
+    command = [
+        sys.executable,
+        "-m",
+        "seft_bench.cli.main",
+        "eval",
+        *models,
+        "--suite",
+        "tiny-alpacaeval",
+        "--engine",
+        "vllm",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    ended = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ended = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 240
     while not (below := engines_of(ended.pid)[1:]) and ended.poll() is None and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -183,11 +234,17 @@ def test_an_evaluation_that_is_terminated_leaves_no_server(checkpoints: tuple[Pa
     while any(alive(process) for process in below) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [process for process in below if alive(process)]
-    whole = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    whole = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
     assert whole.returncode == 0, whole.stderr[-2000:]
     logs = sorted((tmp_path / "runs" / "vllm-logs").iterdir())
     assert len(logs) == 2  # one server for both checkpoints; the other log is the terminated one's
-    rows = [json.loads(line) for path in (tmp_path / "runs" / "evaluations").glob("*vllm-cpu*/*/*/answers.jsonl") for line in path.read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for path in (tmp_path / "runs" / "evaluations").glob("*vllm-cpu*/*/*/answers.jsonl")
+        for line in path.read_text().splitlines()
+    ]
     assert {row["model_id"] for row in rows} == {"a", "b"}
 
 

@@ -1,9 +1,11 @@
-"""Engines: where the cells of a matrix are trained and answered. A new one is one file with a `run_cells`, and one line here.
+"""Engines: where the cells of a matrix are trained and answered.
 
-An engine yields events, `{"cell", "event", ...}`: "progress" (`what`, `done`, `total`), "again" (`message`: the cell's worker was
-lost, it runs once more), "answered" (its answers lie in the run's folder), "failed" (`message`, `exit_status`), and "tick" now and then, so
-that a driver can do other things between them. A failed cell does not stop the others. Closing the iterator ends the
-workers; what they had finished stays.
+A new one is one file with a `run_cells`, and one line here.
+
+An engine yields events, `{"cell", "event", ...}`: "progress" (`what`, `done`, `total`), "again" (`message`: the cell's
+worker was lost, it runs once more), "answered" (its answers lie in the run's folder), "failed" (`message`,
+`exit_status`), and "tick" now and then, so that a driver can do other things between them. A failed cell does not stop
+the others. Closing the iterator ends the workers; what they had finished stays.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ Event = dict[str, Any]
 
 
 def failed(cell: str, error: Exception) -> Event:
-    """The event of a cell that ended with an error; one that nobody can act on is a defect of ours and keeps its traceback."""
+    """The event of a cell that ended with an error; one that nobody can act on is a defect of ours and keeps its
+    traceback.
+    """
     if isinstance(error, SeftBenchError):
         message, status = str(error), error.exit_status
     elif full := no_room(error):
@@ -47,7 +51,8 @@ class EngineSettings:
     Attributes:
         workers: cells at a time (with Ray: on a cluster that is started here; another one decides itself).
         address: of a Ray cluster, "auto" (the one that runs here) or "local" (start one).
-        cpus_per_cell: None: the cores shared out among the workers, 1 with Ray. gpus_per_cell: None: one where there are any.
+        cpus_per_cell: None: the cores shared out among the workers, 1 with Ray.
+        gpus_per_cell: None: one where there are any.
         retries: how often a cell is run again whose worker or node was lost.
     """
 
@@ -74,7 +79,10 @@ def check_engine(settings: EngineSettings, matrix: MatrixConfig) -> None:
 
         import_ray()
         if matrix.diagnostics_judge and load_judge(matrix.diagnostics_judge).kind == "openai":
-            raise InputError(f"diagnostics_judge {matrix.diagnostics_judge} asks a server from the workers, and keys stay with the driver: take another")
+            raise InputError(
+                f"diagnostics_judge {matrix.diagnostics_judge} asks a server from the workers, and keys stay with the "
+                "driver: take another"
+            )
 
 
 def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: EngineSettings) -> Iterator[Event]:

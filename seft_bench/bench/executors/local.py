@@ -1,4 +1,5 @@
-"""The local engine: cells in processes of this machine, several at a time, each with GPUs of its own where there are any.
+"""The local engine: cells in processes of this machine, several at a time, each with GPUs of its own where there are
+any.
 
 Worker processes stay alive, because importing torch and transformers costs more than training a small model. Each has a
 pipe of its own, so a worker that is killed takes nothing with it: its cell goes to a new one.
@@ -107,7 +108,11 @@ def _received(worker: _Worker) -> Event | None:
 def _lost(job: Job, times: int, waiting: deque[Job], retries: int) -> Event:
     reason = "its worker process was lost (killed, or out of memory)"
     if times > retries:
-        return {"cell": job["cell"], "event": "failed", "message": f"{reason} {times} times. Give it more memory, or fewer --workers, and run the same command"}
+        return {
+            "cell": job["cell"],
+            "event": "failed",
+            "message": f"{reason} {times} times. Give it more memory, or fewer --workers, and run the same command",
+        }
     waiting.appendleft(job)
     return {"cell": job["cell"], "event": "again", "message": reason}
 
@@ -130,7 +135,9 @@ def _work(pipe: Connection, gpus: str | None) -> None:
 
 
 def gpus_here() -> list[str]:
-    """The GPUs that this process may use, by what CUDA_VISIBLE_DEVICES calls them; torch is asked only where there is a driver."""
+    """The GPUs that this process may use, by what CUDA_VISIBLE_DEVICES calls them; torch is asked only where there is a
+    driver.
+    """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name.strip() for name in named.split(",") if name.strip()]

@@ -1,7 +1,7 @@
 """The Ray engine: one task a cell, on the nodes of a cluster; a cell whose node or worker is lost runs again elsewhere.
 
-Cells meet at the output folder, which every node must see under the same path. Nodes train and answer; the driver judges,
-so the response store stays on its machine and no key leaves it.
+Cells meet at the output folder, which every node must see under the same path. Nodes train and answer; the driver
+judges, so the response store stays on its machine and no key leaves it.
 """
 
 from __future__ import annotations
@@ -66,16 +66,21 @@ def _connect(ray: Any, settings: EngineSettings) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if settings.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_worker_niceness", "0")  # as on the local engine; Ray's own 15 lets anything else go first
+        os.environ.setdefault(
+            "RAY_worker_niceness", "0"
+        )  # as on the local engine; Ray's own 15 lets anything else go first
         cpus = settings.workers * (settings.cpus_per_cell or 1)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        ray.init(
+            address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet
+        )
         return
     try:
         ray.init(address=settings.address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = (str(error).splitlines() or ["?"])[0]
         raise InputError(
-            f"no Ray cluster at {settings.address!r} ({first}). `--address local` starts one here; `ray start --head` starts one by hand."
+            f"no Ray cluster at {settings.address!r} ({first}). `--address local` starts one here; `ray start --head` "
+            "starts one by hand."
         ) from None
 
 
@@ -122,7 +127,9 @@ def check_nodes(ray: Any, probe: Mapping[str, str]) -> None:
     found = [(node, _problem(ray, look, probe)) for node, look in zip(nodes, looks, strict=True)]
     problems = [f"{node['NodeManagerAddress']} ({node['NodeID'][:8]}): {problem}" for node, problem in found if problem]
     if problems:
-        raise InputError("the Ray cluster cannot run this matrix:\n" + "\n".join(f"  {problem}" for problem in problems))
+        raise InputError(
+            "the Ray cluster cannot run this matrix:\n" + "\n".join(f"  {problem}" for problem in problems)
+        )
     note(f"Ray: {len(nodes)} node{'s' if len(nodes) > 1 else ''}, all see {Path(probe['path']).parent}")
 
 
@@ -133,7 +140,10 @@ def _problem(ray: Any, look: Any, probe: Mapping[str, str]) -> str:
     except Exception as error:  # whatever keeps a node from answering: it is told, not raised
         return f"a worker there cannot run seft-bench: {(str(error).strip().splitlines() or ['?'])[-1]}"
     if not said["sees"]:
-        return f"does not see the output folder {Path(probe['path']).parent}. Put --out on a folder that all nodes share under the same path"
+        return (
+            f"does not see the output folder {Path(probe['path']).parent}. Put --out on a folder that all nodes share "
+            "under the same path"
+        )
     if said["version"] != __version__:
         return f"has seft-bench {said['version']}, the driver {__version__}"
     return ""
@@ -149,10 +159,15 @@ def _demand(ray: Any, settings: EngineSettings) -> dict[str, Any]:
     if gpus is None:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
     demand = {"num_cpus": settings.cpus_per_cell or 1, "num_gpus": gpus}
-    sizes = [(node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]]
+    sizes = [
+        (node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]
+    ]
     if not any(cpus >= demand["num_cpus"] and has >= gpus for cpus, has in sizes):
         there = "; ".join(f"{cpus:g} CPUs, {has:g} GPUs" for cpus, has in sizes)
-        raise InputError(f"a cell wants {demand['num_cpus']} CPUs and {gpus:g} GPUs, and no node of the Ray cluster has them. The nodes: {there}")
+        raise InputError(
+            f"a cell wants {demand['num_cpus']} CPUs and {gpus:g} GPUs, and no node of the Ray cluster has them. The "
+            f"nodes: {there}"
+        )
     return demand
 
 
@@ -178,7 +193,11 @@ def _run(job: Job, events: Any) -> Event:
     name = job["cell"]
     events.put.remote({"cell": name, "event": "started"})
     if not _sees(job["probe"]):
-        return {"cell": name, "event": "failed", "message": f"this node does not see the output folder {job['out']}: all nodes must share it"}
+        return {
+            "cell": name,
+            "event": "failed",
+            "message": f"this node does not see the output folder {job['out']}: all nodes must share it",
+        }
     return run_job(job, lambda event: events.put.remote(event))
 
 
@@ -213,5 +232,9 @@ def _outcome(ray: Any, reference: Any, name: str) -> Event:
     try:
         event: Event = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return {"cell": name, "event": "failed", "message": f"Ray lost the cell: {(str(error).strip().splitlines() or ['?'])[0]}"}
+        return {
+            "cell": name,
+            "event": "failed",
+            "message": f"Ray lost the cell: {(str(error).strip().splitlines() or ['?'])[0]}",
+        }
     return event

@@ -22,8 +22,8 @@ class VLLMClient(ChatClient):
     """Asks a `VLLMServer`. The request key holds what is served, not the port, so a rerun finds its stored responses.
 
     Args:
-        tokenizer: of the served checkpoint. Its special tokens in texts are broken up before they are sent, as the server would
-            take them for markup.
+        tokenizer: of the served checkpoint. Its special tokens in texts are broken up before they are sent, as the
+            server would take them for markup.
     """
 
     def __init__(
@@ -35,7 +35,14 @@ class VLLMClient(ChatClient):
         max_in_flight: int = MAX_IN_FLIGHT,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        super().__init__(server.base_url, server.served_name, None, store, max_in_flight=max_in_flight, timeout_seconds=timeout_seconds)
+        super().__init__(
+            server.base_url,
+            server.served_name,
+            None,
+            store,
+            max_in_flight=max_in_flight,
+            timeout_seconds=timeout_seconds,
+        )
         self.server, self.tokenizer = server, tokenizer
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
@@ -63,13 +70,16 @@ class VLLMClient(ChatClient):
 
 
 class AnswerClient(VLLMClient):
-    """For answers that are to equal those of our own generator: same prompt ids, same stops, same decoding of ids to text.
+    """For answers that are to equal those of our own generator: same prompt ids, same stops, same decoding of ids to
+    text.
 
     Args:
         stops: ids of the tokens that end an answer.
     """
 
-    def __init__(self, server: VLLMServer, tokenizer: Any, stops: Sequence[int], store: ResponseStore | None = None) -> None:
+    def __init__(
+        self, server: VLLMServer, tokenizer: Any, stops: Sequence[int], store: ResponseStore | None = None
+    ) -> None:
         super().__init__(server, tokenizer, store)
         self.stops = list(stops)
 
@@ -93,8 +103,10 @@ class AnswerClient(VLLMClient):
         ours = prompt_ids(self.tokenizer, call.messages)
         if list(reply.body.get("prompt_token_ids") or []) != ours:
             raise InputError(
-                f"vLLM does not render the chat template as our tokenizer does: its prompt has {len(reply.body.get('prompt_token_ids') or [])} tokens, "
-                f"ours {len(ours)}. Check chat_template.jinja of {self.server.folder}, or answer with --engine transformers."
+                "vLLM does not render the chat template as our tokenizer does: its prompt has "
+                f"{len(reply.body.get('prompt_token_ids') or [])} tokens, "
+                f"ours {len(ours)}. Check chat_template.jinja of {self.server.folder}, or answer with --engine "
+                "transformers."
             )
         ids = list(reply.body["choices"][0]["token_ids"])
         ended = bool(ids) and ids[-1] in self.stops

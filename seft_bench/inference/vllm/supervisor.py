@@ -1,9 +1,11 @@
-"""Keeps a command's process group from outliving its parent. Run as a script: `python supervisor.py GRACE_SECONDS COMMAND...`.
+"""Keeps a command's process group from outliving its parent.
 
-A process between ours and the command: the kernel tells nobody that a process was killed with SIGKILL, so somebody has to
-watch. Ours holds the other end of this one's standard input; when that end closes, when our process is no longer the
-parent, or on SIGTERM, the command's whole group gets SIGTERM, and SIGKILL after the grace. The exit status is the command's
-(128 + number for a signal). Standard library only: it runs before, and without, the package.
+Run as a script: `python supervisor.py GRACE_SECONDS COMMAND...`.
+
+A process between ours and the command: the kernel tells nobody that a process was killed with SIGKILL, so somebody has
+to watch. Ours holds the other end of this one's standard input; when that end closes, when our process is no longer the
+parent, or on SIGTERM, the command's whole group gets SIGTERM, and SIGKILL after the grace. The exit status is the
+command's (128 + number for a signal). Standard library only: it runs before, and without, the package.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ def main(arguments: list[str]) -> int:
 
 
 def end_with_parent() -> None:
-    """Between fork and exec: if this watcher itself is killed, the command gets SIGTERM (Linux only, elsewhere nothing)."""
+    """Between fork and exec: if this watcher itself is killed, the command gets SIGTERM (Linux only, elsewhere
+    nothing).
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -53,7 +57,9 @@ def is_closed(descriptor: int) -> bool:
 
 
 def end_group(child: subprocess.Popen[bytes], grace_seconds: float) -> None:
-    """SIGTERM, the grace, SIGKILL: to the group, as the command's own children must go too, also when it went by itself."""
+    """SIGTERM, the grace, SIGKILL: to the group, as the command's own children must go too, also when it went by
+    itself.
+    """
     signal_group(child.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
     while time.monotonic() < deadline and (child.poll() is None or signal_group(child.pid, 0)):

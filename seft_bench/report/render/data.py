@@ -7,7 +7,7 @@ import io
 import json
 
 from seft_bench.report.render.text import given, plain_text
-from seft_bench.report.tables import Cell, Column, Row, Table
+from seft_bench.report.tables import Cell, Column, Table, TableRow
 
 
 def to_csv(table: Table) -> str:
@@ -23,13 +23,21 @@ def to_csv(table: Table) -> str:
 
 def to_json(table: Table) -> str:
     """Title, columns, rows (column key -> figure; ends and mark beside it), notes."""
-    columns = [{"key": column.key, "title": column.title, "group": column.group, "unit": column.unit} for column in table.columns]
+    columns = [
+        {"key": column.key, "title": column.title, "group": column.group, "unit": column.unit}
+        for column in table.columns
+    ]
     rows = [_json_row(row, table) for row in table.rows]
-    content = {"title": plain_text(table.title), "columns": columns, "rows": rows, "notes": [plain_text(note) for note in table.all_notes]}
+    content = {
+        "title": plain_text(table.title),
+        "columns": columns,
+        "rows": rows,
+        "notes": [plain_text(note) for note in table.all_notes],
+    }
     return json.dumps(content, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
 
 
-def _json_row(row: Row, table: Table) -> dict[str, object]:
+def _json_row(row: TableRow, table: Table) -> dict[str, object]:
     content: dict[str, object] = {"block": plain_text(row.block), **_row_values(row, table)}
     for cell, column in zip(row.cells, table.columns, strict=True):
         content |= {f"{column.key}_mark": cell.mark} if cell.mark else {}
@@ -37,7 +45,7 @@ def _json_row(row: Row, table: Table) -> dict[str, object]:
     return content
 
 
-def _row_values(row: Row, table: Table) -> dict[str, str | float | int | None]:
+def _row_values(row: TableRow, table: Table) -> dict[str, str | float | int | None]:
     """Key -> value of all columns."""
     values: dict[str, str | float | int | None] = {}
     for cell, column in zip(row.cells, table.columns, strict=True):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from seft_bench.report.render.text import column_groups, figure_text, notes, plain_text, title
-from seft_bench.report.tables import Cell, Column, Row, Table, blocks
+from seft_bench.report.tables import Cell, Column, Table, TableRow, blocks
 
 _STYLE = """\
 :root { color-scheme: light dark; font-family: system-ui, sans-serif; }
@@ -33,32 +33,50 @@ def html_page(heading: str, tables: Sequence[Table]) -> str:
     body = "\n".join(_html_table(table) for table in tables)
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta '
+        f'http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<meta name="viewport" content="width=device-width">\n<title>{_html_text(heading)}</title>\n'
         f"<style>\n{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def _html_table(table: Table) -> str:
-    groups = "".join(f'<th colspan="{span}" scope="colgroup">{_html_text(name)}</th>' for name, span in column_groups(table.columns))
-    titles = "".join(f'<th scope="col"{_html_class(column)}>{_html_text(title(column))}</th>' for column in table.columns)
+    groups = "".join(
+        f'<th colspan="{span}" scope="colgroup">{_html_text(name)}</th>' for name, span in column_groups(table.columns)
+    )
+    titles = "".join(
+        f'<th scope="col"{_html_class(column)}>{_html_text(title(column))}</th>' for column in table.columns
+    )
     head = (f"<tr>{groups}</tr>\n" if any(column.group for column in table.columns) else "") + f"<tr>{titles}</tr>"
     bodies = "\n".join(_html_block(name, rows, table.columns) for name, rows in blocks(table.rows))
     remarks = "".join(f"<li><small>{_html_text(note)}</small></li>\n" for note in notes(table))
     return (
-        f"<table>\n<caption>{_html_text(table.title)}</caption>\n<thead>\n{head}\n</thead>\n{bodies}\n</table>\n" + (f"<ul>\n{remarks}</ul>" if remarks else "")
+        f"<table>\n<caption>{_html_text(table.title)}</caption>\n<thead>\n{head}\n</thead>\n{bodies}\n</table>\n"
+        + (f"<ul>\n{remarks}</ul>" if remarks else "")
     ).rstrip()
 
 
-def _html_block(name: str, rows: Sequence[Row], columns: Sequence[Column]) -> str:
-    lines = [f'<tr><th class="text" colspan="{len(columns)}" scope="rowgroup"><em>{_html_text(name)}</em></th></tr>'] if name else []
+def _html_block(name: str, rows: Sequence[TableRow], columns: Sequence[Column]) -> str:
+    lines = (
+        [f'<tr><th class="text" colspan="{len(columns)}" scope="rowgroup"><em>{_html_text(name)}</em></th></tr>']
+        if name
+        else []
+    )
     for row in rows:
-        lines.append("<tr>" + "".join(_html_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True)) + "</tr>")
+        lines.append(
+            "<tr>"
+            + "".join(_html_cell(cell, column) for cell, column in zip(row.cells, columns, strict=True))
+            + "</tr>"
+        )
     return "<tbody>\n" + "\n".join(lines) + "\n</tbody>"
 
 
 def _html_cell(cell: Cell, column: Column) -> str:
-    figure, separator, interval = figure_text(cell, column).partition(" [") if not isinstance(cell.value, str) else (figure_text(cell, column), "", "")
+    figure, separator, interval = (
+        figure_text(cell, column).partition(" [")
+        if not isinstance(cell.value, str)
+        else (figure_text(cell, column), "", "")
+    )
     text = _html_text(figure)
     text = f"<strong>{text}</strong>" if cell.mark == "best" else text
     text += f" <small>[{_html_text(interval)}</small>" if separator else ""

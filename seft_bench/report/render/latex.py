@@ -1,8 +1,8 @@
 r"""LaTeX, with booktabs. The preamble needs `\usepackage[T1]{fontenc}` and `\usepackage{booktabs,graphicx}`.
 
-Figures are right-aligned with their intervals in a column of their own, so that decimal points stand below each other whatever follows.
-A table with several groups of columns becomes one tabular a group, below each other; one that is still too wide is scaled down, and one
-with too many rows for a page goes on in the next float.
+Figures are right-aligned with their intervals in a column of their own, so that decimal points stand below each other
+whatever follows. A table with several groups of columns becomes one tabular a group, below each other; one that is
+still too wide is scaled down, and one with too many rows for a page goes on in the next float.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from seft_bench.report.render.text import column_groups, figure_text, notes, plain_text, title
-from seft_bench.report.tables import Cell, Column, Row, Table, blocks
+from seft_bench.report.tables import Cell, Column, Table, TableRow, blocks
 
 LINES_A_PAGE = 48
 """What a float may hold: rows, headings and notes of an article at 10 points."""
@@ -41,7 +41,7 @@ _LACKING = set("ĦħĸĿŀŉŦŧſ")
 """Characters below U+0180 that T1 fonts lack: LaTeX stops at them."""
 
 
-Piece = tuple[list[int], Sequence[Row]]
+Piece = tuple[list[int], Sequence[TableRow]]
 """The columns (by number) and the rows of one tabular."""
 
 
@@ -50,7 +50,10 @@ def to_latex(table: Table) -> str:
     narrow, same = _without_constants(table)
     remarks = [*notes(table), *([same] if same else [])]
     pages = _pages(_pieces(narrow), sum(1 + len(note) // 85 for note in remarks))
-    return "\n".join(_float(narrow, pieces, page, len(pages), remarks if page == len(pages) else []) for page, pieces in enumerate(pages, start=1))
+    return "\n".join(
+        _float(narrow, pieces, page, len(pages), remarks if page == len(pages) else [])
+        for page, pieces in enumerate(pages, start=1)
+    )
 
 
 def _pieces(table: Table) -> list[Piece]:
@@ -81,23 +84,42 @@ def _without_constants(table: Table) -> tuple[Table, str]:
     if not same:
         return table, ""
     kept = [index for index in range(len(table.columns)) if index not in same]
-    rows = tuple(Row(tuple(row.cells[index] for index in kept), row.block) for row in table.rows)
-    said = ", ".join(f"{table.columns[index].title} {figure_text(table.rows[0].cells[index], table.columns[index]) or 'unknown'}" for index in same)
-    return dataclasses.replace(table, columns=tuple(table.columns[index] for index in kept), rows=rows), f"In all rows: {said}."
+    rows = tuple(TableRow(tuple(row.cells[index] for index in kept), row.block) for row in table.rows)
+    said = ", ".join(
+        f"{table.columns[index].title} {figure_text(table.rows[0].cells[index], table.columns[index]) or 'unknown'}"
+        for index in same
+    )
+    return dataclasses.replace(
+        table, columns=tuple(table.columns[index] for index in kept), rows=rows
+    ), f"In all rows: {said}."
 
 
 def _float(table: Table, pieces: Sequence[Piece], page: int, pages: int, remarks: Sequence[str]) -> str:
     caption = _latex_text(table.title) + (f" ({page} of {pages})" if pages > 1 else "")
     tabulars = [_fitted(_tabular(table, rows, part)) for part, rows in pieces]
-    lines = [r"\begin{table}[tp]", r"\centering", r"\small", rf"\caption{{{caption}}}", r"\par\medskip", "\n\\par\\medskip\n".join(tabulars)]
+    lines = [
+        r"\begin{table}[tp]",
+        r"\centering",
+        r"\small",
+        rf"\caption{{{caption}}}",
+        r"\par\medskip",
+        "\n\\par\\medskip\n".join(tabulars),
+    ]
     if remarks:
-        lines += [r"\par\smallskip", r"\begin{minipage}{\linewidth}", r"\footnotesize\raggedright", *(rf"{_latex_text(note)}\par" for note in remarks)]
+        lines += [
+            r"\par\smallskip",
+            r"\begin{minipage}{\linewidth}",
+            r"\footnotesize\raggedright",
+            *(rf"{_latex_text(note)}\par" for note in remarks),
+        ]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
 def _parts(columns: Sequence[Column]) -> list[list[int]]:
-    """Columns of each tabular: all in one, or for every group the first column and the group's; what belongs to no group comes last."""
+    """Columns of each tabular: all in one, or for every group the first column and the group's; what belongs to no
+    group comes last.
+    """
     named = [name for name, _ in column_groups(columns) if name]
     if len(named) < 2:
         return [list(range(len(columns)))]
@@ -110,10 +132,13 @@ def _fitted(tabular: str) -> str:
     return "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%\n" + tabular + "}"
 
 
-def _tabular(table: Table, rows: Sequence[Row], part: Sequence[int]) -> str:
+def _tabular(table: Table, rows: Sequence[TableRow], part: Sequence[int]) -> str:
     columns = [table.columns[index] for index in part]
     spans = [_span(table.columns[index], [row.cells[index] for row in table.rows]) for index in part]
-    alignment = "".join("l" if column.kind == "text" else "r@{\\,}l" if span == 2 else "r" for column, span in zip(columns, spans, strict=True))
+    alignment = "".join(
+        "l" if column.kind == "text" else "r@{\\,}l" if span == 2 else "r"
+        for column, span in zip(columns, spans, strict=True)
+    )
     lines = [rf"\begin{{tabular}}{{@{{}}{alignment}@{{}}}}", r"\toprule", *_latex_groups(columns, spans)]
     lines.append(" & ".join(_heading(column, span) for column, span in zip(columns, spans, strict=True)) + r" \\")
     for name, group in blocks(rows):
@@ -121,14 +146,21 @@ def _tabular(table: Table, rows: Sequence[Row], part: Sequence[int]) -> str:
         if name:
             lines.append(rf"\multicolumn{{{sum(spans)}}}{{@{{}}l}}{{\textit{{{_latex_text(name)}}}}} \\")
         for row in group:
-            cells = [_latex_cell(row.cells[index], table.columns[index], span) for index, span in zip(part, spans, strict=True)]
+            cells = [
+                _latex_cell(row.cells[index], table.columns[index], span)
+                for index, span in zip(part, spans, strict=True)
+            ]
             lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
 def _span(column: Column, cells: Sequence[Cell]) -> int:
     """2 for figures with something behind them: an interval, a mark, a footnote."""
-    return 2 if column.kind != "text" and any(cell.low is not None or cell.mark == "tied" or cell.footnote for cell in cells) else 1
+    return (
+        2
+        if column.kind != "text" and any(cell.low is not None or cell.mark == "tied" or cell.footnote for cell in cells)
+        else 1
+    )
 
 
 def _heading(column: Column, span: int) -> str:

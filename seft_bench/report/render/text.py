@@ -9,7 +9,10 @@ from typing import TypeGuard
 from seft_bench.report.tables import Cell, Column, Table
 
 MISSING = "–"  # noqa: RUF001 - an en dash, as tables have it
-MARKS = {"best": "Bold: best of its column.", "tied": "≈: not told apart from the best by the 95 % interval of the difference."}
+MARKS = {
+    "best": "Bold: best of its column.",
+    "tied": "≈: not told apart from the best by the 95 % interval of the difference.",
+}
 
 
 def plain_text(text: str) -> str:

@@ -1,4 +1,5 @@
-"""The HTML report: a folder that opens from disk, without server and network; data files are loaded as they are looked at.
+"""The HTML report: a folder that opens from disk, without server and network; data files are loaded as they are looked
+at.
 
 catalog.py   what the page knows from the start      records.py   answers, verdicts, questions
 model.py     a result and where its answers lie       reviser.py   what revisers did
@@ -38,7 +39,9 @@ class Written:
 
 
 def write_report(out: Path, results: Path, runs: Path, against: Path | None = None) -> Written:
-    """Write the report of a folder of results, with the texts that are found below `runs`. Equal inputs give equal bytes.
+    """Write the report of a folder of results, with the texts that are found below `runs`.
+
+    Equal inputs give equal bytes.
 
     Args:
         against: another folder of results, to be compared with.
@@ -58,16 +61,25 @@ def write_report(out: Path, results: Path, runs: Path, against: Path | None = No
 def _read(results: Path, option: str) -> Any:
     found = read_results(results)
     if not found:
-        raise InputError(f"no results in {results}/. Run `seft-bench eval` or `seft-bench demo` first, or name the folder with {option}.")
+        raise InputError(
+            f"no results in {results}/. Run `seft-bench eval` or `seft-bench demo` first, or name the folder with "
+            f"{option}."
+        )
     return found
 
 
 def _notes(found: Sequence[Entry], parts: Parts, runs: Path) -> list[str]:
     notes = []
     if without := sum(entry.folder is None for entry in found):
-        notes.append(f"{without} of {len(found)} results have no answers below {runs}: their figures are shown without texts (--runs names the folder)")
+        notes.append(
+            f"{without} of {len(found)} results have no answers below {runs}: their figures are shown without texts "
+            "(--runs names the folder)"
+        )
     if without := sum(not entry.result.per_question for entry in found):
-        notes.append(f"{without} of {len(found)} results have no questions.json beside them: no matrix, differences or questions of these")
+        notes.append(
+            f"{without} of {len(found)} results have no questions.json beside them: no matrix, differences or "
+            "questions of these"
+        )
     if parts.largest[1] > LARGEST_PART_BYTES:
         notes.append(f"{parts.largest[0]} has {parts.largest[1]:,} bytes: it will be slow to open")
     return notes
@@ -103,8 +115,12 @@ def _write_data(parts: Parts, found: Sequence[Entry], results: Path, against: Pa
 # Questions, figures and texts of a suite
 
 
-def _write_suite(parts: Parts, number: int, own: Mapping[int, Entry], questions: Sequence[Question]) -> tuple[dict[str, Any], dict[int, list[int]]]:
-    """Files of one suite; returns what leads to them, and for each entry the first question of each of its files of answers."""
+def _write_suite(
+    parts: Parts, number: int, own: Mapping[int, Entry], questions: Sequence[Question]
+) -> tuple[dict[str, Any], dict[int, list[int]]]:
+    """Files of one suite; returns what leads to them, and for each entry the first question of each of its files of
+    answers.
+    """
     order = {question.id: index for index, question in enumerate(questions)}
     blocks: dict[int, list[int]] = {}
     figures = []
@@ -117,12 +133,16 @@ def _write_suite(parts: Parts, number: int, own: Mapping[int, Entry], questions:
     files = {
         "list": parts.write_rows(f"questions/{number}", listed),
         "figures": parts.write_rows(f"figures/{number}", figures),
-        "texts": parts.write_rows(f"texts/{number}", (records.question_row(order[question.id], question) for question in questions)),
+        "texts": parts.write_rows(
+            f"texts/{number}", (records.question_row(order[question.id], question) for question in questions)
+        ),
     }
     return files, blocks
 
 
-def _write_answers(parts: Parts, index: int, entry: Entry, judgments: records.Judgments, order: Mapping[str, int]) -> list[int]:
+def _write_answers(
+    parts: Parts, index: int, entry: Entry, judgments: records.Judgments, order: Mapping[str, int]
+) -> list[int]:
     """The entry's files of answers: every question that it answered or that was judged, in the suite's order."""
     answers = records.answers_of(entry)
     names = [name for name in order if name in answers or name in judgments]
@@ -130,7 +150,9 @@ def _write_answers(parts: Parts, index: int, entry: Entry, judgments: records.Ju
     return [order[names[start]] for start in starts]
 
 
-def _text_rows(names: Sequence[str], answers: Mapping[str, Any], judgments: records.Judgments, order: Mapping[str, int]) -> Iterator[list[Any]]:
+def _text_rows(
+    names: Sequence[str], answers: Mapping[str, Any], judgments: records.Judgments, order: Mapping[str, int]
+) -> Iterator[list[Any]]:
     for name in names:
         row = records.text_row(order[name], answers.get(name), judgments.get(name, ()))
         if _is_long(row) and len(encode(row)) > LONGEST_ROW_BYTES:
@@ -139,7 +161,9 @@ def _text_rows(names: Sequence[str], answers: Mapping[str, Any], judgments: reco
 
 
 def _is_long(row: Sequence[Any]) -> bool:
-    """Could it be too long when encoded? A character takes six bytes at most; asking this first saves encoding every row twice."""
+    """Could it be too long when encoded? A character takes six bytes at most; asking this first saves encoding every
+    row twice.
+    """
     return 6 * sum(len(text) for text in [*(row[1] or ()), *(verdict[5] for verdict in row[3])]) > LONGEST_ROW_BYTES / 2
 
 
@@ -168,7 +192,17 @@ def _write_matrix(parts: Parts, number: int, members: Sequence[Entry], indexes: 
 
     names = sorted({name for entry in members for name in entry.result.per_question})
     # As the page has them: what is shown as equal is a tie, here as in its lists.
-    figures = [{name: short for name, value in entry.result.per_question.items() if (short := rounded(value)) is not None} for entry in members]
+    figures = [
+        {name: short for name, value in entry.result.per_question.items() if (short := rounded(value)) is not None}
+        for entry in members
+    ]
     shares, shared = win_shares(grid(figures, names))
     counts: Any = int(shared[0, 0]) if (shared == shared[0, 0]).all() else shared.tolist()
-    parts.write(f"matrix/{number}", {"entries": list(indexes), "shares": [[rounded(value) for value in row] for row in shares.tolist()], "questions": counts})
+    parts.write(
+        f"matrix/{number}",
+        {
+            "entries": list(indexes),
+            "shares": [[rounded(value) for value in row] for row in shares.tolist()],
+            "questions": counts,
+        },
+    )

@@ -1,4 +1,7 @@
-"""What the page knows from the start: tables, curves, entries and where their texts are. Everything else is loaded when it is looked at."""
+"""What the page knows from the start: tables, curves, entries and where their texts are.
+
+Everything else is loaded when it is looked at.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +26,29 @@ RUN_KEYS = ("row", "label", "role", "method", "seed", "step", "final", "unannota
 
 def suite_data(name: str, entries: Sequence[Entry], questions: int, files: Mapping[str, Any]) -> dict[str, Any]:
     """A suite: its measure, how many questions, and the files of its list, figures and texts."""
-    measure = next((found for entry in entries if entry.result.suite == name and (found := measure_or_none(entry.result))), None)
+    measure = next(
+        (found for entry in entries if entry.result.suite == name and (found := measure_or_none(entry.result))), None
+    )
     return {"name": name, "slug": slug(name), "measure": _measure_data(measure), "questions": questions, **files}
 
 
 def _measure_data(measure: Measure | None) -> dict[str, Any] | None:
     if measure is None:
         return None
-    return {"key": measure.key, "title": measure.title, "unit": measure.unit, "scale": measure.scale, "decimals": measure.decimals}
+    return {
+        "key": measure.key,
+        "title": measure.title,
+        "unit": measure.unit,
+        "scale": measure.scale,
+        "decimals": measure.decimals,
+    }
 
 
 def entry_data(entry: Entry, suite: int, blocks: Sequence[int]) -> dict[str, Any]:
-    """One entry. `blocks`: the number of the first question of each of its files of answers; none where the answers are not at hand."""
+    """One entry.
+
+    `blocks`: the number of the first question of each of its files of answers; none where the answers are not at hand.
+    """
     result, measure = entry.result, measure_or_none(entry.result)
     low, high = ends(result, measure.key) if measure else (None, None)
     return {
@@ -51,7 +65,9 @@ def entry_data(entry: Entry, suite: int, blocks: Sequence[int]) -> dict[str, Any
         "statuses": sorted(result.statuses.items()),
         "notes": list(result.notes),
         "run": {key: result.run[key] for key in RUN_KEYS if key in result.run},
-        "categories": [[str(name), rounded(value)] for name, value in sorted((result.metrics.get("by_category") or {}).items())],
+        "categories": [
+            [str(name), rounded(value)] for name, value in sorted((result.metrics.get("by_category") or {}).items())
+        ],
         "blocks": list(blocks),
     }
 
@@ -63,7 +79,10 @@ def leaderboards(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """`leaderboard.plain_tables`, each row with the number of its entry; results of unknown protocols have no row."""
     known = {_facts(entry.result): number for number, entry in enumerate(entries) if not entry.other}
     own = [entry.result for entry in entries if not entry.other and measure_or_none(entry.result)]
-    return [table_data(table, lambda cells: known.get(tuple(cells[key] for key in _FACTS))) for table in leaderboard.plain_tables(own)]
+    return [
+        table_data(table, lambda cells: known.get(tuple(cells[key] for key in _FACTS)))
+        for table in leaderboard.plain_tables(own)
+    ]
 
 
 _FACTS = ("model", "suite", "decoding", "judge")
@@ -84,9 +103,16 @@ def method_tables(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[
         return [], [f"No table of methods: {error}"]
 
 
-def table_data(table: Table, entry_of: Callable[[Mapping[str, Any]], int | None] = lambda cells: None) -> dict[str, Any]:
-    """A table as the page draws it; its cells as [value, low, high, mark, footnote] without what is empty at the end."""
-    columns = [{key: getattr(column, key) for key in ("key", "title", "group", "unit", "kind", "role", "decimals")} for column in table.columns]
+def table_data(
+    table: Table, entry_of: Callable[[Mapping[str, Any]], int | None] = lambda cells: None
+) -> dict[str, Any]:
+    """A table as the page draws it; its cells as [value, low, high, mark, footnote] without what is empty at the
+    end.
+    """
+    columns = [
+        {key: getattr(column, key) for key in ("key", "title", "group", "unit", "kind", "role", "decimals")}
+        for column in table.columns
+    ]
     keys = [column.key for column in table.columns]
     rows = [
         {
@@ -117,7 +143,11 @@ def curves(entries: Sequence[Entry]) -> dict[str, Any]:
 
     Controls without a model have no training step, so no line.
     """
-    own = [entry.result for entry in entries if not entry.other and "row" in entry.result.run and measure_or_none(entry.result)]
+    own = [
+        entry.result
+        for entry in entries
+        if not entry.other and "row" in entry.result.run and measure_or_none(entry.result)
+    ]
     published = [result for result in own if not result.withheld and not is_control(result)]
     drawn: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -130,11 +160,17 @@ def curves(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _panel_curves(results: Sequence[Result], panel: Panel) -> dict[str, Any]:
-    own = [result for result in results if (result.suite, result.judge_id, result.decoding) == (panel.suite, panel.judge_id, panel.decoding)]
+    own = [
+        result
+        for result in results
+        if (result.suite, result.judge_id, result.decoding) == (panel.suite, panel.judge_id, panel.decoding)
+    ]
     measure, start = measure_or_none(own[0]), start_point(own, panel)
     assert measure is not None  # curves() leaves the others out
     runs = {str(result.run["row"]): result.run for result in own}
-    rows = sorted((row for row in runs if runs[row].get("role") != "start"), key=lambda row: runs[row].get("role") == "control")  # controls last
+    rows = sorted(
+        (row for row in runs if runs[row].get("role") != "start"), key=lambda row: runs[row].get("role") == "control"
+    )  # controls last
     lines = []
     for row in rows:
         run = runs[row]

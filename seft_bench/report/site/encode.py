@@ -1,4 +1,7 @@
-"""Data as JavaScript files that a page opened from a folder can load: no request, no parser that a text could fool. Pure."""
+"""Data as JavaScript files that a page opened from a folder can load: no request, no parser that a text could fool.
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,9 @@ def encode(value: Any) -> str:
 
 
 def clip(text: str, limit: int) -> str:
-    """The text, or its first `limit` characters and how many follow: one answer without an end must not make a page that nobody can open."""
+    """The text, or its first `limit` characters and how many follow: one answer without an end must not make a page
+    that nobody can open.
+    """
     return text if len(text) <= limit else text[:limit] + CUT.format(count=len(text) - limit)
 
 

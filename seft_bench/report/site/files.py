@@ -71,7 +71,8 @@ def _filled(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 @contextmanager
 def replaced(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place when the block ends well; a reader sees the old report or the new one.
+    """A new folder beside `out` that takes its place when the block ends well; a reader sees the old report or the new
+    one.
 
     Raises:
         InputError: `out` is there and is no report of ours.
@@ -98,9 +99,13 @@ def check_replaceable(out: Path) -> None:
     if not out.is_dir():
         raise InputError(f"--out {out} is a file; a report is a folder. Name another folder.")
     page = out / "index.html"
-    if any(out.iterdir()) and not (page.is_file() and MARKER in page.read_text(encoding="utf-8", errors="replace")[:2000]):
+    if any(out.iterdir()) and not (
+        page.is_file() and MARKER in page.read_text(encoding="utf-8", errors="replace")[:2000]
+    ):
         there = ", ".join(sorted(child.name for child in out.iterdir())[:6])
-        raise InputError(f"--out {out} holds something that is no report ({there}) and would be replaced. Name another folder.")
+        raise InputError(
+            f"--out {out} holds something that is no report ({there}) and would be replaced. Name another folder."
+        )
 
 
 def _swap(new: Path, out: Path) -> None:

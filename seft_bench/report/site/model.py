@@ -17,7 +17,8 @@ class Entry:
     """One result of the report.
 
     Attributes:
-        key: model@decoding@judge, as its folder is called; with "other-results/" before it where it is one of `--against`.
+        key: model@decoding@judge, as its folder is called; with "other-results/" before it where it is one of
+            `--against`.
         other: it comes from the results compared against.
         folder: where its answers and judgments lie; None where they are not at hand.
     """
@@ -45,7 +46,9 @@ def _entry(result: Result, other: bool, folders: Mapping[str, Sequence[Path]]) -
 
 
 def evaluation_folders(runs: Path) -> dict[str, list[Path]]:
-    """Subject's folder name -> folders of that name, below runs/evaluations and, as matrices have it, runs/*/evaluations."""
+    """Subject's folder name -> folders of that name, below runs/evaluations and, as matrices have it,
+    runs/*/evaluations.
+    """
     found: dict[str, list[Path]] = {}
     for path in sorted([*runs.glob("evaluations/*"), *runs.glob("*/evaluations/*")]):
         if path.is_dir():
@@ -54,14 +57,21 @@ def evaluation_folders(runs: Path) -> dict[str, list[Path]]:
 
 
 def _folder_of(result: Result, folders: Mapping[str, Sequence[Path]]) -> Path | None:
-    """The folder of the very weights and engine that the result names; without a fingerprint, the only one of this model's name."""
+    """The folder of the very weights and engine that the result names; without a fingerprint, the only one of this
+    model's name.
+    """
     name, fingerprint = slug(result.model), str(result.manifest.get("parents", {}).get("model", ""))
     engine = str(result.manifest.get("config", {}).get("engine", ""))
     if fingerprint:
         subjects = list(folders.get(f"{name}-{fingerprint[:8]}" + (f"-{slug(engine)}" if engine else ""), []))
     else:
         subjects = [path for key in folders if key.rpartition("-")[0] == name for path in folders[key]]
-    there = [place for subject in subjects for suite in _suite_folders(subject, result.suite) if (place := suite / result.decoding).is_dir()]
+    there = [
+        place
+        for subject in subjects
+        for suite in _suite_folders(subject, result.suite)
+        if (place := suite / result.decoding).is_dir()
+    ]
     judged = [place for place in there if (place / f"judgments-{slug(result.judge_id)}.jsonl").is_file()] or there
     return judged[0] if len(judged) == 1 or (judged and fingerprint) else None
 

@@ -23,10 +23,14 @@ Judgments = dict[str, list[Judgment]]
 
 
 def questions_of(entries: Sequence[Entry]) -> list[Question]:
-    """The suite's questions in its order, then those that only the entries know; without the official data, what the answers' messages say."""
+    """The suite's questions in its order, then those that only the entries know; without the official data, what the
+    answers' messages say.
+    """
     suite = entries[0].result.suite
     known = {question.id: question for question in _suite_questions(suite)}
-    named = sorted({question for entry in entries for question in entry.result.per_question} - set(known), key=_by_number)
+    named = sorted(
+        {question for entry in entries for question in entry.result.per_question} - set(known), key=_by_number
+    )
     if not known:
         asked = _asked(entries)
         known = {name: asked[name] for name in sorted(asked, key=_by_number)}
@@ -51,7 +55,9 @@ def _asked(entries: Sequence[Entry]) -> dict[str, Question]:
     found: dict[str, Question] = {}
     for entry in entries:
         for name, answer in answers_of(entry).items():
-            turns = tuple(str(message.get("content", "")) for message in answer.messages if message.get("role") == "user")
+            turns = tuple(
+                str(message.get("content", "")) for message in answer.messages if message.get("role") == "user"
+            )
             if len(turns) > len(found.get(name, Question("", "", "", ())).turns) or name not in found:
                 found[name] = Question(entry.result.suite, name, "", turns)
     return found
@@ -65,7 +71,9 @@ def answers_of(entry: Entry) -> dict[str, Answer]:
 
 
 def judgments_of(entry: Entry) -> Judgments:
-    """Question id -> the entry's judge's judgments: of each key the last good one of the text judged last, else the last."""
+    """Question id -> the entry's judge's judgments: of each key the last good one of the text judged last, else the
+    last.
+    """
     rows = [from_row(Judgment, row) for path in _judgment_files(entry) for row in read_log(path)]
     judges = set(entry.result.judge_id.split(" + "))
     chosen: dict[str, Judgment] = {}
@@ -86,28 +94,53 @@ def _judgment_files(entry: Entry) -> list[Path]:
     if entry.folder is None:
         return []
     own = entry.folder / f"judgments-{slug(entry.result.judge_id)}.jsonl"
-    return [own] if own.exists() else sorted(entry.folder.glob("judgments-*.jsonl")) if " + " in entry.result.judge_id else []
+    return (
+        [own]
+        if own.exists()
+        else sorted(entry.folder.glob("judgments-*.jsonl"))
+        if " + " in entry.result.judge_id
+        else []
+    )
 
 
 def status_of(name: str, entry: Entry, judgments: Judgments) -> str:
-    """The worst status of a question's judgments. A figure without judgments at hand is ok, neither of them is "missing"."""
+    """The worst status of a question's judgments.
+
+    A figure without judgments at hand is ok, neither of them is "missing".
+    """
     statuses = {judgment.status for judgment in judgments.get(name, [])}
     failed = [status for status in STATUSES if status in statuses and status != "ok"]
     return failed[0] if failed else "ok" if name in entry.result.per_question or statuses else NOT_SCORED
 
 
 def text_row(index: int, answer: Answer | None, judgments: Iterable[Judgment], shorter: int = 1) -> list[Any]:
-    """[question number, answer's turns, finish reasons, verdicts] with texts cut at their limits, divided by `shorter`."""
+    """[question number, answer's turns, finish reasons, verdicts] with texts cut at their limits, divided by
+    `shorter`.
+    """
     turns = [clip(turn, ANSWER_CHARACTERS // shorter) for turn in answer.turns] if answer else None
     rows = sorted(judgments, key=lambda row: (row.turn, row.key))
-    return [index, turns, list(answer.finish_reasons) if answer else [], [_verdict(row, RAW_CHARACTERS // shorter) for row in rows]]
+    return [
+        index,
+        turns,
+        list(answer.finish_reasons) if answer else [],
+        [_verdict(row, RAW_CHARACTERS // shorter) for row in rows],
+    ]
 
 
 def _verdict(row: Judgment, limit: int) -> list[Any]:
     """In the order that the page's `verdict` reads."""
     details = [[str(key), clip(_plain(value), 500)] for key, value in list(row.details.items())[:40]]
     figures = [rounded(row.score), rounded(row.preference)]
-    return [row.turn, row.order, row.status, *figures, clip(row.raw, limit), row.requested_model, row.returned_model, details]
+    return [
+        row.turn,
+        row.order,
+        row.status,
+        *figures,
+        clip(row.raw, limit),
+        row.requested_model,
+        row.returned_model,
+        details,
+    ]
 
 
 def _plain(value: Any) -> str:
@@ -124,4 +157,8 @@ def preview(question: Question) -> str:
 
 def question_row(index: int, question: Question) -> list[Any]:
     """[question number, turns, references] in full."""
-    return [index, [clip(turn, ANSWER_CHARACTERS) for turn in question.turns], [clip(turn, ANSWER_CHARACTERS) for turn in question.reference]]
+    return [
+        index,
+        [clip(turn, ANSWER_CHARACTERS) for turn in question.turns],
+        [clip(turn, ANSWER_CHARACTERS) for turn in question.reference],
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from seft_bench.files import read_json, read_text
 from seft_bench.report.revisions import AUC_COLUMN, COLUMNS, DRAFT_COLUMNS, GAIN_COLUMNS, HARM_COLUMNS
-from seft_bench.report.tables import Cell, Column, Row, Table
+from seft_bench.report.tables import Cell, Column, Table, TableRow
 
 _RUN_COLUMNS = (
     Column("run", "run", role="label"),
@@ -35,13 +35,23 @@ _CALIBRATION_COLUMNS = (
 
 def reviser_tables(results: Path) -> list[Table]:
     """What there is, in order: over seeds, run by run, calibrations, labels; none of it where no run has a reviser."""
-    found = [(path.parent.name, read_json(path, "diagnostics")) for path in sorted(results.glob("cells/*/diagnostics.json"))]
+    found = [
+        (path.parent.name, read_json(path, "diagnostics")) for path in sorted(results.glob("cells/*/diagnostics.json"))
+    ]
     stages = [(run, stage, said) for run, stages in found for stage, said in stages.items() if isinstance(said, dict)]
     tables = [
         *_over_seeds(results / "revisions.csv"),
         Table("Run by run", _RUN_COLUMNS, tuple(_run_row(*stage) for stage in stages if "diagnostics" in stage[2])),
-        Table("Calibration of the decision", _CALIBRATION_COLUMNS, tuple(_calibration_row(*stage) for stage in stages if "calibration" in stage[2])),
-        Table("Labels that the reviser learnt from", _LABEL_COLUMNS, tuple(_label_row(run, said) for run, _, said in stages if "label_counts" in said)),
+        Table(
+            "Calibration of the decision",
+            _CALIBRATION_COLUMNS,
+            tuple(_calibration_row(*stage) for stage in stages if "calibration" in stage[2]),
+        ),
+        Table(
+            "Labels that the reviser learnt from",
+            _LABEL_COLUMNS,
+            tuple(_label_row(run, said) for run, _, said in stages if "label_counts" in said),
+        ),
     ]
     return [table for table in tables if table.rows]
 
@@ -52,7 +62,10 @@ def _over_seeds(path: Path) -> Iterator[Table]:
         rows = csv.DictReader(io.StringIO(read_text(path, "table of revisions")))
         intervals = ("Intervals: 95 %, bootstrap over drafts and seeds.",)
         yield Table(
-            "What revising did to the drafts, over seeds", COLUMNS, tuple(Row(tuple(_read_cell(row, column) for column in COLUMNS)) for row in rows), intervals
+            "What revising did to the drafts, over seeds",
+            COLUMNS,
+            tuple(TableRow(tuple(_read_cell(row, column) for column in COLUMNS)) for row in rows),
+            intervals,
         )
 
 
@@ -70,23 +83,42 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _run_row(run: str, stage: str, said: Mapping[str, Any]) -> Row:
+def _run_row(run: str, stage: str, said: Mapping[str, Any]) -> TableRow:
     facts = said["diagnostics"]
     grades = facts.get("grades", {})
     everything = grades.get("all", {})
     return _row(
-        *(run, stage, facts.get("judge", ""), facts.get("drafts"), _percent(facts.get("keep_rate")), _percent(facts.get("copy_rate"))),
-        *(facts.get("edit_distance"), everything.get("gain"), grades.get("annotated", {}).get("gain"), grades.get("unannotated", {}).get("gain")),
+        *(
+            run,
+            stage,
+            facts.get("judge", ""),
+            facts.get("drafts"),
+            _percent(facts.get("keep_rate")),
+            _percent(facts.get("copy_rate")),
+        ),
+        *(
+            facts.get("edit_distance"),
+            everything.get("gain"),
+            grades.get("annotated", {}).get("gain"),
+            grades.get("unannotated", {}).get("gain"),
+        ),
         *(everything.get("good_drafts"), _percent(everything.get("harmed_share")), everything.get("decision_auc")),
     )
 
 
-def _calibration_row(run: str, stage: str, said: Mapping[str, Any]) -> Row:
+def _calibration_row(run: str, stage: str, said: Mapping[str, Any]) -> TableRow:
     facts = said["calibration"]
-    return _row(run, stage, facts.get("threshold"), _percent(facts.get("good_kept")), _percent(facts.get("poor_kept")), facts.get("auc"))
+    return _row(
+        run,
+        stage,
+        facts.get("threshold"),
+        _percent(facts.get("good_kept")),
+        _percent(facts.get("poor_kept")),
+        facts.get("auc"),
+    )
 
 
-def _label_row(run: str, said: Mapping[str, Any]) -> Row:
+def _label_row(run: str, said: Mapping[str, Any]) -> TableRow:
     return _row(run, ", ".join(f"{count} {label}" for label, count in said["label_counts"].items()))
 
 
@@ -94,5 +126,5 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100.0 * share
 
 
-def _row(*values: Any) -> Row:
-    return Row(tuple(Cell(value) for value in values))
+def _row(*values: Any) -> TableRow:
+    return TableRow(tuple(Cell(value) for value in values))
