@@ -33,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from seft_bench.config import DecodingConfig
 from seft_bench.errors import SeftBenchError
-from seft_bench.records import Question
+from seft_bench.generators import Decoding
+from seft_bench.records import Answer, Question
 
 LAYERS, HIDDEN, VOCABULARY, CONTEXT = 4, 256, 4096, 1024
 GENERATE_BATCH = 32
@@ -135,15 +136,12 @@ def questions(count: int, seed: int) -> list[Question]:
 def answers_by(generator: Any) -> Loop:
     def answer(asked: Sequence[Question], tokens: int) -> dict[str, tuple[str, int]]:
         found: dict[str, tuple[str, int]] = {}
-        decoding = DecodingConfig(temperature=0.0)
-        generator.answer(
-            asked,
-            decoding,
-            "greedy",
-            tokens,
-            0,
-            lambda answer: found.update({answer.question_id: (answer.turns[0], answer.completion_tokens[0])}),
-        )
+        decoding = Decoding("greedy", DecodingConfig(temperature=0.0), tokens, 0)
+
+        def keep(answer: Answer) -> None:
+            found[answer.question_id] = (answer.turns[0], answer.completion_tokens[0])
+
+        generator.answer(asked, decoding, keep)
         return found
 
     return answer

@@ -35,10 +35,14 @@ class WithheldError(SeftBenchError):
     exit_status = EXIT_WITHHELD
 
 
-class JudgeUnavailableError(SeftBenchError):
-    """The budget is spent, or a judge cannot be reached. What was paid for is kept; the same command goes on."""
+class ServiceUnavailableError(SeftBenchError):
+    """A server cannot be reached, or the budget is spent. What was paid for is kept; the same command goes on."""
 
     exit_status = EXIT_UNAVAILABLE
+
+
+class JudgeUnavailableError(ServiceUnavailableError):
+    """A judge does not do its part."""
 
 
 def no_room(error: BaseException) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_folder, sha256_json
+from seft_bench.generators import Generator
 from seft_bench.stages.runs import checkpoint_name, checkpoints_below, run_facts
 
 CONTROL_PREFIX = "control:"
@@ -32,7 +33,7 @@ class Subject:
 
     model_id: str
     fingerprint: str
-    open_generator: Callable[[], Any]
+    open_generator: Callable[[], Generator]
     run: Mapping[str, Any] = field(default_factory=dict)
     ready: bool = False
     server: str = ""
@@ -46,7 +47,7 @@ def checkpoint_subject(
 ) -> Subject:
     """A checkpoint folder as a subject; its weights are read only when answers are missing."""
 
-    def load() -> Any:
+    def load() -> Generator:
         from seft_bench.generators.transformers import TransformersGenerator
 
         return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)

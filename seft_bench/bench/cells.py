@@ -9,16 +9,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from seft_bench import pipeline
 from seft_bench.bench.matrix import Cell, done_path, identity, judge_names, recipe_of, write_record
 from seft_bench.config import MatrixConfig
 from seft_bench.console import Progress
 from seft_bench.errors import InputError
+from seft_bench.evaluation_files import Places
 from seft_bench.files import locked, read_json, write_atomic
 from seft_bench.inference.store import store_path
-from seft_bench.pipeline import Places
+from seft_bench.judges import Judge
 from seft_bench.records import Result
 from seft_bench.stages.runs import TrainedRun, is_other_run, matching_run, run_facts, withdraw_run
 from seft_bench.subjects import Subject, checkpoint_subject
@@ -43,13 +43,11 @@ def make_answers(matrix: MatrixConfig, cell: Cell, out: Path, progress: Progress
         places = places_of(out, out / "results")
         for subject in checkpoints_of(cell, run):
             for name in matrix.suites:
-                pipeline.evaluate(
-                    subject, load_suite(name), None, places, steps=("answer",), seed=cell.seed, progress=progress
-                )
+                pipeline.answer(subject, load_suite(name), places, cell.seed, progress)
 
 
 def judge_answers(
-    matrix: MatrixConfig, cell: Cell, out: Path, results: Path, open_judge: Callable[[str], Any], progress: Progress
+    matrix: MatrixConfig, cell: Cell, out: Path, results: Path, open_judge: Callable[[str], Judge], progress: Progress
 ) -> list[Result]:
     """The driver's half: judge and score every checkpoint by every judge, then mark the cell as done.
 

@@ -11,6 +11,7 @@ from seft_bench.bench.matrix import Failure, judge_names, measured_by, stands, w
 from seft_bench.config import MatrixConfig
 from seft_bench.console import Progress, note, steps_shown
 from seft_bench.errors import SeftBenchError
+from seft_bench.evaluation_files import Places
 from seft_bench.files import read_json, sha256_json
 from seft_bench.inference.budget import Budget, meter
 from seft_bench.records import Result
@@ -68,7 +69,7 @@ def _evaluate(
     matrix: MatrixConfig,
     suite_name: str,
     subjects: Sequence[Subject],
-    places: pipeline.Places,
+    places: Places,
     budget: Budget,
     progress: Progress,
 ) -> list[Result]:
@@ -80,7 +81,7 @@ def _evaluate(
     suite = load_suite(suite_name)
     judges = [open_judge(load_judge(name), places.store) for name in judge_names(matrix, suite)]
     for judge in judges:
-        meter(judge, budget)
+        meter(judge.client, judge.price, budget)
     with closed_at_the_end(None, judges):
         return [
             result

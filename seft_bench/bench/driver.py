@@ -8,16 +8,17 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from seft_bench import pipeline
 from seft_bench.bench.executors import TICK_SECONDS, Event, failed
 from seft_bench.bench.matrix import cells, find_cell, is_finished, judge_names, recipe_of
 from seft_bench.config import MatrixConfig
 from seft_bench.evaluation.plan import check_judge
+from seft_bench.evaluation_files import evaluation_files
 from seft_bench.inference.budget import Budget, meter
+from seft_bench.judges import Judge
+from seft_bench.suites import Suite
 
 
 class Driver:
@@ -36,7 +37,7 @@ class Driver:
 
         Raises:
             InputError: a key is missing, a model is not there, or official data is.
-            JudgeUnavailableError: a judge cannot be reached.
+            ServiceUnavailableError: a judge cannot be reached.
         """
         from seft_bench.suites import load_suite
 
@@ -47,7 +48,7 @@ class Driver:
                 if not self._all_judged(suite, judge):
                     check_judge(judge, suite)
 
-    def _all_judged(self, suite: Any, judge: Any) -> bool:
+    def _all_judged(self, suite: Suite, judge: Judge) -> bool:
         from seft_bench.bench.cells import checkpoints_of
         from seft_bench.stages.runs import matching_run
 
@@ -55,10 +56,11 @@ class Driver:
             if is_finished(self._matrix, cell, self._out, self._results):
                 continue
             run = matching_run(recipe_of(self._matrix, cell), self._out / "cells" / cell.name, self._matrix.checkpoints)
-            if run is None or not all(
-                pipeline.is_judged(subject, suite, judge, self._places) for subject in checkpoints_of(cell, run)
-            ):
+            if run is None:
                 return False
+            for subject in checkpoints_of(cell, run):
+                if not all(files.is_judged(judge) for files in evaluation_files(subject, suite, self._places)):
+                    return False
         return True
 
     def events(self, engine: Iterator[Event]) -> Iterator[Event]:
@@ -100,13 +102,13 @@ class Driver:
         """The judging thread: opens its judges itself, as a store's connection belongs to one thread, and stops servers
         of ours at the end.
         """
-        opened: dict[str, Any] = {}
+        opened: dict[str, Judge] = {}
         with contextlib.ExitStack() as stack:
-            stack.callback(lambda: [judge.close() for judge in opened.values() if hasattr(judge, "close")])
+            stack.callback(_close_all, opened)
             while (name := self._answered.get()) is not None:
                 self._said.put(self._outcome(name, _judges(self._places.store, opened, self._budget)))
 
-    def _outcome(self, name: str, open_judge: Callable[[str], Any]) -> Event:
+    def _outcome(self, name: str, open_judge: Callable[[str], Judge]) -> Event:
         from seft_bench.bench.cells import judge_answers
 
         def report(what: str, done: int, total: int) -> None:
@@ -119,16 +121,21 @@ class Driver:
         return {"cell": name, "event": "done"}
 
 
-def _judges(store: Path, opened: dict[str, Any], budget: Budget) -> Callable[[str], Any]:
+def _close_all(opened: Mapping[str, Judge]) -> None:
+    for judge in opened.values():
+        judge.close()
+
+
+def _judges(store: Path, opened: dict[str, Judge], budget: Budget) -> Callable[[str], Judge]:
     """Opens each judge once, and has its spending counted."""
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
 
-    def open_once(name: str) -> Any:
+    def open_once(name: str) -> Judge:
         if name not in opened:
             store.parent.mkdir(parents=True, exist_ok=True)
             opened[name] = open_judge(load_judge(name), store)
-            meter(opened[name], budget)
+            meter(opened[name].client, opened[name].price, budget)
         return opened[name]
 
     return open_once

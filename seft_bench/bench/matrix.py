@@ -19,6 +19,7 @@ from seft_bench.errors import EXIT_CRASH, InputError
 from seft_bench.files import read_json, sha256_file, sha256_json, write_json
 from seft_bench.records import Result
 from seft_bench.results import result_folder, slug
+from seft_bench.suites import Suite
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def recipe_of(matrix: MatrixConfig, cell: Cell) -> RecipeConfig:
     )
 
 
-def judge_names(matrix: MatrixConfig, suite: Any) -> list[str]:
+def judge_names(matrix: MatrixConfig, suite: Suite) -> list[str]:
     """The judges of a suite: the matrix's, else the suite's own."""
     return matrix.judges or [matrix.judge or suite.config.default_judge]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from seft_bench import pipeline
 from seft_bench.bench import matrix as matrices
 from seft_bench.bench.cells import checkpoints_of, places_of
 from seft_bench.bench.matrix import Cell, judge_names
 from seft_bench.config import MatrixConfig
+from seft_bench.evaluation_files import EvaluationFiles, evaluation_files
+from seft_bench.judges import Judge
 from seft_bench.records import Answer
 from seft_bench.stages.runs import is_other_run, matching_run
 from seft_bench.subjects import control_subject
@@ -135,8 +136,8 @@ def _controls(matrix: MatrixConfig, out: Path, results: Path, suites: Sequence[_
         return found
     for subject in map(control_subject, matrix.controls):
         for suite in suites:
-            for decoding in pipeline.decodings(subject, suite.suite):
-                for name, part in _parts(subject, suite, decoding, out, results, 0)[1].items():
+            for files in evaluation_files(subject, suite.suite, places_of(out, results)):
+                for name, part in _parts(files, suite)[1].items():
                     found[name] += part
     return found
 
@@ -153,7 +154,7 @@ class _Suite:
         self.questions = self.suite.questions()
         self.decodings = list(self.suite.config.decodings)
         # no store: looking at a plan makes no file
-        self.judges: dict[str, Any] = {
+        self.judges: dict[str, Judge] = {
             judge: open_judge(load_judge(judge), None) for judge in judge_names(matrix, self.suite)
         }
         stand_ins = {
@@ -165,13 +166,16 @@ class _Suite:
 def _state(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, suites: Sequence[_Suite]) -> CellState:
     error, recipe, folder = matrices.error_path(out, cell), matrices.recipe_of(matrix, cell), out / "cells" / cell.name
     run = matching_run(recipe, folder, matrix.checkpoints)
-    own = list(checkpoints_of(cell, run)) if run else [None] * matrix.checkpoints
-    parts = [
-        _parts(subject, suite, decoding, out, results, cell.seed)
-        for subject in own
-        for suite in suites
-        for decoding in suite.decodings
-    ]
+    if run:
+        places, subjects = places_of(out, results), list(checkpoints_of(cell, run))
+        parts = [
+            _parts(files, suite)
+            for subject in subjects
+            for suite in suites
+            for files in evaluation_files(subject, suite.suite, places, cell.seed)
+        ]
+    else:
+        parts = [_nothing(suite) for suite in suites for _ in suite.decodings] * matrix.checkpoints
     verdicts: dict[str, Part] = {}
     for _, judged in parts:
         for name, part in judged.items():
@@ -187,17 +191,17 @@ def _state(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, suites: S
     )
 
 
-def _parts(
-    subject: Any, suite: _Suite, decoding: str, out: Path, results: Path, seed: int
-) -> tuple[Part, dict[str, Part]]:
-    """Answers and verdicts of one checkpoint (None: not trained yet) on one suite and decoding."""
-    if subject is None:
-        return Part(0, len(suite.questions)), {name: Part(0, suite.requests) for name in suite.judges}
-    places = places_of(out, results)
-    answers = pipeline.answered(subject, suite.suite, decoding, places, seed)
-    asked = suite.suite.requests(suite.questions, answers)
-    judged = {}
-    for name, judge in suite.judges.items():
-        unjudged = pipeline.unjudged(subject, suite.suite, judge, decoding, places, asked)
-        judged[name] = Part(len(asked) - len(unjudged), suite.requests)
+def _nothing(suite: _Suite) -> tuple[Part, dict[str, Part]]:
+    """As `_parts`, of a checkpoint that is not trained yet."""
+    return Part(0, len(suite.questions)), {name: Part(0, suite.requests) for name in suite.judges}
+
+
+def _parts(files: EvaluationFiles, suite: _Suite) -> tuple[Part, dict[str, Part]]:
+    """Return the answers of one evaluation that are there, and each judge's verdicts."""
+    answers = files.drawn_answers()
+    asked = files.requests(answers)
+    judged = {
+        name: Part(len(asked) - len(files.unjudged(judge, asked)), suite.requests)
+        for name, judge in suite.judges.items()
+    }
     return Part(len(answers), len(suite.questions)), judged

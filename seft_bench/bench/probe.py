@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.bench.executors import EngineSettings
 from seft_bench.bench.matrix import Cell, find_cell
@@ -21,7 +21,12 @@ from seft_bench.config import MatrixConfig
 from seft_bench.console import note
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_jsonl, sha256_json, write_jsonl
-from seft_bench.records import Stage
+from seft_bench.generators import Decoding
+from seft_bench.records import Answer, Stage
+from seft_bench.suites import Suite
+
+if TYPE_CHECKING:
+    from seft_bench.generators.transformers import TransformersGenerator
 
 STEPS = (3, 9)
 """Optimizer steps of the two sizes."""
@@ -277,16 +282,16 @@ class _Probe:
 
         generator, total = TransformersGenerator(model, "probe"), dict.fromkeys(_MEASURES, 0.0)
         for suite in map(load_suite, self._matrix.suites):
-            for name, decoding in suite.config.decodings.items():
-                cost = self._answer_suite(generator, suite, name, decoding)
+            for name in suite.config.decodings:
+                cost = self._answer_suite(generator, suite, name)
                 total = {key: total[key] + self._matrix.checkpoints * cost[key] for key in total}
         return total
 
-    def _answer_suite(self, generator: Any, suite: Any, name: str, decoding: Any) -> Cost:
+    def _answer_suite(self, generator: TransformersGenerator, suite: Suite, name: str) -> Cost:
         questions = suite.questions()
         sizes = [min(len(questions), batches * generator.batch_size) for batches in BATCHES]
-        limit = suite.config.max_new_tokens
-        costs = [_timed(partial(generator.answer, questions[:size], decoding, name, limit, 0)) for size in sizes]
+        decoding = Decoding(name, suite.config.decodings[name], suite.config.max_new_tokens, 0)
+        costs = [_timed(partial(generator.answer, questions[:size], decoding)) for size in sizes]
         return {
             key: straight_line((sizes[0], costs[0][key]), (sizes[1], costs[1][key]), len(questions)) for key in costs[0]
         }
@@ -299,7 +304,7 @@ _MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {
 }
 
 
-def _timed(answer: Callable[[Callable[[Any], None]], None]) -> Cost:
+def _timed(answer: Callable[[Callable[[Answer], None]], None]) -> Cost:
     tokens: list[int] = []
     wall, cpu = time.monotonic(), time.process_time()
     answer(lambda one: tokens.append(sum(one.completion_tokens)))

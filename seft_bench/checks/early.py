@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from seft_bench import pipeline
 from seft_bench.checks.arms import Pair
@@ -18,30 +17,19 @@ from seft_bench.checks.compare import Report, refuse_not_comparable, report_of
 from seft_bench.console import Progress
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.evaluation.plan import Plan
-from seft_bench.pipeline import Places
+from seft_bench.evaluation_files import Places, evaluation_files
+from seft_bench.judges import Judge
 from seft_bench.records import Question, Result
 from seft_bench.subjects import Subject
-
-
-class _Part:
-    """A suite with some of its questions."""
-
-    def __init__(self, suite: Any, questions: Sequence[Question]) -> None:
-        self.config, self._suite, self._questions = suite.config, suite, list(questions)
-
-    def questions(self) -> list[Question]:
-        return self._questions
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._suite, name)
+from seft_bench.suites import Suite, open_suite
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """One suite with its judge, and both models."""
 
-    suite: Any
-    judge: Any
+    suite: Suite
+    judge: Judge
     candidate: Subject
     baseline: Subject
 
@@ -62,13 +50,11 @@ def tasks_of(plan: Plan, candidate: str, baseline: str, decoding: str = "") -> l
     return [Task(suite, judge, *plan.subjects) for suite, judge in zip(suites, plan.judges, strict=True)]
 
 
-def _with_decoding(suite: Any, decoding: str) -> Any:
+def _with_decoding(suite: Suite, decoding: str) -> Suite:
     known = suite.config.decodings
     if decoding not in known:
         raise unknown_name(f"decoding of {suite.config.name}", decoding, known)
-    chosen = _Part(suite, suite.questions())
-    chosen.config = suite.config.model_copy(update={"decodings": {decoding: known[decoding]}})
-    return chosen
+    return open_suite(suite.config.model_copy(update={"decodings": {decoding: known[decoding]}}))
 
 
 def check_early(
@@ -86,7 +72,7 @@ def check_early(
     orders = [_order(task.suite.questions(), seed) for task in tasks]
     sizes = [look_sizes(len(order)) for order in orders]
     looks = max(len(of_suite) for of_suite in sizes)
-    columns = sum(len(pipeline.decodings(task.candidate, task.suite)) for task in tasks)
+    columns = sum(len(evaluation_files(task.candidate, task.suite, places)) for task in tasks)
     for look in range(looks):
         parts = [order[: of_suite[min(look, len(of_suite) - 1)]] for order, of_suite in zip(orders, sizes, strict=True)]
         pairs = [
@@ -116,9 +102,8 @@ def _order(questions: Sequence[Question], seed: int) -> list[Question]:
 
 def _judged(task: Task, part: Sequence[Question], places: Places, seed: int, progress: Progress) -> list[Pair]:
     """Both models' results on a part of the questions, one pair a decoding."""
-    suite = _Part(task.suite, part)
     sides = [
-        pipeline.evaluate(subject, suite, task.judge, places, seed=seed, progress=progress, keep=False)
+        pipeline.evaluate(subject, task.suite, task.judge, places, seed=seed, progress=progress, questions=part)
         for subject in (task.candidate, task.baseline)
     ]
     by_decoding: dict[str, Result] = {result.decoding: result for result in sides[1]}

@@ -150,8 +150,8 @@ def _look_by_look(
     from seft_bench.console import steps_shown
     from seft_bench.evaluation import engines, spending
     from seft_bench.evaluation import plan as evaluation
+    from seft_bench.evaluation_files import Places
     from seft_bench.inference.store import store_path
-    from seft_bench.pipeline import Places
 
     store = store_path(RUNS)
     plan = evaluation.plan([candidate, baseline], suites, judge, steps=[], runs=RUNS, store=store)

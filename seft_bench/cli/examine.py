@@ -5,13 +5,16 @@ says to a probe.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.config import OpenAIJudgeConfig, load_judge
 from seft_bench.errors import unknown_name
-from seft_bench.inference.prices import NO_SERVER, judge_price
+from seft_bench.inference.prices import NO_SERVER, Price, judge_price
 from seft_bench.judges import open_judge, state_of
 from seft_bench.judges.probe import KINDS
+
+if TYPE_CHECKING:
+    from seft_bench.inference.client import ChatClient
 
 ATTEMPTS = 2
 """A person waits for this probe."""
@@ -43,37 +46,36 @@ def probe_judge(name: str, kind: str | None = None) -> list[dict[str, Any]]:
 
     Raises:
         InputError: retired, no key, a refused key, an unknown model, no log-probabilities.
-        JudgeUnavailableError: the server cannot be reached, or fails.
+        ServiceUnavailableError: the server cannot be reached, or fails.
     """
     if kind is not None and kind not in KINDS:
         raise unknown_name("kind of judgment", kind, KINDS)
     config = load_judge(name)
-    judge: Any = open_judge(config)
-    if hasattr(judge, "client"):
-        judge.client.max_attempts = min(ATTEMPTS, judge.client.max_attempts)
+    judge = open_judge(config)
+    client = judge.client
+    if client is not None:
+        client.max_attempts = min(ATTEMPTS, client.max_attempts)
     rows = []
     for wanted in [kind] if kind else KINDS[:2]:
         judge.check([wanted])
-        rows.append(
-            {"judge": config.name, "kind": wanted}
-            | (_reply_row(judge) if hasattr(judge, "client") else {"server": None})
-        )
+        said = {"server": None} if client is None else _reply_row(client, judge.price)
+        rows.append({"judge": config.name, "kind": wanted} | said)
     return rows
 
 
-def _reply_row(judge: Any) -> dict[str, Any]:
-    """What the last probe's reply shows."""
-    reply = judge.client.probes[-1]
+def _reply_row(client: ChatClient, price: Price) -> dict[str, Any]:
+    """Return what the last probe's reply shows."""
+    reply = client.probes[-1]
     return {
-        "server": judge.client.base_url,
-        "requested_model": judge.client.model,
+        "server": client.base_url,
+        "requested_model": client.model,
         "returned_model": reply.model,
-        "key": f"accepted ({judge.client.api_key_env})" if judge.client.api_key_env else "none needed",
+        "key": f"accepted ({client.api_key_env})" if client.api_key_env else "none needed",
         "log_probabilities": None if reply.top_logprobs is None else len(reply.top_logprobs),
         "latency_seconds": round(reply.latency_seconds or 0.0, 3),
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
-        "price_usd": judge.price.usd(reply.prompt_tokens or 0, reply.completion_tokens or 0),
+        "price_usd": price.usd(reply.prompt_tokens or 0, reply.completion_tokens or 0),
     }
 
 

@@ -43,11 +43,10 @@ def export_files(
     reference: ReferenceOption = None,
 ) -> None:
     """Write evaluated models, or files of answers and judgments, as the official tools' files."""
-    from seft_bench.evaluation.plan import with_baseline
     from seft_bench.exchange import exporting, sources
     from seft_bench.suites import load_suite
 
-    chosen = with_baseline(load_suite(suite), reference)
+    chosen = load_suite(suite).with_baseline(reference) if reference else load_suite(suite)
     exporting.check_format(format_name, chosen)
     if answers or judgments:
         if models or judge or decoding:
@@ -93,7 +92,8 @@ def import_files(
     from seft_bench.report.terminal import print_table
     from seft_bench.suites import load_suite
 
-    done = take_over(format_name, evaluation.with_baseline(load_suite(suite), reference), paths, RUNS, results)
+    chosen = load_suite(suite).with_baseline(reference) if reference else load_suite(suite)
+    done = take_over(format_name, chosen, paths, RUNS, results)
     if done.results or any(path.parent.name == "published" for path in done.written):  # answers alone change no table
         evaluation.write_leaderboard(results)
     if as_json:

@@ -16,6 +16,7 @@ from seft_bench.console import note, plain
 from seft_bench.errors import EXIT_WITHHELD, InputError
 
 if TYPE_CHECKING:
+    from seft_bench.judges import Judge
     from seft_bench.records import JudgeRequest
 
 DryRunOption = Annotated[
@@ -188,7 +189,7 @@ def consistency(
 
 @contextlib.contextmanager
 def _paid_for(
-    judge: Any, requests: list[JudgeRequest], suite: str, out: Path, money: Money, as_json: bool
+    judge: Judge, requests: list[JudgeRequest], suite: str, out: Path, money: Money, as_json: bool
 ) -> Iterator[None]:
     """Estimate, agreement and budget around asking; a dry run shows the estimate and ends here."""
     from seft_bench.evaluation import cost_estimate as estimate

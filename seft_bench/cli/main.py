@@ -158,8 +158,8 @@ def evaluate(
     from seft_bench.evaluation import cost_table as shown
     from seft_bench.evaluation import plan as evaluation
     from seft_bench.evaluation import spending
+    from seft_bench.evaluation_files import Places
     from seft_bench.inference.store import store_path
-    from seft_bench.pipeline import Places
 
     store = store_path(RUNS)
     kept = None if dry_run and not store.exists() else store  # a dry run makes no file

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from seft_bench import pipeline
 from seft_bench.evaluation.plan import Plan
+from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files
 from seft_bench.inference.budget import reply_tokens
 from seft_bench.inference.prices import NO_SERVER, Price, price_of
+from seft_bench.judges import Judge
 from seft_bench.judges.context import CHARACTERS_PER_TOKEN, estimated_tokens
-from seft_bench.pipeline import Places
 from seft_bench.records import Answer, JudgeRequest, Question
-from seft_bench.subjects import Subject
+from seft_bench.suites import Suite
+
+if TYPE_CHECKING:
+    from seft_bench.inference.client import ChatCall
 
 TYPICAL_ANSWER_TOKENS = 400
 """Assumed of an answer that is not there yet."""
@@ -100,12 +103,12 @@ def estimate(plan: Plan, places: Places, seed: int) -> Estimate:
     lines: list[Line] = []
     for subject in plan.subjects:
         for suite, judge in zip(plan.suites, plan.judges, strict=True):
-            for decoding in pipeline.decodings(subject, suite):
-                lines += _lines(plan, places, seed, subject, suite, judge, decoding)
+            for files in evaluation_files(subject, suite, places, seed):
+                lines += _lines(plan.steps, files, judge)
     return Estimate(lines)
 
 
-def tokens_of_one_model(suite: Any, judge: Any) -> tuple[int, int, int, int]:
+def tokens_of_one_model(suite: Suite, judge: Judge) -> tuple[int, int, int, int]:
     """Tokens of judging one model's answers to a suite, none of them there yet, in one decoding: input about and at
     most, output typical and at most.
 
@@ -118,56 +121,31 @@ def tokens_of_one_model(suite: Any, judge: Any) -> tuple[int, int, int, int]:
     return sent.input_about, sent.input_most, sent.output_typical, sent.output_most
 
 
-def _lines(
-    plan: Plan, places: Places, seed: int, subject: Subject, suite: Any, judge: Any, decoding: str
-) -> list[Line]:
-    questions = suite.questions()
-    answers = (
-        _ready(subject, suite, questions)
-        if subject.ready
-        else pipeline.answered(subject, suite, decoding, places, seed)
-    )
-    missing = (
-        [question for question in questions if question.id not in answers]
-        if "answer" in plan.steps and not subject.ready
-        else []
-    )
-    found = []
-    if "answer" in plan.steps:
-        found.append(_answer_line(subject, suite, decoding, len(answers), missing))
-    if "judge" in plan.steps:
-        found.append(_judge_line(subject, suite, judge, decoding, places, questions, answers, missing))
-    return found
+def _lines(steps: Sequence[str], files: EvaluationFiles, judge: Judge) -> list[Line]:
+    answers = _ready(files) if files.subject.ready else files.drawn_answers()
+    is_to_answer = "answer" in steps and not files.subject.ready
+    missing = [question for question in files.questions if question.id not in answers] if is_to_answer else []
+    found = [_answer_line(files, len(answers), missing)] if "answer" in steps else []
+    return [*found, _judge_line(files, judge, answers, missing)] if "judge" in steps else found
 
 
-def _ready(subject: Subject, suite: Any, questions: Sequence[Question]) -> dict[str, Answer]:
-    """The answers of a file."""
+def _ready(files: EvaluationFiles) -> dict[str, Answer]:
+    """Return the answers of a file."""
     found: dict[str, Answer] = {}
-    subject.open_generator().answer(
-        questions,
-        None,
-        "given",
-        suite.config.max_new_tokens,
-        0,
-        lambda answer: found.update({answer.question_id: answer}),
-    )
+    generator = files.subject.open_generator()
+    generator.answer(files.questions, files.decoding, lambda answer: found.update({answer.question_id: answer}))
     return found
 
 
-def _answer_line(subject: Subject, suite: Any, decoding: str, at_hand: int, missing: Sequence[Question]) -> Line:
-    limit = suite.config.max_new_tokens
+def _answer_line(files: EvaluationFiles, at_hand: int, missing: Sequence[Question]) -> Line:
+    subject, limit = files.subject, files.decoding.max_new_tokens
     typical = min(TYPICAL_ANSWER_TOKENS, limit)
     turns = sum(len(question.turns) for question in missing)
     about, most = (sum(_prompt_tokens(question, answer) for question in missing) for answer in (typical, limit))
     price = price_of(subject.server, subject.model_id) if subject.server else NO_SERVER
+    by = subject.server or ("its file" if subject.ready else "this machine")
     return _line(
-        (
-            "answer",
-            subject.server or ("its file" if subject.ready else "this machine"),
-            subject.model_id,
-            suite.config.name,
-            decoding,
-        ),
+        ("answer", by, subject.model_id, files.suite.config.name, files.decoding.name),
         subject.model_id if subject.server else "",
         counts=(at_hand + len(missing), at_hand, 0, None if subject.server else 0, turns if subject.server else 0),
         tokens=((about, most), (turns * typical, turns * limit)) if subject.server else ((0, 0), (0, 0)),
@@ -182,33 +160,20 @@ def _prompt_tokens(question: Question, answer_tokens: int) -> int:
 
 
 def _judge_line(
-    subject: Subject,
-    suite: Any,
-    judge: Any,
-    decoding: str,
-    places: Places,
-    questions: Sequence[Question],
-    answers: Mapping[str, Answer],
-    missing: Sequence[Question],
+    files: EvaluationFiles, judge: Judge, answers: Mapping[str, Answer], missing: Sequence[Question]
 ) -> Line:
-    limit = suite.config.max_new_tokens
-    stand_ins = {
-        question.id: _stand_in(question, subject.model_id, min(TYPICAL_ANSWER_TOKENS, limit)) for question in missing
-    }
-    wanted = suite.requests(questions, {**answers, **stand_ins})
-    open_ones = pipeline.unjudged(subject, suite, judge, decoding, places, wanted)
-    asked = [request for request in open_ones if suite.settled(request, subject.model_id) is None]
+    model_id, limit = files.subject.model_id, files.decoding.max_new_tokens
+    stand_ins = {question.id: _stand_in(question, model_id, min(TYPICAL_ANSWER_TOKENS, limit)) for question in missing}
+    wanted = files.requests({**answers, **stand_ins})
+    open_ones = files.unjudged(judge, wanted)
+    asked = [request for request in open_ones if files.suite.settled(request, model_id) is None]
     sent = _sent(judge, asked, stand_ins, max(0, limit - TYPICAL_ANSWER_TOKENS))
     settled = len(open_ones) - len(asked) + sent.unasked
-    return _line_of(
-        judge,
-        sent,
-        (subject.model_id, suite.config.name, decoding),
-        (len(wanted), len(wanted) - len(open_ones), settled),
-    )
+    where = (model_id, files.suite.config.name, files.decoding.name)
+    return _line_of(judge, sent, where, (len(wanted), len(wanted) - len(open_ones), settled))
 
 
-def estimate_requests(judge: Any, wanted: int, open_ones: Sequence[JudgeRequest], suite: str) -> Estimate:
+def estimate_requests(judge: Judge, wanted: int, open_ones: Sequence[JudgeRequest], suite: str) -> Estimate:
     """What a judge would be asked besides an evaluation: `wanted` requests in all, `open_ones` without a verdict."""
     sent = _sent(judge, open_ones, {}, 0)
     return Estimate(
@@ -216,13 +181,13 @@ def estimate_requests(judge: Any, wanted: int, open_ones: Sequence[JudgeRequest]
     )
 
 
-def _line_of(judge: Any, sent: _Sent, where: tuple[str, str, str], counts: tuple[int, int, int]) -> Line:
+def _line_of(judge: Judge, sent: _Sent, where: tuple[str, str, str], counts: tuple[int, int, int]) -> Line:
     return _line(
         ("judge", judge.id, *where),
-        judge.client.model if sent.by_server else "",
+        judge.client.model if judge.client else "",
         counts=(*counts, sent.stored, sent.requests),
         tokens=((sent.input_about, sent.input_most), (sent.output_typical, sent.output_most)),
-        price=price_of_judge(judge),
+        price=judge.price,
     )
 
 
@@ -231,19 +196,10 @@ def _stand_in(question: Question, model_id: str, tokens: int) -> Answer:
     return Answer(question.suite, question.id, model_id, (text,) * len(question.turns))
 
 
-def price_of_judge(judge: Any) -> Price:
-    """What its server takes."""
-    if not hasattr(judge, "client"):
-        return NO_SERVER
-    price: Price = judge.price
-    return price
-
-
 @dataclass
 class _Sent:
     """Requests that a judge would send."""
 
-    by_server: bool
     requests: int = 0
     unasked: int = 0
     stored: int | None = 0
@@ -252,38 +208,39 @@ class _Sent:
     output_typical: int = 0
     output_most: int = 0
 
+    def add(self, call: ChatCall, longer_by_tokens: int) -> None:
+        size, most = estimated_tokens(call.messages), reply_tokens(call.sampling)
+        self.requests += 1
+        self.input_about += size
+        self.input_most += size + longer_by_tokens
+        self.output_typical += min(TYPICAL_REPLY_TOKENS, most)
+        self.output_most += most
+
 
 def _sent(
-    judge: Any, requests: Sequence[JudgeRequest], stand_ins: Mapping[str, Answer], longer_by_tokens: int
+    judge: Judge, requests: Sequence[JudgeRequest], stand_ins: Mapping[str, Answer], longer_by_tokens: int
 ) -> _Sent:
     """Count what the judge would send: equal requests once, stored replies not at all."""
-    sent = _Sent(by_server=hasattr(judge, "client"))
-    if not sent.by_server:
+    sent, client = _Sent(), judge.client
+    if client is None:
         return sent
-    sees_store = (
-        judge.client.store is not None and judge.client.api_key_env is not None
-    )  # without a key the server's weights are part of the key
-    sent.stored = 0 if sees_store or judge.client.store is None else None
+    # without a key the server's weights are part of the key, and only the server knows these
+    store = client.store if client.api_key_env is not None else None
+    sent.stored = 0 if store is not None or client.store is None else None
     seen: set[str] = set()
     for request in requests:
         calls = judge.calls(request)
         sent.unasked += not calls
+        longer = longer_by_tokens * len(request.candidate) if request.question.id in stand_ins else 0
         for call in calls:
-            key = judge.client.key_of(call)
+            key = client.key_of(call)
             if key in seen:
                 continue
             seen.add(key)
-            if sees_store and judge.client.store.get(key) is not None:
+            if store is not None and store.get(key) is not None:
                 sent.stored = (sent.stored or 0) + 1
-                continue
-            size = estimated_tokens(call.messages)
-            sent.requests += 1
-            sent.input_about += size
-            sent.input_most += size + (
-                longer_by_tokens * len(request.candidate) if request.question.id in stand_ins else 0
-            )
-            sent.output_typical += min(TYPICAL_REPLY_TOKENS, reply_tokens(call.sampling))
-            sent.output_most += reply_tokens(call.sampling)
+            else:
+                sent.add(call, longer)
     return sent
 
 

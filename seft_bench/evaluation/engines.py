@@ -12,14 +12,16 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from seft_bench.errors import InputError, unknown_name
+from seft_bench.judges import Judge
+from seft_bench.subjects import Subject
+from seft_bench.suites import Suite
 
 if TYPE_CHECKING:
     from seft_bench.generators.vllm_engine import VLLMEngine
     from seft_bench.inference.vllm.server import VLLMServer
-    from seft_bench.subjects import Subject
 
 DEFAULT_ENGINE = "transformers"
 
@@ -116,17 +118,21 @@ def open_engine(name: str, log_folder: Path, trust_remote_code: bool, served_els
     return ENGINES[name](log_folder, trust_remote_code)
 
 
-Turn = tuple[Any, Any, Any, Sequence[str]]
+Turn = tuple[Subject, Suite, Judge, Sequence[str]]
 
 
 def in_turn(
-    subjects: Sequence[Any], suites: Sequence[Any], judges: Sequence[Any], steps: Sequence[str], engine: Engine | None
+    subjects: Sequence[Subject],
+    suites: Sequence[Suite],
+    judges: Sequence[Judge],
+    steps: Sequence[str],
+    engine: Engine | None,
 ) -> Iterator[Turn]:
     """(subject, suite, judge, steps) in the order in which memory allows; what is no longer needed is closed in
     between.
     """
     pairs = list(zip(suites, judges, strict=True))
-    if engine is None and not any(_is_managed(judge) for judge in judges):
+    if engine is None and not any(judge.is_managed for judge in judges):
         yield from ((subject, suite, judge, steps) for subject in subjects for suite, judge in pairs)
         return
     if "answer" in steps:
@@ -136,11 +142,11 @@ def in_turn(
         for place, (suite, judge) in enumerate(pairs):
             yield from ((subject, suite, judge, rest) for subject in subjects)
             if all(judge is not later for _, later in pairs[place + 1 :]):
-                _close(judge)
+                judge.close()
 
 
 @contextlib.contextmanager
-def closed_at_the_end(engine: Engine | None, judges: Sequence[Any]) -> Iterator[None]:
+def closed_at_the_end(engine: Engine | None, judges: Sequence[Judge]) -> Iterator[None]:
     """Whatever happens inside, no server of ours runs afterwards."""
     try:
         yield
@@ -148,16 +154,7 @@ def closed_at_the_end(engine: Engine | None, judges: Sequence[Any]) -> Iterator[
         if engine:
             engine.close()
         for judge in judges:
-            _close(judge)
-
-
-def _is_managed(judge: Any) -> bool:
-    return hasattr(judge, "close")
-
-
-def _close(judge: Any) -> None:
-    if _is_managed(judge):
-        judge.close()
+            judge.close()
 
 
 def _free(engine: Engine | None) -> None:

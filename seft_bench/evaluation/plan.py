@@ -8,17 +8,20 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from seft_bench import pipeline
+from seft_bench.config import JudgeConfig, OpenAIJudgeConfig
 from seft_bench.console import Progress, note
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.evaluation import engines
+from seft_bench.evaluation_files import Places, evaluation_files
 from seft_bench.files import write_atomic
-from seft_bench.pipeline import STEPS, Places
+from seft_bench.judges import Judge
+from seft_bench.pipeline import STEPS
 from seft_bench.records import Result
 from seft_bench.report.sheets import STYLES, plain_sheets
 from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
+from seft_bench.suites import Suite
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Plan:
     """
 
     subjects: Sequence[Subject]
-    suites: Sequence[Any]
-    judges: Sequence[Any]
+    suites: Sequence[Suite]
+    judges: Sequence[Judge]
     steps: Sequence[str]
     engine: engines.Engine | None = None
 
@@ -70,8 +73,9 @@ def plan(
         if step not in STEPS:
             raise unknown_name("step", step, STEPS)
     wanted = tuple(step for step in STEPS if step in steps) or STEPS
-    suites = [with_baseline(suite, reference) for suite in load_suites(suite_names, length_control or {})]
-    opened: dict[str, Any] = {}
+    suites = load_suites(suite_names, length_control or {})
+    suites = [suite.with_baseline(reference) for suite in suites] if reference else suites
+    opened: dict[str, Judge] = {}
     judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
     engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
     if server:
@@ -107,69 +111,49 @@ def probe(plan: Plan, places: Places, seed: int) -> None:
     hand: then no key is needed.
 
     Raises:
-        InputError, JudgeUnavailableError: see `Judge.check`.
+        InputError, ServiceUnavailableError: see `Judge.check`.
     """
     for subject in plan.subjects:
         for suite in plan.suites:
             _check_answers(subject, suite, places, seed, to_answer="answer" in plan.steps)
     for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
-        if not all(pipeline.is_judged(subject, suite, judge, places) for subject in plan.subjects):
+        everything = [files for subject in plan.subjects for files in evaluation_files(subject, suite, places, seed)]
+        if not all(files.is_judged(judge) for files in everything):
             check_judge(judge, suite)
-            if again := sum(
-                pipeline.judged_by_other_weights(subject, suite, judge, places) for subject in plan.subjects
-            ):
+            if again := sum(files.judged_by_other_weights(judge) for files in everything):
                 note(
                     f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are "
                     "asked for again"
                 )
 
 
-def check_judge(judge: Any, suite: Any) -> None:
+def check_judge(judge: Judge, suite: Suite) -> None:
     """Ask a judge whether it can do its part of a suite.
 
     Raises:
-        InputError, JudgeUnavailableError: see `Judge.check`.
+        InputError, ServiceUnavailableError: see `Judge.check`.
     """
     kind = PROBED[suite.config.protocol]
-    if check_questions := getattr(judge, "check_questions", None):
-        check_questions(kind, suite.questions())  # some can judge only some questions
+    judge.check_questions(kind, suite.questions())  # some can judge only some
     judge.check([kind])
 
 
-def _check_answers(subject: Subject, suite: Any, places: Places, seed: int, to_answer: bool) -> None:
+def _check_answers(subject: Subject, suite: Suite, places: Places, seed: int, to_answer: bool) -> None:
     """Answers that are not there, do not fit or cannot be asked for are said before a judge is paid for its probe."""
+    everything = evaluation_files(subject, suite, places, seed)
     if not to_answer:
-        return pipeline.check_answers(subject, suite, places)
+        for files in everything:
+            files.required_answers()
+        return
     if subject.ready:
         subject.open_generator().check(suite.questions())
     variable = subject.server_key_env
-    if variable and not os.environ.get(variable):
-        questions = suite.questions()
-        if any(
-            len(pipeline.answered(subject, suite, decoding, places, seed)) < len(questions)
-            for decoding in pipeline.decodings(subject, suite)
-        ):
-            raise InputError(f"the key of {subject.server} is to be in {variable} (--server-key-env), which is not set")
-    return None
+    keyless = variable and not os.environ.get(variable)
+    if keyless and any(len(files.drawn_answers()) < len(files.questions) for files in everything):
+        raise InputError(f"the key of {subject.server} is to be in {variable} (--server-key-env), which is not set")
 
 
-def with_baseline(suite: Any, reference: Path | None) -> Any:
-    """The suite, against the answers in `reference` where it is one of comparisons.
-
-    Raises:
-        InputError: it is none, or the file is no baseline's.
-    """
-    if reference is None:
-        return suite
-    if suite.config.mode != "pairwise":
-        raise InputError(
-            "--reference names the answers that a suite of MT-Bench comparisons is to compare with; "
-            f"{suite.config.name} is none"
-        )
-    return suite.with_baseline(reference)
-
-
-def _open_judge(suite: Any, name: str | None, store: Path | None, opened: dict[str, Any]) -> Any:
+def _open_judge(suite: Suite, name: str | None, store: Path | None, opened: dict[str, Judge]) -> Judge:
     """The judge of a suite; one that runs a server of its own is shared by all suites (`opened`)."""
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
@@ -187,7 +171,7 @@ def _open_judge(suite: Any, name: str | None, store: Path | None, opened: dict[s
     return judge
 
 
-def _check_data(suite: Any, judge: Any) -> None:
+def _check_data(suite: Suite, judge: JudgeConfig) -> None:
     """Missing official data is said here, not after an hour of sampling; a missing key first, as the data alone would
     not help.
     """
@@ -196,7 +180,7 @@ def _check_data(suite: Any, judge: Any) -> None:
     try:
         suite.requests(suite.questions(), {})  # without answers nothing is asked, but the baseline's file is read
     except InputError:
-        variable = getattr(judge, "api_key_env", None)
+        variable = judge.api_key_env if isinstance(judge, OpenAIJudgeConfig) else None
         if variable and not os.environ.get(variable):
             raise missing_key(judge.name, variable) from None
         raise

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from seft_bench.console import Progress, note
 from seft_bench.errors import InputError
@@ -17,9 +17,11 @@ from seft_bench.evaluation import plan as evaluation
 from seft_bench.evaluation.cost_estimate import Estimate, estimate
 from seft_bench.evaluation.cost_table import total_line
 from seft_bench.evaluation.plan import Plan
-from seft_bench.inference.budget import Budget, BudgetSpentError, Meter, meter
+from seft_bench.evaluation_files import Places
+from seft_bench.generators import Generator
+from seft_bench.inference.budget import Budget, BudgetSpentError, meter
 from seft_bench.inference.prices import how_to_price, price_of
-from seft_bench.pipeline import Places
+from seft_bench.judges import Judge
 from seft_bench.records import Result
 from seft_bench.subjects import Subject
 
@@ -61,7 +63,7 @@ def agree_to(found: Estimate, budget_usd: float | None, yes: bool) -> None:
 
 def _may_cost(plan: Plan) -> bool:
     """Is there a server that could be asked for money? Without one there is nothing to count."""
-    judged = "judge" in plan.steps and any(hasattr(judge, "client") for judge in plan.judges)
+    judged = "judge" in plan.steps and any(judge.client for judge in plan.judges)
     return judged or ("answer" in plan.steps and any(subject.server for subject in plan.subjects))
 
 
@@ -120,7 +122,7 @@ def within_budget(
 
 
 @contextlib.contextmanager
-def within(budget_usd: float | None, judge: Any, left: Callable[[], Estimate]) -> Iterator[None]:
+def within(budget_usd: float | None, judge: Judge, left: Callable[[], Estimate]) -> Iterator[None]:
     """Everything that the judge is asked inside counts into the budget, and what it cost is said at the end.
 
     Args:
@@ -130,7 +132,7 @@ def within(budget_usd: float | None, judge: Any, left: Callable[[], Estimate]) -
         BudgetSpentError: it is spent; what arrived is kept.
     """
     budget = Budget(budget_usd)
-    meter(judge, budget)
+    meter(judge.client, judge.price, budget)
     with counted(budget, lambda: left_line(left())):
         yield
 
@@ -162,7 +164,7 @@ def left_line(left: Estimate) -> str:
 def _metered(plan: Plan, budget: Budget) -> Plan:
     """The plan, with everything that costs money counting into one budget."""
     for judge in plan.judges:
-        meter(judge, budget)
+        meter(judge.client, judge.price, budget)
     return dataclasses.replace(plan, subjects=_metered_subjects(plan.subjects, budget))
 
 
@@ -171,9 +173,9 @@ def _metered_subjects(subjects: Sequence[Subject], budget: Budget) -> list[Subje
 
 
 def _metered_subject(subject: Subject, budget: Budget) -> Subject:
-    def load() -> Any:
+    def load() -> Generator:
         generator = subject.open_generator()
-        generator.client.meter = Meter(budget, price_of(subject.server, subject.model_id))
+        meter(generator.client, price_of(subject.server, subject.model_id), budget)
         return generator
 
     return dataclasses.replace(subject, open_generator=load)

@@ -29,7 +29,7 @@ def check_format(name: str, suite: Suite) -> Any:
     """
     if name not in FORMATS:
         raise unknown_name("format", name, FORMATS)
-    kind, own = FORMATS[name].KIND, getattr(suite.config, "protocol", suite.config.kind)
+    kind, own = FORMATS[name].KIND, suite.config.protocol
     if own != kind:
         fitting = next((other for other, module in FORMATS.items() if own == module.KIND), "no format")
         raise InputError(

@@ -93,7 +93,7 @@ def _comparisons(
     export.notes += unscored_note(
         last.values(), what, 'by the winner "error"; show_result leaves the comparison out without a word'
     )
-    baseline = getattr(suite, "baseline_name", "")
+    baseline = suite.baseline_name
     games = [(turn, [last.get(key) for key in both], [requests.get(key) for key in both]) for turn, both in keys]
     halves = sum(both.count(None) == 1 for _, both, _ in games)
     export.notes += [

@@ -58,7 +58,7 @@ def requests_of(suite: Suite, answers: Mapping[str, Answer]) -> dict[str, JudgeR
     """Key -> request for the answers at hand; empty where the baseline's answers are not on this machine: verdicts can
     be exchanged without.
     """
-    if not answers or not getattr(suite, "has_baseline", True):
+    if not answers or not suite.has_baseline:
         return {}
     return {request.key: request for request in suite.requests(suite.questions(), answers)}
 

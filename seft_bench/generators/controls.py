@@ -7,16 +7,12 @@ A judge that can be had by one of these says little about the models above them 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from seft_bench.errors import unknown_name
 from seft_bench.files import sha256_json
-from seft_bench.generators import decoding_hash
+from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.records import Answer, Question
-
-if TYPE_CHECKING:
-    from seft_bench.config import DecodingConfig
 
 CONSTANT = "Thank you for your question; I am glad to help you with it."
 FILLER = (
@@ -37,7 +33,7 @@ CONTROLS = {
 """Name of a control -> its name in tables."""
 
 
-class ControlGenerator:
+class ControlGenerator(BaseGenerator):
     """One control as a generator; deterministic, whatever the decoding and the seed.
 
     Raises:
@@ -49,17 +45,8 @@ class ControlGenerator:
             raise unknown_name("control", control, CONTROLS)
         self.control, self.model_id = control, model_id or f"control:{control}"
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        decoding: DecodingConfig,
-        decoding_name: str,
-        max_new_tokens: int,
-        seed: int,
-        on_answer: Callable[[Answer], None],
-    ) -> None:
+    def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
         """Hand over an answer to every turn of every question."""
-        drawn = decoding_hash(decoding, max_new_tokens, seed)
         for question in questions:
             turns = tuple(_text(self.control, question, turn) for turn in range(len(question.turns)))
             finished = ("stop",) * len(turns)
@@ -70,8 +57,8 @@ class ControlGenerator:
                     self.model_id,
                     turns,
                     finish_reasons=finished,
-                    decoding=decoding_name,
-                    decoding_hash=drawn,
+                    decoding=decoding.name,
+                    decoding_hash=decoding.hash,
                 )
             )
 

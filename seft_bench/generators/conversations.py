@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from seft_bench.generators import decoding_hash as hash_of
+from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.records import Answer, Message, Question
-
-if TYPE_CHECKING:
-    from seft_bench.config import DecodingConfig
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Sampling:
     top_p: float = 1.0
 
 
-class ConversationGenerator:
+class ConversationGenerator(BaseGenerator):
     """Answers questions turn by turn; a subclass says how one batch of conversations is continued.
 
     Attributes:
@@ -55,37 +52,13 @@ class ConversationGenerator:
         """Continue every conversation with one assistant's message, in the order given."""
         raise NotImplementedError
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        decoding: DecodingConfig,
-        decoding_name: str,
-        max_new_tokens: int,
-        seed: int,
-        on_answer: Callable[[Answer], None],
-    ) -> None:
+    def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
         """Answer every turn of every question; `on_answer` gets each one when its last turn is done."""
-        decoding_hash = hash_of(decoding, max_new_tokens, seed)
         for start in range(0, len(questions), self.batch_size * 4):
-            for answer in self._answer_chunk(
-                questions[start : start + self.batch_size * 4],
-                decoding,
-                decoding_name,
-                max_new_tokens,
-                seed,
-                decoding_hash,
-            ):
+            for answer in self._answer_chunk(questions[start : start + self.batch_size * 4], decoding):
                 on_answer(answer)
 
-    def _answer_chunk(
-        self,
-        questions: Sequence[Question],
-        decoding: DecodingConfig,
-        decoding_name: str,
-        max_new_tokens: int,
-        seed: int,
-        decoding_hash: str,
-    ) -> list[Answer]:
+    def _answer_chunk(self, questions: Sequence[Question], decoding: Decoding) -> list[Answer]:
         conversations: list[list[Message]] = [[] for _ in questions]
         completions: list[list[Completion]] = [[] for _ in questions]
         for turn in range(max((len(question.turns) for question in questions), default=0)):
@@ -93,11 +66,9 @@ class ConversationGenerator:
             for index in active:
                 _open_turn(conversations[index], completions[index], questions[index].turns[turn])
             samplings = [_sampling(questions[index], turn, decoding) for index in active]
-            for index, completion in zip(
-                active,
-                self.complete([conversations[index] for index in active], samplings, max_new_tokens, seed),
-                strict=True,
-            ):
+            asked = [conversations[index] for index in active]
+            drawn = self.complete(asked, samplings, decoding.max_new_tokens, decoding.seed)
+            for index, completion in zip(active, drawn, strict=True):
                 completions[index].append(completion)
         return [
             Answer(
@@ -109,8 +80,8 @@ class ConversationGenerator:
                 finish_reasons=tuple(completion.finish_reason for completion in done),
                 prompt_tokens=tuple(completion.prompt_tokens for completion in done),
                 completion_tokens=tuple(completion.completion_tokens for completion in done),
-                decoding=decoding_name,
-                decoding_hash=decoding_hash,
+                decoding=decoding.name,
+                decoding_hash=decoding.hash,
             )
             for question, conversation, done in zip(questions, conversations, completions, strict=True)
         ]
@@ -127,6 +98,6 @@ def _open_turn(conversation: list[Message], done: Sequence[Completion], turn: st
     conversation.append({"role": "user", "content": turn})
 
 
-def _sampling(question: Question, turn: int, decoding: DecodingConfig) -> Sampling:
-    temperature = decoding.by_category.get(question.category, decoding.temperature)
-    return Sampling(f"{question.suite}/{question.id}/{turn}", temperature, decoding.top_p)
+def _sampling(question: Question, turn: int, decoding: Decoding) -> Sampling:
+    key = f"{question.suite}/{question.id}/{turn}"
+    return Sampling(key, decoding.temperature_for(question), decoding.top_p)

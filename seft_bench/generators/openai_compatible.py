@@ -5,21 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from seft_bench.errors import JudgeUnavailableError
-from seft_bench.generators import decoding_hash as hash_of
+from seft_bench.errors import ServiceUnavailableError
+from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import Reply
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import fingerprint_local_weights
 from seft_bench.records import Answer, Message, Question
 
-if TYPE_CHECKING:
-    from seft_bench.config import DecodingConfig
 
-
-class OpenAICompatibleGenerator:
+class OpenAICompatibleGenerator(BaseGenerator):
     """A model behind a chat-completions server.
 
     Args:
@@ -38,27 +35,23 @@ class OpenAICompatibleGenerator:
         client: ChatClient | None = None,
     ) -> None:
         self.model_id = model
-        self.client = client or ChatClient(
+        self._client = client or ChatClient(
             base_url, model, api_key_env, ResponseStore(store_path) if store_path else None
         )
         self.notes: list[str] = []
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        decoding: DecodingConfig,
-        decoding_name: str,
-        max_new_tokens: int,
-        seed: int,
-        on_answer: Callable[[Answer], None],
-    ) -> None:
+    @property
+    def client(self) -> ChatClient:
+        return self._client
+
+    def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
         """Turn by turn over all questions: a second turn needs the first one's answer.
 
         A turn that the server refuses, or that outgrows its context, is answered with "" and that finish reason; the
         remaining turns of that question are too.
 
         Raises:
-            JudgeUnavailableError: some questions could not be asked; the same command asks for those only.
+            ServiceUnavailableError: some questions could not be asked; the same command asks for those only.
         """
         self.fingerprint()
         chats = [_Chat(question) for question in questions]
@@ -66,13 +59,8 @@ class OpenAICompatibleGenerator:
             asked = [chat for chat in chats if turn < len(chat.question.turns) and not chat.failed]
             for chat in asked:
                 chat.ask()
-            calls = [
-                ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding, max_new_tokens, seed))
-                for chat in asked
-            ]
-            self.client.run(
-                calls, self._taker(asked, decoding_name, hash_of(decoding, max_new_tokens, seed), on_answer)
-            )
+            calls = [ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding)) for chat in asked]
+            self.client.run(calls, self._taker(asked, decoding, on_answer))
         _report_failures([chat for chat in chats if chat.failed])
 
     def fingerprint(self) -> str:
@@ -83,15 +71,13 @@ class OpenAICompatibleGenerator:
         self.notes += [note] if note and note not in self.notes else []
         return self.client.weights_fingerprint
 
-    def _taker(
-        self, asked: Sequence[_Chat], decoding_name: str, decoding_hash: str, on_answer: Callable[[Answer], None]
-    ) -> Callable[[int, Reply], None]:
+    def _taker(self, asked: Sequence[_Chat], decoding: Decoding, on_answer: OnAnswer) -> Callable[[int, Reply], None]:
         def take(index: int, reply: Reply) -> None:
             chat = asked[index]
             chat.take(reply)
             self._note_model(reply.model)
             if chat.complete:
-                on_answer(chat.as_answer(self.model_id, decoding_name, decoding_hash))
+                on_answer(chat.as_answer(self.model_id, decoding))
 
         return take
 
@@ -125,7 +111,7 @@ class _Chat:
     def take(self, reply: Reply) -> None:
         self.replies.append(reply)
 
-    def as_answer(self, model_id: str, decoding_name: str, decoding_hash: str) -> Answer:
+    def as_answer(self, model_id: str, decoding: Decoding) -> Answer:
         return Answer(
             suite=self.question.suite,
             question_id=self.question.id,
@@ -137,8 +123,8 @@ class _Chat:
             ),
             prompt_tokens=tuple(reply.prompt_tokens or 0 for reply in self.replies),
             completion_tokens=tuple(reply.completion_tokens or 0 for reply in self.replies),
-            decoding=decoding_name,
-            decoding_hash=decoding_hash,
+            decoding=decoding.name,
+            decoding_hash=decoding.hash,
         )
 
 
@@ -147,15 +133,12 @@ def _text(reply: Reply) -> str:
     return reply.text if reply.status == "ok" else ""
 
 
-def _sampling(
-    question: Question, turn: int, decoding: DecodingConfig, max_new_tokens: int, seed: int
-) -> dict[str, Any]:
-    temperature = decoding.by_category.get(question.category, decoding.temperature)
+def _sampling(question: Question, turn: int, decoding: Decoding) -> dict[str, Any]:
     return {
-        "temperature": temperature,
+        "temperature": decoding.temperature_for(question),
         "top_p": decoding.top_p,
-        "max_tokens": max_new_tokens,
-        "seed": question_seed(seed, question, turn),
+        "max_tokens": decoding.max_new_tokens,
+        "seed": question_seed(decoding.seed, question, turn),
     }
 
 
@@ -168,7 +151,7 @@ def question_seed(seed: int, question: Question, turn: int) -> int:
 def _report_failures(failed: Sequence[_Chat]) -> None:
     if failed:
         reason = failed[0].replies[-1].text
-        raise JudgeUnavailableError(
+        raise ServiceUnavailableError(
             f"{len(failed)} questions have no answer; the first one, {failed[0].question.id}: {reason}. The same "
             "command asks for them only."
         )

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError, unknown_name
+from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.records import Answer, Question, instruction_id
-
-if TYPE_CHECKING:
-    from seft_bench.config import DecodingConfig
 
 
 def models_in(path: Path) -> list[str]:
@@ -21,7 +18,7 @@ def models_in(path: Path) -> list[str]:
     return list(dict.fromkeys(answer.model_id for answer in read_answers(path)))
 
 
-class ReadyGenerator:
+class ReadyGenerator(BaseGenerator):
     """One model's answers out of a file, matched by question id; of a question answered twice the last row counts.
 
     Raises:
@@ -38,31 +35,27 @@ class ReadyGenerator:
         self.path, self.model_id = path, model_id
         self._answers = {answer.question_id: answer for answer in answers if answer.model_id == model_id}
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        decoding: DecodingConfig | None,
-        decoding_name: str,
-        max_new_tokens: int,
-        seed: int,
-        on_answer: Callable[[Answer], None],
-    ) -> None:
+    def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
         """Hand over the answers that the file has; a question without one stays unanswered, which lowers coverage.
 
         Raises:
             InputError: see `check`.
         """
-        for question, answer in self.check(questions):
+        for question, answer in self._found(questions):
             on_answer(
-                dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding_name)
+                dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding.name)
             )
 
-    def check(self, questions: Sequence[Question]) -> list[tuple[Question, Answer]]:
-        """The questions that the file answers, with the answers.
+    def check(self, questions: Sequence[Question]) -> None:
+        """Refuse questions of which the file answers none, or none with all its turns.
 
         Raises:
-            InputError: it answers none of them, or none with all its turns.
+            InputError: so it is.
         """
+        self._found(questions)
+
+    def _found(self, questions: Sequence[Question]) -> list[tuple[Question, Answer]]:
+        """Return the questions that the file answers, with the answers; raise as `check`."""
         found = [(question, answer) for question in questions if (answer := self._find(question))]
         if questions and not found:
             raise InputError(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from seft_bench.chat import load_tokenizer, stop_ids
+from seft_bench.generators import Decoding, OnAnswer
 from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.vllm.client import AnswerClient
 from seft_bench.inference.vllm.server import VLLMServer
-from seft_bench.records import Answer, Question
-
-if TYPE_CHECKING:
-    from seft_bench.config import DecodingConfig
+from seft_bench.records import Question
 
 
 class VLLMGenerator(OpenAICompatibleGenerator):
@@ -35,24 +32,16 @@ class VLLMGenerator(OpenAICompatibleGenerator):
         super().__init__(model_id, server.base_url, client=AnswerClient(server, tokenizer, stop_ids(tokenizer), store))
         self.folder, self.server = folder, server
 
-    def answer(
-        self,
-        questions: Sequence[Question],
-        decoding: DecodingConfig,
-        decoding_name: str,
-        max_new_tokens: int,
-        seed: int,
-        on_answer: Callable[[Answer], None],
-    ) -> None:
+    def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
         """As `OpenAICompatibleGenerator.answer`, of this checkpoint, whatever the server served before.
 
         Raises:
-            InputError: the server does not start on it. JudgeUnavailableError: the server died; what was answered was
+            InputError: the server does not start on it. ServiceUnavailableError: the server died; what was answered was
                 handed over.
         """
         self.server.serve(self.folder)
         self.client.weights_fingerprint = self.server.weights_fingerprint  # known, so it need not be measured
-        super().answer(questions, decoding, decoding_name, max_new_tokens, seed, on_answer)
+        super().answer(questions, decoding, on_answer)
 
     def _note_model(self, returned: str) -> None:
         """Nothing: the server knows all checkpoints under one name."""

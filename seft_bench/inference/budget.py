@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seft_bench.errors import JudgeUnavailableError
+from seft_bench.errors import ServiceUnavailableError
 from seft_bench.inference.prices import Price
 from seft_bench.inference.replies import Reply
 from seft_bench.records import Message
+
+if TYPE_CHECKING:
+    from seft_bench.inference.client import ChatClient
 
 TOKENS_BESIDE_A_MESSAGE = 16
 """More than any chat template puts around one message."""
@@ -23,7 +26,7 @@ MOST_REPLY_TOKENS = 131_072
 """Of a request that names no limit."""
 
 
-class BudgetSpentError(JudgeUnavailableError):
+class BudgetSpentError(ServiceUnavailableError):
     """The next request could carry the spending over the budget."""
 
 
@@ -139,10 +142,10 @@ class Meter:
         return usd or 0.0
 
 
-def meter(judge: Any, budget: Budget) -> None:
-    """From now on all that the judge asks a server counts into the budget."""
-    if hasattr(judge, "client"):
-        judge.client.meter = Meter(budget, judge.price)
+def meter(client: ChatClient | None, price: Price, budget: Budget) -> None:
+    """Count all that the client's server is asked from now on into the budget; nothing is asked without a client."""
+    if client is not None:
+        client.meter = Meter(budget, price)
 
 
 def worst_tokens(messages: Sequence[Message], sampling: Mapping[str, Any]) -> tuple[int, int]:

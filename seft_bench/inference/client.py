@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.inference.budget import Meter
 from seft_bench.inference.concurrency import AdaptiveLimit
 from seft_bench.inference.replies import Reply, classify_error, read_completion, retry_after_seconds
@@ -121,7 +121,7 @@ class ChatClient:
 
         Raises:
             InputError: no key, a key or a model that the server refuses.
-            JudgeUnavailableError: the server cannot be reached, has no quota left, or keeps failing.
+            ServiceUnavailableError: the server cannot be reached, has no quota left, or keeps failing.
         """
         if calls:
             asyncio.run(self._run(calls, on_reply))
@@ -202,7 +202,7 @@ class ChatClient:
                 )
             return self._noted(reply)
         if failure.unreachable:
-            raise JudgeUnavailableError(
+            raise ServiceUnavailableError(
                 f"{failure}. Is the server running? What arrived is kept; the same command goes on."
             )
         return self._noted(
@@ -217,7 +217,7 @@ class ChatClient:
         """Stop when requests keep failing without one success in between."""
         self._failures_in_a_row = self._failures_in_a_row + 1 if reply.attempts_failed else 0
         if self._failures_in_a_row >= FAILURES_IN_A_ROW_TO_STOP:
-            raise JudgeUnavailableError(
+            raise ServiceUnavailableError(
                 f"{self.base_url} failed {self._failures_in_a_row} requests in a row ({reply.text}). What arrived is "
                 "kept; run the same command again later."
             )
@@ -298,12 +298,12 @@ class ChatClient:
     def _throttled(self, headers: Mapping[str, str], text: str, entered_at: float) -> Exception:
         wait = retry_after_seconds(headers)
         if "insufficient_quota" in text:
-            return JudgeUnavailableError(
+            return ServiceUnavailableError(
                 f"{self.base_url} says that the account has no quota left. What arrived is kept; the same command goes "
                 "on."
             )
         if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
-            return JudgeUnavailableError(
+            return ServiceUnavailableError(
                 f"{self.base_url} asks to wait for {wait:.0f} seconds. What arrived is kept; run the same command "
                 "again then."
             )

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.files import locked, sha256_json
 from seft_bench.records import Message
 
@@ -72,7 +72,7 @@ class ResponseStore:
 
     Raises:
         InputError: the file cannot be opened, or not one response in it can be read; it is left as it is.
-        JudgeUnavailableError: a response cannot be written (disk full).
+        ServiceUnavailableError: a response cannot be written (disk full).
     """
 
     def __init__(self, path: Path) -> None:
@@ -196,9 +196,9 @@ def _check_openable(path: Path) -> None:
         )
 
 
-def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError | JudgeUnavailableError:
+def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError | ServiceUnavailableError:
     if "full" in str(error) or "disk I/O" in str(error):
-        return JudgeUnavailableError(
+        return ServiceUnavailableError(
             f"the response store cannot be written: {path} ({error}). Free some disk space; the same command goes on."
         )
     return InputError(

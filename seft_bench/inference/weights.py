@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from seft_bench.errors import JudgeUnavailableError
+from seft_bench.errors import ServiceUnavailableError
 from seft_bench.files import sha256_folder, sha256_json
 from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import Reply
@@ -48,7 +48,7 @@ def fingerprint_local_weights(client: ChatClient, adapt: Adapt = dict) -> str:
             "".
 
     Raises:
-        JudgeUnavailableError: the server does not answer: without its fingerprint nothing stored could be told apart.
+        ServiceUnavailableError: the server does not answer: without its fingerprint nothing stored could be told apart.
     """
     if client.api_key_env is not None or client.weights_fingerprint != client.measured_fingerprint:
         return ""
@@ -78,7 +78,7 @@ def measure_behaviour(client: ChatClient, adapt: Adapt = dict) -> tuple[Any, str
 def _ask(client: ChatClient, sampling: Mapping[str, Any]) -> Reply:
     reply = client.probe(ChatCall(FIXED_PROMPT, sampling))
     if reply.attempts_failed:
-        raise JudgeUnavailableError(
+        raise ServiceUnavailableError(
             f"{client.base_url} does not say which weights it serves ({reply.text}). Run the same command again later."
         )
     return reply

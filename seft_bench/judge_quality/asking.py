@@ -12,13 +12,14 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from seft_bench.console import Progress
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_log
 from seft_bench.judge_quality.agreement import Report, compare_with_humans, some
 from seft_bench.judge_quality.votes import Ballot
+from seft_bench.judges import Judge
 from seft_bench.judges.verdicts import standing
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, from_row, to_row
 
@@ -71,7 +72,7 @@ class Ask:
 
 
 def ask_and_measure(
-    judge: Any,
+    judge: Judge,
     humans: Sequence[Vote],
     questions: Sequence[Question],
     answers: Sequence[Answer],
@@ -90,7 +91,7 @@ def ask_and_measure(
 
     Raises:
         InputError: nothing can be compared, or the judge cannot be used; before anything is asked.
-        JudgeUnavailableError: the judge is gone; what arrived is in `out`.
+        ServiceUnavailableError: the judge is gone; what arrived is in `out`.
     """
     chosen, again = _chosen(humans, questions, answers, ask)
     requests = _requests(chosen, again, ask.repeats)
@@ -165,7 +166,9 @@ def sample(items: Sequence[ItemT], limit: int | None, seed: int) -> list[ItemT]:
     return shuffled[:limit]
 
 
-def missing(judge_id: str, requests: Iterable[JudgeRequest], out: Path, judge: Any = None) -> list[JudgeRequest]:
+def missing(
+    judge_id: str, requests: Iterable[JudgeRequest], out: Path, judge: Judge | None = None
+) -> list[JudgeRequest]:
     """Requests without a good verdict of this judge on these very texts; two that show the same texts are one.
 
     Args:
@@ -176,7 +179,7 @@ def missing(judge_id: str, requests: Iterable[JudgeRequest], out: Path, judge: A
     return [request for key, request in unique.items() if key not in done]
 
 
-def collect(judge: Any, requests: Sequence[JudgeRequest], out: Path, progress: Progress, kind: str = "pair") -> None:
+def collect(judge: Judge, requests: Sequence[JudgeRequest], out: Path, progress: Progress, kind: str = "pair") -> None:
     """Ask for what is missing; the judge is probed for this kind of request only when something is."""
     if not missing(judge.id, requests, out):
         return
@@ -230,7 +233,7 @@ def _requests(chosen: Sequence[Comparison], again: Sequence[Comparison], repeats
     ]
 
 
-def _good(judge_id: str, out: Path, judge: Any = None) -> dict[tuple[str, str], Judgment]:
+def _good(judge_id: str, out: Path, judge: Judge | None = None) -> dict[tuple[str, str], Judgment]:
     rows = [row for row in read_log(out) if row.get("judge_id") == judge_id and row.get("status") == "ok"]
     stand = standing(rows, judge)
     return {key: from_row(Judgment, row) for row in rows if (key := (row["key"], row["answer_hash"])) in stand}
@@ -253,7 +256,7 @@ def _consistency(again: Sequence[Comparison], verdicts: Verdicts, ask: Ask) -> d
 
 
 def _notes(
-    judge: Any,
+    judge: Judge,
     chosen: Sequence[Comparison],
     again: Sequence[Comparison],
     requests: Sequence[JudgeRequest],

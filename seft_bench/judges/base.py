@@ -1,11 +1,15 @@
-"""What a judge is, and how its verdict becomes a record."""
+"""The protocol of judges, what most of them have in common, and the record of a verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from seft_bench.records import JudgeRequest, Judgment, Status
+from seft_bench.inference.prices import NO_SERVER, Price
+from seft_bench.records import JudgeRequest, Judgment, Question, Status
+
+if TYPE_CHECKING:
+    from seft_bench.inference.client import ChatCall, ChatClient
 
 OnJudgment = Callable[[Judgment], None]
 
@@ -16,10 +20,37 @@ class Judge(Protocol):
     Attributes:
         id: name and a short hash of the settings that matter for a verdict (never of concurrency or prices).
         notes: what a reader of the figures must know, one sentence each ("the server returned another model").
+        client: of the server that is asked, where one is asked for every verdict; None: nothing is sent, nothing paid.
+        price: of that server's tokens.
+        weights_fingerprint: of weights that may change under the judge's id, once they were measured; "" before, and
+            for a judge whose id says all.
+        is_managed: it starts a server of its own, which takes the machine's memory until `close`.
     """
 
-    id: str
     notes: list[str]
+    price: Price
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def client(self) -> ChatClient | None: ...
+
+    @property
+    def weights_fingerprint(self) -> str: ...
+
+    @property
+    def is_managed(self) -> bool: ...
+
+    def check_questions(self, kind: str, questions: Sequence[Question]) -> None:
+        """Refuse questions that this judge cannot judge, before `check`.
+
+        Args:
+            kind: as in `check`.
+
+        Raises:
+            InputError: there are some.
+        """
 
     def check(self, kinds: Collection[str]) -> None:
         """Probe before a run that asks for these kinds, before any answer is paid for.
@@ -30,7 +61,7 @@ class Judge(Protocol):
 
         Raises:
             InputError: the key is missing or refused, the model is not there, or the server cannot do what is needed.
-            JudgeUnavailableError: the server cannot be reached.
+            ServiceUnavailableError: the server cannot be reached.
         """
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
@@ -39,6 +70,37 @@ class Judge(Protocol):
         The judge is never told whose answers these are: `model_id` is only copied into the records. What `on_judgment`
         raises stops the run; what has arrived until then is kept.
         """
+
+    def calls(self, request: JudgeRequest) -> list[ChatCall]:
+        """Return what would be sent to `client` for a verdict on `request`; [] where none need be. Nothing is sent."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the judge holds; the next judgment would take it again. May be called twice."""
+
+
+class BaseJudge:
+    """A judge that asks no server, judges every question, and holds nothing: others say what they do otherwise."""
+
+    price = NO_SERVER
+    is_managed = False
+
+    @property
+    def client(self) -> ChatClient | None:
+        return None
+
+    @property
+    def weights_fingerprint(self) -> str:
+        return ""
+
+    def check_questions(self, kind: str, questions: Sequence[Question]) -> None:
+        """Take all questions."""
+
+    def calls(self, request: JudgeRequest) -> list[ChatCall]:
+        return []
+
+    def close(self) -> None:
+        """Hold nothing."""
 
 
 def order_shown(request: JudgeRequest) -> str:

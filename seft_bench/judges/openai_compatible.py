@@ -23,7 +23,7 @@ from seft_bench.inference.replies import Reply
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import fingerprint_local_weights
 from seft_bench.judges import parse, probe
-from seft_bench.judges.base import OnJudgment, judgment_of
+from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
 from seft_bench.judges.context import TokenCounter, estimated_tokens, outgrown, token_counter, unread_details
 from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
 from seft_bench.judges.sampling import PreferenceFrom, Sampling
@@ -32,7 +32,7 @@ from seft_bench.records import JudgeRequest, Status
 Verdict = dict[str, Any]
 
 
-class OpenAIJudge:
+class OpenAIJudge(BaseJudge):
     """Asks a chat-completions server; see `config.OpenAIJudgeConfig` for what the arguments mean.
 
     Attributes:
@@ -57,7 +57,7 @@ class OpenAIJudge:
         price: Price = UNKNOWN_PRICE,
         count_tokens: TokenCounter = estimated_tokens,
     ) -> None:
-        self.client, self.templates, self.context_tokens = client, templates, context_tokens
+        self._client, self.templates, self.context_tokens = client, templates, context_tokens
         self.price, self.count_tokens = price, count_tokens
         self.sampling = Sampling(
             preference_from,
@@ -72,6 +72,10 @@ class OpenAIJudge:
         self._body = functools.cache(self.sampling.body)
         self._name = name
         self.notes: list[str] = []
+
+    @property
+    def client(self) -> ChatClient:
+        return self._client
 
     @functools.cached_property
     def id(self) -> str:

@@ -9,11 +9,11 @@ from pathlib import Path
 from seft_bench.config import ReplayJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_file
-from seft_bench.judges.base import OnJudgment, judgment_of
+from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
 from seft_bench.records import JudgeRequest, Judgment
 
 
-class ReplayJudge:
+class ReplayJudge(BaseJudge):
     """Finds a recorded judgment by its key and, where the record has one, by the hash of the judged texts.
 
     One key recorded twice: the last valid row counts. Rows of several models (`Judgment.model_id`) are told apart by

@@ -15,7 +15,7 @@ from typing import Any
 from seft_bench.config import RewardModelJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_json
-from seft_bench.judges.base import OnJudgment, judgment_of
+from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
 from seft_bench.judges.calibration import FittedGrades, GradedAnswer, GradedAnswers, notes_on, read_graded
 from seft_bench.judges.local import LocalModel
 from seft_bench.judges.rewards import Conversation, RewardReader, Scored, conversation
@@ -25,7 +25,7 @@ from seft_bench.records import JudgeRequest, Judgment, Question
 Verdict = dict[str, Any]
 
 
-class RewardModelJudge:
+class RewardModelJudge(BaseJudge):
     """See `config.RewardModelJudgeConfig` for what the arguments mean.
 
     Args:

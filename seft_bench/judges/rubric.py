@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seft_bench.config import RubricJudgeConfig
 from seft_bench.files import sha256_json
-from seft_bench.judges.base import judgment_of
+from seft_bench.judges.base import BaseJudge, judgment_of
 from seft_bench.records import JudgeRequest, Judgment
 
 SHARPNESS = 1.0
@@ -18,7 +18,7 @@ LENGTH_SCALE_CHARACTERS = 40.0
 """A difference of answer lengths that counts as large, in characters: tinyworld answers have some 20 to 80."""
 
 
-class RubricJudge:
+class RubricJudge(BaseJudge):
     """Grades 1-10, and preferences by a logistic of the difference of two grades.
 
     Args:

@@ -19,7 +19,7 @@ from seft_bench.config import TransformersJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_json
 from seft_bench.judges import parse
-from seft_bench.judges.base import OnJudgment, judgment_of
+from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
 from seft_bench.judges.local import LocalModel, batches, free_memory
 from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
 from seft_bench.manifest import now
@@ -44,7 +44,7 @@ class Asked:
     ids: list[int]
 
 
-class TransformersJudge:
+class TransformersJudge(BaseJudge):
     """See `config.TransformersJudgeConfig` for what the arguments mean."""
 
     def __init__(

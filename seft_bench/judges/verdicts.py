@@ -12,36 +12,34 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from seft_bench.judges.base import Judge
+
 Key = tuple[str, str]
 """(key of the request, hash of the judged texts)."""
 
 
-def standing(rows: Iterable[Mapping[str, Any]], judge: Any = None) -> set[Key]:
+def standing(rows: Iterable[Mapping[str, Any]], judge: Judge | None = None) -> set[Key]:
     """Keys whose last good verdict stands.
 
     Args:
         rows: one judge's judgments, oldest first.
-        judge: whose `weights_fingerprint`, if it has one and has measured it, counts.
+        judge: whose `weights_fingerprint`, if it has measured one, counts.
     """
     given = _given_by(rows)
-    current = measured_weights(judge) or next((weights for weights in reversed(given.values()) if weights), "")
+    measured = judge.weights_fingerprint if judge else ""
+    current = measured or next((weights for weights in reversed(given.values()) if weights), "")
     return {key for key, weights in given.items() if weights in ("", current)}
 
 
-def by_other_weights(rows: Iterable[Mapping[str, Any]], judge: Any) -> int:
+def by_other_weights(rows: Iterable[Mapping[str, Any]], judge: Judge) -> int:
     """How many good verdicts were given by other weights than those that the judge has measured by now."""
-    current = measured_weights(judge)
+    current = judge.weights_fingerprint
     return sum(weights not in ("", current) for weights in _given_by(rows).values()) if current else 0
 
 
 def weights_behind(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """Fingerprints of the weights that gave the verdicts at hand; none for a judge whose id says all."""
     return sorted({weights for weights in _given_by(rows).values() if weights})
-
-
-def measured_weights(judge: Any) -> str:
-    """What a judge of weights that may change has measured; "" where it has not, or is none."""
-    return str(getattr(judge, "weights_fingerprint", ""))
 
 
 def _given_by(rows: Iterable[Mapping[str, Any]]) -> dict[Key, str]:

@@ -21,7 +21,7 @@ from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.vllm.client import VLLMClient
 from seft_bench.inference.vllm.environment import find_environment
 from seft_bench.inference.vllm.server import START_SECONDS, VLLMServer
-from seft_bench.judges.base import OnJudgment
+from seft_bench.judges.base import BaseJudge, OnJudgment
 from seft_bench.judges.openai_compatible import OpenAIJudge
 from seft_bench.judges.probe import probe_request
 from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
@@ -30,13 +30,17 @@ from seft_bench.records import JudgeRequest
 CHOICES = ("m", "M")
 
 
-class VLLMJudge:
-    """See `config.VLLMJudgeConfig` for what the arguments mean.
+class VLLMJudge(BaseJudge):
+    """A judge whose server is ours; `config.VLLMJudgeConfig` says what the arguments mean.
+
+    It has no client of its own: what it asks costs nothing, and its server is not up before the first judgment.
 
     Args:
         store_path: judgments are kept there as they arrive, under the hash of the judge's weights; None keeps nothing.
         log_folder: of the server's logs; None: a temporary folder.
     """
+
+    is_managed = True
 
     def __init__(
         self,
@@ -55,11 +59,8 @@ class VLLMJudge:
         self._name, self.model, self.templates = name, model, templates
         self._store_path, self._log_folder = store_path, log_folder
         self._temperature, self._max_tokens = temperature, max_tokens
-        self._server_arguments, self._start_seconds, self._max_in_flight = (
-            tuple(server_arguments),
-            start_seconds,
-            max_in_flight,
-        )
+        self._server_arguments, self._start_seconds = tuple(server_arguments), start_seconds
+        self._max_in_flight = max_in_flight
         self._open: _ServedJudge | None = None
         self.notes: list[str] = []
 
@@ -121,7 +122,7 @@ class VLLMJudge:
         """As `Judge.judge`; the server is started by the first call that has requests.
 
         Raises:
-            InputError: vLLM does not start. JudgeUnavailableError: the server died; what arrived is kept.
+            InputError: vLLM does not start. ServiceUnavailableError: the server died; what arrived is kept.
         """
         if requests:
             self._served({_probe_kind(request) for request in requests}).judge(requests, model_id, on_judgment)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import cast
 
 from seft_bench import config
 from seft_bench.config import SuiteConfig
 from seft_bench.errors import InputError
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
+from seft_bench.suites.base import Suite
+
+__all__ = ["SUITES", "Suite", "load_suite", "load_suites", "open_suite"]
 
 SUITES = {
     "alpacaeval": "seft_bench.suites.alpacaeval:AlpacaEval",
@@ -23,34 +25,6 @@ SUITES = {
 
 A new protocol is one file and one line here; a new suite over one of these is YAML only.
 """
-
-
-class Suite(Protocol):
-    """A protocol over questions. Nothing of it calls a model or a judge."""
-
-    config: SuiteConfig
-
-    def questions(self) -> list[Question]:
-        """All questions with their references, in the official order."""
-        ...
-
-    def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
-        """What a judge is to be asked about the answers (by question id); questions without an answer are left out."""
-        ...
-
-    def settled(self, request: JudgeRequest, model: str) -> Judgment | None:
-        """The judgment that the protocol itself fixes, so that no judge is asked; else None."""
-        ...
-
-    def data_hashes(self) -> dict[str, str]:
-        """SHA-256 of the files that questions and references come from, by name: they enter the manifest."""
-        ...
-
-    def score(
-        self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
-    ) -> Result:
-        """Figures from one model's judgments, with coverage over all that the questions demand."""
-        ...
 
 
 def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) -> list[Suite]:

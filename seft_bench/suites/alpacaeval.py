@@ -26,6 +26,7 @@ from seft_bench.records import (
     text_hash,
 )
 from seft_bench.suites import alpacaeval_length, coverage, custom
+from seft_bench.suites.base import BaseSuite
 
 if TYPE_CHECKING:
     from seft_bench.stats.lc_regression import Comparisons
@@ -38,7 +39,7 @@ Pairs = tuple[tuple[str, str, str], ...]
 """(instruction, baseline's answer, data set) of each row."""
 
 
-class AlpacaEval:
+class AlpacaEval(BaseSuite):
     """The protocol over the official questions, the tinyworld's, or the user's own.
 
     Questions are keyed by instruction, never by position.

@@ -14,6 +14,7 @@ from seft_bench.data.questions import graded_questions, mtbench_files
 from seft_bench.errors import InputError
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
 from seft_bench.suites import coverage, mtbench_notes
+from seft_bench.suites.base import BaseSuite
 
 if TYPE_CHECKING:
     from seft_bench.stats.mtbench import Grade
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _FIGURES = ("score", "turn_1", "turn_2", "se", "low", "high", "by_category", "categories", "score_fastchat")
 
 
-class MTBench:
+class MTBench(BaseSuite):
     """The protocol over the official questions, the tinyworld's, or the user's own."""
 
     def __init__(self, config: SuiteConfig) -> None:
@@ -39,10 +40,6 @@ class MTBench:
             for turn in turns_of(question)
             if turn <= len(answers[question.id].turns)
         ]
-
-    def settled(self, request: JudgeRequest, model: str) -> Judgment | None:
-        """Always None: every turn is graded."""
-        return None
 
     def score(
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]

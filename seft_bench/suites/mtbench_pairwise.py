@@ -18,6 +18,7 @@ from seft_bench.files import sha256_file
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
 from seft_bench.results import slug
 from seft_bench.suites import coverage, mtbench_notes
+from seft_bench.suites.base import BaseSuite
 from seft_bench.suites.mtbench import turns_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _ORDERS = (True, False)
 """`candidate_first` of the two judgments of a comparison."""
 
 
-class PairwiseMTBench:
+class PairwiseMTBench(BaseSuite):
     """The protocol over MT-Bench's questions and the answers of one baseline model.
 
     Attributes:
@@ -95,10 +96,6 @@ class PairwiseMTBench:
             if turn <= len(answers[question.id].turns)
             for first in _ORDERS
         ]
-
-    def settled(self, request: JudgeRequest, model: str) -> Judgment | None:
-        """Always None: the protocol fixes no verdict."""
-        return None
 
     def data_hashes(self) -> dict[str, str]:
         path = self._baseline_path

@@ -11,7 +11,8 @@ from aiohttp import web
 from chat_server import FakeTime, completion, serving, status
 
 from seft_bench.config import DecodingConfig
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
+from seft_bench.generators import Decoding
 from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 from seft_bench.generators.recorded import ReadyGenerator, models_in
 from seft_bench.inference.client import ChatClient
@@ -37,7 +38,7 @@ def generate(url: str, store: ResponseStore | None = None, seed: int = 0) -> lis
     time, answers = FakeTime(), []
     client = ChatClient(url, "policy", None, store, sleep=time.sleep, clock=time.clock)
     OpenAICompatibleGenerator("policy", url, client=client).answer(
-        QUESTIONS, DECODING, "official", 64, seed, answers.append
+        QUESTIONS, Decoding("official", DECODING, 64, seed), answers.append
     )
     return sorted(answers, key=lambda answer: answer.question_id)
 
@@ -70,9 +71,9 @@ def test_an_unanswered_question_is_said_and_the_others_are_kept() -> None:
     with serving(otherwise=fails_on_math) as server:
         time = FakeTime()
         client = ChatClient(server.url, "policy", None, None, sleep=time.sleep, clock=time.clock)
-        with pytest.raises(JudgeUnavailableError, match="1 questions have no answer; the first one, 2"):
+        with pytest.raises(ServiceUnavailableError, match="1 questions have no answer; the first one, 2"):
             OpenAICompatibleGenerator("policy", server.url, client=client).answer(
-                QUESTIONS, DECODING, "official", 64, 0, answers.append
+                QUESTIONS, Decoding("official", DECODING, 64, 0), answers.append
             )
     assert sorted(answer.question_id for answer in answers) == ["1", "3"]
 
@@ -99,11 +100,11 @@ def test_ready_answers_of_alpaca_eval_by_instruction(tmp_path: Path) -> None:
     assert models_in(path) == ["m1", "m2"]
     answers: list[Answer] = []
     question = Question("alpacaeval", instruction_id("Greet me."), "", ("Greet me.",))
-    ReadyGenerator(path, "m1").answer([question], None, "given", 64, 0, answers.append)
+    ReadyGenerator(path, "m1").answer([question], Decoding("given", None, 64, 0), answers.append)
     assert [(answer.question_id, answer.turns, answer.model_id) for answer in answers] == [
         (question.id, ("Hello.",), "m1")
     ]
     with pytest.raises(InputError, match="answers none of the 1 questions"):
-        ReadyGenerator(path, "m2").answer([question], None, "given", 64, 0, answers.append)
+        ReadyGenerator(path, "m2").answer([question], Decoding("given", None, 64, 0), answers.append)
     with pytest.raises(InputError, match="known are m1, m2"):
         ReadyGenerator(path, "m3")

@@ -30,7 +30,7 @@ from chat_server import (
 )
 from judge_run import requests
 
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.inference.client import FAILURES_IN_A_ROW_TO_STOP, ChatClient
 from seft_bench.inference.prices import Price
 from seft_bench.inference.store import ResponseStore
@@ -146,7 +146,7 @@ def test_a_burst_of_429_cuts_once() -> None:
 def test_no_quota_stops_the_run() -> None:
     with (
         serving(status(429, '{"error": {"code": "insufficient_quota"}}')) as server,
-        pytest.raises(JudgeUnavailableError, match="no quota"),
+        pytest.raises(ServiceUnavailableError, match="no quota"),
     ):
         Run(server)()
     assert len(server.bodies) == 1
@@ -155,7 +155,7 @@ def test_no_quota_stops_the_run() -> None:
 def test_a_very_long_wait_stops_the_run() -> None:
     with (
         serving(status(429, Retry_After="86400")) as server,
-        pytest.raises(JudgeUnavailableError, match="86400 seconds"),
+        pytest.raises(ServiceUnavailableError, match="86400 seconds"),
     ):
         Run(server)()
 
@@ -203,7 +203,7 @@ def test_lasting_faults_are_api_errors_and_never_kept(fault: Any, store: Respons
 
 
 def test_a_server_that_only_fails_stops_the_run() -> None:
-    with serving(otherwise=status(500)) as server, pytest.raises(JudgeUnavailableError, match="in a row"):
+    with serving(otherwise=status(500)) as server, pytest.raises(ServiceUnavailableError, match="in a row"):
         Run(server, max_in_flight=1)(*requests(100))
     assert len(server.bodies) == FAILURES_IN_A_ROW_TO_STOP * 6
 
@@ -211,7 +211,7 @@ def test_a_server_that_only_fails_stops_the_run() -> None:
 def test_no_server_is_one_message(tmp_path: Path) -> None:
     with serving() as server:
         pass
-    with pytest.raises(JudgeUnavailableError, match="no connection"):
+    with pytest.raises(ServiceUnavailableError, match="no connection"):
         Run(server)()
 
 
@@ -391,10 +391,10 @@ def test_two_checkpoints_behind_one_name_never_share_a_reply(store: ResponseStor
 
 def test_what_the_caller_raises_stops_the_run_and_keeps_what_arrived(store: ResponseStore) -> None:
     def stop(judgment: Judgment) -> None:
-        raise JudgeUnavailableError("the budget is spent")
+        raise ServiceUnavailableError("the budget is spent")
 
     with serving() as server:
-        with pytest.raises(JudgeUnavailableError, match="budget"):
+        with pytest.raises(ServiceUnavailableError, match="budget"):
             Run(server, store, max_in_flight=2).judge.judge(requests(50), "model", stop)
         assert len(server.bodies) <= 4
     assert store.stats()["responses"] >= 1

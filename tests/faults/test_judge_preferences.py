@@ -15,7 +15,7 @@ from chat_server import Handler, body_of, completion, serving, status, token_com
 from judge_run import requests
 from test_judge_client import PAIR, Run
 
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.inference.prices import Price
 from seft_bench.inference.store import ResponseStore
 from seft_bench.judges.probe import NEITHER_M
@@ -221,7 +221,7 @@ def test_a_refused_constraint_names_the_alternatives() -> None:
 def test_another_failed_probe_means_that_the_judge_is_unavailable() -> None:
     with (
         serving(otherwise=status(400, "this account is asleep")) as server,
-        pytest.raises(JudgeUnavailableError, match="asleep"),
+        pytest.raises(ServiceUnavailableError, match="asleep"),
     ):
         Run(server).judge.check(["grade"])
 

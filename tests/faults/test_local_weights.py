@@ -14,7 +14,7 @@ from chat_server import ChatServer, Handler, completion, serving, status, token_
 from test_generators import generate
 from test_judge_client import Run
 
-from seft_bench.errors import JudgeUnavailableError
+from seft_bench.errors import ServiceUnavailableError
 from seft_bench.inference.client import ChatClient
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import fingerprint_local_weights, rounded_logprobs
@@ -135,7 +135,7 @@ def test_a_local_checkpoint_folder_counts_by_its_contents(tmp_path: Path) -> Non
 def test_a_server_that_cannot_say_now_stops_the_run_rather_than_share(tmp_path: Path) -> None:
     with serving() as server:
         server.fingerprint = status(500)
-        with pytest.raises(JudgeUnavailableError, match="does not say which weights"):
+        with pytest.raises(ServiceUnavailableError, match="does not say which weights"):
             Run(server, ResponseStore(tmp_path / "store.sqlite"))()
         assert server.bodies == []
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from seft_bench.config import DecodingConfig
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
+from seft_bench.generators import Decoding
 from seft_bench.generators.vllm_server import VLLMGenerator
 from seft_bench.inference.vllm.environment import PYTHON_VARIABLE, find_environment
 from seft_bench.inference.vllm.process import BackgroundProcess
@@ -319,7 +320,9 @@ def test_a_checkpoint_that_changed_in_its_folder_is_loaded_again(
 
 def answers_of(generator: VLLMGenerator) -> dict[str, Answer]:
     found: dict[str, Answer] = {}
-    generator.answer(QUESTIONS, GREEDY, "greedy", 40, 0, lambda answer: found.update({answer.question_id: answer}))
+    generator.answer(
+        QUESTIONS, Decoding("greedy", GREEDY, 40, 0), lambda answer: found.update({answer.question_id: answer})
+    )
     return found
 
 
@@ -361,7 +364,7 @@ def test_a_death_under_way_is_told_at_once_and_a_rerun_goes_on(
     monkeypatch.setenv("FAKE_VLLM", "die-after=15")
     with new_server(tmp_path) as server:
         with pytest.raises(
-            JudgeUnavailableError,
+            ServiceUnavailableError,
             match=(
                 r"the vLLM server died: killed by SIGKILL; its log(.|\n)*first error: EngineDeadError: the engine is "
                 r"gone"

@@ -171,7 +171,7 @@ def test_the_suites_requests_rebuild_every_recorded_prompt(mt_bench: Path, rows:
     baseline = fastchat_answers(
         tmp_path / "phi-3-dpo.jsonl", "phi-3-dpo", {key: (second, "not judged") for key, (_, second) in texts.items()}
     )
-    against = suite.with_baseline(baseline)  # type: ignore[attr-defined]
+    against = suite.with_baseline(baseline)
     assert against.config.name == "mtbench-pairwise-vs-phi-3-dpo"
     answers = {key: Answer("mtbench", key, "phi-3", (first,)) for key, (first, _) in texts.items()}
     sent = {request.key: render(request, "official") for request in against.requests(questions, answers)}
@@ -192,7 +192,7 @@ def test_second_turns_fill_the_official_templates_as_fastchat_does(
     """
     suite = load_suite("mtbench-pairwise")
     question = next(question for question in suite.questions() if question.id == question_id)
-    against = suite.with_baseline(fastchat_answers(tmp_path / "base.jsonl", "base", {question_id: ("b1", "b2")}))  # type: ignore[attr-defined]
+    against = suite.with_baseline(fastchat_answers(tmp_path / "base.jsonl", "base", {question_id: ("b1", "b2")}))
     requests = against.requests([question], {question_id: Answer("mtbench", question_id, "m", ("c1", "c2"))})
     assert [(request.turn, request.candidate_first) for request in requests] == [
         (1, True),

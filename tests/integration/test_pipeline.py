@@ -20,6 +20,7 @@ from seft_bench.config import RecipeConfig, RubricJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_log
 from seft_bench.judges import open_judge
+from seft_bench.judges.base import BaseJudge
 from seft_bench.stages import runs
 from seft_bench.suites import load_suite
 from tests.conftest import REPOSITORY
@@ -177,7 +178,7 @@ def test_an_evaluation_gives_one_result_a_decoding_and_saves_everything(
 def test_running_again_asks_neither_model_nor_judge(evaluate: Callable[..., list[Any]]) -> None:
     first = evaluate()
 
-    class Never:
+    class Never(BaseJudge):
         id = open_judge(RubricJudgeConfig(name="rubric", kind="rubric")).id
         notes: tuple[str, ...] = ()
 

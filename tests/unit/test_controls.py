@@ -8,7 +8,7 @@ import pytest
 
 from seft_bench.config import DecodingConfig, load_suite
 from seft_bench.errors import InputError
-from seft_bench.generators import decoding_hash
+from seft_bench.generators import Decoding
 from seft_bench.generators.controls import (
     CONSTANT,
     CONTROLS,
@@ -33,7 +33,7 @@ QUESTIONS = [
 
 def answers(control: str, questions: list[Question] = QUESTIONS, seed: int = 0) -> list[Answer]:
     found: list[Answer] = []
-    ControlGenerator(control).answer(questions, GREEDY, "greedy", 64, seed, found.append)
+    ControlGenerator(control).answer(questions, Decoding("greedy", GREEDY, 64, seed), found.append)
     return found
 
 
@@ -47,7 +47,7 @@ def test_every_turn_is_answered_and_recorded_as_a_models_answer_would_be() -> No
         found = answers(control)
         assert [(item.question_id, len(item.turns)) for item in found] == [("q1", 1), ("q2", 2)]
         assert {(item.model_id, item.decoding, item.decoding_hash) for item in found} == {
-            (f"control:{control}", "greedy", decoding_hash(GREEDY, 64, 0))
+            (f"control:{control}", "greedy", Decoding("greedy", GREEDY, 64, 0).hash)
         }
         assert [item.turns for item in found] == [item.turns for item in answers(control, seed=7)]  # nothing is drawn
 

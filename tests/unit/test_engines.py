@@ -10,6 +10,7 @@ import pytest
 
 from seft_bench.errors import InputError
 from seft_bench.evaluation.engines import InProcessEngine, closed_at_the_end, in_turn, open_engine
+from seft_bench.judges.base import BaseJudge
 from seft_bench.pipeline import STEPS
 from seft_bench.subjects import Subject
 
@@ -18,6 +19,8 @@ SUITES = ["s1", "s2", "s3"]
 
 class Recorder:
     """Something that is open from its first use to `close`."""
+
+    is_managed = True
 
     def __init__(self, name: str, log: list[str]) -> None:
         self.name, self.log = name, log
@@ -36,7 +39,7 @@ def walked(judges: Sequence[Any], engine: Any, log: list[str], steps: Sequence[s
 
 
 def test_without_servers_each_subject_is_finished_in_turn() -> None:
-    judges = [object()] * 3
+    judges = [BaseJudge()] * 3
     assert walked(judges, None, [])[:4] == [
         "answer+judge+score a s1",
         "answer+judge+score a s2",
@@ -47,7 +50,7 @@ def test_without_servers_each_subject_is_finished_in_turn() -> None:
 
 def test_the_engine_is_closed_before_anything_is_judged() -> None:
     log: list[str] = []
-    walked([object()] * 3, Recorder("engine", log), log)
+    walked([BaseJudge()] * 3, Recorder("engine", log), log)
     assert log.index("close engine") == 6
     assert all(line.startswith("answer ") for line in log[:6])
     assert all(line.startswith("judge+score ") for line in log[7:])
@@ -70,13 +73,13 @@ def test_a_judges_server_serves_all_its_suites_and_ends_before_the_next_ones_sta
 def test_only_the_steps_asked_for_are_walked() -> None:
     log: list[str] = []
     engine = Recorder("engine", log)
-    assert {line.split()[0] for line in walked([object()] * 3, engine, [], ["answer"])} == {"answer"}
-    assert {line.split()[0] for line in walked([object()] * 3, engine, [], ["score"])} == {"score"}
+    assert {line.split()[0] for line in walked([BaseJudge()] * 3, engine, [], ["answer"])} == {"answer"}
+    assert {line.split()[0] for line in walked([BaseJudge()] * 3, engine, [], ["score"])} == {"score"}
 
 
 def test_an_error_closes_everything() -> None:
     log: list[str] = []
-    with pytest.raises(RuntimeError), closed_at_the_end(Recorder("engine", log), [Recorder("judge", log), object()]):
+    with pytest.raises(RuntimeError), closed_at_the_end(Recorder("engine", log), [Recorder("judge", log), BaseJudge()]):
         raise RuntimeError
     assert log == ["close engine", "close judge"]
 

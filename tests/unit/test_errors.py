@@ -20,7 +20,13 @@ def test_exit_statuses_are_those_of_the_documentation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "status"), [(errors.InputError, 2), (errors.WithheldError, 5), (errors.JudgeUnavailableError, 6)]
+    ("kind", "status"),
+    [
+        (errors.InputError, 2),
+        (errors.WithheldError, 5),
+        (errors.ServiceUnavailableError, 6),
+        (errors.JudgeUnavailableError, 6),
+    ],
 )
 def test_every_error_has_its_status(kind: type[errors.SeftBenchError], status: int) -> None:
     assert kind("x").exit_status == status

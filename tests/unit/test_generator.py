@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from seft_bench.config import DecodingConfig
+from seft_bench.generators import Decoding
 from seft_bench.generators.conversations import Sampling
 from seft_bench.generators.transformers import TransformersGenerator, choose_tokens
 from seft_bench.records import Answer, Question
@@ -127,7 +128,7 @@ def test_a_stop_token_ends_the_answer_and_is_not_in_its_text(
 
 def answers(generator: TransformersGenerator, questions: list[Question], **decoding: Any) -> list[Answer]:
     found: list[Answer] = []
-    generator.answer(questions, DecodingConfig(**decoding), "named", 8, 0, found.append)
+    generator.answer(questions, Decoding("named", DecodingConfig(**decoding), 8, 0), found.append)
     return found
 
 

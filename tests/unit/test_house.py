@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("checks", "exchange", "bench"),
     ("evaluation",),
     ("pipeline",),
+    ("evaluation_files",),
     ("report", "subjects"),
     ("judge_quality", "suites", "stages"),
     ("judges",),

@@ -11,7 +11,8 @@ import pytest
 
 from seft_bench.errors import InputError
 from seft_bench.evaluation.score_files import score_files
-from seft_bench.pipeline import Places, _folder
+from seft_bench.evaluation_files import Places, evaluation_files
+from seft_bench.generators.controls import ControlGenerator
 from seft_bench.records import instruction_id
 from seft_bench.subjects import Subject
 from seft_bench.suites import load_suite
@@ -338,11 +339,12 @@ def test_broken_conversations(tmp_path: Path, row: dict[str, Any], message: str)
 
 def test_an_edited_conversation_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     """Ids survive an edit, so answers to the old text must not stand for the new one."""
-    places, subject = Places(tmp_path, tmp_path, tmp_path / "store"), Subject("m", "f" * 64, lambda: None)
-    folders = [
-        _folder(places, subject, load_suite(conversations(tmp_path, [{"id": 1, "turns": [text]}])), "greedy")
-        for text in ("A?", "B?", "A?")
-    ]
+    places = Places(tmp_path, tmp_path, tmp_path / "store")
+    subject = Subject("m", "f" * 64, lambda: ControlGenerator("constant"))
+    folders = []
+    for text in ("A?", "B?", "A?"):
+        suite = load_suite(conversations(tmp_path, [{"id": 1, "turns": [text]}]))
+        folders.append([files.folder for files in evaluation_files(subject, suite, places)])
     assert folders[0] == folders[2] != folders[1]
 
 

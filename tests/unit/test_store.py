@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.inference.store import ResponseStore, request_key
 
 MESSAGES = [{"role": "user", "content": "Grade this."}]
@@ -161,6 +161,6 @@ def test_a_full_disk_keeps_what_is_there(path: Path) -> None:
     assert store._connection is not None
     pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count = {pages + 1}")
-    with pytest.raises(JudgeUnavailableError, match="Free some disk space"):
+    with pytest.raises(ServiceUnavailableError, match="Free some disk space"):
         store.put("b", {"body": {"text": "x" * 30_000}})
     assert store.get("a") == {"body": {"text": "kept"}}

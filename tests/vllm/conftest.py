@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from seft_bench.config import DecodingConfig
+from seft_bench.generators import Decoding
 from seft_bench.records import Answer, Question
 from tests.tiny_model import make_tiny_model
 
@@ -59,14 +60,8 @@ def answers_of() -> AnswersOf:
         generator: Any, questions: list[Question] = QUESTIONS, temperature: float = 0.0, tokens: int = 32, seed: int = 0
     ) -> dict[str, Answer]:
         found: dict[str, Answer] = {}
-        generator.answer(
-            questions,
-            DecodingConfig(temperature=temperature),
-            "d",
-            tokens,
-            seed,
-            lambda answer: found.update({answer.question_id: answer}),
-        )
+        decoding = Decoding("d", DecodingConfig(temperature=temperature), tokens, seed)
+        generator.answer(questions, decoding, lambda answer: found.update({answer.question_id: answer}))
         return found
 
     return answer

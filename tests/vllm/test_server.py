@@ -19,7 +19,8 @@ import pytest
 
 from seft_bench.chat import load_tokenizer, prompt_ids, without_markup
 from seft_bench.config import DecodingConfig
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
+from seft_bench.generators import Decoding
 from seft_bench.generators.vllm_server import VLLMGenerator
 from seft_bench.judges.prompts import render
 from seft_bench.judges.vllm import VLLMJudge
@@ -110,8 +111,8 @@ def test_a_server_killed_under_way_says_so_and_the_same_call_goes_on(
         found[answer.question_id] = answer
 
     questions = [numbered(question, index) for index in range(40) for question in QUESTIONS]
-    with pytest.raises(JudgeUnavailableError, match=r"the vLLM server died(.|\n)*its log"):
-        generator.answer(questions, DecodingConfig(temperature=0.0), "d", 200, 0, take)
+    with pytest.raises(ServiceUnavailableError, match=r"the vLLM server died(.|\n)*its log"):
+        generator.answer(questions, Decoding("d", DecodingConfig(temperature=0.0), 200, 0), take)
     assert 0 < len(found) < len(questions)
     missing = [question for question in QUESTIONS if question.id not in found]
     assert answers_of(generator, missing).keys() == {question.id for question in missing}

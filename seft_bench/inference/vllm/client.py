@@ -49,7 +49,7 @@ class VLLMClient(ChatClient):
         """As `ChatClient.run`, of the checkpoint that is loaded now.
 
         Raises:
-            JudgeUnavailableError: also when the server's process dies under way, with the end of its log.
+            ServiceUnavailableError: also when the server's process dies under way, with the end of its log.
         """
         self.base_url, self.weights_fingerprint = self.server.base_url, self.server.weights_fingerprint
         super().run(calls, on_reply)

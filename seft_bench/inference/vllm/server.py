@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.files import sha256_file, sha256_folder, sha256_json
 from seft_bench.inference.vllm.environment import CPU_ARGUMENTS, VLLMEnvironment
 from seft_bench.inference.vllm.process import GRACE_SECONDS, BackgroundProcess
@@ -144,10 +144,10 @@ class VLLMServer:
         """Raise at once, with the end of its log, when the process is gone.
 
         Raises:
-            JudgeUnavailableError: it is.
+            ServiceUnavailableError: it is.
         """
         if self._process is not None and self._process.exit_status() is not None:
-            raise JudgeUnavailableError(
+            raise ServiceUnavailableError(
                 f"the vLLM server died: {self._process.describe_end()}\nWhat arrived is kept; the same command goes on."
             )
 
