@@ -36,7 +36,7 @@ class Evaluation:
 
 
 def read_whole_judgments(path: Path) -> list[Judgment]:
-    """As `interop.read_judgments`, with what else an official row says under `records.OFFICIAL`.
+    """As `formats.reading.read_judgments`, with what else an official row says under `records.OFFICIAL`.
 
     Raises:
         InputError: as there.

@@ -22,7 +22,7 @@ from seft_bench.inference.vllm.server import reloads_rightly, shape_of
 from seft_bench.records import Message
 
 CPU_ENGINE = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
-"""As the server's; see `vllm.environment`."""
+"""As the server's; see `inference.vllm.environment`."""
 
 
 class VLLMEngine:

@@ -1,7 +1,7 @@
 """`seft-bench judges agreement`: a judge's verdicts against human votes, and what it prefers besides the better answer.
 
 The verdicts come from a file (`measure_agreement`), or from asking a judge (`asking.ask_and_measure`). Words and
-tables: `report/agreement.py`.
+tables: `judge_quality/shown.py`.
 """
 
 from __future__ import annotations

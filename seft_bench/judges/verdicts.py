@@ -1,7 +1,7 @@
 """Which of a judge's verdicts on disk still stand, and which are asked for again.
 
 The id of a judge behind a local server without a key does not hold its weights: under one name the server may serve
-others tomorrow. Each of its verdicts holds a fingerprint of the weights that gave it (`judges/weights.py`), and the
+others tomorrow. Each of its verdicts holds a fingerprint of the weights that gave it (`inference/weights.py`), and the
 verdicts behind one figure shall be of one set of weights. The weights that count are those measured now, which happens
 only when the judge is asked for something; else those of the last verdict. A verdict without a fingerprint stands: its
 judge's id says all (weights in this process, a provider), or no judge was asked.
