@@ -76,7 +76,7 @@ def entry_data(entry: Entry, suite: int, blocks: Sequence[int]) -> dict[str, Any
 
 
 def leaderboards(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """`report.leaderboard.plain_tables`, each row with the number of its entry; results of unknown protocols have no row."""
+    """Return the plain tables, each row with the number of its entry; results of unknown protocols have no row."""
     known = {_facts(entry.result): number for number, entry in enumerate(entries) if not entry.other}
     own = [entry.result for entry in entries if not entry.other and measure_or_none(entry.result)]
     return [
