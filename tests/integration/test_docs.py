@@ -134,7 +134,7 @@ def test_every_room_of_the_map_exists_and_every_room_is_on_it() -> None:
     rooms = {
         path.name + "/" * path.is_dir() for path in (REPOSITORY / "seft_bench").iterdir() if path.name[0] not in "._"
     }
-    mentioned = {name for name in re.findall(r"`([^`]+)`", table)}
+    mentioned = set(re.findall(r"`([^`]+)`", table))
     assert rooms <= mentioned
 
 
