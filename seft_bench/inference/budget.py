@@ -10,15 +10,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from seft_bench.errors import ServiceUnavailableError
 from seft_bench.inference.prices import Price
 from seft_bench.inference.replies import Reply
 from seft_bench.records import Message
-
-if TYPE_CHECKING:
-    from seft_bench.inference.client import ChatClient
 
 TOKENS_BESIDE_A_MESSAGE = 16
 """More than any chat template puts around one message."""
@@ -142,7 +139,13 @@ class Meter:
         return usd or 0.0
 
 
-def meter(client: ChatClient | None, price: Price, budget: Budget) -> None:
+class Metered(Protocol):
+    """A client of a server whose requests a meter counts."""
+
+    meter: Meter | None
+
+
+def meter(client: Metered | None, price: Price, budget: Budget) -> None:
     """Count all that the client's server is asked from now on into the budget; nothing is asked without a client."""
     if client is not None:
         client.meter = Meter(budget, price)
