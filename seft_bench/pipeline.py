@@ -27,6 +27,7 @@ from seft_bench.judges import Judge
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import replaces_other_weights, save_result
+from seft_bench.stages import door
 from seft_bench.stages.runs import TrainedRun, finished_run, publish_run
 from seft_bench.subjects import Subject
 from seft_bench.suites import Suite
@@ -53,8 +54,8 @@ def train(
     Raises:
         InputError: unknown method, wrong settings, missing data or base.
     """
-    method = stage_runner.training("methods").find_method(recipe.method)
-    plan = stage_runner.training("methods").build_stages(recipe.method, recipe.settings, checkpoints)
+    method = door.methods.find_method(recipe.method)
+    plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
     if finished := finished_run(recipe, out, checkpoints):
         return finished
     started_at = now()

@@ -216,24 +216,36 @@ class Manifest:
     notes: tuple[str, ...] = ()
 
 
-StageKind = Literal["train", "sample", "score", "revise"]
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Input of a stage: the base model that the recipe names."""
+
+    def __str__(self) -> str:
+        return "base"
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """One step of a method. A method is a list of them; they meet at files.
-
-    Attributes:
-        name: unique within the method.
-        kind: "train" makes a checkpoint, "sample" drafts, "score" labels or thresholds, "revise" improved answers.
-        inputs: role -> where it comes from: "base", "data:NAME" (a data set) or "stage:NAME" (an earlier stage).
-        settings: everything else that decides the outcome.
-    """
+class Data:
+    """Input of a stage: a data set."""
 
     name: str
-    kind: StageKind
-    inputs: Mapping[str, str]
-    settings: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        return f"data:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Input of a stage: what an earlier stage of the method made, its last checkpoint or its rows."""
+
+    stage: str
+
+    def __str__(self) -> str:
+        return f"stage:{self.stage}"
+
+
+Source = Base | Data | Output
+"""Where an input of a stage comes from; the stages themselves stand in `training.stages`."""
 
 
 RecordT = TypeVar("RecordT")

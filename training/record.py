@@ -1,4 +1,4 @@
-"""What a run's folder says about the run: which one it is, what it cost, what came out."""
+"""The record of a run in its folder: which run it is, what it cost, what came out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from seft_bench.files import read_json, sha256_file, sha256_folder, sha256_json,
 from seft_bench.records import Row
 
 from .data import DataCounts
-from .settings import TrainSettings
+from .settings import TrainJob
 
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """What a finished run reports, also in summary.json.
+    """The report of a finished run, also in summary.json.
 
     Attributes:
         epochs: passes over the data, a part counts as a part.
@@ -51,7 +51,7 @@ def save_summary(out: Path, summary: TrainSummary) -> None:
 
 
 def load_summary(out: Path) -> TrainSummary | None:
-    """The summary of a finished run, None where it is not finished."""
+    """Read the summary of a finished run; None where it is not finished."""
     if not (out / "summary.json").exists():
         return None
     row = read_json(out / "summary.json", "summary of a run")
@@ -59,24 +59,64 @@ def load_summary(out: Path) -> TrainSummary | None:
     return TrainSummary(**{**row, "data": DataCounts(**row["data"]), "checkpoints": checkpoints})
 
 
-def identity_of(model_folder: Path, data_file: Path, settings: TrainSettings, reference_folder: Path | None) -> Row:
-    """What makes two runs the same: settings, start model, data, reference."""
+def finished_summary(out: Path) -> TrainSummary | None:
+    """Return the summary of a run that is finished and still has its checkpoints; None otherwise."""
+    summary = load_summary(out)
+    return summary if summary and all(folder.is_dir() for folder in summary.checkpoints) else None
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The settings and contents that make two runs the same.
+
+    Attributes:
+        settings: of the job, see `TrainJob.as_row`.
+        model, data, reference: fingerprints of the inputs; None where no reference was given.
+    """
+
+    settings: Row
+    model: str
+    data: str
+    reference: str | None
+
+    @property
+    def frozen(self) -> str:
+        """Fingerprint of the reference model, which is the start where none was given."""
+        return self.reference or self.model
+
+    @property
+    def hash(self) -> str:
+        return str(self.as_row()["hash"])
+
+    def as_row(self) -> Row:
+        inputs = {"model": self.model, "data": self.data, "reference": self.reference}
+        row = {"settings": self.settings, "inputs": inputs}
+        return row | {"hash": sha256_json(row)}
+
+
+def identify(model_folder: Path, data_file: Path, job: TrainJob, reference_folder: Path | None) -> Identity:
+    """Fingerprint what a run starts from; a checkpoint that is both start and reference is read once.
+
+    Raises:
+        InputError: there is no data file.
+    """
     if not data_file.is_file():
         raise InputError(f"training data not found: {data_file}")
-    reference = sha256_folder(reference_folder) if reference_folder else None
-    inputs = {"model": sha256_folder(model_folder), "data": sha256_file(data_file), "reference": reference}
-    identity = {"settings": dataclasses.asdict(settings), "inputs": inputs}
-    return identity | {"hash": sha256_json(identity)}
+    model = sha256_folder(model_folder)
+    reference = None
+    if reference_folder:
+        reference = model if reference_folder == model_folder else sha256_folder(reference_folder)
+    return Identity(job.as_row(), model, sha256_file(data_file), reference)
 
 
-def check_same_run(out: Path, identity: Row) -> None:
+def check_same_run(out: Path, identity: Identity) -> None:
     """Refuse to mix two runs in one folder; where nothing was kept yet, there is nothing to mix."""
     if not (out / "run.json").exists() or not ((out / "state").exists() or (out / "summary.json").exists()):
         return
-    recorded = read_json(out / "run.json", "record of a run")
-    if recorded["hash"] == identity["hash"]:
+    recorded, asked = read_json(out / "run.json", "record of a run"), identity.as_row()
+    if recorded["hash"] == asked["hash"]:
         return
-    before, now = ({**side["settings"], **side["inputs"]} for side in (recorded, identity))
+    before, now = ({**side["settings"], **side["inputs"]} for side in (recorded, asked))
     changed = ", ".join(key for key in now if sha256_json(now[key]) != sha256_json(before.get(key)))
     raise InputError(
         f"{out} holds a run with another {changed}. Give the new run another folder, or remove {out} to train again."
@@ -91,6 +131,7 @@ class Clock:
         self.before = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_rss_megabytes": 0.0}
 
     def add(self, facts: Row) -> None:
+        """Count what the killed run had spent up to its saved state."""
         self.before = {key: facts[key] for key in self.before}
 
     def facts(self) -> dict[str, float]:

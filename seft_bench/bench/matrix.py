@@ -157,13 +157,12 @@ def check(matrix: MatrixConfig) -> None:
 
 def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
     from seft_bench.data.training import TINYWORLD, open_data
-    from seft_bench.stages import training
+    from seft_bench.stages import door
 
-    methods = training("methods")
     try:
-        methods.build_stages(row.method, row.settings, matrix.checkpoints)
+        door.methods.build_stages(row.method, row.settings, matrix.checkpoints)
         for data in set(matrix.all_data) - {TINYWORLD}:  # which is written when it is needed
-            open_data(data, 0, Path(), methods.find_method(row.method).data)
+            open_data(data, 0, Path(), door.methods.find_method(row.method).data)
     except InputError as error:
         raise InputError(f"row {row.name!r}: {error}") from None
 

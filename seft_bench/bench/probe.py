@@ -22,11 +22,13 @@ from seft_bench.console import note
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_jsonl, sha256_json, write_jsonl
 from seft_bench.generators import Decoding
-from seft_bench.records import Answer, Stage
+from seft_bench.records import Answer, Base, Data, Output, Source
+from seft_bench.stages import StageRun, door
 from seft_bench.suites import Suite
 
 if TYPE_CHECKING:
     from seft_bench.generators.transformers import TransformersGenerator
+    from seft_bench.stages.door import stages as kinds
 
 STEPS = (3, 9)
 """Optimizer steps of the two sizes."""
@@ -185,21 +187,15 @@ class _Probe:
 
     def __init__(self, matrix: MatrixConfig, cell: Cell, folder: Path) -> None:
         from seft_bench.data.training import open_data
-        from seft_bench.stages import training
 
         self._matrix, self._cell, self._folder = matrix, cell, folder
-        method = training("methods").find_method(cell.row.method)
-        self.stages: dict[str, Stage] = {
-            stage.name: stage for stage in training("methods").build_stages(cell.row.method, cell.row.settings, 1)
-        }
+        method = door.methods.find_method(cell.row.method)
+        self.stages = {stage.name: stage for stage in door.methods.build_stages(cell.row.method, cell.row.settings, 1)}
         data = open_data(cell.data, cell.seed, folder / "data", method.data)
         self._rows = {name: read_jsonl(data / f"{name}.jsonl", "data set") for name in method.data}
-        self._batch = max(
-            [stage.settings["batch_size"] for stage in self.stages.values() if "batch_size" in stage.settings],
-            default=32,
-        )
+        self._batch = max([size for stage in self.stages.values() if (size := _batch_size(stage))], default=32)
 
-    def train(self, size: int, name: str) -> list[Any]:
+    def train(self, size: int, name: str) -> list[StageRun]:
         """Run all stages on parts of the data sets, with few steps."""
         from seft_bench.data.training import open_base
         from seft_bench.stages import Workshop, run_stages
@@ -213,67 +209,55 @@ class _Probe:
         )
         return run_stages(small, shop)
 
-    def _small(self, stage: Stage, size: int) -> Stage:
+    def _small(self, stage: kinds.Stage, size: int) -> kinds.Stage:
         if stage.kind != "train":
             return stage
-        train = {key: value for key, value in stage.settings["train"].items() if key != "epochs"} | {
-            "max_steps": STEPS[size]
-        }
-        return replace(stage, settings={**stage.settings, "train": train})
+        settings = stage.settings.model_copy(update={"epochs": None, "max_steps": STEPS[size]})
+        return replace(stage, settings=settings)
 
     def identity(self, name: str) -> str:
-        """What cells share that run a stage with the same settings on the same inputs; the small runs of different
-        stages may be equal.
+        """Hash what cells share that run a stage with the same settings on the same inputs.
+
+        The small runs of different stages may be equal.
         """
         stage = self.stages[name]
         inputs = {
-            role: self.identity(source.removeprefix("stage:")) if source.startswith("stage:") else source
+            role: self.identity(source.stage) if isinstance(source, Output) else str(source)
             for role, source in stage.inputs.items()
         }
-        return sha256_json([self._cell.base, self._cell.data, stage.kind, dict(stage.settings), inputs])
+        return sha256_json([self._cell.base, self._cell.data, stage.kind, stage.settings_row(), inputs])
 
-    def full_cost(self, small: Any, large: Any) -> Cost:
-        """A stage's cost at full size from its two small runs."""
-        sizes = (
-            [STEPS[0], STEPS[1]]
-            if small.stage.kind == "train"
-            else [self._rows_in(small.stage, 0), self._rows_in(small.stage, 1)]
-        )
-        full = self._full_steps(large) if small.stage.kind == "train" else self._rows_in(small.stage, None)
+    def full_cost(self, small: StageRun, large: StageRun) -> Cost:
+        """Estimate a stage's cost at full size from its two small runs."""
+        stage = self.stages[small.stage.name]
+        if stage.kind == "train":
+            sizes, full = STEPS, self._full_steps(stage, large)
+        else:
+            sizes, full = (self._rows_in(stage, 0), self._rows_in(stage, 1)), self._rows_in(stage, None)
         return {
             key: straight_line((sizes[0], value(small.record)), (sizes[1], value(large.record)), full)
             for key, value in _MEASURES.items()
         }
 
-    def _full_steps(self, large: Any) -> float:
-        from seft_bench.stages import training
-
-        stage = self.stages[large.stage.name]
+    def _full_steps(self, stage: kinds.Train, large: StageRun) -> int:
         rows = large.record["rows"] * self._rows_in(stage, None) / max(1, self._rows_in(stage, 1))
-        settings = training("settings")
-        return float(settings.total_steps(settings.TrainSettings(**stage.settings["train"]), round(rows)))
+        return door.settings.total_steps(stage.settings, round(rows))
 
-    def _rows_in(self, stage: Stage, size: int | None) -> int:
-        """Rows that a stage reads at one of the probe's sizes, or in full (None)."""
-        sources = [
-            source
-            for role, source in stage.inputs.items()
-            if role not in ("model", "reference", "reviser", "decider", "calibration")
-        ]
-        return max((self._rows_of(source, size) for source in sources), default=1)
+    def _rows_in(self, stage: kinds.Stage, size: int | None) -> int:
+        """Count the rows that a stage reads at one of the probe's sizes, or in full (None)."""
+        return max((self._rows_of(source, size) for source in door.stages.row_sources(stage)), default=1)
 
-    def _rows_of(self, source: str, size: int | None) -> int:
-        kind, _, name = source.partition(":")
-        if kind == "data":
-            rows = len(self._rows[name])
-            return rows if size is None else min(rows, BATCHES[size] * self._batch)
-        stage = self.stages[name]
-        rows = self._rows_in(stage, size)
-        return (
-            max(1, min(rows, stage.settings.get("count") or rows) // stage.settings.get("parts", 1))
-            if stage.kind == "sample"
-            else rows
-        )
+    def _rows_of(self, source: Source, size: int | None) -> int:
+        match source:
+            case Base():
+                return 1
+            case Data(name):
+                rows = len(self._rows[name])
+                return rows if size is None else min(rows, BATCHES[size] * self._batch)
+            case Output(name):
+                stage = self.stages[name]
+                rows = self._rows_in(stage, size)
+                return _drafts_of(stage, rows) if stage.kind == "sample" else rows
 
     def answer(self, model: Path) -> Cost:
         """Answering every suite at every decoding with every checkpoint of a cell."""
@@ -295,6 +279,19 @@ class _Probe:
         return {
             key: straight_line((sizes[0], costs[0][key]), (sizes[1], costs[1][key]), len(questions)) for key in costs[0]
         }
+
+
+def _batch_size(stage: kinds.Stage) -> int | None:
+    """Return the conversations that a stage completes at once; None where it completes none."""
+    if stage.kind == "sample" or stage.kind == "revise" or (stage.kind == "score" and stage.what == "calibration"):
+        return stage.settings.batch_size
+    return None
+
+
+def _drafts_of(stage: kinds.Sample, prompts: int) -> int:
+    """Count the drafts that a stage makes of so many prompts."""
+    first = min(prompts, (stage.first and stage.first.count) or prompts)
+    return max(1, first // (stage.part.parts if stage.part else 1))
 
 
 _MEASURES: dict[str, Callable[[Mapping[str, Any]], float]] = {

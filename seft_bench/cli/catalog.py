@@ -107,23 +107,20 @@ def suites_difficulty(
 @methods_app.command("list")
 def methods_list(as_json: JsonOption = False) -> None:
     """Names of the methods, one a line, with what they do."""
-    from seft_bench.stages import training
+    from seft_bench.stages import door
 
-    _print_rows(
-        [{"name": name, "summary": method.summary} for name, method in training("methods").METHODS.items()], as_json
-    )
+    _print_rows([{"name": name, "summary": method.summary} for name, method in door.methods.METHODS.items()], as_json)
 
 
 @methods_app.command("show")
 def methods_show(name: str) -> None:
     """A method's stages and default settings as JSON."""
-    from seft_bench.stages import training
+    from seft_bench.stages import door
 
-    methods = training("methods")
-    method = methods.find_method(name)
+    method = door.methods.find_method(name)
     stages = [
-        {"name": stage.name, "kind": stage.kind, "inputs": dict(stage.inputs)}
-        for stage in methods.build_stages(name, {}, 1)
+        {"name": stage.name, "kind": stage.kind, "inputs": {role: str(source) for role, source in stage.inputs.items()}}
+        for stage in door.methods.build_stages(name, {}, 1)
     ]
     print(
         json.dumps(

@@ -1,5 +1,4 @@
-"""Runs the stages of a method: train through `training`, sample and revise through `generators`, score through
-likelihoods.
+"""Runs the stages of a method: training through `training`, sampling and revising through `generators`.
 
 A stage's folder is named by the hash of everything that decides its outcome, so methods with equal stages share them, a
 finished stage is never run again, and a killed one goes on. This package is the only one that reaches `training`.
@@ -12,24 +11,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError
 from seft_bench.files import locked, read_json, sha256_file, sha256_folder, sha256_json, write_json
-from seft_bench.records import Row, Stage
-from seft_bench.stages.common import OUTPUTS, StageRun, Workshop
-from seft_bench.stages.door import training
+from seft_bench.records import Base, Data, Output, Row, Source
+from seft_bench.stages.common import Find, StageRun, Workshop
 from seft_bench.stages.revise import run_revise
 from seft_bench.stages.sample import run_sample
 from seft_bench.stages.score import run_score
 from seft_bench.stages.train import run_train
 
-__all__ = ["StageRun", "Workshop", "run_stage", "run_stages", "training"]
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages as kinds
+
+__all__ = ["StageRun", "Workshop", "folder_name", "run_stage", "run_stages", "stage_identity"]
 
 FORMAT = 1
 """Raised when a change of the code changes what a stage makes: old folders are then not taken for new ones."""
 
 
-def run_stages(stages: Sequence[Stage], shop: Workshop) -> list[StageRun]:
+def run_stages(stages: Sequence[kinds.Stage], shop: Workshop) -> list[StageRun]:
     """Run a method's stages in order; finished ones are taken as they are."""
     done: dict[str, StageRun] = {}
     for stage in stages:
@@ -37,19 +39,31 @@ def run_stages(stages: Sequence[Stage], shop: Workshop) -> list[StageRun]:
     return list(done.values())
 
 
-def run_stage(stage: Stage, done: Mapping[str, StageRun], shop: Workshop) -> StageRun:
-    identity = _identity(stage, done, shop)
-    folder = shop.folder / f"{stage.name}-{sha256_json(identity)[:10]}"
+def run_stage(stage: kinds.Stage, done: Mapping[str, StageRun], shop: Workshop) -> StageRun:
+    """Run one stage, or take it as it is where it is finished."""
+    identity = stage_identity(stage, lambda source: _fingerprint(source, done, shop), shop.seed, shop.diagnostics_judge)
+    folder = shop.folder / folder_name(stage, identity)
     with locked(shop.folder / ".locks" / folder.name):  # a second cell that needs the same stage waits for it
         if not (folder / "stage.json").exists():
             folder.mkdir(parents=True, exist_ok=True)
             clock = _Clock()
-            outcome = RUNNERS[stage.kind](stage, _inputs(stage, done, shop), folder, shop)
+            outcome = _run(stage, lambda source: _find(source, done, shop), folder, shop)
             write_json(
                 folder / "stage.json",
                 {"identity": identity, "name": stage.name, "kind": stage.kind, **clock.read(), **outcome},
             )
     return StageRun(stage, folder, read_json(folder / "stage.json", "record of a stage"))
+
+
+def _run(stage: kinds.Stage, find: Find, folder: Path, shop: Workshop) -> Row:
+    """Run what the stage's kind says; return what its record shall say beyond times."""
+    if stage.kind == "train":
+        return run_train(stage, find, folder, shop)
+    if stage.kind == "sample":
+        return run_sample(stage, find, folder, shop)
+    if stage.kind == "score":
+        return run_score(stage, find, folder, shop)
+    return run_revise(stage, find, folder, shop)
 
 
 class _Clock:
@@ -67,25 +81,35 @@ class _Clock:
         }
 
 
-def _identity(stage: Stage, done: Mapping[str, StageRun], shop: Workshop) -> Row:
-    """All that decides a stage's outcome: kind, settings, seed, and the contents of its inputs."""
-    inputs = {role: _fingerprint(source, done, shop) for role, source in sorted(stage.inputs.items())}
-    judge = shop.diagnostics_judge if stage.kind == "revise" else None
+# Names: everything that decides a stage's outcome
+
+
+def stage_identity(
+    stage: kinds.Stage, fingerprint: Callable[[Source], str], seed: int, diagnostics_judge: str | None
+) -> Row:
+    """Gather all that decides a stage's outcome: kind, settings, seed, and the contents of its inputs."""
     return {
         "format": FORMAT,
         "kind": stage.kind,
-        "settings": dict(stage.settings),
-        "seed": shop.seed,
-        "inputs": inputs,
-        "diagnostics_judge": judge,
+        "settings": stage.settings_row(),
+        "seed": seed,
+        "inputs": {role: fingerprint(source) for role, source in sorted(stage.inputs.items())},
+        "diagnostics_judge": diagnostics_judge if stage.kind == "revise" else None,
     }
 
 
-def _fingerprint(source: str, done: Mapping[str, StageRun], shop: Workshop) -> str:
-    kind, _, name = source.partition(":")
-    if kind == "stage":
-        return done[name].folder.name
-    return _folder_hash(shop.base) if kind == "base" else _file_hash(_data_file(shop, name))
+def folder_name(stage: kinds.Stage, identity: Row) -> str:
+    return f"{stage.name}-{sha256_json(identity)[:10]}"
+
+
+def _fingerprint(source: Source, done: Mapping[str, StageRun], shop: Workshop) -> str:
+    match source:
+        case Base():
+            return _folder_hash(shop.base)
+        case Data(name):
+            return _file_hash(_data_file(shop, name))
+        case Output(name):
+            return done[name].folder.name
 
 
 @lru_cache(maxsize=64)
@@ -98,6 +122,21 @@ def _file_hash(path: Path) -> str:
     return sha256_file(path)
 
 
+# Places: where the inputs lie
+
+
+def _find(source: Source | None, done: Mapping[str, StageRun], shop: Workshop) -> Path:
+    match source:
+        case Base():
+            return shop.base
+        case Data(name):
+            return _data_file(shop, name)
+        case Output(name):
+            return done[name].output
+        case None:
+            raise TypeError("the stage was built without an input that its settings need")
+
+
 def _data_file(shop: Workshop, name: str) -> Path:
     path = shop.data / f"{name}.jsonl"
     if not path.is_file():
@@ -106,27 +145,3 @@ def _data_file(shop: Workshop, name: str) -> Path:
             f"data set {name!r} not found: {path}. In {shop.data}: {there}. docs/data.md says what each data set holds."
         )
     return path
-
-
-def _inputs(stage: Stage, done: Mapping[str, StageRun], shop: Workshop) -> dict[str, Path]:
-    """Role -> folder of a model, or file of rows."""
-    return {role: _resolve(role, source, done, shop) for role, source in stage.inputs.items()}
-
-
-def _resolve(role: str, source: str, done: Mapping[str, StageRun], shop: Workshop) -> Path:
-    kind, _, name = source.partition(":")
-    if kind == "base":
-        return shop.base
-    if kind == "data":
-        return _data_file(shop, name)
-    run = done[name]
-    return run.model if run.stage.kind == "train" else run.folder / OUTPUTS[run.stage.kind]
-
-
-RUNNERS: dict[str, Callable[[Stage, Mapping[str, Path], Path, Workshop], Row]] = {
-    "train": run_train,
-    "sample": run_sample,
-    "score": run_score,
-    "revise": run_revise,
-}
-"""Kind of a stage -> what runs it; each returns what the stage's record shall say beyond times."""

@@ -1,17 +1,26 @@
-"""What all kinds of stages share: where they run, what a finished one leaves, and which file holds its rows."""
+"""The things that all kinds of stages share: their workshop, their inputs, and what a finished one leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.console import Progress
-from seft_bench.records import Stage
+from seft_bench.records import Source
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages
 
 OUTPUTS = {"sample": "drafts.jsonl", "score": "scores.jsonl", "revise": "revised.jsonl"}
-"""The file of rows that a stage of each kind makes; a train stage makes checkpoints."""
+"""Kind of a stage -> the file of rows that it makes; a train stage makes checkpoints."""
+
+Find = Callable[[Source | None], Path]
+"""Finds an input of the stage that runs: the folder of a model, or a file of rows.
+
+None raises TypeError: the stage was built without an input that its settings need.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Workshop:
 class StageRun:
     """A finished stage: its folder and what it cost."""
 
-    stage: Stage
+    stage: stages.Stage
     folder: Path
     record: Mapping[str, Any]
 
@@ -45,3 +54,8 @@ class StageRun:
     def model(self) -> Path:
         """The last checkpoint of a train stage."""
         return self.folder / "checkpoints" / str(self.record["checkpoints"][-1])
+
+    @property
+    def output(self) -> Path:
+        """The checkpoint or the file of rows that later stages read."""
+        return self.model if self.stage.kind == "train" else self.folder / OUTPUTS[self.stage.kind]

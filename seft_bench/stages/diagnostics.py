@@ -1,4 +1,4 @@
-"""What revising did to the drafts, by the grades of a judge: gain, and harm to drafts that were good.
+"""The effect of revising on the drafts, by the grades of a judge: gain, and harm to drafts that were good.
 
 For reading only: no stage learns from these grades.
 """

@@ -1,13 +1,28 @@
-"""The only door from `seft_bench` to the training package."""
+"""The only door from `seft_bench` to the training package.
+
+`door.methods` is the module `training.methods`, imported when it is first asked for: `training` in a checkout,
+`seft_bench._training` in a wheel. Type checkers see the modules themselves.
+"""
 
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training import logprobs, loop, methods, reviser, settings, shapes, stages
+
+__all__ = ["logprobs", "loop", "methods", "reviser", "settings", "shapes", "stages"]
 
 
-def training(module: str) -> Any:
-    """A module of the training package: `training` in a checkout, `seft_bench._training` in a wheel."""
+def __getattr__(name: str) -> ModuleType:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _training(name)
+
+
+def _training(module: str) -> ModuleType:
     try:
         return importlib.import_module(f"seft_bench._training.{module}")
     except ModuleNotFoundError as error:

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from seft_bench.files import read_json, read_jsonl, write_jsonl
-from seft_bench.records import Row, Stage
-from seft_bench.stages.common import OUTPUTS, Workshop
-from seft_bench.stages.door import training
+from seft_bench.records import Message, Row
+from seft_bench.stages import door
+from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.sample import greedy
-from seft_bench.stages.score import draft_statistics, mean_logprobs
+from seft_bench.stages.score import deciding_models, draft_statistics, mean_logprobs
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages
 
 
-def run_revise(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Workshop) -> Row:
+def run_revise(stage: stages.Revise, find: Find, folder: Path, shop: Workshop) -> Row:
     """Decide on every draft, revise the ones that are not kept, and save what the policy shall learn as `answer`."""
-    rows = read_jsonl(inputs["data"], "drafts", ["prompt", "draft", "samples"])
-    outcome, tokens = _DECIDERS.get(stage.settings["decision"], _decide_and_revise)(rows, inputs, stage.settings)
+    rows = read_jsonl(find(stage.data), "drafts", ["prompt", "draft", "samples"])
+    outcome, tokens = _DECIDERS.get(stage.decision, _decide_and_revise)(rows, stage, find)
     for row in outcome:
         row["answer"] = row["draft"] if row["kept"] else row["revision"]
     write_jsonl(folder / OUTPUTS["revise"], outcome)
-    diagnostics = training("reviser").revision_summary(outcome)
+    diagnostics = door.reviser.revision_summary(outcome)
     if shop.diagnostics_judge:
         from seft_bench.stages.diagnostics import grade_revisions
 
-        diagnostics |= grade_revisions(outcome, shop.diagnostics_judge, folder, training("reviser").auc)
+        diagnostics |= grade_revisions(outcome, shop.diagnostics_judge, folder, door.reviser.auc)
     return {"diagnostics": diagnostics, "tokens_generated": tokens}
 
 
 Decided = tuple[list[Row], int]
-"""Rows with kept, statistic and revision (what replaces the draft where it is not kept), and the tokens generated for
-it.
+"""Rows with kept, statistic and revision, and the tokens generated for them.
+
+The revision is what replaces the draft where it is not kept.
 """
 
 
-def _best_samples(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
-    """Internal evolution: of the policy's own samples the one that the reviser would rather keep."""
-    reviser = training("reviser")
+def _best_samples(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Decided:
+    """Internal evolution: take, of the policy's own samples, the one that the reviser would rather keep."""
     flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
-    asked = [reviser.revision_prompt(prompt, text, settings["instruction"]) for prompt, text in flat]
-    [means] = mean_logprobs(inputs["reviser"], asked, [text for _, text in flat])
+    asked = [door.reviser.revision_prompt(prompt, text, stage.settings.instruction) for prompt, text in flat]
+    [means] = mean_logprobs(find(stage.reviser), asked, [text for _, text in flat])
     scores = iter(means)
     best = [max((next(scores), text) for text in row["samples"]) for row in rows]
     return [
@@ -49,33 +52,26 @@ def _best_samples(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Map
     ], 0
 
 
-def _keep_all(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
-    """The policy's own drafts, unrevised."""
+def _keep_all(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Decided:
+    """Keep the policy's own drafts, unrevised."""
     return [{**row, "kept": True, "statistic": None, "revision": ""} for row in rows], 0
 
 
-def _revise_all(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
+def _revise_all(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Decided:
     """Always rewrite."""
-    reviser = training("reviser")
-    revisions, tokens = greedy(
-        inputs["reviser"],
-        [reviser.revision_prompt(row["prompt"], row["draft"], settings["instruction"]) for row in rows],
-        settings,
-    )
+    revisions, tokens = greedy(find(stage.reviser), _asked(rows, stage), stage.settings)
     return [
         {**row, "kept": False, "statistic": None, "revision": text} for row, text in zip(rows, revisions, strict=True)
     ], tokens
 
 
-def _decide_and_revise(rows: Sequence[Row], inputs: Mapping[str, Path], settings: Mapping[str, Any]) -> Decided:
+def _decide_and_revise(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Decided:
     """External evolution: keep the drafts whose statistic reaches this round's threshold, revise the others."""
-    statistics, revisions, tokens = draft_statistics(
-        [row["prompt"] for row in rows], [row["draft"] for row in rows], inputs, settings
-    )
+    asked, models = _asked(rows, stage), deciding_models(stage, find)
+    statistics, revisions, tokens = draft_statistics(asked, [row["draft"] for row in rows], models, stage.settings)
     if revisions is None:
-        revised, tokens = _revise_all(rows, inputs, settings)
-        revisions = [row["revision"] for row in revised]
-    threshold = read_json(inputs["calibration"].parent / "stage.json")["calibration"]["threshold"]
+        revisions, tokens = greedy(models.reviser, asked, stage.settings)
+    threshold = read_json(find(stage.calibration).parent / "stage.json")["calibration"]["threshold"]
     decided = zip(rows, statistics, revisions, strict=True)
     return [
         {**row, "kept": value >= threshold, "statistic": value, "revision": revision}
@@ -83,4 +79,13 @@ def _decide_and_revise(rows: Sequence[Row], inputs: Mapping[str, Path], settings
     ], tokens
 
 
-_DECIDERS = {"best_sample": _best_samples, "never": _keep_all, "always": _revise_all}
+def _asked(rows: Sequence[Row], stage: stages.Revise) -> list[list[Message]]:
+    """The conversations in which the reviser is asked to revise the drafts."""
+    return [door.reviser.revision_prompt(row["prompt"], row["draft"], stage.settings.instruction) for row in rows]
+
+
+_DECIDERS: dict[str, Callable[[Sequence[Row], stages.Revise, Find], Decided]] = {
+    "best_sample": _best_samples,
+    "never": _keep_all,
+    "always": _revise_all,
+}

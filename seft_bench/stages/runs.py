@@ -16,7 +16,7 @@ from seft_bench.data.training import content_hashes
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
-from seft_bench.records import Row, to_row
+from seft_bench.records import Output, Row, to_row
 from seft_bench.stages import StageRun
 
 
@@ -54,7 +54,7 @@ def matching_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> TrainedRu
 
 
 def is_other_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> bool:
-    """Does `out` hold a run that is not the one asked for?"""
+    """Return whether `out` holds a run that is not the one asked for."""
     return _run_in(out) is not None and matching_run(recipe, out, checkpoints) is None
 
 
@@ -67,19 +67,21 @@ def _run_in(out: Path) -> TrainedRun | None:
 
 
 def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: int) -> str | None:
-    """What tells a run from the one asked for; None where nothing does."""
+    """Say what tells a run from the one asked for; None where nothing does."""
     if manifest["config"] != recipe.model_dump(mode="json"):
         return "of another recipe"
     contents = content_hashes(recipe.base, recipe.data)
     if other := [role for role, digest in contents.items() if manifest.get("parents", {}).get(role, digest) != digest]:
         return f"whose {' and '.join(other)} held something else"
-    asked = manifest.get("checkpoints_asked", len(manifest["checkpoints"]))  # runs of old do not say it
+    # Old runs do not say how many were asked for.
+    asked = manifest.get("checkpoints_asked", len(manifest["checkpoints"]))
     return None if asked == checkpoints else f"that was asked for {asked} checkpoints, not {checkpoints}"
 
 
 def withdraw_run(out: Path) -> None:
-    """Take back a published run whose stages lie elsewhere, so that nothing is lost; the manifest goes last, so a
-    killed withdrawal is seen and repeated.
+    """Take back a published run whose stages lie elsewhere, so that nothing is lost.
+
+    The manifest goes last, so a killed withdrawal is seen and repeated.
     """
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     for name in ("train.jsonl", "recipe.yaml", "diagnostics.json", "manifest.json"):
@@ -104,9 +106,8 @@ def publish_run(
 
     chain = policy_chain(stages)
     published = [(f"step-{step:06d}", folder) for step, folder in spread_checkpoints(chain, checkpoints)]
-    shutil.rmtree(
-        out / "checkpoints", ignore_errors=True
-    )  # without a manifest they may be another recipe's, of a publishing that was killed
+    # Without a manifest they may be another recipe's, of a publishing that was killed.
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)
     for name, folder in published:
         _link_folder(folder, out / "checkpoints" / name)
     write_jsonl(out / "train.jsonl", _log(chain))
@@ -130,14 +131,16 @@ def policy_chain(stages: Sequence[StageRun]) -> list[StageRun]:
     """The train stages that made the policy, in order: its rounds, without the start that other methods share."""
     by_name = {stage.stage.name: stage for stage in stages}
     chain = [stages[-1]]
-    while (source := chain[0].stage.inputs["model"]).startswith("stage:") and source != "stage:start":
-        chain.insert(0, by_name[source.removeprefix("stage:")])
+    while isinstance(source := chain[0].stage.inputs["model"], Output) and source.stage != "start":
+        chain.insert(0, by_name[source.stage])
     return chain
 
 
 def spread_checkpoints(chain: Sequence[StageRun], count: int) -> list[tuple[int, Path]]:
-    """Of the checkpoints of all rounds the ones nearest to evenly spaced steps, each with its step since the start of
-    the first round.
+    """Choose, of the checkpoints of all rounds, the ones nearest to evenly spaced steps.
+
+    Returns:
+        Each with its step since the start of the first round.
     """
     found: list[tuple[int, Path]] = []
     before = 0
@@ -166,14 +169,14 @@ def _log(chain: Sequence[StageRun]) -> list[Row]:
 
 
 def _diagnostics(record: Mapping[str, Any]) -> Row:
-    """What a stage says of itself: label counts, calibration, keep rate, gain and harm."""
+    """Pick what a stage says of itself: label counts, calibration, keep rate, gain and harm."""
     return {
         key: record[key] for key in ("label_counts", "calibration", "diagnostics", "cut_off_share") if key in record
     }
 
 
 def run_cost(stages: Sequence[StageRun]) -> Row:
-    """What a run costs on its own, shared stages included: steps, tokens, unannotated prompts, CPU seconds."""
+    """Add up the cost of a run on its own, shared stages included: steps, tokens, unannotated prompts, CPU seconds."""
     records = [stage.record for stage in stages]
     totals: Row = {
         key: sum(record.get(key, 0) for record in records)
@@ -189,7 +192,7 @@ def run_cost(stages: Sequence[StageRun]) -> Row:
 def run_facts(
     row: str, label: str, role: str, config: Mapping[str, Any], cost: Mapping[str, Any], checkpoint: str, final: bool
 ) -> Row:
-    """What tables and curves say of the training behind a checkpoint, see `Result.run`."""
+    """Gather what tables and curves say of the training behind a checkpoint, see `Result.run`."""
     facts = {
         "row": row,
         "label": label,
@@ -242,17 +245,16 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def checkpoints_below(folder: Path) -> list[Path]:
-    """Checkpoints of a run, or of a trainer's folder, in the order of their steps: checkpoint-500 comes before
-    checkpoint-1000.
-    """
+    """List the checkpoints of a run, or of a trainer's folder, by step: checkpoint-500 comes before checkpoint-1000."""
     parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     found = [child for child in parent.iterdir() if (child / "config.json").is_file()]
     return sorted(found, key=lambda child: (_step(child.name), child.name))
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Of a run or a trainer's folder the checkpoint of its last step; None of any other folder, as of two models side
-    by side.
+    """Find the checkpoint of the last step of a run or a trainer's folder.
+
+    None of any other folder, as of two models side by side.
     """
     found = checkpoints_below(folder)
     is_run = (folder / "checkpoints").is_dir() or all(_step(child.name) < math.inf for child in found)

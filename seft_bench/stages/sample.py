@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_jsonl, read_log, write_jsonl
-from seft_bench.records import Row, Stage
-from seft_bench.stages.common import OUTPUTS, Workshop
+from seft_bench.records import Message, Row
+from seft_bench.stages.common import OUTPUTS, Find, Workshop
+
+if TYPE_CHECKING:
+    from seft_bench.generators.transformers import TransformersGenerator
+    from seft_bench.stages.door import stages
 
 PROMPTS_AT_ONCE = 1024
 """Prompts between two saves: what a killed stage loses at most.
@@ -17,11 +21,14 @@ PROMPTS_AT_ONCE = 1024
 A fixed cut, so that a resumed stage forms the same batches.
 """
 
+Draw = Callable[[Sequence[Row], int], list[Row]]
+"""Draws for rows with a prompt, of which the first has the given index."""
 
-def run_sample(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Workshop) -> Row:
+
+def run_sample(stage: stages.Sample, find: Find, folder: Path, shop: Workshop) -> Row:
     """Draft answers to prompts: rows of the prompt with `draft` (the first sample) and `samples`."""
-    prompts = _part(read_jsonl(inputs["prompts"], "prompts", ["prompt"]), stage.settings)
-    sampled = _sample_all(stage, prompts, inputs["model"], folder / "sampled.jsonl", shop)
+    prompts = _chosen(read_jsonl(find(stage.prompts), "prompts", ["prompt"]), stage)
+    sampled = _sample_all(stage, prompts, find(stage.model), folder / "sampled.jsonl", shop)
     write_jsonl(
         folder / OUTPUTS["sample"],
         [
@@ -37,20 +44,19 @@ def run_sample(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Wor
     }
 
 
-def _part(prompts: list[Row], settings: Mapping[str, Any]) -> list[Row]:
-    """The first `count` prompts, and of those this round's part."""
-    wanted = prompts[: settings.get("count") or len(prompts)]
-    part, parts = settings.get("part", 0), settings.get("parts", 1)
-    chosen = wanted[part::parts]
-    if not chosen:
+def _chosen(prompts: list[Row], stage: stages.Sample) -> list[Row]:
+    """Choose the first prompts, and of those this round's part."""
+    first = prompts[: stage.first.count] if stage.first else prompts
+    part, parts = (stage.part.part, stage.part.parts) if stage.part else (0, 1)
+    if not first[part::parts]:
         raise InputError(f"round {part + 1} of {parts} has no prompts left: there are {len(prompts)}")
-    return chosen
+    return first[part::parts]
 
 
-def _sample_all(stage: Stage, prompts: Sequence[Row], model: Path, log: Path, shop: Workshop) -> list[Row]:
-    """What was drawn for each prompt; goes on behind the last save of a killed stage."""
+def _sample_all(stage: stages.Sample, prompts: Sequence[Row], model: Path, log: Path, shop: Workshop) -> list[Row]:
+    """Draw for each prompt; go on behind the last save of a killed stage."""
     sampled = read_log(log)
-    draw: Callable[[Sequence[Row], int], list[Row]] | None = None
+    draw: Draw | None = None
     while len(sampled) < len(prompts):
         draw = draw or _drawer(stage, model, shop.seed)
         fresh = draw(prompts[len(sampled) : len(sampled) + PROMPTS_AT_ONCE], len(sampled))
@@ -60,21 +66,20 @@ def _sample_all(stage: Stage, prompts: Sequence[Row], model: Path, log: Path, sh
     return sampled
 
 
-def _drawer(stage: Stage, model: Path, seed: int) -> Callable[[Sequence[Row], int], list[Row]]:
-    """Draws for some prompts, of which the first has the given index; the model is loaded once."""
+def _drawer(stage: stages.Sample, model: Path, seed: int) -> Draw:
+    """Load the model once, for any number of draws."""
     from seft_bench.generators.conversations import Sampling
 
-    settings, generator = stage.settings, _generator(model, stage.settings)
+    settings, generator = stage.settings, _generator(model, stage.settings.batch_size)
 
     def draw(rows: Sequence[Row], first: int) -> list[Row]:
-        keys = [(index, sample) for index in range(len(rows)) for sample in range(settings["samples"])]
+        keys = [(index, sample) for index in range(len(rows)) for sample in range(stage.samples)]
         samplings = [
-            Sampling(f"{stage.name}/{first + index}/{sample}", settings["temperature"], settings["top_p"])
+            Sampling(f"{stage.name}/{first + index}/{sample}", settings.temperature, settings.top_p)
             for index, sample in keys
         ]
-        completions = generator.complete(
-            [rows[index]["prompt"] for index, _ in keys], samplings, settings["max_new_tokens"], seed
-        )
+        conversations: list[list[Message]] = [rows[index]["prompt"] for index, _ in keys]
+        completions = generator.complete(conversations, samplings, settings.max_new_tokens, seed)
         drawn: list[Row] = [{"texts": [], "tokens": 0, "cut_off": 0} for _ in rows]
         for (index, _), completion in zip(keys, completions, strict=True):
             drawn[index]["texts"].append(completion.text)
@@ -85,18 +90,18 @@ def _drawer(stage: Stage, model: Path, seed: int) -> Callable[[Sequence[Row], in
     return draw
 
 
-def _generator(model: Path, settings: Mapping[str, Any]) -> Any:
+def _generator(model: Path, batch_size: int) -> TransformersGenerator:
     from seft_bench.generators.transformers import TransformersGenerator
 
-    return TransformersGenerator(model, model.name, batch_size=settings["batch_size"])
+    return TransformersGenerator(model, model.name, batch_size=batch_size)
 
 
-def greedy(model: Path, conversations: Sequence[Any], settings: Mapping[str, Any]) -> tuple[list[str], int]:
-    """Greedy completions, and how many tokens they took."""
+def greedy(model: Path, conversations: Sequence[Sequence[Message]], settings: stages.Revising) -> tuple[list[str], int]:
+    """Complete conversations greedily; return the texts, and how many tokens they took."""
     from seft_bench.generators.conversations import Sampling
 
     samplings = [Sampling(str(index), 0.0) for index in range(len(conversations))]
-    completions = _generator(model, settings).complete(conversations, samplings, settings["max_new_tokens"], seed=0)
-    return [completion.text for completion in completions], sum(
-        completion.completion_tokens for completion in completions
-    )
+    generator = _generator(model, settings.batch_size)
+    completions = generator.complete(conversations, samplings, settings.max_new_tokens, seed=0)
+    tokens = sum(completion.completion_tokens for completion in completions)
+    return [completion.text for completion in completions], tokens

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from seft_bench.files import read_jsonl, write_jsonl
-from seft_bench.records import Row, Stage
-from seft_bench.stages.common import OUTPUTS, Workshop
-from seft_bench.stages.door import training
+from seft_bench.records import Message, Row
+from seft_bench.stages import door
+from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.sample import greedy
 
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages
 
-def run_score(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Workshop) -> Row:
-    return {"labels": _score_labels, "calibration": _calibrate}[stage.settings["what"]](stage, inputs, folder)
+Conversation = Sequence[Message]
 
 
-def _score_labels(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> Row:
-    """Labels of annotated pairs from the preliminary reviser's likelihoods: rows of the pair with delta and label."""
-    pairs = read_jsonl(inputs["data"], "preference pairs", ["prompt", "chosen", "rejected"])
-    reviser, instruction = training("reviser"), stage.settings["instruction"]
-    prompts = [reviser.revision_prompt(row["prompt"], row["rejected"], instruction) for row in pairs]
-    good, poor = mean_logprobs(
-        inputs["reviser"], prompts, [row["chosen"] for row in pairs], [row["rejected"] for row in pairs]
-    )
+def run_score(stage: stages.Score, find: Find, folder: Path, shop: Workshop) -> Row:
+    """Score what the stage says: labels, or the threshold of a decision."""
+    return _label_pairs(stage, find, folder) if stage.what == "labels" else _calibrate(stage, find, folder)
+
+
+def _label_pairs(stage: stages.LabelPairs, find: Find, folder: Path) -> Row:
+    """Label annotated pairs by the preliminary reviser's likelihoods: rows of the pair with delta and label."""
+    pairs = read_jsonl(find(stage.data), "preference pairs", ["prompt", "chosen", "rejected"])
+    reviser = door.reviser
+    prompts = [reviser.revision_prompt(row["prompt"], row["rejected"], stage.instruction) for row in pairs]
+    answers = [row["chosen"] for row in pairs], [row["rejected"] for row in pairs]
+    good, poor = mean_logprobs(find(stage.reviser), prompts, *answers)
     deltas = [reviser.delta(*both) for both in zip(good, poor, strict=True)]
-    labels = reviser.label_pairs(deltas, stage.settings["levels"])
+    labels = reviser.label_pairs(deltas, stage.levels)
     rows = [{**row, "delta": delta, "label": label} for row, delta, label in zip(pairs, deltas, labels, strict=True)]
     write_jsonl(folder / OUTPUTS["score"], rows)
     return {
@@ -35,19 +41,19 @@ def _score_labels(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> Row
     }
 
 
-def _calibrate(stage: Stage, inputs: Mapping[str, Path], folder: Path) -> Row:
-    """A threshold that keeps few of the poor drafts.
+def _calibrate(stage: stages.Calibrate, find: Find, folder: Path) -> Row:
+    """Set a threshold that keeps few of the poor drafts.
 
     A draft is poor when the reviser prefers the annotated good answer to it.
     """
-    rows = read_jsonl(inputs["data"], "calibration drafts", ["prompt", "chosen", "draft"])
-    reviser, settings = training("reviser"), stage.settings
-    prompts = [reviser.revision_prompt(row["prompt"], row["draft"], settings["instruction"]) for row in rows]
+    rows = read_jsonl(find(stage.data), "calibration drafts", ["prompt", "chosen", "draft"])
+    reviser, models = door.reviser, deciding_models(stage, find)
+    asked = [reviser.revision_prompt(row["prompt"], row["draft"], stage.settings.instruction) for row in rows]
     drafts = [row["draft"] for row in rows]
-    good, own = mean_logprobs(inputs["reviser"], prompts, [row["chosen"] for row in rows], drafts)
+    good, own = mean_logprobs(models.reviser, asked, [row["chosen"] for row in rows], drafts)
     poor = [reviser.delta(*both) > 0 for both in zip(good, own, strict=True)]
-    statistics, _, tokens = draft_statistics([row["prompt"] for row in rows], drafts, inputs, settings, own)
-    calibration = reviser.calibrate(statistics, poor, settings["max_poor_kept"])
+    statistics, _, tokens = draft_statistics(asked, drafts, models, stage.settings, own)
+    calibration = reviser.calibrate(statistics, poor, stage.max_poor_kept)
     scored = [{**row, "statistic": value, "poor": bad} for row, value, bad in zip(rows, statistics, poor, strict=True)]
     write_jsonl(folder / OUTPUTS["score"], scored)
     return {
@@ -61,48 +67,66 @@ def _finite(value: float) -> float:
     return max(value, -1e9)
 
 
-def mean_logprobs(model: Path, prompts: Sequence[Any], *answers: Sequence[str]) -> list[list[float]]:
-    """Mean log-probability per token of each answer, its stop token included; one list for each list of answers to the
-    same prompts.
+def mean_logprobs(model: Path, prompts: Sequence[Conversation], *answers: Sequence[str]) -> list[list[float]]:
+    """Mean log-probability per token of each answer, its stop token included.
+
+    Returns:
+        One list for each list of answers to the same prompts.
     """
     lists = [list(zip(prompts, texts, strict=True)) for texts in answers]
     return [
         [score.sum / max(1, score.tokens) for score in scores]
-        for scores in training("logprobs").score_answer_lists(model, None, lists)
+        for scores in door.logprobs.score_answer_lists(model, None, lists)
     ]
+
+
+@dataclass(frozen=True)
+class DecidingModels:
+    """The checkpoints that decide on drafts.
+
+    Attributes:
+        decider: emits labels, where labels decide; None where the reviser's likelihoods do.
+    """
+
+    reviser: Path
+    decider: Path | None
+
+
+def deciding_models(stage: stages.Calibrate | stages.Revise, find: Find) -> DecidingModels:
+    return DecidingModels(find(stage.reviser), find(stage.decider) if stage.decision == "token" else None)
 
 
 def draft_statistics(
-    prompts: Sequence[Any],
+    asked: Sequence[Conversation],
     drafts: Sequence[str],
-    inputs: Mapping[str, Path],
-    settings: Mapping[str, Any],
+    models: DecidingModels,
+    settings: stages.Revising,
     own: list[float] | None = None,
 ) -> tuple[list[float], list[str] | None, int]:
-    """The statistic that decides on each draft; the greedy revisions where it needs them, and the tokens they took.
+    """Compute the statistic that decides on each draft.
 
     Args:
+        asked: conversations in which the reviser is asked to revise the drafts.
         own: the reviser's mean log-probability of each draft, where it is known already.
+
+    Returns:
+        The statistics; the greedy revisions where they were needed; and the tokens that these took.
     """
-    reviser = training("reviser")
-    asked = [
-        reviser.revision_prompt(prompt, draft, settings["instruction"])
-        for prompt, draft in zip(prompts, drafts, strict=True)
-    ]
-    if settings["decision"] == "token":
-        return _label_statistics(inputs["decider"], asked), None, 0
-    if settings["statistic"] == "keep":
-        kept = own or mean_logprobs(inputs["reviser"], asked, drafts)[0]
+    reviser = door.reviser
+    if models.decider:
+        return _label_statistics(models.decider, asked), None, 0
+    if settings.statistic == "keep":
+        kept = own or mean_logprobs(models.reviser, asked, drafts)[0]
         return [reviser.keep_statistic(value) for value in kept], None, 0
-    revisions, tokens = greedy(inputs["reviser"], asked, settings)
-    *unknown, revised = mean_logprobs(inputs["reviser"], asked, *([] if own else [drafts]), revisions)
+    revisions, tokens = greedy(models.reviser, asked, settings)
+    *unknown, revised = mean_logprobs(models.reviser, asked, *([] if own else [drafts]), revisions)
     return [reviser.mode_statistic(*both) for both in zip(own or unknown[0], revised, strict=True)], revisions, tokens
 
 
-def _label_statistics(decider: Path, asked: Sequence[Any]) -> list[float]:
+def _label_statistics(decider: Path, asked: Sequence[Conversation]) -> list[float]:
     """Log-odds of the emitted label "no revise" against the likeliest other one."""
-    texts = training("reviser").LABEL_TEXTS
-    scored = training("logprobs").score_answer_lists(
+    texts = door.reviser.LABEL_TEXTS
+    scored = door.logprobs.score_answer_lists(
         decider, None, [[(prompt, text) for prompt in asked] for text in texts.values()]
     )
     scores = {label: [score.sum for score in row] for label, row in zip(texts, scored, strict=True)}

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
-from seft_bench.records import Row, Stage
-from seft_bench.stages.common import Workshop
-from seft_bench.stages.door import training
+from seft_bench.records import Row
+from seft_bench.stages import door
+from seft_bench.stages.common import Find, Workshop
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages
 
 
-def run_train(stage: Stage, inputs: Mapping[str, Path], folder: Path, shop: Workshop) -> Row:
+def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> Row:
     """Make the training rows, which anyone can open, and train on them."""
-    rows = training("shapes").shape_rows(
-        stage.settings, {role: path for role, path in inputs.items() if path.suffix == ".jsonl"}, shop.seed
-    )
+    files = door.shapes.Files(find(stage.data), find(stage.preferences) if stage.preferences else None)
+    rows = door.shapes.shape_rows(stage.shape, files, shop.seed)
     if not rows:
         raise InputError(f"stage {stage.name!r} has nothing to train on: its data set is empty")
     write_jsonl(folder / "training_rows.jsonl", rows)
-    settings = training("settings").TrainSettings(**stage.settings["train"], seed=shop.seed)
-    summary = training("loop").train(
-        inputs["model"],
+    summary = door.loop.train(
+        find(stage.model),
         folder / "training_rows.jsonl",
         folder,
-        settings,
-        reference_folder=inputs.get("reference"),
-        progress=lambda step, steps, loss: shop.progress(stage.name, step, steps),
+        stage.job(shop.seed),
+        reference_folder=find(stage.reference) if stage.reference else None,
+        on_step=lambda step, steps, loss: shop.progress(stage.name, step, steps),
     )
     return {
         "steps": summary.steps,

@@ -1,0 +1,150 @@
+"""One training run between two steps: model, optimizer, counters, and the step itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seft_bench.errors import InputError
+from seft_bench.records import Row
+
+from .checkpoint import pick_device
+from .data import Example, batch_plan, collate
+from .logprobs import answer_logprobs
+from .losses import Logprobs, Totals
+from .settings import TrainJob, TrainSettings, learning_rate_at, steps_in_epoch, total_steps
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""AdamW's state of one parameter, by torch's names."""
+
+
+class Run:
+    """Model, optimizer and counters of a run, between two steps."""
+
+    def __init__(self, model: Any, examples: Sequence[Example], reference: Tensor | None, job: TrainJob) -> None:
+        """Put the model on its device.
+
+        Args:
+            reference: [examples, 2] log-probabilities of the pairs under the reference model; None without one.
+        """
+        self.job, self.settings, self.loss = job, job.settings, job.loss_entry
+        self.examples, self.reference = examples, reference
+        self.device = pick_device(self.settings.device)
+        self.model = model.to(self.device)
+        self.model.train()
+        self.parameters = {
+            name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
+        }
+        self.optimizer = _optimizer(self.parameters.values(), self.settings)
+        self.lengths = [example.length for example in examples]
+        self.steps = total_steps(self.settings, len(examples))
+        self.step = self.tokens = self.labelled_tokens = 0
+        self.plan: tuple[int, list[list[int]]] = (-1, [])
+
+    def take_step(self) -> Row:
+        """Take one optimizer step over one global batch; return its row of train.jsonl."""
+        self.step += 1
+        # A seed of its own for every step: dropout then repeats after a resume without saving a generator's state.
+        torch.manual_seed(self.job.seed * 1_000_003 + self.step)
+        learning_rate = learning_rate_at(self.settings, self.step, self.steps)
+        measured = self._forward_backward(self._global_batch())
+        measured["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        # The step's only wait for the device.
+        values = dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))
+        self._check_finite(values)
+        self._update(learning_rate)
+        return self.position() | {"learning_rate": learning_rate} | values
+
+    def position(self) -> Row:
+        """Return how far the run is, in steps, epochs and tokens."""
+        epoch = self.step / steps_in_epoch(len(self.examples), self.settings.global_batch_size)
+        return {"step": self.step, "epoch": round(epoch, 6), "tokens": self.tokens}
+
+    def _global_batch(self) -> list[int]:
+        epoch, index = divmod(self.step - 1, steps_in_epoch(len(self.examples), self.settings.global_batch_size))
+        if self.plan[0] != epoch:
+            self.plan = (epoch, batch_plan(self.lengths, self.settings.global_batch_size, self.job.seed, epoch))
+        return self.plan[1][index]
+
+    def _forward_backward(self, batch: Sequence[int]) -> dict[str, Tensor]:
+        """Add the global batch's gradient, micro-batch by micro-batch; return its loss and metrics."""
+        examples = [self.examples[index] for index in batch]
+        totals = Totals(len(examples), sum(example.chosen.labelled for example in examples))
+        measured: dict[str, Tensor] = {}
+        for start in range(0, len(batch), self.settings.micro_batch_size):
+            logprobs = self._logprobs(batch[start : start + self.settings.micro_batch_size])
+            loss, metrics = self.loss.function(logprobs, totals, **self.job.loss_settings)
+            loss.backward()
+            for name, share in {"loss": loss.detach(), **metrics}.items():
+                measured[name] = measured[name] + share if name in measured else share
+        self.tokens += sum(len(sequence.ids) for example in examples for sequence in example.sequences)
+        self.labelled_tokens += sum(sequence.labelled for example in examples for sequence in example.sequences)
+        return measured
+
+    def _logprobs(self, micro_batch: Sequence[int]) -> Logprobs:
+        """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones."""
+        examples = [self.examples[index] for index in micro_batch]
+        chosen, rejected = [example.chosen for example in examples], [e.rejected for e in examples if e.rejected]
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.dtype == "bfloat16"):
+            sums, tokens = answer_logprobs(self.model, collate(chosen + rejected).to(self.device))
+        if not rejected:
+            return Logprobs(sums, tokens)
+        n = len(chosen)
+        if self.reference is None:
+            return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:])
+        reference = self.reference[list(micro_batch)].to(self.device).unbind(dim=1)
+        return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:], *reference)
+
+    def _check_finite(self, values: Row) -> None:
+        if not all(math.isfinite(value) for value in values.values()):
+            raise InputError(
+                f"training diverged at step {self.step}: {values}. Lower learning_rate (now "
+                f"{self.settings.learning_rate}) and train into a new folder."
+            )
+
+    def _update(self, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs besides the counters: weights, buffers, Adam's moments."""
+        state = {f"model/{name}": tensor for name, tensor in self._model_tensors().items()}
+        for name, parameter in self.parameters.items():
+            if moments := self.optimizer.state[parameter]:
+                state |= {f"adam/{moment}/{name}": moments[moment] for moment in MOMENTS}
+        return state
+
+    def facts(self) -> Row:
+        """Return the counters, which a saved state holds beside the tensors."""
+        return {"step": self.step, "tokens": self.tokens, "labelled_tokens": self.labelled_tokens}
+
+    def restore(self, tensors: dict[str, Tensor], facts: Row) -> None:
+        """Go back to the step of a saved state."""
+        self.step, self.tokens, self.labelled_tokens = facts["step"], facts["tokens"], facts["labelled_tokens"]
+        with torch.no_grad():
+            for name, tensor in self._model_tensors().items():
+                tensor.copy_(tensors[f"model/{name}"])
+        for name, parameter in self.parameters.items():
+            if f"adam/step/{name}" in tensors:
+                self.optimizer.state[parameter] = {
+                    moment: tensors[f"adam/{moment}/{name}"].to(self.device) for moment in MOMENTS
+                }
+
+    def _model_tensors(self) -> dict[str, Tensor]:
+        """Weights and buffers, tied ones once."""
+        return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+
+
+def _optimizer(parameters: Any, settings: TrainSettings) -> torch.optim.AdamW:
+    matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
+    vectors = [parameter for parameter in parameters if parameter.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.adam_betas, fused=True
+    )

@@ -1,0 +1,236 @@
+"""The stages that methods are made of: one class a kind, with typed inputs and settings.
+
+A method is a list of stages; they meet at files. Each class says its inputs by role and renders its settings as a row:
+the two name the stage's folder, so they stay as they are, or old folders are no longer found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import ClassVar, Literal
+
+from seft_bench.records import Row, Source
+
+from .settings import DraftSettings, TrainJob, TrainSettings
+
+Decision = Literal["likelihood", "token", "always", "never"]
+"""Who decides to revise: a threshold, an emitted label, nobody (always rewrite), nobody (never: own drafts)."""
+
+Statistic = Literal["keep", "mode"]
+"""Which statistic of a draft decides, see `training.reviser`."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The training rows of a stage: a name in `SHAPES`, and what its function needs beyond rows.
+
+    Attributes:
+        instruction: to revise; "" where nothing is revised.
+        copies_share: share of good answers that the reviser learns to copy; None where none are.
+    """
+
+    name: str
+    instruction: str = ""
+    copies_share: float | None = None
+
+    def as_row(self) -> Row:
+        instruction = {"instruction": self.instruction} if self.instruction else {}
+        copies = {} if self.copies_share is None else {"copies_share": self.copies_share}
+        return {"shape": self.name, **instruction, **copies}
+
+
+@dataclass(frozen=True)
+class Train:
+    """Makes checkpoints.
+
+    Attributes:
+        model: where training starts.
+        data: the rows that `shape` makes into training rows.
+        checkpoints: how many are saved.
+        reference: the frozen model of losses that need one.
+        preferences: preference pairs, where the shape mixes them in.
+    """
+
+    kind: ClassVar[Literal["train"]] = "train"
+    name: str
+    model: Source
+    data: Source
+    shape: Shape
+    settings: TrainSettings
+    loss: str = "sft"
+    loss_settings: Mapping[str, float] = field(default_factory=dict)
+    checkpoints: int = 1
+    reference: Source | None = None
+    preferences: Source | None = None
+
+    @property
+    def inputs(self) -> dict[str, Source]:
+        """Role -> source."""
+        return _given(model=self.model, reference=self.reference, data=self.data, preferences=self.preferences)
+
+    def job(self, seed: int) -> TrainJob:
+        return TrainJob(self.settings, self.loss, self.loss_settings, self.checkpoints, seed)
+
+    def settings_row(self) -> Row:
+        train = {
+            **self.settings.model_dump(exclude_none=True),
+            "loss": self.loss,
+            "checkpoints": self.checkpoints,
+            "loss_settings": dict(self.loss_settings),
+        }
+        return {**self.shape.as_row(), "train": train}
+
+
+@dataclass(frozen=True)
+class First:
+    """The first `count` prompts; None: all."""
+
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """Every `parts`-th prompt, beginning with number `part`, counted from 0."""
+
+    part: int
+    parts: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Drafts answers to prompts.
+
+    Attributes:
+        samples: drafts of each prompt.
+        first, part: which of the prompts are answered; without both, all.
+    """
+
+    kind: ClassVar[Literal["sample"]] = "sample"
+    name: str
+    model: Source
+    prompts: Source
+    settings: DraftSettings
+    samples: int = 1
+    first: First | None = None
+    part: Part | None = None
+
+    @property
+    def inputs(self) -> dict[str, Source]:
+        """Role -> source."""
+        return {"model": self.model, "prompts": self.prompts}
+
+    def settings_row(self) -> Row:
+        first = asdict(self.first) if self.first else {}
+        part = asdict(self.part) if self.part else {}
+        return {**self.settings.model_dump(), "samples": self.samples, **first, **part}
+
+
+@dataclass(frozen=True)
+class LabelPairs:
+    """Labels annotated pairs by the preliminary reviser's likelihoods, with 2 or 3 levels."""
+
+    kind: ClassVar[Literal["score"]] = "score"
+    what: ClassVar[Literal["labels"]] = "labels"
+    name: str
+    reviser: Source
+    data: Source
+    levels: int
+    instruction: str
+
+    @property
+    def inputs(self) -> dict[str, Source]:
+        """Role -> source."""
+        return {"reviser": self.reviser, "data": self.data}
+
+    def settings_row(self) -> Row:
+        return {"what": self.what, "levels": self.levels, "instruction": self.instruction}
+
+
+@dataclass(frozen=True)
+class Revising:
+    """How drafts are scored and revised. Revisions are greedy."""
+
+    statistic: Statistic
+    instruction: str
+    max_new_tokens: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Calibrate:
+    """Sets the threshold that keeps few of the poor drafts.
+
+    Attributes:
+        data: drafts of annotated prompts.
+        max_poor_kept: share of the poor drafts that the threshold may keep.
+        decider: the model that emits labels, where the decision is "token".
+    """
+
+    kind: ClassVar[Literal["score"]] = "score"
+    what: ClassVar[Literal["calibration"]] = "calibration"
+    name: str
+    reviser: Source
+    data: Source
+    decision: Decision
+    max_poor_kept: float
+    settings: Revising
+    decider: Source | None = None
+
+    @property
+    def inputs(self) -> dict[str, Source]:
+        """Role -> source."""
+        return _given(reviser=self.reviser, decider=self.decider, data=self.data)
+
+    def settings_row(self) -> Row:
+        return {
+            "what": self.what,
+            "max_poor_kept": self.max_poor_kept,
+            "decision": self.decision,
+            **asdict(self.settings),
+        }
+
+
+@dataclass(frozen=True)
+class Revise:
+    """Decides on every draft, and revises the ones that are not kept.
+
+    Attributes:
+        data: drafts.
+        decision: "best_sample" is internal evolution: of the policy's own samples the best.
+        reviser: None where nothing is revised (decision "never").
+        decider: the model that emits labels, where the decision is "token".
+        calibration: the stage with the threshold, where there is one.
+    """
+
+    kind: ClassVar[Literal["revise"]] = "revise"
+    name: str
+    data: Source
+    decision: Decision | Literal["best_sample"]
+    settings: Revising
+    reviser: Source | None = None
+    decider: Source | None = None
+    calibration: Source | None = None
+
+    @property
+    def inputs(self) -> dict[str, Source]:
+        """Role -> source."""
+        return _given(data=self.data, reviser=self.reviser, decider=self.decider, calibration=self.calibration)
+
+    def settings_row(self) -> Row:
+        return {"decision": self.decision, **asdict(self.settings)}
+
+
+Score = LabelPairs | Calibrate
+
+Stage = Train | Sample | Score | Revise
+"""One step of a method; its name is unique within the method."""
+
+
+def row_sources(stage: Stage) -> list[Source]:
+    """Return the inputs of a stage that are rows, not models or thresholds."""
+    return [source for role, source in stage.inputs.items() if role in ("data", "prompts", "preferences")]
+
+
+def _given(**sources: Source | None) -> dict[str, Source]:
+    return {role: source for role, source in sources.items() if source is not None}
