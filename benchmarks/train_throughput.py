@@ -149,10 +149,9 @@ def count_tokens(folder: Path, loss: str) -> int:
 
 
 def run_ours(loss: str, folder: Path, out: Path) -> float:
-    from training.loop import TrainSettings, train
+    from training.loop import TrainJob, TrainSettings, train
 
     settings = TrainSettings(
-        loss=loss,
         learning_rate=LEARNING_RATE,
         epochs=1,
         global_batch_size=BATCH_SIZE,
@@ -160,7 +159,7 @@ def run_ours(loss: str, folder: Path, out: Path) -> float:
         max_length=512,
         device="cpu",
     )
-    return train(folder / "model", data_file(folder, loss), out / "run", settings).cpu_seconds
+    return train(folder / "model", data_file(folder, loss), out / "run", TrainJob(settings, loss)).cpu_seconds
 
 
 def run_trl(loss: str, folder: Path, out: Path, best: bool) -> float:

@@ -18,11 +18,11 @@ pytest.importorskip("trl", reason="needs the extra `trl`")
 
 from seft_bench.chat import load_tokenizer
 from tests.tiny_model import make_tiny_model
-from training import loop
 from training.checkpoint import load_model
 from training.data import Example, load_examples
 from training.logprobs import reference_logprobs
-from training.loop import TrainSettings
+from training.loop import TrainJob, TrainSettings
+from training.run import Run
 
 pytestmark = pytest.mark.peers
 
@@ -59,6 +59,12 @@ def conversational(row: dict[str, Any], *answers: str) -> dict[str, Any]:
     return {"prompt": row["prompt"], **{name: [{"role": "assistant", "content": row[name]}] for name in answers}}
 
 
+def one_step(batch_size: int) -> TrainSettings:
+    return TrainSettings(
+        learning_rate=1e-3, max_steps=1, global_batch_size=batch_size, micro_batch_size=4, device="cpu"
+    )
+
+
 def ours(
     tmp_path: Path,
     model: Path,
@@ -70,22 +76,14 @@ def ours(
     """(loss and metrics, gradients by name) of one global batch, in micro-batches of 4 and 2."""
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    settings = TrainSettings(
-        loss=loss,
-        learning_rate=1e-3,
-        max_steps=1,
-        global_batch_size=len(rows),
-        micro_batch_size=4,
-        loss_settings=loss_settings,
-        device="cpu",
-    )
-    examples, _ = load_examples(path, load_tokenizer(model), pairs=settings.loss_entry.needs_pairs, max_length=512)
+    job = TrainJob(one_step(len(rows)), loss, loss_settings)
+    examples, _ = load_examples(path, load_tokenizer(model), pairs=job.loss_entry.needs_pairs, max_length=512)
     sums = (
         None
         if reference is None
         else reference_logprobs(lambda: load_model(reference), "reference", examples, 4, tmp_path / "cache")
     )
-    run = loop._Run(load_model(model), examples, sums, settings)
+    run = Run(load_model(model), examples, sums, job)
     measured = run._forward_backward(range(len(rows)))
     return {name: value.item() for name, value in measured.items()}, gradients(run.model), examples
 
@@ -211,16 +209,7 @@ def test_orpo_equals_the_whole_loss_of_trl_where_the_prompt_has_one_token(model:
         )
         for example in examples
     ]
-    settings = TrainSettings(
-        loss="orpo",
-        learning_rate=1e-3,
-        max_steps=1,
-        global_batch_size=6,
-        micro_batch_size=4,
-        loss_settings={"beta": 0.3},
-        device="cpu",
-    )
-    run = loop._Run(load_model(model), bare, None, settings)
+    run = Run(load_model(model), bare, None, TrainJob(one_step(6), "orpo", {"beta": 0.3}))
     measured = run._forward_backward(range(6))
     loss, _ = trainer.get_batch_loss_metrics(trainer.model, trl_batch_of(trainer, bare))
     assert measured["loss"].item() == pytest.approx(loss.item(), abs=1e-5)

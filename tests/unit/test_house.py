@@ -18,6 +18,7 @@ import pytest
 from seft_bench import config
 from seft_bench.errors import InputError
 from seft_bench.judges import JUDGES, open_judge
+from seft_bench.records import Base, Data, Output
 from seft_bench.report.render import RENDERERS
 from seft_bench.stages import recipes
 from seft_bench.suites import SUITES
@@ -361,13 +362,10 @@ def test_every_method_builds_stages_that_fit_together(name: str) -> None:
     for stage in method.stages(method.settings(), 2):
         assert stage.name not in earlier
         for source in stage.inputs.values():
-            kind, _, what = source.partition(":")
-            assert (
-                source == "base" or (kind == "data" and what in method.data) or (kind == "stage" and what in earlier)
-            ), source
+            assert source in {Base(), *map(Data, method.data), *map(Output, earlier)}, source
         if stage.kind == "train":
-            assert stage.settings["shape"] in SHAPES
-            assert stage.settings["train"]["loss"] in LOSSES
+            assert stage.shape.name in SHAPES
+            assert stage.loss in LOSSES
         earlier.add(stage.name)
 
 

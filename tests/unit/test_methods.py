@@ -1,15 +1,19 @@
-"""Methods as lists of stages: what each reads, in which order, and how settings are laid over defaults."""
+"""Methods as lists of stages: their inputs, their order, and settings laid over defaults."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from seft_bench.errors import InputError
-from seft_bench.records import Stage
+from seft_bench.records import Base, Data, Output
 from training.methods import METHODS, build_stages, merge_settings
+from training.stages import Part
 
 
-def stages(method: str, **settings: object) -> dict[str, Stage]:
+def stages(method: str, **settings: object) -> dict[str, Any]:
+    """Name -> stage; a test knows the kind of the ones that it looks into."""
     return {stage.name: stage for stage in build_stages(method, settings, checkpoints=2)}
 
 
@@ -18,10 +22,8 @@ def test_every_stage_reads_only_earlier_stages_and_declared_data(name: str) -> N
     seen: set[str] = set()
     for stage in build_stages(name, {}, checkpoints=1):
         for source in stage.inputs.values():
-            kind, _, what = source.partition(":")
-            assert (
-                kind == "base" or (kind == "stage" and what in seen) or (kind == "data" and what in METHODS[name].data)
-            ), (stage.name, source)
+            allowed = {Base(), *map(Output, seen), *map(Data, METHODS[name].data)}
+            assert source in allowed, (stage.name, source)
         seen.add(stage.name)
 
 
@@ -29,22 +31,22 @@ def test_every_method_ends_by_training_the_policy_that_is_evaluated() -> None:
     for name in METHODS:
         last = build_stages(name, {}, checkpoints=2)[-1]
         assert last.kind == "train"
-        assert last.settings["train"]["checkpoints"] == 2
+        assert last.checkpoints == 2
 
 
 def test_seft_trains_its_policy_on_no_annotated_data() -> None:
     found = stages("seft")
-    assert found["policy-1"].inputs == {"model": "stage:start", "data": "stage:revised-1"}
-    assert found["policy-2"].inputs == {"model": "stage:policy-1", "data": "stage:revised-2"}
-    assert found["drafts-1"].inputs["prompts"] == "data:prompts"
+    assert found["policy-1"].inputs == {"model": Output("start"), "data": Output("revised-1")}
+    assert found["policy-2"].inputs == {"model": Output("policy-1"), "data": Output("revised-2")}
+    assert found["drafts-1"].prompts == Data("prompts")
 
 
 def test_calibration_uses_prompts_that_no_policy_is_trained_on() -> None:
     for method in METHODS:
         for stage in build_stages(method, {}, checkpoints=1):
             if stage.kind == "train":
-                assert "data:calibration" not in stage.inputs.values()
-    assert stages("seft")["calibration-drafts-2"].inputs["prompts"] == "data:calibration"
+                assert Data("calibration") not in stage.inputs.values()
+    assert stages("seft")["calibration-drafts-2"].prompts == Data("calibration")
 
 
 def test_always_rewrite_differs_from_seft_in_the_decision_alone() -> None:
@@ -60,32 +62,29 @@ def test_own_drafts_need_no_reviser() -> None:
 
 def test_the_token_decision_is_a_second_stage_in_a_copy_of_the_reviser() -> None:
     found = stages("seft", decision="token")
-    assert found["decider"].inputs["model"] == "stage:reviser"
-    assert found["revised-2"].inputs["decider"] == "stage:decider"
+    assert found["decider"].model == Output("reviser")
+    assert found["revised-2"].decider == Output("decider")
 
 
 def test_rounds_share_the_steps_and_split_the_prompts() -> None:
     found = stages("seft", rounds=3, evolution="external")
-    assert sum(found[f"policy-{number}"].settings["train"]["max_steps"] for number in (1, 2, 3)) == 150
-    assert [
-        (found[f"drafts-{number}"].settings["part"], found[f"drafts-{number}"].settings["parts"])
-        for number in (1, 2, 3)
-    ] == [(0, 3), (1, 3), (2, 3)]
-    assert found["calibration-3"].inputs["data"] == "stage:calibration-drafts-3"
-    assert found["policy-3"].inputs["model"] == "stage:policy-2"
+    assert sum(found[f"policy-{number}"].settings.max_steps for number in (1, 2, 3)) == 150
+    assert [found[f"drafts-{number}"].part for number in (1, 2, 3)] == [Part(0, 3), Part(1, 3), Part(2, 3)]
+    assert found["calibration-3"].data == Output("calibration-drafts-3")
+    assert found["policy-3"].model == Output("policy-2")
 
 
 def test_internal_evolution_comes_before_external() -> None:
     found = stages("seft", evolution="internal_then_external", rounds=2)
-    assert found["revised-1"].settings["decision"] == "best_sample"
-    assert found["drafts-1"].settings["samples"] > 1
+    assert found["revised-1"].decision == "best_sample"
+    assert found["drafts-1"].samples > 1
     assert "calibration-1" not in found
-    assert found["revised-2"].settings["decision"] == "likelihood"
-    assert found["drafts-2"].settings["samples"] == 1
+    assert found["revised-2"].decision == "likelihood"
+    assert found["drafts-2"].samples == 1
 
 
 def test_settings_that_are_given_keep_the_other_defaults() -> None:
-    assert stages("sft", start={"learning_rate": 2e-4})["start"].settings["train"]["epochs"] == 3
+    assert stages("sft", start={"learning_rate": 2e-4})["start"].settings.epochs == 3
 
 
 def test_steps_that_are_given_take_the_default_epochs_away() -> None:
@@ -97,6 +96,12 @@ def test_wrong_settings_are_all_named_at_once() -> None:
         build_stages("seft", {"rounds": 0, "decison": "likelihood"}, 1)
     assert "rounds" in str(caught.value)
     assert "decison: unknown key; allowed are" in str(caught.value)
+
+
+def test_a_training_that_would_never_or_twice_end_is_refused_before_anything_runs() -> None:
+    for given in ({"epochs": 1, "max_steps": 5}, {"epochs": None}):
+        with pytest.raises(InputError, match="start: give exactly one of epochs and max_steps, got epochs="):
+            build_stages("sft", {"start": given}, 1)
 
 
 def test_an_unknown_method_names_the_known_ones() -> None:

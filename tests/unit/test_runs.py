@@ -5,31 +5,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from seft_bench.records import Stage
+from seft_bench.records import Base, Data, Output, Source
 from seft_bench.stages import StageRun
 from seft_bench.stages.runs import policy_chain, run_cost, spread_checkpoints
+from training.settings import DraftSettings, TrainSettings
+from training.stages import Sample, Shape, Train
+
+SETTINGS = TrainSettings(learning_rate=1e-3, epochs=1)
 
 
-def trained(name: str, model: str, steps: int, *saved: int, **record: Any) -> StageRun:
+def trained(name: str, model: Source, steps: int, *saved: int, **record: Any) -> StageRun:
     facts = {"steps": steps, "checkpoints": [f"step-{step:06d}" for step in saved], "cpu_seconds": 1.25, **record}
-    return StageRun(Stage(name, "train", {"model": model}, {}), Path(name), facts)
+    return StageRun(Train(name, model, Data("x"), Shape("answers"), SETTINGS), Path(name), facts)
 
 
-START = trained("start", "base", 57, 28, 57, tokens_trained=10)
-REVISER = trained("reviser", "base", 50, 50)
+START = trained("start", Base(), 57, 28, 57, tokens_trained=10)
+REVISER = trained("reviser", Base(), 50, 50)
 DRAFTS = StageRun(
-    Stage("drafts-1", "sample", {"model": "stage:start"}, {}),
+    Sample("drafts-1", Output("start"), Data("prompts"), DraftSettings()),
     Path("drafts-1"),
     {"unannotated_prompts": 1200, "tokens_generated": 7, "cpu_seconds": 2.0},
 )
-FIRST = trained("policy-1", "stage:start", 75, 38, 75)
-SECOND = trained("policy-2", "stage:policy-1", 75, 38, 75, tokens_trained=5)
+FIRST = trained("policy-1", Output("start"), 75, 38, 75)
+SECOND = trained("policy-2", Output("policy-1"), 75, 38, 75, tokens_trained=5)
 
 
 def test_the_chain_holds_the_policys_rounds_without_the_start() -> None:
     assert [run.stage.name for run in policy_chain([START, REVISER, DRAFTS, FIRST, SECOND])] == ["policy-1", "policy-2"]
     assert [run.stage.name for run in policy_chain([START])] == ["start"]
-    base = trained("base", "base", 10, 10)  # pre-training: a stage with the name of its own input
+    base = trained("base", Base(), 10, 10)  # pre-training: a stage with the name of its own input
     assert policy_chain([base]) == [base]
 
 

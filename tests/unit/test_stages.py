@@ -1,20 +1,24 @@
-"""Stages: what names their folders, and sampling that goes on where it was killed."""
+"""Stages: names of their folders, and sampling that goes on where it was killed."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from seft_bench.errors import InputError
-from seft_bench.files import read_jsonl, write_jsonl
-from seft_bench.records import Stage
-from seft_bench.stages import Workshop, run_stage, sample
+from seft_bench.files import read_jsonl, sha256_json, write_jsonl
+from seft_bench.records import Base, Data, Source
+from seft_bench.stages import Workshop, folder_name, run_stage, sample, stage_identity
 from tests.tiny_model import make_tiny_model
+from training.methods import METHODS, build_stages
+from training.settings import DraftSettings, TrainSettings
+from training.stages import Part, Sample, Shape, Stage, Train
 
-SETTINGS = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "batch_size": 4, "samples": 2}
-STAGE = Stage("drafts", "sample", {"model": "base", "prompts": "data:prompts"}, SETTINGS)
+SETTINGS = DraftSettings(temperature=1.0, top_p=1.0, max_new_tokens=6, batch_size=4)
+STAGE = Sample("drafts", Base(), Data("prompts"), SETTINGS, samples=2)
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def test_everything_that_decides_the_outcome_is_in_the_folders_name(shop: Worksh
     first = folder()
     assert folder() == first
     assert folder(seed=1) != first
-    assert folder(Stage("drafts", "sample", STAGE.inputs, {**SETTINGS, "temperature": 0.5})) != first
+    assert folder(replace(STAGE, settings=SETTINGS.model_copy(update={"temperature": 0.5}))) != first
     assert folder(base=make_tiny_model(tmp_path / "other", seed=1)) != first
     write_jsonl(tmp_path / "more" / "prompts.jsonl", [{"prompt": [{"role": "user", "content": "q"}]}])
     assert folder(data=tmp_path / "more") != first
@@ -64,9 +68,106 @@ def test_everything_that_decides_the_outcome_is_in_the_folders_name(shop: Worksh
 
 def test_a_round_without_prompts_is_refused(shop: Workshop) -> None:
     with pytest.raises(InputError, match="round 9 of 9 has no prompts left: there are 7"):
-        run_stage(Stage("drafts", "sample", STAGE.inputs, {**SETTINGS, "part": 8, "parts": 9}), {}, shop)
+        run_stage(replace(STAGE, part=Part(8, 9)), {}, shop)
 
 
 def test_a_missing_data_set_names_what_is_there(shop: Workshop) -> None:
+    start = Train("start", Base(), Data("sft"), Shape("answers"), TrainSettings(learning_rate=1e-3, epochs=1))
     with pytest.raises(InputError, match=r"data set 'sft' not found.*prompts\.jsonl"):
-        run_stage(Stage("start", "train", {"model": "base", "data": "data:sft"}, {}), {}, shop)
+        run_stage(start, {}, shop)
+
+
+# --- names of folders, which old runs are resumed by
+
+
+def folder_names(
+    method: str, settings: dict[str, Any], checkpoints: int = 2, seed: int = 0, judge: str | None = None
+) -> list[str]:
+    """Names of a method's folders, over a base and data sets with made-up fingerprints."""
+    names: dict[str, str] = {}
+
+    def fingerprint(source: Source) -> str:
+        made_up = {"base": "fingerprint of the base", "data": f"fingerprint of {str(source).partition(':')[2]}"}
+        return made_up.get(str(source).partition(":")[0]) or names[str(source).removeprefix("stage:")]
+
+    for stage in build_stages(method, settings, checkpoints):
+        names[stage.name] = folder_name(stage, stage_identity(stage, fingerprint, seed, judge))
+    return list(names.values())
+
+
+PINNED: list[tuple[str, dict[str, Any], str]] = [
+    ("pretrain", {}, "base-a23be882ff"),
+    ("sft", {}, "start-09dc1d2157"),
+    ("sft-chosen", {}, "chosen-e53c7ea2b2"),
+    ("dpo", {}, "dpo-91b3614c28"),
+    (
+        "dpo",
+        {"beta": 0.3, "policy": {"epochs": 2, "dtype": "bfloat16", "adam_betas": [0.9, 0.98]}},
+        "dpo-0b148d5eb4",
+    ),
+    ("orpo", {}, "orpo-a65c7d3720"),
+    ("orpo", {"init": "start"}, "orpo-150b70e3d1"),
+    ("seft", {}, "policy-2-23cf516022"),
+    ("seft", {"decision": "token"}, "policy-2-605367b127"),
+    ("seft", {"decision": "always"}, "policy-2-9c883e228d"),
+    ("seft", {"decision": "never"}, "policy-2-f2902e799b"),
+    ("seft", {"statistic": "keep", "label_levels": 2, "copies_share": 0}, "policy-2-1763c504ec"),
+    ("seft", {"evolution": "external", "rounds": 3, "prompts": 1200}, "policy-3-5de4ea25c9"),
+    (
+        "seft",
+        {"evolution": "internal", "rounds": 1, "decision": "token", "instruction": "Improve it."},
+        "policy-1-7a49a2d2c5",
+    ),
+    ("seft", {"drafts": {"max_new_tokens": 32, "top_p": 0.9}, "policy": {"epochs": 1}}, "policy-2-79fd6435f9"),
+    ("self-label", {}, "self-label-02eb45dd69"),
+    ("self-label", {"prompts": 600}, "self-label-98afc22ff0"),
+]
+"""Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
+
+The hashes were computed by the code of commit c4f0602, where stages still held their settings and inputs as plain
+dicts of strings, over these fingerprints. Folders of that time must be found again: a hash here changes only together
+with `FORMAT`.
+"""
+
+
+@pytest.mark.parametrize(("method", "settings", "last"), PINNED)
+def test_folders_keep_the_names_that_old_runs_gave_them(method: str, settings: dict[str, Any], last: str) -> None:
+    assert folder_names(method, settings)[-1] == last
+
+
+def test_the_names_of_all_stages_of_seft_stay() -> None:
+    assert folder_names("seft", {}) == [
+        "start-09dc1d2157",
+        "preliminary-reviser-6257717889",
+        "labels-11e81c50dd",
+        "reviser-7e40e68b7b",
+        "drafts-1-5605e49a99",
+        "revised-1-8973f79953",
+        "policy-1-dde728f4d7",
+        "drafts-2-1d05cfb1a4",
+        "calibration-drafts-2-750d3d9c9a",
+        "calibration-2-8788c5cb1f",
+        "revised-2-dc3c60dd7d",
+        "policy-2-23cf516022",
+    ]
+    assert "decider-229412cef2" in folder_names("seft", {"decision": "token"})
+    assert folder_names("seft", {}, checkpoints=1, seed=3, judge="rubric")[-1] == "policy-2-f74d5f3966"
+
+
+def test_every_method_is_among_the_pinned_ones() -> None:
+    assert {method for method, _, _ in PINNED} == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("method", "digest"),
+    [
+        ("sft", "0283b5c86da6d83e58b7def9cac85eb8dd7f422a80ccbcba768f3b327b7e8640"),
+        ("dpo", "3fda39f75cb7e014bac710d069303dbe9c2446dd674f7407ee6280051d984f51"),
+        ("seft", "0e249c1b87caa06533567de00f6d67516f3164270846d150269c2ff902842793"),
+    ],
+)
+def test_a_training_run_keeps_the_settings_that_it_is_recognised_by(method: str, digest: str) -> None:
+    """Of the last stage at seed 4, computed by the code of commit c4f0602 as the hashes above."""
+    policy = build_stages(method, {}, 2)[-1]
+    assert policy.kind == "train"
+    assert sha256_json(policy.job(seed=4).as_row()) == digest

@@ -17,13 +17,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from seft_bench import files
 from seft_bench.chat import load_tokenizer
+from seft_bench.config import validate
 from seft_bench.errors import InputError
 from tests.conftest import REPOSITORY
 from tests.tiny_model import make_tiny_model
-from training import checkpoint, loop
+from training import checkpoint, loop, record
 from training.checkpoint import load_model
-from training.loop import TrainSettings, TrainSummary, train
+from training.loop import OnStep, TrainJob, TrainSettings, TrainSummary, train
+from training.run import Run
 from training.settings import checkpoint_steps, learning_rate_at, total_steps
 
 EXAMPLES = 26
@@ -61,11 +64,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {loss: folder / f"{name}.jsonl" for loss, name in by_loss.items()}
 
 
-def settings(loss: str = "sft", **changes: Any) -> TrainSettings:
-    return replace(
-        TrainSettings(loss=loss, learning_rate=3e-3, epochs=2, global_batch_size=8, micro_batch_size=8, device="cpu"),
-        **changes,
-    )
+OF_JOB = ("loss_settings", "checkpoints", "seed")
+
+
+def settings(**changes: Any) -> TrainSettings:
+    given = {"learning_rate": 3e-3, "epochs": 2, "global_batch_size": 8, "micro_batch_size": 8, "device": "cpu"}
+    return validate({**given, **changes}, TrainSettings, "training settings")
+
+
+def job(loss: str = "sft", **changes: Any) -> TrainJob:
+    of_job = {key: changes.pop(key) for key in OF_JOB if key in changes}
+    return TrainJob(settings(**changes), loss, **of_job)
 
 
 def rows(out: Path) -> list[dict[str, Any]]:
@@ -91,12 +100,12 @@ class Killed(BaseException):
     """Stands for a signal: nothing in the loop may catch it."""
 
 
-def kill_after(step: int) -> loop.Progress:
-    def progress(done: int, _steps: int, _loss: float) -> None:
+def kill_after(step: int) -> OnStep:
+    def on_step(done: int, _steps: int, _loss: float) -> None:
         if done == step:
             raise Killed
 
-    return progress
+    return on_step
 
 
 # --- what a run writes
@@ -108,8 +117,8 @@ def test_a_run_leaves_checkpoints_a_curve_and_a_summary(model: Path, data: dict[
         model,
         data["sft"],
         tmp_path / "run",
-        settings(checkpoints=2),
-        progress=lambda done, steps, _loss: reported.append((done, steps)),
+        job(checkpoints=2),
+        on_step=lambda done, steps, _loss: reported.append((done, steps)),
     )
     assert reported == [(step, 8) for step in range(1, 9)]  # 26 examples in batches of 8: 4 steps an epoch
     assert sorted(path.name for path in (tmp_path / "run").iterdir() if path.name != ".lock") == [
@@ -130,7 +139,7 @@ def test_a_run_leaves_checkpoints_a_curve_and_a_summary(model: Path, data: dict[
 
 
 def test_a_checkpoint_is_a_complete_model_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    summary = train(model, data["sft"], tmp_path / "run", settings())
+    summary = train(model, data["sft"], tmp_path / "run", job())
     folder = summary.checkpoints[-1]
     assert load_tokenizer(folder).chat_template == load_tokenizer(model).chat_template
     assert load_model(folder).config.vocab_size == load_model(model).config.vocab_size
@@ -149,14 +158,14 @@ def test_a_checkpoint_is_a_complete_model_folder(model: Path, data: dict[str, Pa
 def test_a_finished_run_is_returned_without_any_work(
     model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    summary = train(model, data["sft"], tmp_path / "run", settings())
+    summary = train(model, data["sft"], tmp_path / "run", job())
     before = {
         path: path.stat().st_mtime_ns
         for path in (tmp_path / "run").rglob("*")
         if path.is_file() and path.name != ".lock"
     }
     monkeypatch.setattr(loop, "load_or_initialise", lambda *_: pytest.fail("a finished run loaded its model"))
-    assert train(model, data["sft"], tmp_path / "run", settings()) == summary
+    assert train(model, data["sft"], tmp_path / "run", job()) == summary
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -170,7 +179,7 @@ def test_a_folder_without_weights_starts_from_an_initialisation_by_the_seed(
     )
     outs = {name: tmp_path / name for name in ("first", "again", "other")}
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
-        train(bare, texts, outs[name], settings(seed=seed, max_steps=1, epochs=None))
+        train(bare, texts, outs[name], job(seed=seed, max_steps=1, epochs=None))
     first, again, other = (weights(out, 1)["model.norm.weight"] for out in outs.values())
     assert torch.equal(first, again)
     embeddings = [weights(out, 1)["model.embed_tokens.weight"] for out in outs.values()]
@@ -188,7 +197,7 @@ def test_batch_8_by_1_equals_batch_2_by_4(loss: str, model: Path, data: dict[str
     # Against a reference of its own: where policy and reference are equal, the sign of a margin is rounding noise.
     reference = make_tiny_model(tmp_path / "reference", seed=5)
     for micro_batch_size in (8, 2, 3):
-        plan = settings(loss, micro_batch_size=micro_batch_size, learning_rate=1e-3)
+        plan = job(loss, micro_batch_size=micro_batch_size, learning_rate=1e-3)
         train(model, data[loss], tmp_path / str(micro_batch_size), plan, reference_folder=reference)
     whole = rows(tmp_path / "8")
     assert len(whole) == 8
@@ -202,7 +211,7 @@ def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(model
     from training.data import collate, load_examples
 
     examples, _ = load_examples(data["sft"], load_tokenizer(model), pairs=False, max_length=512)
-    run = loop._Run(load_model(model), examples, None, settings(global_batch_size=EXAMPLES, micro_batch_size=7))
+    run = Run(load_model(model), examples, None, job(global_batch_size=EXAMPLES, micro_batch_size=7))
     run._forward_backward(range(EXAMPLES))
     plain, batch = load_model(model), collate(example.chosen for example in examples)
     plain(input_ids=batch.ids, labels=batch.ids.masked_fill(~batch.labelled, -100)).loss.backward()
@@ -214,7 +223,7 @@ def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(model
 
 
 def test_sft_lowers_the_loss_and_teaches_when_to_stop(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    summary = train(model, data["sft"], tmp_path / "run", settings(epochs=20, learning_rate=1e-2))
+    summary = train(model, data["sft"], tmp_path / "run", job(epochs=20, learning_rate=1e-2))
     curve = [row["loss"] for row in rows(tmp_path / "run")]
     assert curve[-1] < 0.3 * curve[0]
     tokenizer, trained = load_tokenizer(model), load_model(summary.checkpoints[-1])
@@ -233,7 +242,7 @@ def test_sft_lowers_the_loss_and_teaches_when_to_stop(model: Path, data: dict[st
 def test_preference_losses_learn_to_prefer_the_chosen_answer(
     loss: str, model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
-    train(model, data[loss], tmp_path / "run", settings(loss, epochs=6, learning_rate=1e-3))
+    train(model, data[loss], tmp_path / "run", job(loss, epochs=6, learning_rate=1e-3))
     assert rows(tmp_path / "run")[-1]["reward_accuracy"] > 0.9
     if loss == "dpo":
         first = rows(tmp_path / "run")[0]
@@ -245,16 +254,32 @@ def test_dpo_measures_rewards_against_the_reference_it_is_given(
     model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
     other = make_tiny_model(tmp_path / "other", seed=5)
-    train(model, data["dpo"], tmp_path / "run", settings("dpo"), reference_folder=other)
+    train(model, data["dpo"], tmp_path / "run", job("dpo"), reference_folder=other)
     assert abs(rows(tmp_path / "run")[0]["reward_margin"]) > 0.01
+
+
+def test_a_checkpoint_that_is_start_and_reference_is_fingerprinted_once(
+    model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+
+    def sha256_folder(folder: Path) -> str:
+        hashed.append(folder)
+        return files.sha256_folder(folder)
+
+    monkeypatch.setattr(record, "sha256_folder", sha256_folder)
+    train(model, data["dpo"], tmp_path / "run", job("dpo"), reference_folder=model)
+    assert hashed == [model]
+    inputs = json.loads((tmp_path / "run" / "run.json").read_text())["inputs"]
+    assert inputs["model"] == inputs["reference"] == files.sha256_folder(model)
 
 
 def test_a_small_gradient_limit_scales_the_update_not_the_logged_norm(
     model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
     """Adam divides the scale out, so the first step is nearly the same; the logged norm is the one before the cut."""
-    train(model, data["sft"], tmp_path / "loose", settings(max_grad_norm=1e9, max_steps=1, epochs=None))
-    train(model, data["sft"], tmp_path / "tight", settings(max_grad_norm=1e-6, max_steps=1, epochs=None))
+    train(model, data["sft"], tmp_path / "loose", job(max_grad_norm=1e9, max_steps=1, epochs=None))
+    train(model, data["sft"], tmp_path / "tight", job(max_grad_norm=1e-6, max_steps=1, epochs=None))
     assert rows(tmp_path / "tight")[0]["grad_norm"] == rows(tmp_path / "loose")[0]["grad_norm"] > 1
     start = load_file(model / "model.safetensors")
     moved = {
@@ -271,10 +296,10 @@ def test_a_small_gradient_limit_scales_the_update_not_the_logged_norm(
 def test_a_killed_run_goes_on_bit_for_bit(
     loss: str, killed_after: int, model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
-    plan = settings(loss, checkpoints=2)
+    plan = job(loss, checkpoints=2)
     train(model, data[loss], tmp_path / "whole", plan, save_state_every_steps=3)
     with pytest.raises(Killed):
-        train(model, data[loss], tmp_path / "killed", plan, save_state_every_steps=3, progress=kill_after(killed_after))
+        train(model, data[loss], tmp_path / "killed", plan, save_state_every_steps=3, on_step=kill_after(killed_after))
     steps: list[int] = []
     resumed = train(
         model,
@@ -282,7 +307,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
         tmp_path / "killed",
         plan,
         save_state_every_steps=3,
-        progress=lambda done, *_: steps.append(done),
+        on_step=lambda done, *_: steps.append(done),
     )
     assert steps == list(
         range({1: 0, 5: 4, 8: 8}[killed_after] + 1, 9)
@@ -296,10 +321,10 @@ def test_a_run_with_dropout_goes_on_bit_for_bit_too(data: dict[str, Path], tmp_p
     model = make_tiny_model(tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.3}))
-    train(model, data["sft"], tmp_path / "whole", settings(), save_state_every_steps=3)
+    train(model, data["sft"], tmp_path / "whole", job(), save_state_every_steps=3)
     with pytest.raises(Killed):
-        train(model, data["sft"], tmp_path / "killed", settings(), save_state_every_steps=3, progress=kill_after(4))
-    train(model, data["sft"], tmp_path / "killed", settings(), save_state_every_steps=3)
+        train(model, data["sft"], tmp_path / "killed", job(), save_state_every_steps=3, on_step=kill_after(4))
+    train(model, data["sft"], tmp_path / "killed", job(), save_state_every_steps=3)
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -307,7 +332,7 @@ def test_a_save_that_is_cut_off_never_looks_like_a_checkpoint(
     model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kill comes when the weights of the checkpoint at step 4 are written and the rest is not."""
-    plan = settings(checkpoints=2)
+    plan = job(checkpoints=2)
     train(model, data["sft"], tmp_path / "whole", plan)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_json", lambda *_: (_ for _ in ()).throw(Killed()))
@@ -324,17 +349,16 @@ import sys, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from training.loop import TrainSettings, train
+from training.loop import TrainJob, TrainSettings, train
 model, data, out = map(Path, sys.argv[1:])
-plan = TrainSettings(
-    loss="dpo", learning_rate=3e-3, epochs=8, global_batch_size=8, micro_batch_size=8, device="cpu", checkpoints=3
-)
-train(model, data, out, plan, save_state_every_steps=2, progress=lambda *_: time.sleep(0.03))
+settings = TrainSettings(learning_rate=3e-3, epochs=8, global_batch_size=8, micro_batch_size=8, device="cpu")
+plan = TrainJob(settings, "dpo", checkpoints=3)
+train(model, data, out, plan, save_state_every_steps=2, on_step=lambda *_: time.sleep(0.03))
 """
 
 
 def test_a_process_killed_by_the_system_goes_on_bit_for_bit(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    out, plan = tmp_path / "killed", settings("dpo", epochs=8, checkpoints=3)
+    out, plan = tmp_path / "killed", job("dpo", epochs=8, checkpoints=3)
     process = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(model), str(data["dpo"]), str(out)],
         cwd=REPOSITORY,
@@ -354,11 +378,11 @@ def test_a_process_killed_by_the_system_goes_on_bit_for_bit(model: Path, data: d
 
 def test_another_run_is_not_mixed_into_a_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        train(model, data["orpo"], tmp_path / "run", settings("orpo"), save_state_every_steps=2, progress=kill_after(3))
+        train(model, data["orpo"], tmp_path / "run", job("orpo"), save_state_every_steps=2, on_step=kill_after(3))
     with pytest.raises(
         InputError, match=r"holds a run with another learning_rate, seed\. Give the new run another folder, or remove"
     ):
-        train(model, data["orpo"], tmp_path / "run", settings("orpo", learning_rate=1e-4, seed=1))
+        train(model, data["orpo"], tmp_path / "run", job("orpo", learning_rate=1e-4, seed=1))
     changed = tmp_path / "changed.jsonl"
     changed.write_text(
         data["orpo"].read_text()
@@ -366,10 +390,10 @@ def test_another_run_is_not_mixed_into_a_folder(model: Path, data: dict[str, Pat
         + "\n"
     )
     with pytest.raises(InputError, match="holds a run with another data"):
-        train(model, changed, tmp_path / "run", settings("orpo"))
-    train(model, data["orpo"], tmp_path / "run", settings("orpo"))  # the first run is intact and goes on
+        train(model, changed, tmp_path / "run", job("orpo"))
+    train(model, data["orpo"], tmp_path / "run", job("orpo"))  # the first run is intact and goes on
     with pytest.raises(InputError, match="another seed"):
-        train(model, data["orpo"], tmp_path / "run", settings("orpo", seed=1))
+        train(model, data["orpo"], tmp_path / "run", job("orpo", seed=1))
 
 
 # --- wrong input, and arithmetic of steps
@@ -377,7 +401,7 @@ def test_another_run_is_not_mixed_into_a_folder(model: Path, data: dict[str, Pat
 
 def test_a_diverging_run_says_so(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"training diverged at step .* Lower learning_rate"):
-        train(model, data["sft"], tmp_path / "run", settings(learning_rate=1e38, epochs=5))
+        train(model, data["sft"], tmp_path / "run", job(learning_rate=1e38, epochs=5))
 
 
 def test_a_tokenizer_of_another_model_is_refused(data: dict[str, Path], tmp_path: Path) -> None:
@@ -386,35 +410,38 @@ def test_a_tokenizer_of_another_model_is_refused(data: dict[str, Path], tmp_path
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (model / name).write_text((tmp_path / "larger" / name).read_text())
     with pytest.raises(InputError, match="embeddings for 262 ids only"):
-        train(model, data["sft"], tmp_path / "run", settings())
+        train(model, data["sft"], tmp_path / "run", job())
 
 
 def test_missing_inputs_are_named(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="training data not found"):
-        train(model, tmp_path / "absent.jsonl", tmp_path / "run", settings())
+        train(model, tmp_path / "absent.jsonl", tmp_path / "run", job())
     with pytest.raises(InputError, match="tokenizer"):
-        train(tmp_path / "absent", data["sft"], tmp_path / "run", settings())
+        train(tmp_path / "absent", data["sft"], tmp_path / "run", job())
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"max_steps": 3}, "exactly one of epochs and max_steps"),
+        ({"max_steps": 3}, "exactly one of epochs and max_steps, got epochs=2.0 and max_steps=3"),
         ({"epochs": None}, "exactly one of epochs and max_steps"),
-        ({"epochs": 0}, "epochs and max_steps must be greater than 0"),
+        ({"epochs": 0}, r"epochs: Input should be greater than 0 \(got 0\)"),
+        ({"epochs": None, "max_steps": 0}, "max_steps: Input should be greater than 0"),
         (
-            {"learning_rate": 0.0, "checkpoints": 0},
-            "learning_rate must be greater than 0, got 0.0; checkpoints must be greater than 0",
+            {"learning_rate": 0.0, "micro_batch_size": 0},
+            "(?s)2 errors.*learning_rate: Input should be greater than 0.*micro_batch_size: Input should be greater",
         ),
-        ({"schedule": "linear"}, "unknown schedule 'linear': known are constant, cosine"),
-        ({"dtype": "float16"}, "unknown dtype 'float16'"),
-        ({"warmup_ratio": 1.5}, "warmup_ratio must lie between 0 and 1"),
+        ({"schedule": "linear"}, "schedule: Input should be 'cosine' or 'constant'"),
+        ({"dtype": "float16"}, "dtype: Input should be 'float32' or 'bfloat16'"),
+        ({"warmup_ratio": 1.5}, "warmup_ratio: Input should be less than or equal to 1"),
+        ({"max_length": 1}, "max_length: Input should be greater than or equal to 2"),
         ({"loss_settings": {"beta": 1}}, "unknown setting of the loss 'sft'"),
+        ({"checkpoints": 0}, "checkpoints must be greater than 0, got 0"),
     ],
 )
 def test_wrong_settings_are_refused_when_they_are_made(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        settings(**changes)
+        job(**changes)
 
 
 def test_steps_and_checkpoints() -> None:
@@ -435,19 +462,21 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_as_a_cosine() -> None
     assert curve[11] == pytest.approx(0.5)
     assert curve[19] == pytest.approx(0.0075961, abs=1e-6)  # 0.5 (1 + cos(17 pi / 18))
     assert curve[2:] == sorted(curve[2:], reverse=True)
-    assert [learning_rate_at(replace(plan, schedule="constant"), step, 20) for step in (1, 2, 11, 20)] == [
+    assert [
+        learning_rate_at(settings(learning_rate=1.0, schedule="constant"), step, 20) for step in (1, 2, 11, 20)
+    ] == [
         0.5,
         1.0,
         1.0,
         1.0,
     ]
-    assert learning_rate_at(replace(plan, warmup_ratio=0.0), 1, 20) == 1.0
+    assert learning_rate_at(settings(learning_rate=1.0, warmup_ratio=0.0), 1, 20) == 1.0
 
 
 def test_a_summary_survives_moving_the_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    summary = train(model, data["sft"], tmp_path / "run", settings())
+    summary = train(model, data["sft"], tmp_path / "run", job())
     moved = (tmp_path / "run").rename(tmp_path / "moved")
-    found = loop.load_summary(moved)
+    found = record.load_summary(moved)
     assert isinstance(found, TrainSummary)
     assert found.checkpoints == (moved / "checkpoints" / "step-000008",)
     assert replace(found, checkpoints=summary.checkpoints) == summary
