@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
+import warnings
+from collections.abc import Sequence
 
 import pytest
 
@@ -69,6 +72,26 @@ def test_auc_counts_ties_as_half() -> None:
     assert auc([1.0], []) is None
 
 
+def auc_by_pairs(above: Sequence[float], below: Sequence[float]) -> float:
+    """The definition: pairs in which `above` wins, ties counting half."""
+    wins = sum((high > low) + (high == low) / 2 for high in above for low in below)
+    return wins / (len(above) * len(below))
+
+
+def test_auc_is_the_share_of_pairs_won_to_the_digit() -> None:
+    numbers = random.Random(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # ties throughout leave scipy's p-value without a variance
+        for _ in range(200):
+            above, below = (
+                [numbers.choice([numbers.gauss(0, 1), 0.0, 1.0]) for _ in range(numbers.randint(1, 12))]
+                for _ in range(2)
+            )
+            assert auc(above, below) == auc_by_pairs(above, below)
+        assert auc([1.0] * 5, [1.0] * 7) == 0.5
+        assert auc([-math.inf, 1.0], [0.0]) == 0.5
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -82,6 +105,26 @@ def test_auc_counts_ties_as_half() -> None:
 )
 def test_edit_distance_counts_words(first: str, second: str, expected: float) -> None:
     assert edit_distance(first, second) == pytest.approx(expected)
+
+
+def edit_distance_by_rows(first: str, second: str) -> float:
+    """The textbook's table, row by row (Wagner and Fischer 1974), over the longer text's words."""
+    left, right = first.split(), second.split()
+    previous = list(range(len(right) + 1))
+    for row, word in enumerate(left, start=1):
+        current = [row]
+        for column, other in enumerate(right, start=1):
+            current.append(min(previous[column] + 1, current[-1] + 1, previous[column - 1] + (word != other)))
+        previous = current
+    return previous[-1] / max(len(left), len(right), 1)
+
+
+def test_edit_distance_is_the_textbooks_to_the_digit() -> None:
+    numbers = random.Random(0)
+    words = "a b c d the fox jumps é élan".split()
+    for _ in range(300):
+        first, second = (" ".join(numbers.choices(words, k=numbers.randint(0, 40))) for _ in range(2))
+        assert edit_distance(first, second) == edit_distance_by_rows(first, second)
 
 
 def test_summary_counts_copies_among_the_revised_only() -> None:

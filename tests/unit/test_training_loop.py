@@ -462,14 +462,8 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_as_a_cosine() -> None
     assert curve[11] == pytest.approx(0.5)
     assert curve[19] == pytest.approx(0.0075961, abs=1e-6)  # 0.5 (1 + cos(17 pi / 18))
     assert curve[2:] == sorted(curve[2:], reverse=True)
-    assert [
-        learning_rate_at(settings(learning_rate=1.0, schedule="constant"), step, 20) for step in (1, 2, 11, 20)
-    ] == [
-        0.5,
-        1.0,
-        1.0,
-        1.0,
-    ]
+    constant = settings(learning_rate=1.0, schedule="constant")
+    assert [learning_rate_at(constant, step, 20) for step in (1, 2, 11, 20)] == [0.5, 1.0, 1.0, 1.0]
     assert learning_rate_at(settings(learning_rate=1.0, warmup_ratio=0.0), 1, 20) == 1.0
 
 
