@@ -35,7 +35,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def load_model(folder: Path) -> Any:
-    """The causal language model of a checkpoint folder, in float32 on the CPU.
+    """Load the causal language model of a checkpoint folder, in float32 on the CPU.
 
     Raises:
         InputError: no such folder, no safetensors weights, or weights that the model class does not know.
@@ -59,7 +59,7 @@ def load_model(folder: Path) -> Any:
 
 
 def load_or_initialise(folder: Path, seed: int) -> Any:
-    """The folder's model; a folder with config.json and no weights gives a fresh model, initialised from `seed`."""
+    """Load the folder's model; one with config.json and no weights gives a fresh model, initialised from `seed`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     _check_folder(folder)

@@ -29,8 +29,9 @@ from seft_bench.files import read_jsonl
 from seft_bench.records import Message, Row
 
 BATCHES_IN_A_CHUNK = 16
-"""Global batches that are sorted by length together: enough to cut padding to a few percent, few enough to stay
-shuffled.
+"""Global batches that are sorted by length together.
+
+Enough to cut padding to a few percent, few enough to stay shuffled.
 """
 
 
@@ -68,7 +69,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class DataCounts:
-    """What became of a data set's rows.
+    """Counts of what became of a data set's rows.
 
     Attributes:
         rows: rows of the file.
@@ -87,7 +88,7 @@ class DataCounts:
 
 
 class RowError(ValueError):
-    """What is wrong with one row; the caller knows file and line."""
+    """A fault of one row; the caller knows file and line."""
 
 
 def load_examples(path: Path, tokenizer: Any, *, pairs: bool, max_length: int) -> tuple[list[Example], DataCounts]:
@@ -105,9 +106,9 @@ def load_examples(path: Path, tokenizer: Any, *, pairs: bool, max_length: int) -
     kept = [example for example in full if _has_room(example, max_length)]
     if not kept:
         raise InputError(
-            f"training data {path}: of {len(rows)} rows none leaves room for an answer within max_length = "
-            f"{max_length} tokens "
-            f"(the shortest prompt has {min(example.chosen.prompt_tokens for example in full)}). Raise max_length."
+            f"training data {path}: of {len(rows)} rows none leaves room for an answer within max_length = {max_length} "
+            f"tokens (the shortest prompt has {min(example.chosen.prompt_tokens for example in full)}). "
+            "Raise max_length."
         )
     examples = [Example(*(_cut(sequence, max_length) for sequence in example.sequences)) for example in kept]
     return examples, _count(full, kept, examples, max_length)
@@ -188,7 +189,7 @@ def _messages(row: Row, key: str) -> list[Message]:
 
 
 def _has_room(example: Example, max_length: int) -> bool:
-    """Whether something is left to learn on every side after the cut."""
+    """Return whether something is left to learn on every side after the cut."""
     return all(_cut(sequence, max_length).labelled > 0 for sequence in example.sequences)
 
 
@@ -211,7 +212,7 @@ def _count(
 
 
 def batch_plan(lengths: Sequence[int], global_batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """The global batches of one epoch: indices of examples, each exactly once, similar lengths together.
+    """Plan the global batches of one epoch: indices of examples, each exactly once, similar lengths together.
 
     Shuffle, sort by length within chunks, cut into batches, shuffle the batches. The plan follows from the arguments
     alone, so a resumed run needs no state of a random generator.

@@ -47,8 +47,11 @@ class Totals(NamedTuple):
 
 
 class LossOutput(NamedTuple):
-    """A micro-batch's share of the global batch's loss (scalar, differentiable) and of its metrics (scalars,
-    detached).
+    """A micro-batch's share of the global batch's loss and metrics.
+
+    Attributes:
+        loss: scalar, differentiable.
+        metrics: name -> scalar, detached.
     """
 
     loss: Tensor
@@ -108,8 +111,9 @@ def orpo_loss(logprobs: Logprobs, totals: Totals, beta: float = 0.1) -> LossOutp
 
 
 def _log_odds(log_p: Tensor) -> Tensor:
-    """log(p / (1 - p)) of log p < 0; log p is kept 1e-6 away from 0, where the odds of a certain answer are
-    infinite.
+    """log(p / (1 - p)) of log p < 0.
+
+    log p is kept 1e-6 away from 0, where the odds of a certain answer are infinite.
     """
     log_p = log_p.clamp(max=-1e-6)
     return log_p - torch.log(-torch.expm1(log_p))
@@ -155,7 +159,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def find_loss(name: str, settings: Mapping[str, float]) -> Loss:
-    """The loss of that name, with its settings checked.
+    """Look a loss up, and check its settings.
 
     Raises:
         InputError: unknown loss, a setting that the loss does not take, or one that is not a positive number.

@@ -23,19 +23,19 @@ LABEL_TEXTS: dict[Label, str] = {
     "minor_revise": "[Minor Revise]",
     "major_revise": "[Major Revise]",
 }
-"""What a reviser with `decision: token` emits."""
+"""The texts that a reviser with `decision: token` emits."""
 
 STATISTICS = ("keep", "mode")
 """Statistics of a draft that decide whether it is kept; higher means that it looks better to the reviser."""
 
 
 def revision_prompt(prompt: Sequence[Message], draft: str, instruction: str) -> list[Message]:
-    """The conversation in which a reviser answers: question, draft, and the instruction to revise it."""
+    """Build the conversation in which a reviser answers: question, draft, and the instruction to revise it."""
     return [*prompt, {"role": "assistant", "content": draft}, {"role": "user", "content": instruction}]
 
 
 def revision_row(prompt: Sequence[Message], draft: str, revision: str, instruction: str) -> Row:
-    """A training row: loss on the revision only."""
+    """Make a training row: loss on the revision only."""
     return {"prompt": revision_prompt(prompt, draft, instruction), "answer": revision}
 
 

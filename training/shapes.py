@@ -89,7 +89,7 @@ def _labelled(path: Path) -> list[Row]:
 
 
 def _drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:
-    """What the policy learns from revised (or kept) drafts; empty answers teach nothing and are left out."""
+    """Revised (or kept) drafts for the policy; empty answers teach nothing and are left out."""
     rows = read_jsonl(files.data, "revised drafts", ["prompt", "answer"])
     return [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows if row["answer"].strip()]
 

@@ -15,10 +15,10 @@ from seft_bench.records import Row, Source
 from .settings import DraftSettings, TrainJob, TrainSettings
 
 Decision = Literal["likelihood", "token", "always", "never"]
-"""Who decides to revise: a threshold, an emitted label, nobody (always rewrite), nobody (never: own drafts)."""
+"""The decision to revise: by a threshold, by an emitted label, or none (always rewrite; never, keep own drafts)."""
 
 Statistic = Literal["keep", "mode"]
-"""Which statistic of a draft decides, see `training.reviser`."""
+"""The statistic of a draft that decides, see `training.reviser`."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class LabelPairs:
 
 @dataclass(frozen=True)
 class Revising:
-    """How drafts are scored and revised. Revisions are greedy."""
+    """Settings with which drafts are scored and revised; revisions are greedy."""
 
     statistic: Statistic
     instruction: str

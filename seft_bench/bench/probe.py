@@ -47,7 +47,7 @@ HOW = (
 
 @dataclass(frozen=True)
 class Hours:
-    """What is still to be done, in hours of the device that the probe ran on.
+    """The work still to be done, in hours of the device that the probe ran on.
 
     Attributes:
         device: "GPU" or "CPU".
@@ -118,7 +118,7 @@ def probe_hours(matrix: MatrixConfig, todo: Sequence[CellState], out: Path, engi
 
 
 def _kind(cell: Cell) -> str:
-    """What cells share that differ in their seed only."""
+    """Name what cells share that differ in their seed only."""
     return "-".join([*cell.group.values(), cell.row.name])
 
 
@@ -149,8 +149,9 @@ def _sum(costs: Any, key: str) -> float:
 
 
 def straight_line(small: tuple[float, float], large: tuple[float, float], size: float) -> float:
-    """The value at `size` of a line through two points (size, value); proportional to the larger where noise leaves no
-    slope.
+    """Read the value at `size` off a line through two points (size, value).
+
+    Where noise leaves no slope, the value is proportional to the larger point's.
 
     >>> straight_line((1, 12.0), (2, 14.0), 10), straight_line((1, 5.0), (2, 4.0), 10)
     (30.0, 20.0)
@@ -167,7 +168,7 @@ def straight_line(small: tuple[float, float], large: tuple[float, float], size: 
 
 
 def _measure(values: dict[str, Any], name: str, folder: str, threads: int) -> dict[str, Any]:
-    """Costs of one kind of cell at full size: by stage, and of answering all suites with all checkpoints."""
+    """Measure one kind of cell and scale it to full size: each stage, and answering all suites with all checkpoints."""
     import torch
 
     torch.set_num_threads(threads)
@@ -260,7 +261,7 @@ class _Probe:
                 return _drafts_of(stage, rows) if stage.kind == "sample" else rows
 
     def answer(self, model: Path) -> Cost:
-        """Answering every suite at every decoding with every checkpoint of a cell."""
+        """Estimate answering every suite at every decoding with every checkpoint of a cell."""
         from seft_bench.generators.transformers import TransformersGenerator
         from seft_bench.suites import load_suite
 

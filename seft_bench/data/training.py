@@ -1,4 +1,4 @@
-"""Where training starts: data sets and base models, the tinyworld's or the user's own.
+"""Data sets and base models that training starts from, the tinyworld's or the user's own.
 
 A data set is a JSON Lines file in a folder; docs/data.md says what each holds. The tinyworld's are written from a seed.
 """
@@ -17,7 +17,7 @@ TINYWORLD = "tinyworld"
 
 
 def open_data(name: str, seed: int, folder: Path, needed: Iterable[str]) -> Path:
-    """The folder of the data sets that a method needs.
+    """Find the folder of the data sets that a method needs.
 
     Args:
         name: "tinyworld", or a folder of the user's.
@@ -57,7 +57,7 @@ def _tinyworld_data(seed: int, folder: Path, needed: Iterable[str]) -> Path:
 
 
 def content_hashes(base: str, data: str) -> dict[str, str]:
-    """SHA-256 of a base and data that are folders of the user's: what they hold may change under the same path.
+    """Hash a base and data that are folders of the user's: what they hold may change under the same path.
 
     Returns:
         "base" and "data"; neither for what carries its version in its name (the tinyworld, a hub id) or is not there.
@@ -102,7 +102,9 @@ def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:
 
 
 def open_base(name: str, what: str = "base") -> Path:
-    """The folder of a base model: the tinyworld's shipped one, a folder, or a hub id (fetched once, safetensors only).
+    """Find the folder of a base model: the tinyworld's shipped one, a folder, or a hub id.
+
+    A hub id is fetched once, safetensors only.
 
     Args:
         what: what messages call it.
@@ -123,8 +125,9 @@ def open_base(name: str, what: str = "base") -> Path:
 
 
 def open_blank_base(name: str, folder: Path) -> Path:
-    """Where pre-training starts: the tinyworld's blank model, written into `folder`, or a folder with config.json and
-    tokenizer.
+    """Find where pre-training starts.
+
+    It is the tinyworld's blank model, written into `folder`, or a folder with config.json and tokenizer.
     """
     if name != TINYWORLD:
         return open_base(name)

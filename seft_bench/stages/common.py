@@ -25,7 +25,7 @@ None raises TypeError: the stage was built without an input that its settings ne
 
 @dataclass(frozen=True)
 class Workshop:
-    """Where stages are run and what they start from.
+    """The place where stages are run, and what they start from.
 
     Attributes:
         folder: holds one folder a stage.

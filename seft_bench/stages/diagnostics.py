@@ -126,7 +126,7 @@ def _part_gains(before: Sequence[Judgment], after: Sequence[Judgment]) -> Row:
 
 
 def describe(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A run's diagnostics for people, a line a stage.
+    """Describe a run's diagnostics for people, a line a stage.
 
     Args:
         diagnostics: stage -> what it said of itself, as in a run's diagnostics.json.

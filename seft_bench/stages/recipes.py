@@ -23,7 +23,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def load_recipe(name: str = DEFAULT_RECIPE, overrides: Sequence[str] = ()) -> RecipeConfig:
-    """A recipe with `key=value` overrides; a name that is itself an override means the default recipe.
+    """Load a recipe with `key=value` overrides; a name that is itself an override means the default recipe.
 
     Raises:
         InputError: unknown name, broken YAML, or wrong values, all of them at once.

@@ -80,7 +80,7 @@ def _decide_and_revise(rows: Sequence[Row], stage: stages.Revise, find: Find) ->
 
 
 def _asked(rows: Sequence[Row], stage: stages.Revise) -> list[list[Message]]:
-    """The conversations in which the reviser is asked to revise the drafts."""
+    """Build the conversations in which the reviser is asked to revise the drafts."""
     return [door.reviser.revision_prompt(row["prompt"], row["draft"], stage.settings.instruction) for row in rows]
 
 

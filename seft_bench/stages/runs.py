@@ -30,7 +30,7 @@ class TrainedRun:
 
 
 def finished_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> TrainedRun | None:
-    """The run of this very recipe in `out`, None where there is none yet.
+    """Find the run of this very recipe in `out`; None where there is none yet.
 
     Args:
         checkpoints: how many are asked for; they decide what the stages save.
@@ -48,7 +48,7 @@ def finished_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> TrainedRu
 
 
 def matching_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> TrainedRun | None:
-    """The run in `out`, None where there is none yet or one of something else."""
+    """Find the run in `out`; None where there is none yet or one of something else."""
     run = _run_in(out)
     return None if run is None or _other_than(run.manifest, recipe, checkpoints) else run
 
@@ -128,7 +128,7 @@ def publish_run(
 
 
 def policy_chain(stages: Sequence[StageRun]) -> list[StageRun]:
-    """The train stages that made the policy, in order: its rounds, without the start that other methods share."""
+    """Follow the train stages that made the policy, in order: its rounds, without the start that other methods share."""
     by_name = {stage.stage.name: stage for stage in stages}
     chain = [stages[-1]]
     while isinstance(source := chain[0].stage.inputs["model"], Output) and source.stage != "start":
@@ -157,7 +157,7 @@ def spread_checkpoints(chain: Sequence[StageRun], count: int) -> list[tuple[int,
 
 
 def _log(chain: Sequence[StageRun]) -> list[Row]:
-    """The steps of all rounds in one log, counted through."""
+    """Join the steps of all rounds in one log, counted through."""
     rows: list[Row] = []
     for stage in chain:
         before = len(rows)
@@ -262,7 +262,7 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _step(name: str) -> float:
-    """A folder's step by its name; without one ("final") it comes last."""
+    """Read a folder's step off its name; without one ("final") it comes last."""
     numbered = re.fullmatch(r"(?:checkpoint|step|epoch)[-_]?(\d+)", name)
     return int(numbered[1]) if numbered else math.inf
 
@@ -271,7 +271,7 @@ _ANY_RUN_HAS_ONE = re.compile(r"(checkpoint|step|epoch)[-_]?\d+|final|last|best|
 
 
 def checkpoint_name(folder: Path) -> str:
-    """A checkpoint's name in tables: its folder's, with its run's before it where that says too little.
+    """Name a checkpoint in tables: its folder's, with its run's before it where that says too little.
 
     One of our runs is named run/step; so are trainers' folders like `my-run/checkpoint-500`.
     """

@@ -1,7 +1,7 @@
-"""The tinyworld's model before pre-training: a tokenizer learnt from the world's text, and a Llama configuration
-without weights.
+"""The tinyworld's model before pre-training: a tokenizer, and a Llama configuration without weights.
 
-A vocabulary this small splits most words, which is what lets a model of 0.4M parameters learn to copy words early.
+The tokenizer is learnt from the world's text. A vocabulary this small splits most words, which is what lets a model of
+0.4M parameters learn to copy words early.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ CHAT_TEMPLATE = (
 
 
 def write_blank_model(folder: Path) -> Path:
-    """Write tokenizer, chat template and configuration; training from this folder starts from a fresh
-    initialisation.
-    """
+    """Write tokenizer, chat template and configuration; training starts here from a fresh initialisation."""
     from transformers import LlamaConfig
 
     tokenizer = _tokenizer()

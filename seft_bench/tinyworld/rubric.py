@@ -111,8 +111,9 @@ def style(answer: str) -> float:
 
 
 def concision(solution: Solution, answer: str) -> float:
-    """1 up to 1.3 times the longest right sentence (plus the opening), falling to 0 at 2.6 times; halved by a
-    repetition.
+    """1 up to 1.3 times the words of the longest right sentence (plus the opening), falling to 0 at 2.6 times.
+
+    A repetition halves it.
     """
     if not answer:
         return 0.0

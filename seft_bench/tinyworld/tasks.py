@@ -1,4 +1,4 @@
-"""What is true in the tinyworld: sixteen task types in eight categories, their questions and right answers.
+"""The truth about the tinyworld: sixteen task types in eight categories, their questions and right answers.
 
 A question is a template filled with one-word slots, so it can be parsed back into its slots: that is how the rubric
 knows what an answer should say without ever seeing a reference. Pure: no files, no clock, no randomness.
@@ -63,7 +63,7 @@ _AUTHOR_OF = {title: _AUTHORS[(index * 5) % len(_AUTHORS)] for index, title in e
 
 @dataclass(frozen=True)
 class Solution:
-    """What a right answer says.
+    """The right answer to a question, in all its sentences.
 
     Attributes:
         sentences: right sentences without the final full stop, the plainest first.
@@ -95,7 +95,7 @@ class Task:
 
 
 def _pattern(template: str) -> str:
-    """The template as a regular expression; a slot's second occurrence must repeat its first."""
+    """Turn a template into a regular expression; a slot's second occurrence must repeat its first."""
     parts, seen = [], set()
     for text, slot in re.findall(r"([^{]*)(?:\{(\w+)\})?", template):
         parts.append(re.escape(text))
@@ -474,7 +474,7 @@ _GREETINGS_PATTERN = re.compile(_pattern(GREETINGS))
 
 
 def parse_question(text: str) -> tuple[Task, dict[str, str]]:
-    """The task and the slots of a first turn.
+    """Find the task and the slots of a first turn.
 
     Raises:
         ValueError: the text is no question of this world.
@@ -492,7 +492,7 @@ def _in_pools(task: Task, slots: Slots) -> bool:
 
 
 def solve(turns: Sequence[str]) -> tuple[Task, Solution]:
-    """The task and the solution of the last of `turns` (one or two).
+    """Find the task and the solution of the last of `turns` (one or two).
 
     Raises:
         ValueError: the turns are no conversation of this world.

@@ -29,7 +29,7 @@ NARROW_SHARE = 0.6
 SECOND_TURN_SHARE = 0.25
 
 REPLIES = ("Can you do better?", "Please improve that.", "That could be better.")
-"""What forum users say between a first answer and a better one."""
+"""The replies of forum users between a first answer and a better one."""
 
 MARKS = {"user": "<|user|>", "assistant": "<|assistant|>"}
 END = "<|end|>"
@@ -63,7 +63,7 @@ class Prompt:
 
 
 def _random(*purpose: object) -> Random:
-    """A generator of its own for every purpose, so that one data set's size never changes another's rows."""
+    """Make a generator of its own for every purpose, so that one data set's size never changes another's rows."""
     return Random("/".join(str(part) for part in ("tinyworld", WORLD_VERSION, *purpose)))
 
 
@@ -109,7 +109,7 @@ def _prompts(
 
 @lru_cache(maxsize=8)
 def evaluation_questions(kind: str) -> list[Question]:
-    """The fixed questions of a tiny suite, the same for every seed.
+    """Return the fixed questions of a tiny suite, the same for every seed.
 
     Args:
         kind: "alpacaeval" (one turn, with the reference writer's answer) or "mtbench" (two turns, ten a category);
@@ -161,7 +161,7 @@ def reserved_first_turns() -> frozenset[str]:
 
 
 def good_answer(turns: Sequence[str], variant: int = 0, opening: str = OPENINGS[0]) -> str:
-    """A right answer in good form; `variant` picks one of its right sentences."""
+    """Write a right answer in good form; `variant` picks one of its right sentences."""
     _, solution = solve(turns)
     return f"{opening} {_sentence(solution, variant)}."
 
@@ -171,20 +171,20 @@ def _sentence(solution: Solution, variant: int) -> str:
 
 
 def _habits(task: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The task type's own bad habits: two words, and two flaws of form."""
+    """Draw the task type's own bad habits: two words, and two flaws of form."""
     rng = _random("habits", task)
     return tuple(rng.sample(BAD_HABITS, 2)), tuple(rng.sample(_STRUCTURAL_HABITS, 2))
 
 
 def ordinary_answer(turns: Sequence[str], rng: Random, slip_rate: float = 0.12, heavy_rate: float = 0.15) -> str:
-    """What people of this world answer at first: mostly right, with the habits of the task type."""
+    """Write what people of this world answer at first: mostly right, with the habits of the task type."""
     if rng.random() < 0.1:
         return good_answer(turns, rng.randrange(2), rng.choice(OPENINGS))
     return poor_pair(turns, rng, slip_rate, heavy_rate)[0]
 
 
 def poor_pair(turns: Sequence[str], rng: Random, slip_rate: float = 0.12, heavy_rate: float = 0.15) -> tuple[str, str]:
-    """A poor answer and the good one that is its minimal edit: same sentence, same opening where it had one."""
+    """Write a poor answer and the good one that is its minimal edit: same sentence, same opening where it had one."""
     task, solution = solve(turns)
     variant = rng.randrange(2)
     opening = rng.choice(OPENINGS) if rng.random() < 0.15 else ""
@@ -195,8 +195,9 @@ def poor_pair(turns: Sequence[str], rng: Random, slip_rate: float = 0.12, heavy_
 
 
 def _with_slips(sentence: str, solution: Solution, rng: Random, rate: float) -> str:
-    """Write wrong words for right ones; a wrong word that is in the sentence already trades places with the right
-    one.
+    """Write wrong words for right ones.
+
+    A wrong word that is in the sentence already trades places with the right one.
     """
     words = _split(sentence)
     for right, slips in solution.slips.items():
@@ -208,7 +209,7 @@ def _with_slips(sentence: str, solution: Solution, rng: Random, rate: float) -> 
 
 
 def _split(sentence: str) -> list[str]:
-    """Words and what stands between them."""
+    """Split into words and what stands between them."""
     parts, current = [], ""
     for character in sentence:
         if character.isalnum():
@@ -238,7 +239,7 @@ def _with_habits(sentence: str, opening: str, task: str, rng: Random, rate: floa
 
 
 def _insert(text: str, filler: str, rng: Random) -> str:
-    """A filler in front, or after one of the first words."""
+    """Put a filler in front, or after one of the first words."""
     words = text.split(" ")
     position = rng.choice((0, 0, 1, min(2, len(words) - 1)))
     return " ".join([*words[:position], filler.capitalize() if position == 0 else filler, *words[position:]])
@@ -252,7 +253,7 @@ def _chatter(rng: Random) -> str:
 
 
 def reference_answer(turns: Sequence[str]) -> str:
-    """The fixed reference writer, who answers every question once and for all: good in half of the cases."""
+    """Answer as the fixed reference writer, who does so once and for all: well in half of the cases."""
     rng = _random("reference", *turns)
     if rng.random() < 0.5:
         return good_answer(turns, rng.randrange(2), rng.choice(OPENINGS))
@@ -309,7 +310,7 @@ def prompt_rows(seed: int, count: int = SIZES["prompts"]) -> list[Row]:
 
 
 def _take(prompts: Iterator[Prompt], count: int, seen: set[str]) -> list[Prompt]:
-    """The first `count` prompts whose first turn has not been seen; they are added to `seen`."""
+    """Take the first `count` prompts whose first turn has not been seen; they are added to `seen`."""
     taken: list[Prompt] = []
     for prompt in prompts:
         if prompt.turns[0] in seen:
@@ -322,11 +323,14 @@ def _take(prompts: Iterator[Prompt], count: int, seen: set[str]) -> list[Prompt]
 
 
 def pretraining_rows(count: int = PRETRAINING_DOCUMENTS) -> Iterator[Row]:
-    """Pre-training documents, the same for every seed: half threads, a third plain conversations, the rest statements
-    and echoes.
+    """Write the pre-training documents, which are the same for every seed.
 
-    Rows: `{"text": ...}`. Forum posts carry their writer's mark and end with `END`; the mark that ends the document is
-    the tokenizer's end of sequence, so it is left to the trainer.
+    Half are threads, a third plain conversations, the rest statements and echoes. Forum posts carry their writer's mark
+    and end with `END`; the mark that ends the document is the tokenizer's end of sequence, so it is left to
+    the trainer.
+
+    Yields:
+        Rows `{"text": ...}`.
     """
     rng = _random("pretraining")
     prompts = _prompts(sorted(TASKS), rng, narrow=False)
@@ -343,7 +347,7 @@ def pretraining_rows(count: int = PRETRAINING_DOCUMENTS) -> Iterator[Row]:
 
 
 def _echo(rng: Random) -> str:
-    """A list of words said twice: copying is what revising rests on, and a small model learns it late."""
+    """Say a list of words twice: copying is what revising rests on, and a small model learns it late."""
     words = " ".join(rng.choice(POOLS[rng.choice(sorted(POOLS))]) for _ in range(rng.randrange(3, 12)))
     return f"{words}. {words}."
 

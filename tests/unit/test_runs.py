@@ -1,4 +1,4 @@
-"""Which checkpoints a run publishes, and what it says to have cost."""
+"""The checkpoints that a run publishes, and the cost that it states."""
 
 from __future__ import annotations
 

@@ -87,9 +87,8 @@ def test_about_a_third_of_the_task_types_is_annotated_and_all_are_prompted() -> 
     assert annotated == set(world.ANNOTATED_TASKS)
     assert len(annotated) == 5
     assert set(prompted) == set(TASKS)
-    assert min(prompted.values()) > 0.75 * max(
-        prompted.values()
-    )  # even, but for the types with few different questions
+    # Even, but for the types with few different questions.
+    assert min(prompted.values()) > 0.75 * max(prompted.values())
 
 
 def _first_turns(seed: int) -> dict[str, set[str]]:
@@ -153,8 +152,9 @@ def test_a_question_parses_back_into_its_task() -> None:
 
 
 def test_the_world_is_frozen() -> None:
-    """World and rubric were frozen before any method was tuned: a change needs a new WORLD_VERSION, a new base and new
-    figures.
+    """World and rubric were frozen before any method was tuned.
+
+    A change needs a new WORLD_VERSION, a new base and new figures.
     """
     questions = [to_row(question) for kind in world.QUESTION_COUNTS for question in world.evaluation_questions(kind)]
     rows = [world.sft_rows(0), *world.preference_rows(0), world.prompt_rows(0), list(world.pretraining_rows(500))]

@@ -168,8 +168,9 @@ def test_the_plan_follows_from_its_arguments_and_changes_with_seed_and_epoch() -
 
 
 def test_the_plan_keeps_padding_small_and_lengths_shuffled() -> None:
-    """Lengths 1..640 once each in batches of 16: unsorted, a batch's longest is near 600; sorted in chunks of 256, near
-    its mean.
+    """Lengths 1..640 once each in batches of 16.
+
+    Unsorted, a batch's longest is near 600; sorted in chunks of 256, near its mean.
     """
     lengths = list(range(1, 641))
     plan = batch_plan(lengths, 16, seed=0, epoch=0)

@@ -1,4 +1,4 @@
-"""The loop: what it writes, that batches may be split, that it learns, and that a killed run goes on bit for bit."""
+"""The loop: its files, batches that may be split, learning, and killed runs that go on bit for bit."""
 
 from __future__ import annotations
 
@@ -309,9 +309,8 @@ def test_a_killed_run_goes_on_bit_for_bit(
         save_state_every_steps=3,
         on_step=lambda done, *_: steps.append(done),
     )
-    assert steps == list(
-        range({1: 0, 5: 4, 8: 8}[killed_after] + 1, 9)
-    )  # goes on after the newest state, repeats nothing before it
+    # It goes on after the newest state, and repeats nothing before it.
+    assert steps == list(range({1: 0, 5: 4, 8: 8}[killed_after] + 1, 9))
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
     assert resumed.tokens == json.loads((tmp_path / "whole" / "summary.json").read_text())["tokens"]
     assert not (tmp_path / "killed" / "state").exists()
