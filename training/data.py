@@ -105,10 +105,10 @@ def load_examples(path: Path, tokenizer: Any, *, pairs: bool, max_length: int) -
     full = _tokenised(rows, path, tokenizer, pairs)
     kept = [example for example in full if _has_room(example, max_length)]
     if not kept:
+        shortest = min(example.chosen.prompt_tokens for example in full)
         raise InputError(
-            f"training data {path}: of {len(rows)} rows none leaves room for an answer within max_length = {max_length} "
-            f"tokens (the shortest prompt has {min(example.chosen.prompt_tokens for example in full)}). "
-            "Raise max_length."
+            f"training data {path}: of {len(rows)} rows none leaves room for an answer within max_length = "
+            f"{max_length} tokens (the shortest prompt has {shortest}). Raise max_length."
         )
     examples = [Example(*(_cut(sequence, max_length) for sequence in example.sequences)) for example in kept]
     return examples, _count(full, kept, examples, max_length)

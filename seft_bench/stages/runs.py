@@ -128,7 +128,7 @@ def publish_run(
 
 
 def policy_chain(stages: Sequence[StageRun]) -> list[StageRun]:
-    """Follow the train stages that made the policy, in order: its rounds, without the start that other methods share."""
+    """Follow the train stages that made the policy, in order: its rounds, without the start that all share."""
     by_name = {stage.stage.name: stage for stage in stages}
     chain = [stages[-1]]
     while isinstance(source := chain[0].stage.inputs["model"], Output) and source.stage != "start":

@@ -14,7 +14,7 @@ import pytest
 
 from seft_bench.bench import matrix as matrices
 from seft_bench.bench.executors.local import gpu_shares
-from seft_bench.bench.probe import straight_line
+from seft_bench.bench.probe_cell import straight_line
 from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.data.training import open_base
 from seft_bench.errors import InputError

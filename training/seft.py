@@ -1,0 +1,171 @@
+"""SEFT as stages: a reviser learns from annotated pairs, then improves the policy's own drafts, round after round.
+
+After arXiv 2406.10813, in our reading (docs/seft.md).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from seft_bench.records import Base, Data, Output, Source
+
+from .settings import DraftSettings, TrainSettings
+from .stages import (
+    Calibrate,
+    Decision,
+    First,
+    LabelPairs,
+    Part,
+    Revise,
+    Revising,
+    Sample,
+    Shape,
+    Stage,
+    Statistic,
+    Train,
+)
+from .start import START, SftSettings, start_stage
+
+INSTRUCTION = "Please revise the answer."
+
+
+class SeftSettings(SftSettings):
+    """SEFT: train a reviser, let it improve the policy's answers to unannotated prompts, learn those; in rounds."""
+
+    instruction: str = Field(default=INSTRUCTION, min_length=1)
+    preliminary: TrainSettings = TrainSettings(learning_rate=5e-4, epochs=1)
+    label_levels: Literal[2, 3] = 3
+    reviser: TrainSettings = TrainSettings(learning_rate=5e-4, epochs=1)
+    copies_share: float = Field(
+        default=0.6,
+        ge=0,
+        le=1,
+        description="share of good answers that the reviser learns to leave alone, by copying them",
+    )
+    decision: Decision = Field(
+        default="likelihood",
+        description=(
+            "who decides to revise: a threshold, an emitted label, nobody (always rewrite), nobody (never: own drafts)"
+        ),
+    )
+    statistic: Statistic = "mode"
+    max_poor_kept: float = Field(
+        default=0.1, ge=0, le=1, description="share of poor calibration drafts that the threshold may keep"
+    )
+    decider: TrainSettings = TrainSettings(learning_rate=1e-3, epochs=3)
+    rounds: int = Field(default=2, gt=0)
+    evolution: Literal["external", "internal", "internal_then_external"] = Field(
+        default="internal_then_external",
+        description=(
+            "learn revised drafts, or the best of the policy's own samples by keep score, or first the one, then the "
+            "other"
+        ),
+    )
+    internal_samples: int = Field(default=8, gt=1)
+    prompts: int | None = Field(
+        default=None, gt=0, description="unannotated prompts to use in all rounds together; null: all"
+    )
+    drafts: DraftSettings = DraftSettings()
+    policy: TrainSettings = TrainSettings(learning_rate=3e-4, max_steps=150)
+
+
+def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
+    """Start, reviser, then for each round: drafts, revisions, policy."""
+    stages = [start_stage(settings, checkpoints), *_reviser_stages(settings)]
+    policy = START
+    for number, evolution in enumerate(_evolutions(settings), start=1):
+        stages += _round(settings, number, evolution, policy, checkpoints)
+        policy = Output(stages[-1].name)
+    return stages
+
+
+REVISER, DECIDER = Output("reviser"), Output("decider")
+
+
+def _reviser_stages(settings: SeftSettings) -> list[Stage]:
+    """Train the two revisers, and the decider where labels decide.
+
+    The preliminary reviser labels the annotated pairs; the adaptive one learns to revise the poor and to copy the good.
+    """
+    if settings.decision == "never":
+        return []
+    pairs, instruction, copies = Data("preferences"), settings.instruction, settings.copies_share
+    preliminary = Train("preliminary-reviser", Base(), pairs, Shape("revisions", instruction), settings.preliminary)
+    labels = LabelPairs("labels", Output(preliminary.name), pairs, settings.label_levels, instruction)
+    labelled = Output(labels.name)
+    adaptive = Train("reviser", Base(), labelled, Shape("labelled_revisions", instruction, copies), settings.reviser)
+    decider = Train("decider", REVISER, labelled, Shape("labels", instruction), settings.decider)
+    return [preliminary, labels, adaptive, *([decider] if settings.decision == "token" else [])]
+
+
+Evolution = Literal["external", "internal"]
+
+
+def _evolutions(settings: SeftSettings) -> list[Evolution]:
+    """Say what each round learns: internal evolution comes first; own drafts (decision: never) are learnt as is."""
+    if settings.decision == "never":
+        return ["external"] * settings.rounds
+    if settings.evolution == "internal_then_external":
+        later: list[Evolution] = ["external"] * max(1, settings.rounds - 1)
+        return ["internal", *later]
+    return [settings.evolution] * settings.rounds
+
+
+def _round(settings: SeftSettings, number: int, evolution: Evolution, policy: Source, checkpoints: int) -> list[Stage]:
+    rounds = len(_evolutions(settings))
+    drafts = Sample(
+        f"drafts-{number}",
+        policy,
+        Data("prompts"),
+        settings.drafts,
+        samples=settings.internal_samples if evolution == "internal" else 1,
+        first=First(settings.prompts),
+        part=Part(number - 1, rounds),
+    )
+    decision = "best_sample" if evolution == "internal" else settings.decision
+    calibration = _calibration(settings, number, policy) if decision in ("likelihood", "token") else []
+    revised = Revise(
+        f"revised-{number}",
+        Output(drafts.name),
+        decision,
+        _revising(settings),
+        reviser=None if decision == "never" else REVISER,
+        decider=_decider(settings),
+        calibration=Output(calibration[-1].name) if calibration else None,
+    )
+    step = settings.policy.model_copy(update={"max_steps": _part_of_steps(settings, number, rounds)})
+    train = Train(f"policy-{number}", policy, Output(revised.name), Shape("drafts"), step, checkpoints=checkpoints)
+    return [drafts, *calibration, revised, train]
+
+
+def _part_of_steps(settings: SeftSettings, number: int, rounds: int) -> int | None:
+    """Return a round's share of the policy's steps, so that more rounds do not mean more training."""
+    total = settings.policy.max_steps
+    return None if total is None else max(1, round(total * number / rounds) - round(total * (number - 1) / rounds))
+
+
+def _calibration(settings: SeftSettings, number: int, policy: Source) -> list[Stage]:
+    """Calibrate each round anew, on annotated prompts that no policy was trained on, with drafts drawn as at use."""
+    drafts = Sample(f"calibration-drafts-{number}", policy, Data("calibration"), settings.drafts)
+    threshold = Calibrate(
+        f"calibration-{number}",
+        REVISER,
+        Output(drafts.name),
+        settings.decision,
+        settings.max_poor_kept,
+        _revising(settings),
+        decider=_decider(settings),
+    )
+    return [drafts, threshold]
+
+
+def _decider(settings: SeftSettings) -> Source | None:
+    return DECIDER if settings.decision == "token" else None
+
+
+def _revising(settings: SeftSettings) -> Revising:
+    """Revisions are greedy: at temperature 1 they flatter the draft and give a worse policy."""
+    drafts = settings.drafts
+    return Revising(settings.statistic, settings.instruction, drafts.max_new_tokens, drafts.batch_size)
