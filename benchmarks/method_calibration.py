@@ -204,15 +204,17 @@ def method_differences(results: Path) -> Iterator[tuple[str, np.ndarray]]:
     """
     from seft_bench.checks.differences import scale_of
     from seft_bench.checks.methods import find_method_pairs
+    from seft_bench.records import run_of
+    from seft_bench.report.arms import is_control, is_final
     from seft_bench.results import read_results
     from seft_bench.stats.seeds import grid
 
     everything = [
         result
         for result in read_results(results)
-        if result.run.get("final") and "control" not in result.run and result.per_question
+        if is_final(result) and not is_control(result) and result.per_question
     ]
-    methods = list(dict.fromkeys(str(result.run["row"]) for result in everything))
+    methods = list(dict.fromkeys(run_of(result).row for result in everything))
     if len(methods) < 2:
         raise InputError(
             f"{results}/ holds no two methods with figures of every question: run `seft-bench bench MATRIX --seeds "

@@ -194,7 +194,7 @@ def _score(judge: Judge, files: EvaluationFiles, answers: Mapping[str, Answer]) 
         scored,
         judge_id=scored.judge_id or judge.id,
         decoding=files.decoding.name,
-        run=dict(subject.run),
+        run=subject.run,
         notes=tuple(dict.fromkeys((*scored.notes, *judge.notes))),
         manifest=to_row(manifest),
     )

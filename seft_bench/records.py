@@ -158,6 +158,46 @@ class Judgment:
 
 
 @dataclass(frozen=True, slots=True)
+class RunFacts:
+    """The training run behind a checkpoint, or what stands for it behind a control without a model.
+
+    Attributes:
+        row: name of its row in the matrix; of a run outside a matrix the run's own.
+        label: the row's name in tables.
+        role: "start", "method", "ablation" or "control".
+        method: what trained it ("seft").
+        seed: of the training.
+        step: of the checkpoint, counted from the start of the policy's training.
+        final: True for the run's last checkpoint.
+        steps: optimizer steps of the whole run, shared stages included, as all costs below; None for a control.
+        control: name of the control without a model ("constant"); "" for what was trained.
+        base: name of the run's base, where its matrix has several; else "".
+        data: name of its data set, where its matrix has several; else "".
+    """
+
+    row: str
+    label: str
+    role: str
+    method: str
+    seed: int
+    step: int
+    final: bool
+    steps: int | None = None
+    unannotated_prompts: int | None = None
+    tokens_trained: int | None = None
+    tokens_generated: int | None = None
+    cpu_seconds: float | None = None
+    control: str = ""
+    base: str = ""
+    data: str = ""
+
+    @property
+    def group(self) -> str:
+        """Base and data in a matrix that has several, else "": methods are compared within a group."""
+        return ", ".join(name for name in (self.base, self.data) if name)
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Figures of one model on one suite.
 
@@ -173,9 +213,7 @@ class Result:
         covariates: of a length-controlled win rate, so that it can be fitted again and compared in pairs:
             "length_difference" (characters) and "lc_influence" (percent, see `stats.length_control`) -> question id ->
             value.
-        run: the training run behind a checkpoint: row, label, role, method, seed, step, final (is it the run's last
-            checkpoint), steps, unannotated_prompts, tokens_trained, tokens_generated, cpu_seconds; empty for other
-            models. A control without a model has the same keys, and "control" with its name.
+        run: the training run behind a checkpoint; None for models that we did not train.
     """
 
     suite: str
@@ -193,8 +231,19 @@ class Result:
     per_question: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     covariates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    run: Mapping[str, Any] = field(default_factory=dict)
+    run: RunFacts | None = None
     manifest: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run_of(result: Result) -> RunFacts:
+    """Return the run behind a result of a matrix or a control, which has one.
+
+    Raises:
+        ValueError: it has none; callers choose the results that have.
+    """
+    if result.run is None:
+        raise ValueError(f"no training run is known behind {result.model!r} on {result.suite!r}")
+    return result.run
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +310,20 @@ def from_row(kind: type[RecordT], row: Mapping[str, Any]) -> RecordT:
     names = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in names}
     return kind(**values)
+
+
+_ONLY_WHERE_THEY_APPLY = ("control", "base", "data")
+_EVERY_RUN_SAYS = ("row", "label", "role", "method", "seed", "step", "final")
+
+
+def run_to_row(run: RunFacts | None) -> Row:
+    """Return a run as `result.json` holds it: {} where there is none, and keys that do not apply left out."""
+    return {} if run is None else {k: v for k, v in to_row(run).items() if v or k not in _ONLY_WHERE_THEY_APPLY}
+
+
+def run_from_row(row: Mapping[str, Any] | None) -> RunFacts | None:
+    """Return the run of a `result.json`; None where it names none, or lacks what every run of ours says."""
+    return from_row(RunFacts, row) if row and all(key in row for key in _EVERY_RUN_SAYS) else None
 
 
 @lru_cache(maxsize=4096)  # every file of a question set asks for the same ones

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.files import read_json, sha256_json, write_atomic, write_json
-from seft_bench.records import Result, from_row
+from seft_bench.records import Result, from_row, run_from_row, run_to_row
 
 
 def slug(name: str) -> str:
@@ -53,12 +53,12 @@ def save_result(results: Path, result: Result) -> None:
     and no table can read.
     """
     folder = result_folder(results, result)
-    rows = {
-        field.name: getattr(result, field.name) for field in dataclasses.fields(result)
-    }  # its values are JSON already, and copying is slow
-    questions = {key: rows.pop(key) for key in ("per_question", "parts", "covariates")}
+    # Its other values are JSON already, and copying them is slow.
+    row = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    row["run"] = run_to_row(result.run)
+    questions = {key: row.pop(key) for key in ("per_question", "parts", "covariates")}
     write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
-    write_json(folder / "result.json", rows)
+    write_json(folder / "result.json", row)
 
 
 def replaces_other_weights(results: Path, result: Result) -> bool:
@@ -80,11 +80,10 @@ def read_results(folder: Path) -> list[Result]:
 
 def read_result(path: Path) -> Result:
     """The result of one result.json, with the figures of every question where they lie beside it."""
-    questions = path.with_name("questions.json")
-    return from_row(
-        Result,
-        read_json(path, "result") | (read_json(questions, "figures of every question") if questions.exists() else {}),
-    )
+    row, questions = read_json(path, "result"), path.with_name("questions.json")
+    if questions.exists():
+        row |= read_json(questions, "figures of every question")
+    return from_row(Result, row | {"run": run_from_row(row.get("run"))})
 
 
 def noted(results: Sequence[Result]) -> list[str]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_folder, sha256_json
 from seft_bench.generators import Generator
+from seft_bench.records import RunFacts
 from seft_bench.stages.runs import checkpoint_name, checkpoints_below, run_facts
 
 CONTROL_PREFIX = "control:"
@@ -34,7 +34,7 @@ class Subject:
     model_id: str
     fingerprint: str
     open_generator: Callable[[], Generator]
-    run: Mapping[str, Any] = field(default_factory=dict)
+    run: RunFacts | None = None
     ready: bool = False
     server: str = ""
     folder: Path | None = None
@@ -43,7 +43,7 @@ class Subject:
 
 
 def checkpoint_subject(
-    folder: Path, model_id: str, run: Mapping[str, Any] | None = None, trust_remote_code: bool = False
+    folder: Path, model_id: str, run: RunFacts | None = None, trust_remote_code: bool = False
 ) -> Subject:
     """A checkpoint folder as a subject; its weights are read only when answers are missing."""
 
@@ -52,7 +52,7 @@ def checkpoint_subject(
 
         return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
 
-    return Subject(model_id, sha256_folder(folder), load, run or {}, folder=folder)
+    return Subject(model_id, sha256_folder(folder), load, run, folder=folder)
 
 
 def all_runs(runs: Path) -> list[str]:
@@ -109,11 +109,12 @@ def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
     load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
     check_safetensors(folder)
     run = folder.parent.parent
-    facts = _run_facts(run, folder) if folder.parent.name == "checkpoints" and (run / "manifest.json").is_file() else {}
+    is_of_run = folder.parent.name == "checkpoints" and (run / "manifest.json").is_file()
+    facts = _run_facts(run, folder) if is_of_run else None
     return checkpoint_subject(folder, checkpoint_name(folder), facts, trust_remote_code)
 
 
-def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
+def _run_facts(run: Path, checkpoint: Path) -> RunFacts:
     manifest = read_json(run / "manifest.json", "manifest of a run")
     config, cost = manifest["config"], manifest["cost"]
     return run_facts(
@@ -130,7 +131,7 @@ def _run_facts(run: Path, checkpoint: Path) -> dict[str, Any]:
 def _from_hub(name: str, trust_remote_code: bool) -> Subject:
     from seft_bench.data.training import open_base
 
-    return checkpoint_subject(open_base(name, "model"), name, {}, trust_remote_code)
+    return checkpoint_subject(open_base(name, "model"), name, None, trust_remote_code)
 
 
 def _ready_answers(path: Path) -> list[Subject]:
@@ -158,19 +159,12 @@ def control_subject(name: str) -> Subject:
     )
 
 
-def _control_facts(control: str) -> dict[str, Any]:
+def _control_facts(control: str) -> RunFacts:
     """`Result.run` of a control: no training, so no step, no seed that would matter, and no cost."""
     from seft_bench.generators.controls import CONTROLS
 
-    costs = dict.fromkeys(("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds"))
-    facts = {
-        "row": CONTROL_PREFIX + control,
-        "label": CONTROLS[control],
-        "role": "control",
-        "method": CONTROL_PREFIX + control,
-        "control": control,
-    }
-    return {**facts, "seed": 0, "step": 0, "final": True, **costs}
+    name = CONTROL_PREFIX + control
+    return RunFacts(name, CONTROLS[control], "control", name, seed=0, step=0, final=True, control=control)
 
 
 def served_subject(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:

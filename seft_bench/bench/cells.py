@@ -6,6 +6,7 @@ the halves meet at the run's folder and the files of answers.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,7 +110,8 @@ def checkpoints_of(cell: Cell, run: TrainedRun) -> Iterator[Subject]:
         facts = run_facts(
             cell.row.name, label, cell.row.role, run.manifest["config"], run.manifest["cost"], checkpoint.name, is_final
         )
-        yield checkpoint_subject(checkpoint, f"{cell.name}/{checkpoint.name}", facts | cell.group)
+        facts = dataclasses.replace(facts, base=cell.base_name, data=cell.data_name)
+        yield checkpoint_subject(checkpoint, f"{cell.name}/{checkpoint.name}", facts)
 
 
 def _publish_records(run: TrainedRun, stages: Path, target: Path) -> None:

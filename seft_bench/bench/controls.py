@@ -14,7 +14,7 @@ from seft_bench.errors import SeftBenchError
 from seft_bench.evaluation_files import Places
 from seft_bench.files import read_json, sha256_json
 from seft_bench.inference.budget import Budget, meter
-from seft_bench.records import Result
+from seft_bench.records import Result, run_of
 from seft_bench.report.arms import is_control
 from seft_bench.subjects import CONTROL_PREFIX, Subject, control_subject
 
@@ -95,5 +95,7 @@ def of_matrix(matrix: MatrixConfig, rows: Sequence[Result], results: Sequence[Re
     """The results of a matrix's controls on the suites of its rows' results, in its order; others are left out."""
     suites = {result.suite for result in rows}
     order = {CONTROL_PREFIX + name: index for index, name in enumerate(matrix.controls)}
-    own = [result for result in results if is_control(result) and result.run["row"] in order and result.suite in suites]
-    return sorted(own, key=lambda result: (order[result.run["row"]], result.suite, result.decoding, result.judge_id))
+    own = [
+        result for result in results if is_control(result) and run_of(result).row in order and result.suite in suites
+    ]
+    return sorted(own, key=lambda result: (order[run_of(result).row], result.suite, result.decoding, result.judge_id))

@@ -17,7 +17,7 @@ from seft_bench.config import MatrixConfig, MatrixRow, RecipeConfig
 from seft_bench.data.training import content_hashes
 from seft_bench.errors import EXIT_CRASH, InputError
 from seft_bench.files import read_json, sha256_file, sha256_json, write_json
-from seft_bench.records import Result
+from seft_bench.records import Result, run_of
 from seft_bench.results import result_folder, slug
 from seft_bench.suites import Suite
 
@@ -257,21 +257,21 @@ def of_matrix(matrix: MatrixConfig, results: Sequence[Result]) -> list[Result]:
     suites = {load_suite(name).name for name in matrix.suites}
     order = {row.name: index for index, row in enumerate(matrix.rows)}
     plan = cells(matrix)
-    groups = list(dict.fromkeys(tuple(cell.group.items()) for cell in plan))
-    rows = [result for result in results if result.run.get("row") in order and result.run.get("seed") in matrix.seeds]
+    groups = list(dict.fromkeys((cell.base_name, cell.data_name) for cell in plan))
+    rows = [result for result in results if (run := result.run) and run.row in order and run.seed in matrix.seeds]
     own = [result for result in rows if result.suite in suites and _group(result) in groups]
     return sorted(
         own,
         key=lambda result: (
             groups.index(_group(result)),
-            order[result.run["row"]],
-            result.run["seed"],
-            result.run["step"],
+            order[run_of(result).row],
+            run_of(result).seed,
+            run_of(result).step,
             result.suite,
             result.decoding,
         ),
     )
 
 
-def _group(result: Result) -> tuple[tuple[str, str], ...]:
-    return tuple((key, str(result.run[key])) for key in ("base", "data") if key in result.run)
+def _group(result: Result) -> tuple[str, str]:
+    return run_of(result).base, run_of(result).data

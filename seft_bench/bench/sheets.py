@@ -26,9 +26,8 @@ def matrix_sheets(matrix: MatrixConfig, results: Path) -> Sheets:
         InputError: no result of the matrix, or published figures that cannot be read.
     """
     everything = read_results(results)
-    seeds = {
-        int(result.run["seed"]) for result in everything if "seed" in result.run and not is_control(result)
-    } | _asked_seeds(matrix, results)
+    trained = {result.run.seed for result in everything if result.run is not None and not is_control(result)}
+    seeds = trained | _asked_seeds(matrix, results)
     sheets = sheets_of(matrix.model_copy(update={"seeds": sorted(seeds)}), everything)
     if not sheets.results:
         raise no_results(results)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from seft_bench.errors import InputError, WithheldError
 from seft_bench.files import sha256_folder
-from seft_bench.records import Result
-from seft_bench.report.arms import is_control
+from seft_bench.records import Result, run_of
+from seft_bench.report.arms import is_control, is_final
 from seft_bench.results import read_result, slug
 from seft_bench.stages.runs import checkpoint_name, last_checkpoint
 
@@ -121,11 +121,8 @@ def results_named(name: str, everything: Sequence[Result]) -> list[Result]:
 
 def rows_of(everything: Sequence[Result]) -> str:
     """Names of the methods: the rows of a matrix that training made."""
-    return ", ".join(
-        dict.fromkeys(
-            str(result.run["row"]) for result in everything if result.run.get("final") and not is_control(result)
-        )
-    )
+    rows = [run_of(result).row for result in everything if is_final(result) and not is_control(result)]
+    return ", ".join(dict.fromkeys(rows))
 
 
 def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[Result]:

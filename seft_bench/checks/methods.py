@@ -8,8 +8,8 @@ from pathlib import Path
 
 from seft_bench.checks.arms import is_wanted, panel_name, refuse_several_judges, results_named, rows_of
 from seft_bench.errors import InputError, WithheldError
-from seft_bench.records import Result
-from seft_bench.report.arms import group_of, is_control
+from seft_bench.records import Result, run_of
+from seft_bench.report.arms import is_control, is_final
 from seft_bench.stats.seeds import FEWEST_SEEDS
 
 Seeds = Mapping[int, Result]
@@ -82,7 +82,7 @@ def titles_of(pairs: Sequence[MethodPair]) -> tuple[str, str]:
 
 
 def _title(side: Seeds) -> str:
-    return f"method {next(iter(side.values())).run['row']} (seeds {listed(sorted(side))})"
+    return f"method {run_of(next(iter(side.values()))).row} (seeds {listed(sorted(side))})"
 
 
 def listed(seeds: Sequence[int] | Seeds) -> str:
@@ -106,10 +106,8 @@ def are_methods(candidate: str, baseline: str, everything: Sequence[Result]) -> 
                 f"{rows_of(everything)}."
             )
         of_row = _of_row(method, everything)
-        seeds, models = (
-            sorted({int(result.run["seed"]) for result in of_row}),
-            ", ".join(sorted({result.model for result in of_row})[:6]),
-        )
+        seeds = sorted({run_of(result).seed for result in of_row})
+        models = ", ".join(sorted({result.model for result in of_row})[:6])
         raise InputError(
             f"{method!r} is a method (training seeds {listed(seeds)}) and {other!r} is not: one checkpoint says "
             "nothing about a method. "
@@ -124,9 +122,7 @@ def _is_method(name: str, everything: Sequence[Result]) -> bool:
 
 def _of_row(name: str, everything: Sequence[Result]) -> list[Result]:
     return [
-        result
-        for result in everything
-        if result.run.get("row") == name and result.run.get("final") and not is_control(result)
+        result for result in everything if is_final(result) and run_of(result).row == name and not is_control(result)
     ]
 
 
@@ -190,24 +186,22 @@ def _chosen(
     name: str, everything: Sequence[Result], suites: Sequence[str], judge: str, decoding: str, base: str, data: str
 ) -> list[Result]:
     wanted = [result for result in _of_row(name, everything) if is_wanted(result, suites, judge, decoding)]
-    return [
-        result for result in wanted if base in ("", result.run.get("base")) and data in ("", result.run.get("data"))
-    ]
+    return [result for result in wanted if base in ("", run_of(result).base) and data in ("", run_of(result).data)]
 
 
 def _by_key(results: Sequence[Result]) -> dict[_Key, dict[int, Result]]:
     """Group, suite, decoding and judge -> training seed -> result, seeds in order."""
     found: dict[_Key, dict[int, Result]] = {}
-    for result in sorted(results, key=lambda result: int(result.run["seed"])):
-        key, seed = _Key(group_of(result.run), result.suite, result.decoding, result.judge_id), int(result.run["seed"])
-        seeds = found.setdefault(key, {})
-        if seed in seeds:
+    for result in sorted(results, key=lambda result: run_of(result).seed):
+        run = run_of(result)
+        seeds = found.setdefault(_Key(run.group, result.suite, result.decoding, result.judge_id), {})
+        if run.seed in seeds:
             raise InputError(
-                f"method {result.run['row']!r}, seed {seed}, has two final results on {panel_name(result)}: "
-                f"{seeds[seed].model!r} and {result.model!r}. "
+                f"method {run.row!r}, seed {run.seed}, has two final results on {panel_name(result)}: "
+                f"{seeds[run.seed].model!r} and {result.model!r}. "
                 "Keep one of them in the results folder."
             )
-        seeds[seed] = result
+        seeds[run.seed] = result
     return found
 
 
@@ -262,7 +256,7 @@ def _nothing_in_common(
 
 
 def _described(result: Result) -> str:
-    group = group_of(result.run)
+    group = run_of(result).group
     return f"{result.suite} ({result.decoding}, {result.judge_id}{', ' + group if group else ''})"
 
 

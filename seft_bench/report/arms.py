@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from seft_bench.errors import InputError
-from seft_bench.records import Result
+from seft_bench.records import Result, RunFacts, run_of
 from seft_bench.stats.bootstrap import paired_interval, question_seed_interval
 from seft_bench.stats.intervals import Interval
 from seft_bench.stats.seeds import any_scored, grid, joint_interval
@@ -73,10 +73,16 @@ def measure_of(result: Result) -> Measure:
 
 
 def is_control(result: Result) -> bool:
-    """Is it a control without a model (a constant, a copy of the prompt, filler), and not one that was trained?
+    """Return whether it is a control without a model (a constant, a copy of the prompt, filler), not a trained one.
+
     `generators.controls` has them.
     """
-    return "control" in result.run
+    return result.run is not None and result.run.control != ""
+
+
+def is_final(result: Result) -> bool:
+    """Return whether it is of a run's last checkpoint, or of a control."""
+    return result.run is not None and result.run.final
 
 
 def in_table_order(results: Iterable[Result]) -> list[Result]:
@@ -92,16 +98,11 @@ def by_suite(results: Iterable[Result]) -> list[list[Result]]:
     return [groups[suite] for suite in sorted(groups)]
 
 
-def group_of(run: Mapping[str, Any]) -> str:
-    """Base and data of a run of a matrix that has several; "" for others. Methods are compared within a group."""
-    return ", ".join(str(run[key]) for key in ("base", "data") if key in run)
-
-
 def by_group(results: Iterable[Result]) -> dict[str, list[Result]]:
     """Results by base and data, in order of first appearance."""
     groups: dict[str, list[Result]] = {}
     for result in results:
-        groups.setdefault(group_of(result.run), []).append(result)
+        groups.setdefault(run_of(result).group, []).append(result)
     return groups
 
 
@@ -146,10 +147,10 @@ def arm(results: Iterable[Result], panel: Panel) -> dict[int, Result]:
     for result in results:
         if not belongs(result, panel):
             continue
-        seed = int(result.run["seed"])
+        seed = run_of(result).seed
         if seed in seeds:
             raise InputError(
-                f"row {result.run['row']!r}, seed {seed}, has two final results on {panel.title}: "
+                f"row {run_of(result).row!r}, seed {seed}, has two final results on {panel.title}: "
                 f"{seeds[seed].model!r} and {result.model!r}. "
                 "Keep one of them in the results folder and build the table again."
             )
@@ -186,12 +187,10 @@ def difference(candidate: Arm, baseline: Arm, measure: Measure) -> Interval | No
     return paired_interval(first, second) if any_scored(first - second) else None
 
 
-def on_fewer_prompts(run: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
-    """Whether a run is the reference's method on a part of its unannotated prompts (the equal-steps control)."""
-    return bool(
-        run.get("method") == reference.get("method")
-        and 0 < (run.get("unannotated_prompts") or 0) < (reference.get("unannotated_prompts") or 0)
-    )
+def on_fewer_prompts(run: RunFacts, reference: RunFacts) -> bool:
+    """Return whether a run is the reference's method on a part of its unannotated prompts (the equal-steps control)."""
+    prompts, of_reference = run.unannotated_prompts or 0, reference.unannotated_prompts or 0
+    return run.method == reference.method and 0 < prompts < of_reference
 
 
 def excludes_zero(interval: Interval) -> bool:

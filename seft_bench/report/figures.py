@@ -11,7 +11,7 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import write_atomic
-from seft_bench.records import Result
+from seft_bench.records import Result, RunFacts, run_of
 from seft_bench.report.arms import Panel, is_control, on_fewer_prompts, panels
 from seft_bench.report.curves import Points, panel_measure, prompt_point, start_point, step_points
 from seft_bench.report.render import plain_text
@@ -42,13 +42,13 @@ class _Series:
 
     row: str
     label: str
-    run: Mapping[str, Any]
+    run: RunFacts
     colour: str
     marker: str
 
     @property
     def is_control(self) -> bool:
-        return self.run.get("role") == "control"
+        return self.run.role == "control"
 
     @property
     def legend_label(self) -> str:
@@ -72,7 +72,7 @@ def score_curves(results: Iterable[Result], path: Path) -> None:
     Raises:
         InputError: no published result of a matrix, or a file type that is neither png nor pdf.
     """
-    own = [result for result in results if result.run and not is_control(result)]
+    own = [result for result in results if result.run is not None and not is_control(result)]
     published = [result for result in own if not result.withheld]
     kind = path.suffix.lstrip(".").lower()
     if kind not in _METADATA:
@@ -128,18 +128,18 @@ def _compose(figure: Any, results: Sequence[Result], foot: str) -> None:
 
 def _series(results: Sequence[Result]) -> list[_Series]:
     """Every row but the start, in order of first appearance; SEFT has its own colour."""
-    runs = {str(result.run["row"]): result.run for result in reversed(results)}
+    runs = {run_of(result).row: run_of(result) for result in reversed(results)}
     others = iter(zip(COLOURS * len(runs), MARKERS * len(runs), strict=True))
     looks = {
         row: (SEFT_COLOUR, "o") if row == "seft" else next(others)
         for row in _in_order(results)
-        if runs[row].get("role") != "start"
+        if runs[row].role != "start"
     }
-    return [_Series(row, _shown(runs[row].get("label") or row), runs[row], *look) for row, look in looks.items()]
+    return [_Series(row, _shown(runs[row].label or row), runs[row], *look) for row, look in looks.items()]
 
 
 def _in_order(results: Sequence[Result]) -> list[str]:
-    return list(dict.fromkeys(str(result.run["row"]) for result in results))
+    return list(dict.fromkeys(run_of(result).row for result in results))
 
 
 def _shown(text: object) -> str:
@@ -206,7 +206,7 @@ def _prompt_panel(axes: Any, shown: Sequence[Panel], results: Sequence[Result], 
         axes.text(0.5, 0.5, "no SEFT row in these results", transform=axes.transAxes, ha="center", color="#444444")
         return
     looks = zip(("-", "--", ":", "-.") * len(shown), (SEFT_COLOUR, "white") * 2 * len(shown), strict=True)
-    width = float(seft.run.get("unannotated_prompts") or 1)
+    width = float(seft.run.unannotated_prompts or 1)
     for position, (panel, (linestyle, fill)) in enumerate(zip(shown, looks, strict=False)):
         shift = 0.006 * width * position  # bars at one x would hide each other
         _prompt_line(axes, panel, results, series, seft, shift, {"linestyle": linestyle, "markerfacecolor": fill})
@@ -255,7 +255,7 @@ def _other_uses(
     controls = [
         line
         for line in series
-        if line.is_control and line.run.get("unannotated_prompts") and not on_fewer_prompts(line.run, seft.run)
+        if line.is_control and line.run.unannotated_prompts and not on_fewer_prompts(line.run, seft.run)
     ]
     for position, line in enumerate(controls, start=1):
         point = _prompt_point(results, panel, line)
@@ -269,7 +269,7 @@ def _other_uses(
 
 def _prompt_point(results: Sequence[Result], panel: Panel, line: _Series) -> tuple[float, Interval] | None:
     return prompt_point(
-        results, panel, line.row, float(line.run.get("unannotated_prompts") or 0), panel_measure(results, panel)
+        results, panel, line.row, float(line.run.unannotated_prompts or 0), panel_measure(results, panel)
     )
 
 
@@ -303,7 +303,7 @@ def _foot(results: Sequence[Result], withheld: int) -> str:
         for suite in dict.fromkeys(result.suite for result in results)
     }
     counted = ", ".join(f"{suite} {count} questions" for suite, count in questions.items())
-    seeds = sorted({int(result.run["seed"]) for result in results})
+    seeds = sorted({run_of(result).seed for result in results})
     judges = ", ".join(sorted({result.judge_id for result in results if result.judge_id})) or "unknown"
     noise = (
         f"questions and {len(seeds)} training seeds"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from seft_bench.records import Result
+from seft_bench.records import Result, RunFacts, run_of
 from seft_bench.report.arms import (
     CONTENT,
     Arm,
@@ -16,6 +15,7 @@ from seft_bench.report.arms import (
     difference,
     excludes_zero,
     is_control,
+    is_final,
     mean_interval,
     measure_of,
     on_fewer_prompts,
@@ -26,7 +26,7 @@ from seft_bench.stats.intervals import Interval
 
 START, SEFT, ALWAYS_REWRITE = "start", "seft", "always-rewrite"
 
-Runs = Mapping[str, Mapping[str, Any]]
+Runs = Mapping[str, RunFacts]
 """Row -> the facts of one of its runs."""
 
 
@@ -37,7 +37,7 @@ def findings(results: Iterable[Result]) -> list[str]:
     Where a control is not below SEFT by an interval that excludes zero, the sentence says what the gain can then not be
     credited to. Empty without such results.
     """
-    final = [result for result in results if result.run and result.run["final"] and not is_control(result)]
+    final = [result for result in results if is_final(result) and not is_control(result)]
     return [
         f"{plain_text(group)}: {sentence}" if group else sentence
         for group, own in by_group(final).items()
@@ -49,8 +49,8 @@ def _of_group(final: Sequence[Result]) -> list[str]:
     """Sentences of one base and data set."""
     rows: dict[str, list[Result]] = {}
     for result in final:
-        rows.setdefault(str(result.run["row"]), []).append(result)
-    runs = {row: group[0].run for row, group in rows.items()}
+        rows.setdefault(run_of(result).row, []).append(result)
+    runs = {row: run_of(group[0]) for row, group in rows.items()}
     sentences, shown = [], panels(final)
     for panel in shown:
         arms = {row: found for row, group in rows.items() if (found := arm(group, panel))}
@@ -69,22 +69,20 @@ def _panel_sentences(panel: Panel, arms: Mapping[str, Arm], runs: Runs) -> list[
     sentences = [_leader(arms, runs, measure)]
     if SEFT not in arms:
         return [*sentences, "SEFT has no figure here, so nothing is said about it."]
-    start = next((row for row in runs if row == START or runs[row].get("role") == START), START)
+    start = next((row for row in runs if row == START or runs[row].role == START), START)
     if start in arms:
         sentences += [_against_start(arms, runs, start, measure), *_content(arms, start)]
     if ALWAYS_REWRITE in arms:
         sentences.append(_against_always_rewrite(arms, runs, measure))
-    return sentences + [
-        _against_control(arms, runs, row, measure) for row in arms if runs[row].get("role") == "control"
-    ]
+    return sentences + [_against_control(arms, runs, row, measure) for row in arms if runs[row].role == "control"]
 
 
 def _label(row: str, runs: Runs) -> str:
-    return f'"{runs[row].get("label") or row}"'
+    return f'"{runs[row].label or row}"'
 
 
 def _named(row: str, runs: Runs) -> str:
-    return _label(row, runs) + (" (a control)" if runs[row].get("role") == "control" else "")
+    return _label(row, runs) + (" (a control)" if runs[row].role == "control" else "")
 
 
 def _leader(arms: Mapping[str, Arm], runs: Runs, measure: Measure) -> str:
@@ -183,7 +181,7 @@ def _gap(interval: Interval, measure: Measure) -> str:
 def _caveats(final: Sequence[Result]) -> list[str]:
     if not final:
         return []
-    seeds = {result.run["seed"] for result in final}
+    seeds = {run_of(result).seed for result in final}
     noise = (
         f"and {len(seeds)} training seeds"
         if len(seeds) > 1

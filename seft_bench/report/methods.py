@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.records import Result
+from seft_bench.records import Result, RunFacts, run_of
 from seft_bench.report.arms import (
     CONTENT,
     LC,
@@ -22,9 +22,9 @@ from seft_bench.report.arms import (
     by_suite,
     difference,
     excludes_zero,
-    group_of,
     in_table_order,
     is_control,
+    is_final,
     length_controlled,
     mean_interval,
     measure_of,
@@ -58,12 +58,13 @@ class _Matrix:
     rows: Mapping[str, Sequence[Result]]
     seeds: tuple[int, ...]
 
-    def facts(self, row: str) -> Mapping[str, Any]:
-        return self.rows[row][0].run
+    def facts(self, row: str) -> RunFacts:
+        return run_of(self.rows[row][0])
 
     def label(self, row: str) -> str:
-        label, group = str(self.facts(row).get("label") or self.facts(row)["row"]), group_of(self.facts(row))
-        return f"{label} ({group})" if group else label
+        run = self.facts(row)
+        label = run.label or run.row
+        return f"{label} ({run.group})" if run.group else label
 
     def is_modelless(self, row: str) -> bool:
         return is_control(self.rows[row][0])
@@ -71,14 +72,14 @@ class _Matrix:
     def block(self, row: str) -> str:
         if self.is_modelless(row):
             return CONTROLS
-        return "controls" if self.facts(row).get("role") == "control" else ""
+        return "controls" if self.facts(row).role == "control" else ""
 
     def start(self, row: str, name: str) -> str | None:
         """The row that a row's differences are taken to, on the same base and data: by name, else by its role."""
-        group = group_of(self.facts(row))
-        peers = [other for other in self.rows if group_of(self.facts(other)) == group]
-        named = next((other for other in peers if self.facts(other)["row"] == name), None)
-        return named or next((other for other in peers if self.facts(other).get("role") == "start"), None)
+        group = self.facts(row).group
+        peers = [other for other in self.rows if self.facts(other).group == group]
+        named = next((other for other in peers if self.facts(other).row == name), None)
+        return named or next((other for other in peers if self.facts(other).role == "start"), None)
 
     def arm(self, row: str, panel: Panel) -> Arm:
         """Seed -> result.
@@ -97,7 +98,7 @@ def method_tables(results: Iterable[Result], paired_against: str = "start", plan
     Controls stand in each of them.
     """
     tables = []
-    for suite in by_suite(result for result in results if result.run):
+    for suite in by_suite(result for result in results if result.run is not None):
         controls = [result for result in suite if is_control(result)]
         groups = by_group(result for result in suite if not is_control(result)).values()
         tables += [method_table([*group, *controls], paired_against, plan) for group in groups or [[]]]
@@ -118,7 +119,7 @@ def method_table(results: Iterable[Result], paired_against: str = "start", plan:
     Raises:
         InputError: no result comes from a matrix.
     """
-    final = [result for result in results if result.run and result.run["final"]]
+    final = [result for result in results if is_final(result)]
     matrix = _matrix(final, plan)
     order = sorted(
         matrix.rows, key=lambda row: ("", "controls", CONTROLS).index(matrix.block(row))
@@ -161,6 +162,13 @@ _COSTS = (
     Column("coverage", "lowest coverage", unit="%", kind="number", role="label", decimals=1),
     Column("seeds", "seeds", kind="number", role="label"),
 )
+_COST_OF: Mapping[str, Callable[[RunFacts], float | None]] = {
+    "unannotated_prompts": lambda run: run.unannotated_prompts,
+    "steps": lambda run: run.steps,
+    "tokens_trained": lambda run: run.tokens_trained,
+    "cpu_seconds": lambda run: run.cpu_seconds,
+}
+"""Column of `_COSTS` -> what one run took."""
 
 
 def _matrix(final: Sequence[Result], plan: Plan | None) -> _Matrix:
@@ -171,10 +179,10 @@ def _matrix(final: Sequence[Result], plan: Plan | None) -> _Matrix:
         )
     rows: dict[str, list[Result]] = {row: [] for row in (plan.rows if plan else ())}
     for result in final:
-        group = group_of(result.run)
-        rows.setdefault(f"{group}: {result.run['row']}" if group else str(result.run["row"]), []).append(result)
+        run = run_of(result)
+        rows.setdefault(f"{run.group}: {run.row}" if run.group else run.row, []).append(result)
     rows = {row: own for row, own in rows.items() if own}
-    seeds = {int(result.run["seed"]) for result in final if not is_control(result)} | set(plan.seeds if plan else ())
+    seeds = {run_of(result).seed for result in final if not is_control(result)} | set(plan.seeds if plan else ())
     return _Matrix(rows, tuple(sorted(seeds)))
 
 
@@ -319,10 +327,10 @@ def _what_is_missing(matrix: _Matrix, row: str, panel: Panel, found: Arm) -> str
             result for result in matrix.rows[row] if (result.suite, result.decoding) == (panel.suite, panel.decoding)
         ]
         return f"{matrix.label(row)}, {panel.title}: {_reason(here[0] if here else None)}."
-    if all(seed not in {int(result.run["seed"]) for result in matrix.rows[row]} for seed in absent):
+    if all(seed not in {run_of(result).seed for result in matrix.rows[row]} for seed in absent):
         return _missing_seeds(matrix, row)  # said once for the row, not again for every panel
     by_seed = {
-        int(result.run["seed"]): result
+        run_of(result).seed: result
         for result in matrix.rows[row]
         if (result.suite, result.decoding) == (panel.suite, panel.decoding)
     }
@@ -350,15 +358,15 @@ def _cost(matrix: _Matrix, row: str, column: Column, footnotes: list[str]) -> Ce
         return Cell(100.0 * min(result.coverage for result in matrix.rows[row]))
     if matrix.is_modelless(row):
         return Cell()
-    runs = {int(result.run["seed"]): result.run for result in matrix.rows[row]}
+    runs = {run_of(result).seed: run_of(result) for result in matrix.rows[row]}
     if column.key == "seeds":
         return Cell(len(runs), footnote=footnote_number(footnotes, _missing_seeds(matrix, row)))
-    values = [run[column.key] for run in runs.values() if run.get(column.key) is not None]
+    values = [cost for run in runs.values() if (cost := _COST_OF[column.key](run)) is not None]
     return Cell(fmean(values)) if values else Cell()
 
 
 def _missing_seeds(matrix: _Matrix, row: str) -> str:
-    there = {int(result.run["seed"]) for result in matrix.rows[row]}
+    there = {run_of(result).seed for result in matrix.rows[row]}
     absent = [str(seed) for seed in matrix.seeds if seed not in there]
     return (
         f"{matrix.label(row)}: {len(matrix.seeds) - len(absent)} of {len(matrix.seeds)} seeds; no result of seed "

@@ -40,7 +40,7 @@ def write_figures(folder: Path, results: Path) -> list[Path]:
     if not found:
         raise InputError(f"no results in {results}/ to draw. Run `seft-bench eval` or `seft-bench demo` first.")
     written = _bars(folder, found)
-    if any(result.run and not result.withheld and not is_control(result) for result in found):
+    if any(result.run is not None and not result.withheld and not is_control(result) for result in found):
         written += [_drawn(folder / f"curves.{kind}", functools.partial(score_curves, found)) for kind in KINDS]
     return written + _radars(folder, found)
 

@@ -16,7 +16,7 @@ from seft_bench.data.training import content_hashes
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
-from seft_bench.records import Output, Row, to_row
+from seft_bench.records import Output, Row, RunFacts, to_row
 from seft_bench.stages import StageRun
 
 
@@ -191,20 +191,22 @@ def run_cost(stages: Sequence[StageRun]) -> Row:
 
 def run_facts(
     row: str, label: str, role: str, config: Mapping[str, Any], cost: Mapping[str, Any], checkpoint: str, final: bool
-) -> Row:
+) -> RunFacts:
     """Gather what tables and curves say of the training behind a checkpoint, see `Result.run`."""
-    facts = {
-        "row": row,
-        "label": label,
-        "role": role,
-        "method": config["method"],
-        "seed": config["seed"],
-        "step": int(checkpoint.rpartition("-")[2]),
-        "final": final,
-    }
-    return facts | {
-        key: cost[key] for key in ("steps", "unannotated_prompts", "tokens_trained", "tokens_generated", "cpu_seconds")
-    }
+    return RunFacts(
+        row,
+        label,
+        role,
+        config["method"],
+        config["seed"],
+        step=int(checkpoint.rpartition("-")[2]),
+        final=final,
+        steps=cost["steps"],
+        unannotated_prompts=cost["unannotated_prompts"],
+        tokens_trained=cost["tokens_trained"],
+        tokens_generated=cost["tokens_generated"],
+        cpu_seconds=cost["cpu_seconds"],
+    )
 
 
 def forget_run(folder: Path) -> None:

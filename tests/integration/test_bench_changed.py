@@ -15,6 +15,7 @@ from seft_bench.bench.plan import plan_of
 from seft_bench.bench.run import bench
 from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.errors import InputError
+from seft_bench.records import run_of
 from seft_bench.results import read_results
 from tests.small_matrix import write_matrix
 
@@ -60,7 +61,7 @@ def trained(folder: Path) -> dict[str, int]:
 
 
 def shown(folder: Path) -> set[tuple[str, int]]:
-    return {(result.run["row"], result.run["step"]) for result in read_results(folder / "out" / "results")}
+    return {(run_of(result).row, run_of(result).step) for result in read_results(folder / "out" / "results")}
 
 
 def test_another_number_of_checkpoints_is_trained_and_shown(ran: Path) -> None:
@@ -163,7 +164,7 @@ def test_data_that_changed_under_its_path_is_trained_on(tmp_path: Path) -> None:
 
 def test_a_changed_cell_that_was_not_chosen_is_in_no_table(ran: Path) -> None:
     done = bench(longer(ran, 6), ran / "out", ran / "out" / "results", only=["start-*"])
-    assert {result.run["row"] for result in done.results} == {"start"}
+    assert {run_of(result).row for result in done.results} == {"start"}
     assert "chosen" not in (ran / "out" / "results" / "findings.md").read_text()
     assert run(ran, longer(ran, 6)) == 1
     assert shown(ran) == {("start", 4), ("chosen", 6)}

@@ -19,6 +19,7 @@ from seft_bench.bench import matrix as matrices
 from seft_bench.bench.run import bench
 from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.errors import InputError
+from seft_bench.records import run_of
 from tests.conftest import REPOSITORY
 
 FEW = {"max_steps": 4}
@@ -57,10 +58,10 @@ def test_every_checkpoint_is_evaluated_at_every_decoding(finished: Path) -> None
     from seft_bench.results import read_results
 
     results = read_results(finished / "results")
-    assert {(result.run["row"], result.run["step"], result.decoding) for result in results} == {
+    assert {(run_of(result).row, run_of(result).step, result.decoding) for result in results} == {
         (row, step, decoding) for row in ("start", "chosen") for step in (2, 4) for decoding in ("sampled", "greedy")
     }
-    assert {result.run["final"] for result in results if result.run["step"] == 4} == {True}
+    assert {run_of(result).final for result in results if run_of(result).step == 4} == {True}
 
 
 def test_tables_and_picture_are_written(finished: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path) -> None:
     assert [failure.cell for failure in done.failures] == ["chosen-seed0"]
     assert "line 1: key rejected is missing" in done.failures[0].message
     assert "rejected" in (tmp_path / "out" / "cells" / "chosen-seed0" / "error.txt").read_text()
-    assert {result.run["row"] for result in done.results} == {"start"}
+    assert {run_of(result).row for result in done.results} == {"start"}
 
 
 @pytest.mark.parametrize(

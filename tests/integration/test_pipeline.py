@@ -21,6 +21,7 @@ from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_log
 from seft_bench.judges import open_judge
 from seft_bench.judges.base import BaseJudge
+from seft_bench.records import RunFacts
 from seft_bench.stages import runs
 from seft_bench.suites import load_suite
 from tests.conftest import REPOSITORY
@@ -155,7 +156,8 @@ def evaluate(seft_run: runs.TrainedRun, tmp_path: Path) -> Callable[..., list[An
     suite.config = suite.config.model_copy(update={"max_questions": 6, "max_new_tokens": 8})
     judge = open_judge(RubricJudgeConfig(name="rubric", kind="rubric"))
     places = pipeline.Places(tmp_path / "work", tmp_path / "results", tmp_path / "store.sqlite")
-    subject = subjects.checkpoint_subject(seft_run.checkpoints[-1], "run/step-000004", {"row": "seft"})
+    facts = RunFacts("seft", "SEFT", "method", "seft", seed=0, step=4, final=True)
+    subject = subjects.checkpoint_subject(seft_run.checkpoints[-1], "run/step-000004", facts)
 
     def run(subject: subjects.Subject = subject, **options: Any) -> list[Any]:
         return pipeline.evaluate(subject, suite, options.pop("judge", judge), places, **options)

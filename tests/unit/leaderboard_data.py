@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from seft_bench.records import Result
+from seft_bench.records import Result, RunFacts, run_of
 
 ROWS = {
     "start": ("SFT (start)", "start", "sft", 0),
@@ -24,25 +24,22 @@ ROWS = {
 """Row -> label, role, method, unannotated prompts."""
 
 
-def run_facts(row: str, seed: int, step: int = 150, final: bool = True) -> dict[str, Any]:
+def run_facts(row: str, seed: int, step: int = 150, final: bool = True) -> RunFacts:
     label, role, method, prompts = ROWS[row]
-    cost = {
-        "steps": 480,
-        "unannotated_prompts": prompts,
-        "tokens_trained": 412_345,
-        "tokens_generated": 90_000,
-        "cpu_seconds": 61.25,
-    }
-    return {
-        "row": row,
-        "label": label,
-        "role": role,
-        "method": method,
-        "seed": seed,
-        "step": step,
-        "final": final,
-        **cost,
-    }
+    return RunFacts(
+        row,
+        label,
+        role,
+        method,
+        seed,
+        step,
+        final,
+        steps=480,
+        unannotated_prompts=prompts,
+        tokens_trained=412_345,
+        tokens_generated=90_000,
+        cpu_seconds=61.25,
+    )
 
 
 def result(
@@ -80,18 +77,14 @@ def result(
     )
 
 
+def relabelled(item: Result, label: str) -> Result:
+    """The same result, its row under another name in tables."""
+    return dataclasses.replace(item, run=dataclasses.replace(run_of(item), label=label))
+
+
 def control(name: str, figures: Sequence[float], decoding: str = "sampled") -> Result:
     """A control without a model, as `seft-bench eval control:NAME` writes it."""
-    run = {
-        "row": f"control:{name}",
-        "label": name,
-        "role": "control",
-        "method": f"control:{name}",
-        "control": name,
-        "seed": 0,
-        "step": 0,
-        "final": True,
-    }
+    run = RunFacts(f"control:{name}", name, "control", f"control:{name}", seed=0, step=0, final=True, control=name)
     return dataclasses.replace(result("start", figures, decoding=decoding), model=f"control:{name}", run=run)
 
 

@@ -38,7 +38,7 @@ def answers(control: str, questions: list[Question] = QUESTIONS, seed: int = 0) 
 
 
 def as_control(name: str, *results: Result) -> list[Result]:
-    facts = dict(control_subject(name).run)
+    facts = control_subject(name).run
     return [dataclasses.replace(item, model=f"control:{name}", run=facts) for item in results]
 
 
@@ -93,7 +93,7 @@ def test_no_judge_is_told_that_an_answer_is_a_controls() -> None:
 
 
 def test_a_control_is_at_the_foot_of_the_plain_table_unranked_and_never_bold_even_where_it_leads() -> None:
-    models = [dataclasses.replace(result("dpo", [5.0, 6.0, 7.0, 6.0]), run={}, model=name) for name in ("a", "b")]
+    models = [dataclasses.replace(result("dpo", [5.0, 6.0, 7.0, 6.0]), run=None, model=name) for name in ("a", "b")]
     table = plain_table([*as_control("constant", result("dpo", [9.0, 9.5, 9.0, 9.5])), *models])
     last = table.rows[-1]
     assert (last.block, last.cells[0].value, last.cells[1].value) == (BLOCK, "control", "control:constant")
@@ -103,7 +103,7 @@ def test_a_control_is_at_the_foot_of_the_plain_table_unranked_and_never_bold_eve
 
 
 def test_nothing_is_said_of_a_control_that_all_models_are_above() -> None:
-    models = [dataclasses.replace(result("dpo", [5.0, 6.0, 7.0, 6.0]), run={}, model="a")]
+    models = [dataclasses.replace(result("dpo", [5.0, 6.0, 7.0, 6.0]), run=None, model="a")]
     table = plain_table([*as_control("constant", result("dpo", [1.0, 2.0, 3.0, 2.1])), *models])
     assert not [note for note in table.notes if "not shown" in note]
 

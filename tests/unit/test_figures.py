@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from seft_bench.errors import InputError
 from seft_bench.report import figures
 from seft_bench.report.figures import score_curves
-from tests.unit.leaderboard_data import ROWS, matrix, result
+from tests.unit.leaderboard_data import ROWS, matrix, relabelled, result
 
 LEVELS = dict.fromkeys(ROWS, 6.5) | {"start": 5.2}
 
@@ -93,8 +92,7 @@ def test_the_foot_names_questions_seeds_judge_and_what_is_left_out() -> None:
 
 def test_hostile_labels_are_drawn_as_text(tmp_path: Path) -> None:
     hostile = [
-        dataclasses.replace(item, run={**item.run, "label": "_$\\frac{\x1b[0m"})
-        for item in matrix({"start": 5.0, "seft": 6.0}, seeds=(1,), questions=5)
+        relabelled(item, "_$\\frac{\x1b[0m") for item in matrix({"start": 5.0, "seft": 6.0}, seeds=(1,), questions=5)
     ]
     score_curves(hostile, tmp_path / "a.png")
     legend = drawn(hostile).legends[0]  # type: ignore[attr-defined]
@@ -117,10 +115,7 @@ def test_nothing_to_draw_and_an_unknown_type_are_the_users_error(tmp_path: Path)
 
 def test_long_labels_are_wrapped_and_stay_within_the_picture() -> None:
     label = "self-label: SFT on the good answers, then its own greedy answers to the unannotated prompts"
-    results = [
-        dataclasses.replace(item, run={**item.run, "label": label})
-        for item in matrix({"start": 5.0, "self-label": 6.0}, seeds=(1,), questions=5)
-    ]
+    results = [relabelled(item, label) for item in matrix({"start": 5.0, "self-label": 6.0}, seeds=(1,), questions=5)]
     figure = drawn(results)
     box = figure.legends[0].get_window_extent()  # type: ignore[attr-defined]
     assert box.x1 <= figure.bbox.x1  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import dataclasses
 
 from seft_bench.records import Result
 from seft_bench.report.leaderboard import findings
-from tests.unit.leaderboard_data import matrix, result
+from tests.unit.leaderboard_data import matrix, relabelled, result
 
 N = 40
 
@@ -83,7 +83,7 @@ def test_withheld_and_absent_rows_are_not_compared() -> None:
     assert '"SFT (start)" leads' in said[0]
     assert "SEFT has no figure here" in said[1]
     assert "every result is withheld" in findings([withheld])[0]
-    assert findings([dataclasses.replace(withheld, run={})]) == []
+    assert findings([dataclasses.replace(withheld, run=None)]) == []
 
 
 def test_every_suite_and_decoding_is_told_and_seeds_are_counted() -> None:
@@ -100,5 +100,5 @@ def test_every_suite_and_decoding_is_told_and_seeds_are_counted() -> None:
 
 def test_hostile_labels_are_neutralised() -> None:
     hostile = arm("start", 5.0)
-    said = findings([dataclasses.replace(hostile, run={**hostile.run, "label": "\x1b[31mred"})])
+    said = findings([relabelled(hostile, "\x1b[31mred")])
     assert "\x1b" not in "".join(said)

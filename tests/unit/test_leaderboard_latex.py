@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from seft_bench.generators.controls import CONTROLS
-from seft_bench.records import Result
+from seft_bench.records import Result, run_of
 from seft_bench.report.leaderboard import method_tables, plain_table, published_tables
 from seft_bench.report.published_files import load_published
 from seft_bench.report.render import to_latex
 from seft_bench.report.render.latex import LINES_A_PAGE
 from seft_bench.report.tables import Cell, Column, Table, TableRow
 from seft_bench.subjects import control_subject
-from tests.unit.leaderboard_data import ROWS, matrix, result
+from tests.unit.leaderboard_data import ROWS, matrix, relabelled, result
 
 HOSTILE = (
     "a_b 50%&",
@@ -44,7 +44,7 @@ PREAMBLE = r"""\documentclass{article}
 def plain(names: tuple[str, ...]) -> Table:
     """One model a name, in their order, none tied."""
     results = [
-        dataclasses.replace(result("dpo", [9.0 - index / 20] * 6), model=name, run={})
+        dataclasses.replace(result("dpo", [9.0 - index / 20] * 6), model=name, run=None)
         for index, name in enumerate(names)
     ]
     return plain_table(results)
@@ -54,13 +54,10 @@ def hostile_matrix() -> list[Result]:
     """A matrix whose rows have hostile labels, with its controls."""
     rows = list(ROWS)
     results = matrix({row: 5.0 + index / 3 for index, row in enumerate(rows)}, questions=12)
-    beside = [item for item in results if item.run["row"] == "start" and item.run["seed"] == 1 and item.run["final"]]
+    beside = [item for item in results if run_of(item).row == "start" and run_of(item).seed == 1 and run_of(item).final]
     controls = [dataclasses.replace(item, run=control_subject(name).run) for name in CONTROLS for item in beside]
     return [
-        *(
-            dataclasses.replace(item, run={**item.run, "label": HOSTILE[rows.index(item.run["row"])]})
-            for item in results
-        ),
+        *(relabelled(item, HOSTILE[rows.index(run_of(item).row)]) for item in results),
         *controls,
     ]
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from seft_bench.errors import InputError
-from seft_bench.records import Result
+from seft_bench.records import Result, run_of
 from seft_bench.report.leaderboard import method_table, method_tables
 from seft_bench.report.render import RENDERERS, to_latex, to_markdown
 from seft_bench.report.tables import Cell, Table
@@ -100,7 +100,7 @@ def test_rows_stand_in_the_order_given_with_controls_in_a_block_at_the_foot() ->
 
 def test_only_final_checkpoints_of_the_matrix_count() -> None:
     early = result("dpo", [9.0] * 5, step=75, final=False)
-    other = dataclasses.replace(result("dpo", [9.0] * 5), run={}, model="llama")
+    other = dataclasses.replace(result("dpo", [9.0] * 5), run=None, model="llama")
     table = method_table([early, other, result("dpo", [4.0] * 5)])
     assert len(table.rows) == 1
     assert cell(table, "DPO", "tiny-mtbench_sampled_score").value == pytest.approx(4.0)
@@ -112,15 +112,15 @@ def test_missing_and_withheld_seeds_are_footnoted_and_never_zero() -> None:
         item
         for item in results
         if not (
-            item.run["row"] == "dpo"
-            and item.run["seed"] == 2
+            run_of(item).row == "dpo"
+            and run_of(item).seed == 2
             and item.suite == "tiny-mtbench"
             and item.decoding == "sampled"
         )
     ]
     results = [
         dataclasses.replace(item, withheld=True, coverage=0.91)
-        if item.run["row"] == "seft" and item.decoding == "greedy"
+        if run_of(item).row == "seft" and item.decoding == "greedy"
         else item
         for item in results
     ]
@@ -144,7 +144,7 @@ def test_a_withheld_start_leaves_no_difference_and_says_why() -> None:
 
 def test_costs_are_means_over_seeds() -> None:
     results = [result("dpo", [5.0] * 5, seed=seed) for seed in (1, 2)]
-    results[1] = dataclasses.replace(results[1], run={**results[1].run, "cpu_seconds": 71.25})
+    results[1] = dataclasses.replace(results[1], run=dataclasses.replace(run_of(results[1]), cpu_seconds=71.25))
     table = method_table([*results, *(dataclasses.replace(item, decoding="greedy") for item in results)])
     assert cell(table, "DPO", "cpu_seconds").value == pytest.approx(66.25)
     assert cell(table, "DPO", "unannotated_prompts").value == 0
@@ -180,7 +180,7 @@ def test_one_seed_twice_and_no_matrix_are_the_users_error() -> None:
     with pytest.raises(InputError, match="copy"):
         method_table(twice)
     with pytest.raises(InputError, match="seft-bench bench"):
-        method_table([dataclasses.replace(twice[0], run={})])
+        method_table([dataclasses.replace(twice[0], run=None)])
 
 
 def test_one_table_a_suite_and_a_short_one_for_a_terminal() -> None:

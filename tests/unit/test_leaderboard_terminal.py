@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 
 import pytest
 
+from seft_bench.records import run_of
 from seft_bench.report.leaderboard import method_table
 from seft_bench.report.tables import Table
 from seft_bench.report.terminal import NARROWED, print_table
-from tests.unit.leaderboard_data import result
+from tests.unit.leaderboard_data import relabelled, result
 
 
 class Terminal(io.StringIO):
@@ -22,9 +22,7 @@ class Terminal(io.StringIO):
 def table() -> Table:
     """Two rows whose labels hold rich's markup and a terminal escape."""
     plain = [result("dpo", [5.0] * 4), result("self-label", [6.0] * 4)]
-    return method_table(
-        [dataclasses.replace(item, run={**item.run, "label": f"[red]{item.run['label']}\x1b[2J"}) for item in plain]
-    )
+    return method_table([relabelled(item, f"[red]{run_of(item).label}\x1b[2J") for item in plain])
 
 
 def shown(table: Table, columns: int, monkeypatch: pytest.MonkeyPatch) -> str:

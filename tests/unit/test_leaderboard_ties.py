@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seft_bench.records import Result
+from seft_bench.records import Result, run_of
 from seft_bench.report.leaderboard import Plan, method_table, method_tables, plain_table
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.ties import paired_by_question
@@ -24,7 +24,7 @@ ROWS = {"start": 5.2, "dpo": 6.7, "seft": 7.1, "self-label": 7.05}
 
 
 def model(name: str, figures: list[float], suite: str = "tiny-mtbench") -> Result:
-    return dataclasses.replace(result("dpo", figures, suite=suite), model=name, run={})
+    return dataclasses.replace(result("dpo", figures, suite=suite), model=name, run=None)
 
 
 def test_the_paired_interval_is_scipys() -> None:
@@ -101,7 +101,9 @@ def test_without_figures_of_every_question_no_tie_is_claimed() -> None:
 
 @pytest.mark.parametrize("name", sorted(RENDERERS))
 def test_shuffled_results_give_the_same_bytes(name: str) -> None:
-    results = [item for item in matrix(ROWS, questions=25) if not (item.run["row"] == "dpo" and item.run["seed"] == 2)]
+    results = [
+        item for item in matrix(ROWS, questions=25) if not (run_of(item).row == "dpo" and run_of(item).seed == 2)
+    ]
     plan = Plan({row: row for row in (*ROWS, "orpo")}, [1, 2, 3])
     expected = RENDERERS[name](method_table(results, plan=plan)), RENDERERS[name](plain_table(results))
     for seed in range(3):
@@ -136,7 +138,9 @@ def test_two_processes_with_other_hash_seeds_give_the_same_bytes() -> None:
 
 
 def test_a_row_with_fewer_seeds_shows_its_count_and_is_marked_in_every_figure() -> None:
-    results = [item for item in matrix(ROWS, questions=15) if not (item.run["row"] == "dpo" and item.run["seed"] == 2)]
+    results = [
+        item for item in matrix(ROWS, questions=15) if not (run_of(item).row == "dpo" and run_of(item).seed == 2)
+    ]
     table = method_table(results)
     said = "DPO: 2 of 3 seeds; no result of seed 2."
     assert table.footnotes == (said,)
@@ -165,7 +169,7 @@ def test_a_seed_and_a_row_that_nobody_has_are_said() -> None:
 
 def test_with_several_bases_only_rows_without_a_result_are_said_to_lack_one() -> None:
     results = [
-        dataclasses.replace(item, run={**item.run, "base": base})
+        dataclasses.replace(item, run=dataclasses.replace(run_of(item), base=base))
         for base in ("small", "large")
         for item in matrix(ROWS, questions=10)
     ]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.records import Result
+from seft_bench.records import Result, run_of, run_to_row
 from seft_bench.report import leaderboard
 from seft_bench.report.arms import Measure, Panel, is_control, on_fewer_prompts, panels
 from seft_bench.report.curves import prompt_point, start_point, step_points
@@ -21,7 +21,7 @@ from seft_bench.report.ties import ends
 from seft_bench.results import slug
 from seft_bench.stats.intervals import Interval
 
-RUN_KEYS = ("row", "label", "role", "method", "seed", "step", "final", "unannotated_prompts")
+_RUN_KEYS = ("row", "label", "role", "method", "seed", "step", "final", "unannotated_prompts")
 
 
 def suite_data(name: str, entries: Sequence[Entry], questions: int, files: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,6 +50,7 @@ def entry_data(entry: Entry, suite: int, blocks: Sequence[int]) -> dict[str, Any
     `blocks`: the number of the first question of each of its files of answers; none where the answers are not at hand.
     """
     result, measure = entry.result, measure_or_none(entry.result)
+    run = run_to_row(result.run)
     low, high = ends(result, measure.key) if measure else (None, None)
     return {
         "key": entry.key,
@@ -64,7 +65,7 @@ def entry_data(entry: Entry, suite: int, blocks: Sequence[int]) -> dict[str, Any
         "scored": result.n_scored,
         "statuses": sorted(result.statuses.items()),
         "notes": list(result.notes),
-        "run": {key: result.run[key] for key in RUN_KEYS if key in result.run},
+        "run": {key: run[key] for key in _RUN_KEYS if key in run},
         "categories": [
             [str(name), rounded(value)] for name, value in sorted((result.metrics.get("by_category") or {}).items())
         ],
@@ -94,8 +95,8 @@ def _facts(result: Result) -> tuple[Any, ...]:
 
 def method_tables(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[str]]:
     """The tables of methods over seeds, and why there are none."""
-    own = [entry.result for entry in entries if not entry.other and "row" in entry.result.run]
-    if not any(result.run.get("role") == "start" for result in own):
+    own = [entry.result for entry in entries if not entry.other and entry.result.run is not None]
+    if not any(run_of(result).role == "start" for result in own):
         return [], []  # single runs, no matrix: nothing to aggregate
     try:
         return [table_data(table) for table in leaderboard.method_tables(own)], []
@@ -146,7 +147,7 @@ def curves(entries: Sequence[Entry]) -> dict[str, Any]:
     own = [
         entry.result
         for entry in entries
-        if not entry.other and "row" in entry.result.run and measure_or_none(entry.result)
+        if not entry.other and entry.result.run is not None and measure_or_none(entry.result)
     ]
     published = [result for result in own if not result.withheld and not is_control(result)]
     drawn: list[dict[str, Any]] = []
@@ -167,25 +168,25 @@ def _panel_curves(results: Sequence[Result], panel: Panel) -> dict[str, Any]:
     ]
     measure, start = measure_or_none(own[0]), start_point(own, panel)
     assert measure is not None  # curves() leaves the others out
-    runs = {str(result.run["row"]): result.run for result in own}
+    runs = {run_of(result).row: run_of(result) for result in own}
     rows = sorted(
-        (row for row in runs if runs[row].get("role") != "start"), key=lambda row: runs[row].get("role") == "control"
+        (row for row in runs if runs[row].role != "start"), key=lambda row: runs[row].role == "control"
     )  # controls last
     lines = []
     for row in rows:
         run = runs[row]
-        prompts = float(run.get("unannotated_prompts") or 0)
+        prompts = float(run.unannotated_prompts or 0)
         steps, final = step_points(own, panel, row, measure), prompt_point(own, panel, row, prompts, measure)
         by_prompts = [_point(*final)] if final else []
         of_seft = row == "seft" or ("seft" in runs and on_fewer_prompts(run, runs["seft"]))
-        facts = {"row": row, "label": str(run.get("label") or row), "role": run.get("role"), "of_seft": of_seft}
+        facts = {"row": row, "label": run.label or row, "role": run.role, "of_seft": of_seft}
         lines.append({**facts, "steps": [_point(*point) for point in steps], "prompts": by_prompts})
     return {
         "title": panel.title,
         "judge": panel.judge_id,
         "measure": _measure_data(measure),
         "start": {"label": start[0], "point": _point(0.0, start[1])} if start else None,
-        "seeds": len({result.run.get("seed") for result in own}),
+        "seeds": len({run_of(result).seed for result in own}),
         "lines": lines,
     }
 
