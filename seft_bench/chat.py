@@ -31,8 +31,8 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
         ) from None
     if not tokenizer.chat_template:
         raise InputError(
-            f"the tokenizer of {folder} has no chat template, so prompts would be guessed. "
-            "Add chat_template.jinja (or `chat_template` in tokenizer_config.json) to the checkpoint."
+            f"the tokenizer of {folder} has no chat template, so prompts would be guessed. Add chat_template.jinja (or "
+            "`chat_template` in tokenizer_config.json) to the checkpoint."
         )
     if tokenizer.eos_token_id is None:
         raise InputError(
@@ -51,8 +51,9 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def without_markup(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
-    """The messages with the tokenizer's special tokens in their texts broken up by a space: a text never opens or ends
-    a turn.
+    """Return the messages with the tokenizer's special tokens in their texts broken up by a space.
+
+    A text never opens or ends a turn.
     """
     return [
         {**message, "content": _broken_up(message["content"], tokenizer.all_special_tokens)} for message in messages
@@ -72,8 +73,9 @@ def conversation_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def next_token_id(tokenizer: Any, messages: Sequence[Message], text: str) -> int | None:
-    """The one token with which an answer that is only `text` goes on after the prompt, a leading space of the
-    template's included.
+    """Return the one token with which an answer that is only `text` goes on after the prompt.
+
+    A leading space of the template's is included.
 
     None where it takes several tokens, or melts into the prompt's last one: then no single log-probability belongs to
     it.

@@ -1,4 +1,4 @@
-"""What people see while they wait: notes and progress bars, on stderr. stdout is the data."""
+"""Notes and progress bars for people who wait, on stderr. stdout is the data."""
 
 from __future__ import annotations
 

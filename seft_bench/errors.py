@@ -1,4 +1,4 @@
-"""What a user can put right, each with the exit status of the command line.
+"""Errors that a user can put right, each with the exit status of the command line.
 
 A `SeftBenchError` is shown as one message without a traceback; everything else is a defect of ours and
 keeps its traceback. A message says what is wrong, what was looked at, what exists and what to run next.
@@ -46,8 +46,9 @@ class JudgeUnavailableError(ServiceUnavailableError):
 
 
 def no_room(error: BaseException) -> str | None:
-    """The message for a full disk, which is nobody's defect; None for every other failure. safetensors tells it by text
-    alone.
+    """Return the message for a full disk, which is nobody's defect; None for every other failure.
+
+    safetensors tells it by text alone.
     """
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         what, why = error.filename or "a file", error.strerror

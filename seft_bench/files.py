@@ -242,8 +242,9 @@ def sha256_folder(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.j
 
 
 def check_safetensors(folder: Path) -> None:
-    """Refuse weights that were cut off or are none, by their headers alone: 8 bytes of its length, JSON with every
-    tensor's place.
+    """Refuse weights that were cut off or are none, by their headers alone.
+
+    A header is 8 bytes of its length, then JSON with every tensor's place.
 
     Raises:
         InputError: which file, and what to do.
@@ -256,7 +257,7 @@ def check_safetensors(folder: Path) -> None:
 
 
 def _wrong_with_safetensors(path: Path) -> str:
-    """Why the file cannot be read as safetensors; "" where its header and size agree."""
+    """Say why the file cannot be read as safetensors; "" where its header and size agree."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         header_size = int.from_bytes(file.read(8), "little")

@@ -1,4 +1,4 @@
-"""How something was made: command, configuration, code, packages, data, hardware, times. Never a key."""
+"""Manifests of how something was made: command, configuration, code, packages, data, hardware, times. Never a key."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def preference_key(question_id: str, turn: int, candidate_first: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
-    """What a judge is asked; it never says which model or method wrote an answer.
+    """A request to a judge; it never says which model or method wrote an answer.
 
     Attributes:
         kind: "grade" (one answer, 1-10) or "preference" (two answers, in [1, 2]; 2: the candidate wins).
@@ -248,7 +248,10 @@ def run_of(result: Result) -> RunFacts:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """How something was made. Times are ISO 8601 in UTC; `parents` maps a role to the fingerprint of an input."""
+    """Record of how something was made.
+
+    Times are ISO 8601 in UTC; `parents` maps a role to the fingerprint of an input.
+    """
 
     command: str
     config: Mapping[str, Any]
@@ -332,11 +335,10 @@ def instruction_id(instruction: str) -> str:
     return hashlib.sha256(instruction.encode()).hexdigest()[:16]
 
 
-@lru_cache(
-    maxsize=4096
-)  # seeding the generator is most of the time of scoring, and a table of models asks for the same again and again
+# Seeding the generator is most of the time of scoring, and a table of models asks for the same again and again.
+@lru_cache(maxsize=4096)
 def candidate_first(instruction: str) -> bool:
-    """Whether the judge is shown the candidate first: alpaca_eval's seed rule (`annotators/base.py`, 0.6.6)."""
+    """Return whether the judge is shown the candidate first: alpaca_eval's seed rule (`annotators/base.py`, 0.6.6)."""
     return random.Random(f"is_switched_outputs{instruction}0").choices([False, True])[0]
 
 

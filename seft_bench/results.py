@@ -1,5 +1,6 @@
-"""Results as files: results/<suite>/<model>@<decoding>@<judge>/result.json, and the figures of every question beside
-it.
+"""Results as files: results/<suite>/<model>@<decoding>@<judge>/result.json.
+
+The figures of every question lie beside it.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ def slug(name: str) -> str:
 
 
 def result_name(result: Result) -> str:
-    """What a result is called within its suite, by its folder and in the report's links."""
+    """Return a result's name within its suite, by its folder and in the report's links."""
     return f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
 
 
 def result_folder(results: Path, result: Result) -> Path:
-    """results/<suite>/<model>@<decoding>@<judge>/; where another result lies there ("a/b" and "a-b"), with a hash of
-    the real names behind it.
+    """Return results/<suite>/<model>@<decoding>@<judge>/.
+
+    Where another result lies there ("a/b" and "a-b"), with a hash of the real names behind it.
     """
     plain = results / slug(result.suite) / result_name(result)
     names = [result.suite, result.model, result.decoding, result.judge_id]
@@ -41,7 +43,7 @@ def _held_by_another(folder: Path, names: list[str]) -> bool:
 
 
 def _names(row: Mapping[str, Any]) -> list[str]:
-    """What one result is told by."""
+    """Return the names that one result is told by."""
     return [str(row.get(name)) for name in ("suite", "model", "decoding", "judge_id")]
 
 
@@ -72,8 +74,9 @@ def replaces_other_weights(results: Path, result: Result) -> bool:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """All results below a folder, in the order of their paths; without questions.json a result has no intervals over
-    seeds.
+    """Read all results below a folder, in the order of their paths.
+
+    Without questions.json a result has no intervals over seeds.
     """
     return [read_result(path) for path in sorted(folder.glob("*/*/result.json"))]
 

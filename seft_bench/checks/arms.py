@@ -36,7 +36,7 @@ class Pair:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader must know of how the sides belong together."""
+        """Notes on how the sides belong together, for a reader."""
         return ()
 
     @property
@@ -109,9 +109,7 @@ def is_wanted(result: Result, suites: Sequence[str], judge: str, decoding: str) 
 
 
 def results_named(name: str, everything: Sequence[Result]) -> list[Result]:
-    """The results of one model by its name, its slug, its folder or its result.json; none where there is no such
-    model.
-    """
+    """Return the results of one model by its name, its slug, its folder or its result.json; [] without such a model."""
     path = Path(name)
     if path.name == "result.json" and path.is_file():
         return [read_result(path)]
@@ -132,8 +130,8 @@ def _results_of(name: str, everything: Sequence[Result], folder: Path) -> list[R
         methods = f"; of methods: {rows}" if (rows := rows_of(everything)) else ""
         absent = f"{name} is no folder here, and there are " if "/" in name and not Path(name).exists() else ""
         raise InputError(
-            f"{absent}no results of {name!r} in {folder}/; it has results of: {known}{methods}. "
-            f"Run `seft-bench eval {name} --suite SUITE` first, or name another folder with --results."
+            f"{absent}no results of {name!r} in {folder}/; it has results of: {known}{methods}. Run `seft-bench eval "
+            f"{name} --suite SUITE` first, or name another folder with --results."
         )
     if Path(name).name != "result.json":
         _refuse_other_weights(Path(name), found)
@@ -149,8 +147,8 @@ def _refuse_other_weights(path: Path, found: Sequence[Result]) -> None:
     if sha256_folder(checkpoint) not in recorded:
         raise InputError(
             f"the results of {found[0].model!r} are of other weights than {checkpoint} holds (another folder of that "
-            "name, or trained on since). "
-            f"Run `seft-bench eval {checkpoint} --suite SUITE` again; two folders of one name need different names."
+            f"name, or trained on since). Run `seft-bench eval {checkpoint} --suite SUITE` again; two folders of one "
+            "name need different names."
         )
 
 

@@ -9,7 +9,7 @@ from seft_bench.records import MINIMUM_COVERAGE, Result
 
 
 def reasons_not_comparable(results: Sequence[Result], common: int) -> list[str]:
-    """Why the results must not be compared; empty when they may.
+    """Give the reasons why the results must not be compared; empty when they may.
 
     The judge (server, model, settings, prompts) is one by its id already; what else decides a figure is compared here.
 
@@ -39,7 +39,7 @@ def reasons_not_comparable(results: Sequence[Result], common: int) -> list[str]:
 
 
 def _condition_reasons(one: Result, other: Result) -> list[str]:
-    """What decides a figure and is not the same of both."""
+    """Name what decides a figure and is not the same for both."""
     facts = [_facts(result) for result in (one, other)]
     pairs = {what: (facts[0][what], facts[1][what]) for what in facts[0]}
     differ = {what: values for what, values in pairs.items() if None not in values and values[0] != values[1]}
@@ -66,7 +66,7 @@ def _length_control_reasons(results: Sequence[Result]) -> list[str]:
 
 
 def remarks(results: Sequence[Result]) -> list[str]:
-    """What does not forbid the comparison of these results, but a reader must know."""
+    """Return what a reader must know of the comparison although it does not forbid it."""
     said = []
     engines = dict.fromkeys(
         str(((result.manifest or {}).get("config") or {}).get("engine", "transformers")) for result in results
@@ -93,7 +93,7 @@ def remarks(results: Sequence[Result]) -> list[str]:
 
 
 def _facts(result: Result) -> dict[str, Any]:
-    """What must be equal on both sides; None where a result does not say."""
+    """Return what must be equal on both sides; None where a result does not say."""
     manifest: Mapping[str, Any] = result.manifest or {}
     config: Mapping[str, Any] = manifest.get("config") or {}
     recorded = config.get("suite")

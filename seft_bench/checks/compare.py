@@ -48,7 +48,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Report:
-    """What the command shows. `candidate` and `baseline` are names; a method's holds its seeds.
+    """Outcome of a check, as the command shows it. `candidate` and `baseline` are names; a method's holds its seeds.
 
     `notes` say how the verdict came about, one sentence each.
     """

@@ -1,5 +1,6 @@
-"""The tested quantity: the primary metric of two models or two methods as a paired difference, and where it lies
-(categories, questions).
+"""The tested quantity: the primary metric of two models or methods as a paired difference.
+
+With where it lies: by category and by question.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seft_bench.checks.arms import Pair
 from seft_bench.checks.methods import MethodPair
@@ -68,7 +69,7 @@ class CategoryDifference:
 
 
 def measure(pair: Pair, suite: Suite) -> Measured:
-    """The primary metric of the suite: LC (else the win rate) of pairwise suites, the mean score of graded ones."""
+    """Measure the suite's primary metric: LC (else the win rate) of pairwise suites, the mean score of graded ones."""
     from seft_bench.stats.length_control import length_controlled
     from seft_bench.stats.paired import lc_difference, mean_difference
 
@@ -99,8 +100,9 @@ def measure(pair: Pair, suite: Suite) -> Measured:
 
 
 def measure_methods(pair: MethodPair, suite: Suite) -> Measured:
-    """The primary metric of two methods over questions and training seeds, as `measure` chooses it; each figure is the
-    mean over its side's seeds.
+    """Measure the primary metric of two methods over questions and training seeds, chosen as `measure` does.
+
+    Each figure is the mean over its side's seeds.
 
     Raises:
         InputError: fewer than two questions in common.
@@ -152,11 +154,11 @@ def scale_of(result: Result) -> float:
     return 1.0 if plain_metric(result) == "score" else 100.0
 
 
-def comparisons(suite: Any, results: Sequence[Result], questions: Sequence[str]) -> list[Comparisons] | None:
-    """What LC is fitted on, of each result; None where the suite or a result has none."""
+def comparisons(suite: Suite, results: Sequence[Result], questions: Sequence[str]) -> list[Comparisons] | None:
+    """Return what LC is fitted on, of each result; None where the suite or a result has none."""
     if any(result.metrics.get("lc_win_rate") is None or not result.covariates for result in results):
         return None
-    found: list[Comparisons | None] = [suite.comparisons_of(result, questions) for result in results]
+    found = [suite.comparisons_of(result, questions) for result in results]
     there = [arm for arm in found if arm is not None]
     return there if len(there) == len(results) else None
 

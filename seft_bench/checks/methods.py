@@ -35,7 +35,7 @@ class MethodPair:
 
     @property
     def side_by_side(self) -> tuple[Result, ...]:
-        """What a reader is shown of a question: the first seed of each side."""
+        """The results whose answers a reader is shown: the first seed of each side."""
         return next(iter(self.candidate.values())), next(iter(self.baseline.values()))
 
     @property
@@ -58,7 +58,7 @@ class MethodPair:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """How the seeds of both sides belong together, where they are not simply the same."""
+        """Notes on how the seeds of both sides belong together, where they are not simply the same."""
         if self.left_out:
             return (
                 f"paired by the training seeds of both sides; seeds {listed(self.left_out)}, which only one side has, "
@@ -75,7 +75,7 @@ class MethodPair:
 
 
 def titles_of(pairs: Sequence[MethodPair]) -> tuple[str, str]:
-    """What both methods are called: never without their seeds."""
+    """Return the names of both methods: never without their seeds."""
     sides = [pair.candidate for pair in pairs], [pair.baseline for pair in pairs]
     first, second = ({seed: result for seeds in side for seed, result in seeds.items()} for side in sides)
     return _title(first), _title(second)
@@ -110,8 +110,8 @@ def are_methods(candidate: str, baseline: str, everything: Sequence[Result]) -> 
         models = ", ".join(sorted({result.model for result in of_row})[:6])
         raise InputError(
             f"{method!r} is a method (training seeds {listed(seeds)}) and {other!r} is not: one checkpoint says "
-            "nothing about a method. "
-            f"Compare two methods ({rows_of(everything)}), or two checkpoints; those of {method}: {models}."
+            f"nothing about a method. Compare two methods ({rows_of(everything)}), or two checkpoints; those of "
+            f"{method}: {models}."
         )
     return all(kinds)
 
@@ -198,8 +198,7 @@ def _by_key(results: Sequence[Result]) -> dict[_Key, dict[int, Result]]:
         if run.seed in seeds:
             raise InputError(
                 f"method {run.row!r}, seed {run.seed}, has two final results on {panel_name(result)}: "
-                f"{seeds[run.seed].model!r} and {result.model!r}. "
-                "Keep one of them in the results folder."
+                f"{seeds[run.seed].model!r} and {result.model!r}. Keep one of them in the results folder."
             )
         seeds[run.seed] = result
     return found

@@ -96,14 +96,15 @@ def _row(item: Compared) -> TableRow:
 
 
 def _p_value(check: Check) -> float:
-    """The one that is held against the level: Holm's, but at a sequential check's look, whose level is each metric's
-    own.
+    """Return the p that is held against the level.
+
+    It is Holm's, but at a sequential check's look, whose level is each metric's own.
     """
     return check.p_holm if check.level == check.bound_level else check.p_regressed
 
 
 def details(report: Report) -> list[str]:
-    """Where the differences lie: categories and questions, a line each."""
+    """Show where the differences lie: categories and questions, a line each."""
     return [line for item in report.compared for line in _details_of(item)]
 
 
@@ -135,9 +136,7 @@ def _question_line(item: Compared, question_id: str) -> str:
 
 
 def link(pair: Pair | MethodPair, question_id: str) -> str:
-    """Where the HTML report shows the answers of both sides to this question, and the verdicts on them, side by
-    side.
-    """
+    """Return where the HTML report shows both sides' answers to this question, and the verdicts, side by side."""
     suite = slug(pair.results[0].suite)
     sides = ",".join(f"{slug(result.suite)}/{result_name(result)}" for result in pair.side_by_side)
     return f"report/index.html#/questions/{suite}/{quote(question_id, safe='')}?models={quote(sides, safe='@,/')}"
@@ -231,18 +230,14 @@ def _method_lines(item: Compared) -> list[str]:
     if parts is None:
         return []
     difference = parts[1]
-    interval, share, fewest = (
-        difference.bootstrap,
-        difference.components.share_of_seeds,
-        min(difference.components.seeds),
-    )
+    interval, components = difference.bootstrap, difference.components
     said = [
         f"{item.measured.name}: {_signed(interval.low)} to {_signed(interval.high)} by the {interval.how}; beside the "
         "test, not part of it."
     ]
     said += [
-        f"  {share:.0%} of the variance is between training seeds, as far as {fewest} seeds can say; more questions "
-        "would not lower that part."
+        f"  {components.share_of_seeds:.0%} of the variance is between training seeds, as far as "
+        f"{min(components.seeds)} seeds can say; more questions would not lower that part."
     ]
     return [*said, f"  {_what_would_help(item, difference)}"]
 

@@ -1,4 +1,4 @@
-"""What a judge's YAML may say, by the judge's kind.
+"""The keys of a judge's YAML, by the judge's kind.
 
 A key is never in it: `api_key_env` names the environment variable.
 """
@@ -141,7 +141,7 @@ class VLLMJudgeConfig(Strict):
 
 
 class LocalJudgeConfig(Strict):
-    """What judges that run in this process share."""
+    """Settings that judges in this process share."""
 
     name: str
     model: str = Field(description="checkpoint folder or hub id, safetensors only")

@@ -1,4 +1,4 @@
-"""What the YAML of a recipe and of a matrix may say."""
+"""The keys of the YAML of a recipe and of a matrix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from seft_bench.config.loading import Strict
 
 
 class RecipeConfig(Strict):
-    """What `seft-bench train` runs: a method on a base model and data."""
+    """A training that `seft-bench train` runs: a method on a base model and data."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run's folder")
     method: str

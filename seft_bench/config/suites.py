@@ -1,4 +1,4 @@
-"""What a suite's YAML may say."""
+"""The keys of a suite's YAML."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seft_bench.config.loading import Strict
 
 
 class DecodingConfig(Strict):
-    """How answers are drawn."""
+    """Settings for drawing answers."""
 
     temperature: float = Field(ge=0, description="0 is greedy")
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -76,9 +76,8 @@ class SuiteConfig(Strict):
     )
     description: str
 
-    _folder: Path = PrivateAttr(
-        default_factory=Path
-    )  # of the YAML file: its paths are relative to it, and no result holds a path of the machine
+    # Of the YAML file: its paths are relative to it, and no result holds a path of the machine.
+    _folder: Path = PrivateAttr(default_factory=Path)
 
     @model_validator(mode="after")
     def _fields_fit(self) -> SuiteConfig:
@@ -109,8 +108,9 @@ class SuiteConfig(Strict):
 
     @model_validator(mode="after")
     def _variants_are_named(self) -> SuiteConfig:
-        """A variant of MT-Bench says so in its name: results and judgments are kept by it, and must not mix with the
-        official ones.
+        """Refuse a variant of MT-Bench whose name does not say so.
+
+        Results and judgments are kept by it, and must not mix with the official ones.
         """
         variants = [word for word in (self.mode, self.references, self.parsing) if word not in ("single", "official")]
         if variants and self.source.startswith("tinyworld"):

@@ -1,5 +1,6 @@
-"""alpaca_eval's files: results/<model>/model_outputs.json, results/<model>/<annotator>/annotations.json, and the
-leaderboard.
+"""alpaca_eval's files: model_outputs.json, annotations.json and the leaderboard.
+
+They lie as results/<model>/model_outputs.json and results/<model>/<annotator>/annotations.json.
 
 Columns, their order and their spelling are those of tatsu-lab/alpaca_eval 0.6.6 and of its public results.
 """
@@ -28,7 +29,7 @@ from seft_bench.exchange.records import (
     standing,
     unscored_note,
 )
-from seft_bench.records import JudgeRequest, Judgment, Question, Result, candidate_first
+from seft_bench.records import JudgeRequest, Judgment, Question, Result, Status, candidate_first
 from seft_bench.suites import Suite
 
 KIND = "alpacaeval"
@@ -146,7 +147,7 @@ def annotation_row(request: JudgeRequest, row: Judgment, model: str, judge: str,
     )
 
 
-def _derived_status(row: Judgment) -> Any:
+def _derived_status(row: Judgment) -> Status:
     return "parse_error" if row.preference is None else "ok"
 
 
@@ -177,7 +178,7 @@ def _token(text: str, logprobs: Mapping[str, float]) -> dict[str, Any]:
     return {"token": text, "bytes": list(text.encode()), "logprob": logprobs.get(text), "top_logprobs": top}
 
 
-def with_fields(judgment: Judgment, row: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def with_fields(judgment: Judgment, row: Mapping[str, Any]) -> tuple[Status, dict[str, Any]]:
     """(status, details) of an imported annotation: the row's other fields are kept under `OFFICIAL`."""
     status, details = read_our_column(row, judgment.status)
     return status, details | {OFFICIAL: own_fields(row, _OWN_FIELDS)}

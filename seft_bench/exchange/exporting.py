@@ -1,5 +1,6 @@
-"""`seft-bench export`: the files are made in memory, checked against what is in the folder, then written one by one,
-each in one step.
+"""`seft-bench export`: official tools' files from what was evaluated.
+
+The files are made in memory, checked against what is in the folder, then written one by one, each in one step.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.exchange import alpaca_eval, fastchat, fastchat_pairs
@@ -17,12 +18,31 @@ from seft_bench.exchange.records import Export, Recorded
 from seft_bench.files import read_text, write_atomic
 from seft_bench.suites import Suite
 
-FORMATS: dict[str, Any] = {"alpaca_eval": alpaca_eval, "fastchat": fastchat, "fastchat-pairs": fastchat_pairs}
-"""Format -> the module with its KIND of suite and its `files`."""
+
+class OfficialFormat(Protocol):
+    """The module of an official tool's format.
+
+    Attributes:
+        KIND: protocol of the suites that it holds (`SuiteConfig.protocol`).
+    """
+
+    KIND: str
+
+    def files(self, recorded: Sequence[Recorded], suite: Suite) -> Export:
+        """Make the official tool's files of these models, in memory."""
+        ...
 
 
-def check_format(name: str, suite: Suite) -> Any:
-    """The format's module.
+FORMATS: dict[str, OfficialFormat] = {
+    "alpaca_eval": alpaca_eval,
+    "fastchat": fastchat,
+    "fastchat-pairs": fastchat_pairs,
+}
+"""Name of a format -> its module."""
+
+
+def check_format(name: str, suite: Suite) -> OfficialFormat:
+    """Return the format's module.
 
     Raises:
         InputError: unknown format, or one for another kind of suite.
@@ -44,7 +64,7 @@ def export(format_name: str, suite: Suite, recorded: Sequence[Recorded], out: Pa
     Raises:
         InputError: nothing to write, or a file there holds models that this export would drop.
     """
-    made: Export = check_format(format_name, suite).files(recorded, suite)
+    made = check_format(format_name, suite).files(recorded, suite)
     if not made.files:
         raise InputError(
             f"nothing to export: {', '.join(item.model for item in recorded)} have neither answers nor judgments"

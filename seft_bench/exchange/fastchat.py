@@ -1,5 +1,6 @@
-"""FastChat's files: data/mt_bench/model_answer/<model>.jsonl and model_judgment/<judge>_single.jsonl (fschat 0.2.36,
-`llm_judge`).
+"""FastChat's files of answers and grades (fschat 0.2.36, `llm_judge`).
+
+They are data/mt_bench/model_answer/<model>.jsonl and model_judgment/<judge>_single.jsonl.
 
 A row of answers that we write has no time of its own (`tstamp` 0) and an `answer_id` derived from its text, so the same
 answers give the same bytes.
@@ -35,7 +36,7 @@ from seft_bench.suites import Suite
 KIND = "mtbench"
 FOLDER = Path("data") / "mt_bench"
 ERROR = "$ERROR$"
-"""What FastChat stores where its judge could not be reached."""
+"""The text that FastChat stores where its judge could not be reached."""
 _NO_TEMPLATE = "none"
 _OWN_FIELDS = ("question_id", "model", "judgment", "score", "turn", OURS)
 
@@ -80,8 +81,9 @@ def _answer_row(model: str, answer: Answer) -> dict[str, Any]:
 def _judgments(
     item: Recorded, judge: str, rows: Sequence[Judgment], questions: Sequence[Question], suite: Suite, export: Export
 ) -> list[dict[str, Any]]:
-    """Rows of model_judgment, in the suite's order: every valid one (FastChat averages them all), else the last
-    failure.
+    """Return the rows of model_judgment, in the suite's order.
+
+    Every valid one (FastChat averages them all), else the last failure.
     """
     requests = {request.key: request for request in suite.requests(questions, item.answers)}
     asked = [
@@ -120,14 +122,14 @@ def _judgment_row(row: Judgment, judge: str, model: str, request: JudgeRequest |
 
 
 def derived_status(judgment: str, score: float | None) -> Status:
-    """What a reader of FastChat's fields alone concludes."""
+    """Return the status that a reader of FastChat's fields alone concludes."""
     if judgment == ERROR:
         return "api_error"
     return "parse_error" if score is None else "ok"
 
 
 def user_prompt(row: Judgment, request: JudgeRequest) -> str:
-    """What the judge read, rendered again, and given only where its hash is the recorded one."""
+    """Return what the judge read, rendered again, and only where its hash is the recorded one."""
     sets: tuple[TemplateSet, ...] = ("official", "seft-bench")
     for templates in sets if row.prompt_hash else ():
         try:
@@ -139,7 +141,7 @@ def user_prompt(row: Judgment, request: JudgeRequest) -> str:
     return ""
 
 
-def with_fields(judgment: Judgment, row: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def with_fields(judgment: Judgment, row: Mapping[str, Any]) -> tuple[Status, dict[str, Any]]:
     """(status, details) of an imported judgment: the row's other fields are kept under `OFFICIAL`."""
     status, details = read_our_column(row, judgment.status)
     return status, details | {OFFICIAL: own_fields(row, _OWN_FIELDS)}

@@ -1,5 +1,6 @@
-"""FastChat's pairwise files: model_judgment/<judge>_pair.jsonl, one row a comparison with both of its games (fschat
-0.2.36, `play_a_match_pair`).
+"""FastChat's pairwise files, model_judgment/<judge>_pair.jsonl (fschat 0.2.36, `play_a_match_pair`).
+
+One row is a comparison with both of its games.
 
 The candidate is model_1 and the baseline model_2, as in FastChat's `make_match`; an imported row keeps its own two
 places. Game 1 shows model_1 first, game 2 model_2. A row that two of the exported models share is written once.
@@ -75,8 +76,9 @@ def files(recorded: Sequence[Recorded], suite: Suite) -> Export:
 def _comparisons(
     item: Recorded, judge: str, rows: Sequence[Judgment], questions: Sequence[Question], suite: Suite, export: Export
 ) -> list[dict[str, Any]]:
-    """Rows in the suite's order: of each order the last valid verdict, else its last failure; FastChat counts every
-    row, so a comparison has one.
+    """Return the rows in the suite's order: of each order the last valid verdict, else its last failure.
+
+    FastChat counts every row, so a comparison has one.
     """
     requests = requests_of(suite, item.answers)
     keys = [
@@ -173,7 +175,7 @@ def _other(place: str) -> str:
 
 
 def _beyond(row: Judgment, text: str, place: str) -> Any:
-    """What a game's fields do not say: our status, the parts of the verdict, a graded preference (for model_1)."""
+    """Return what a game's fields do not say: our status, parts of the verdict, a graded preference (for model_1)."""
     parts = {key: value for key, value in row.details.items() if key != _OPPONENT}
     graded = (
         {} if row.preference is None or row.preference in _VERDICTS else {_PREFERENCE: _turned(row.preference, place)}
@@ -205,8 +207,9 @@ def whole(judgment: Judgment, row: Mapping[str, Any]) -> Judgment:
 
 
 def _fits(graded: Any, judgment: Judgment, place: str) -> bool:
-    """Is it a graded preference for the row's own winner? One that contradicts it is not believed: files come from
-    anywhere.
+    """Return whether it is a graded preference for the row's own winner.
+
+    One that contradicts it is not believed: files come from anywhere.
     """
     if not isinstance(graded, float) or not 1 < graded < 2 or judgment.preference is None:
         return False

@@ -1,5 +1,4 @@
-"""`seft-bench import`: the official tools' files become answers.jsonl, judgments and result.json, beside what was
-evaluated here.
+"""`seft-bench import`: official tools' files become answers.jsonl, judgments and result.json, as evaluations here do.
 
 Imported rows stand in the leaderboard with the decoding "imported" and the judge's id as it was recorded. A leaderboard
 CSV has no answers and no verdicts: its figures go to results/published/, labelled, and are never ranked with measured
@@ -71,7 +70,7 @@ class Sources:
 
 @dataclass
 class Import:
-    """What an import made: results in the leaderboard, files written, notes for the user."""
+    """Outcome of an import: results in the leaderboard, files written, notes for the user."""
 
     results: list[Result] = field(default_factory=list)
     written: list[Path] = field(default_factory=list)

@@ -1,5 +1,6 @@
-"""What is exchanged, and what both formats share: which rows stand, safe names of files, and what a row says beyond its
-verdict.
+"""The records that are exchanged, and what both formats share.
+
+Which rows stand, safe names of files, and what a row says beyond its verdict.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ from seft_bench.suites import Suite
 from seft_bench.suites.coverage import SETTLED
 
 OFFICIAL = "official"
-"""Key of `Judgment.details` under which an imported row's own fields are kept as they stood, so that they are exported
-again.
-"""
+"""Key of `Judgment.details` under which an imported row's own fields are kept as they stood, to be exported again."""
 OURS = "seft_bench"
 """Column of exported rows for what the official formats have no field for: our status, and the parts of a verdict."""
 
@@ -55,8 +54,9 @@ class Export:
 
 
 def requests_of(suite: Suite, answers: Mapping[str, Answer]) -> dict[str, JudgeRequest]:
-    """Key -> request for the answers at hand; empty where the baseline's answers are not on this machine: verdicts can
-    be exchanged without.
+    """Return key -> request for the answers at hand.
+
+    Empty where the baseline's answers are not on this machine: verdicts can be exchanged without.
     """
     if not answers or not suite.has_baseline:
         return {}
@@ -73,8 +73,9 @@ def by_judge(rows: Iterable[Judgment]) -> dict[str, list[Judgment]]:
 
 
 def standing(rows: Iterable[Judgment], hashes: Mapping[str, str]) -> dict[str, list[Judgment]]:
-    """Key -> all its valid rows in order, else its last failed one; unknown keys and judgments of other texts are left
-    out.
+    """Return key -> all its valid rows in order, else its last failed one.
+
+    Unknown keys and judgments of other texts are left out.
 
     Args:
         hashes: key -> hash of the texts as they are now, "" where they are not known.
@@ -117,7 +118,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def name_notes(names: Mapping[str, str]) -> list[str]:
-    """Which names stand in the files' names in another form."""
+    """List the names that stand in the files' names in another form."""
     return [
         f"{name} is called {safe} in names of files; inside them its name is as it was"
         for name, safe in names.items()
@@ -166,7 +167,7 @@ def _finite(value: Any) -> Any:
 
 
 def unscored_note(rows: Iterable[Judgment], what: str, marked: str) -> list[str]:
-    """How many judgments are exported as failures."""
+    """Count the judgments that are exported as failures."""
     count = sum(row.status != "ok" for row in rows)
     return [f"{what}: {count} judgments are unscored, marked {marked}"] if count else []
 
@@ -177,7 +178,8 @@ def json_row(row: Mapping[str, Any]) -> str:
 
 
 def json_array(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A file as alpaca_eval writes it (pandas' `to_json(orient="records", indent=2)`): no space after colons, slashes
-    escaped.
+    """Return a file as alpaca_eval writes it: no space after colons, slashes escaped.
+
+    That is pandas' `to_json(orient="records", indent=2)`.
     """
     return json.dumps(rows, indent=2, separators=(",", ":"), ensure_ascii=True, allow_nan=False).replace("/", "\\/")

@@ -1,4 +1,4 @@
-"""Where an export finds answers and judgments: below runs/evaluations, or in files that somebody names."""
+"""Sources of an export's answers and judgments: below runs/evaluations, or files that somebody names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from seft_bench.exchange import alpaca_eval, fastchat, fastchat_pairs
 from seft_bench.exchange.records import Recorded, by_judge
 from seft_bench.files import read_log
 from seft_bench.formats.reading import Format, format_of, index_answers, read_answers, read_judgments, read_rows
-from seft_bench.records import Answer, Judgment, from_row
+from seft_bench.records import Answer, Judgment, Status, from_row
 from seft_bench.suites import Suite
 from seft_bench.suites.custom import folder_name
 from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
 
-_FIELDS: Mapping[Format | None, Callable[[Judgment, Mapping[str, Any]], tuple[Any, dict[str, Any]]]] = {
+_FIELDS: Mapping[Format | None, Callable[[Judgment, Mapping[str, Any]], tuple[Status, dict[str, Any]]]] = {
     "alpaca_eval annotations": alpaca_eval.with_fields,
     "FastChat judgments": fastchat.with_fields,
 }
@@ -55,7 +55,7 @@ def read_whole_judgments(path: Path) -> list[Judgment]:
     )
 
 
-def _whole(judgment: Judgment, status: Any, details: dict[str, Any]) -> Judgment:
+def _whole(judgment: Judgment, status: Status, details: dict[str, Any]) -> Judgment:
     return dataclasses.replace(judgment, status=status, details=details)
 
 
@@ -116,8 +116,8 @@ def evaluated(
     found = [item for item in _evaluations(runs, folder_name(suite.config)) if decoding in (None, item.decoding)]
     if not found:
         raise InputError(
-            f"no answers to {name}{f' in decoding {decoding}' if decoding else ''} below {runs / 'evaluations'}. "
-            f"Run `seft-bench eval MODEL --suite {name}` first, or name files with --answers and --judgments."
+            f"no answers to {name}{f' in decoding {decoding}' if decoding else ''} below {runs / 'evaluations'}. Run "
+            f"`seft-bench eval MODEL --suite {name}` first, or name files with --answers and --judgments."
         )
     chosen = [item for model in models for item in _matching(model, found)] or found
     chosen = list({item.folder: item for item in chosen}.values())
@@ -132,8 +132,9 @@ def _evaluations(runs: Path, suite_folder: str) -> list[Evaluation]:
 
 
 def _evaluation(folder: Path) -> Evaluation | None:
-    """Of a question answered twice the last row counts, as in the pipeline; imported judgments may come without
-    answers.
+    """Read an evaluation's folder.
+
+    Of a question answered twice the last row counts, as in the pipeline; imported judgments may come without answers.
     """
     answers = {row["question_id"]: from_row(Answer, row) for row in read_log(folder / "answers.jsonl")}
     judged = (row["model_id"] for path in sorted(folder.glob("judgments-*.jsonl")) for row in read_log(path))

@@ -120,9 +120,8 @@ def panels(results: Iterable[Result]) -> list[Panel]:
         if (result.suite, result.decoding) not in filled
     ]
     suites = list(dict.fromkeys(result.suite for result in everything))
-    decodings = sorted(
-        dict.fromkeys(result.decoding for result in everything), key=lambda name: name == "greedy"
-    )  # after sampling, the suites' own way
+    # Greedy decoding comes after sampling, the suites' own way.
+    decodings = sorted(dict.fromkeys(result.decoding for result in everything), key=lambda name: name == "greedy")
     return sorted(
         dict.fromkeys([*published, *empty]),
         key=lambda panel: (suites.index(panel.suite), decodings.index(panel.decoding)),
@@ -151,8 +150,8 @@ def arm(results: Iterable[Result], panel: Panel) -> dict[int, Result]:
         if seed in seeds:
             raise InputError(
                 f"row {run_of(result).row!r}, seed {seed}, has two final results on {panel.title}: "
-                f"{seeds[seed].model!r} and {result.model!r}. "
-                "Keep one of them in the results folder and build the table again."
+                f"{seeds[seed].model!r} and {result.model!r}. Keep one of them in the results folder and build the "
+                "table again."
             )
         seeds[seed] = result
     return seeds
@@ -165,8 +164,9 @@ def mean_interval(candidate: Arm, measure: Measure) -> Interval | None:
 
 
 def bare_mean(candidate: Arm, measure: Measure) -> Interval | None:
-    """Mean of the seeds' own figures, without an interval: for results whose figures of every question are not at
-    hand.
+    """Return the mean of the seeds' own figures, without an interval.
+
+    For results whose figures of every question are not at hand.
     """
     figures = [result.metrics.get(measure.key) for result in candidate.values()]
     given = [float(figure) for figure in figures if figure is not None]
@@ -178,8 +178,9 @@ def bare_mean(candidate: Arm, measure: Measure) -> Interval | None:
 
 
 def difference(candidate: Arm, baseline: Arm, measure: Measure) -> Interval | None:
-    """Candidate - baseline, paired by question and seed, over the seeds and questions of both; None where they share
-    none.
+    """Return candidate - baseline, paired by question and seed.
+
+    Over the seeds and questions of both; None where they share none.
     """
     seeds = sorted(set(candidate) & set(baseline))
     questions = sorted(set(_questions(candidate)) & set(_questions(baseline)))
@@ -194,13 +195,14 @@ def on_fewer_prompts(run: RunFacts, reference: RunFacts) -> bool:
 
 
 def excludes_zero(interval: Interval) -> bool:
-    """Whether the interval shows a difference; without an interval nothing is shown."""
+    """Return whether the interval shows a difference; without an interval nothing is shown."""
     return interval.low is not None and interval.high is not None and (interval.low > 0.0 or interval.high < 0.0)
 
 
 def overlap(first: Interval, second: Interval) -> bool:
-    """Is the gap within both intervals' joint width? For figures that cannot be paired question by question; wider than
-    a paired interval would be.
+    """Return whether the gap is within both intervals' joint width.
+
+    For figures that cannot be paired question by question; a paired interval would be narrower.
     """
     if first.high is None or second.high is None:
         return False

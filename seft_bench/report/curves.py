@@ -1,6 +1,4 @@
-"""What the curves are drawn from, in the PNG and in the page: figures of a matrix's rows by training step and by
-prompts. Pure.
-"""
+"""Points of the curves in the PNG and in the page: a matrix's rows by training step and by prompts. Pure."""
 
 from __future__ import annotations
 
@@ -48,8 +46,9 @@ def prompt_point(
 
 
 def _estimate(found: Arm, measure: Measure) -> Interval | None:
-    """Over questions and seeds; where the figures of every question are not at hand, from the seeds' own figures and
-    intervals.
+    """Estimate over questions and seeds.
+
+    Where the figures of every question are not at hand, from the seeds' own figures and intervals.
     """
     if any(result.per_question for result in found.values()):
         return mean_interval(found, measure)

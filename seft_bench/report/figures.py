@@ -63,8 +63,9 @@ class _Series:
 
 
 def score_curves(results: Iterable[Result], path: Path) -> None:
-    """Draw score against training step, and against the amount of unannotated prompts, into a PNG (1400 x 900 pixels)
-    or PDF.
+    """Draw score against training step, and against the amount of unannotated prompts, into a PNG or PDF.
+
+    A PNG has 1400 x 900 pixels.
 
     Top: every suite and decoding a panel, every row of the matrix a line from the start. Bottom: SEFT on parts of its
     prompts, with the controls that use unannotated prompts otherwise. Bars are 95 % intervals over questions and seeds.
@@ -195,8 +196,9 @@ def _bars(axes: Any, points: Points, colour: str) -> None:
 
 
 def _prompt_panel(axes: Any, shown: Sequence[Panel], results: Sequence[Result], series: Sequence[_Series]) -> None:
-    """One suite: SEFT's line for each decoding from the start (no prompts) over its parts to all prompts, and other
-    controls as points.
+    """Draw one suite: SEFT's line for each decoding, and other controls as points.
+
+    The line goes from the start (no prompts) over SEFT's parts to all prompts.
     """
     seft = next((line for line in series if line.row == "seft"), None)
     measure = panel_measure(results, shown[0])
@@ -297,7 +299,7 @@ def _legend(figure: Any, series: Sequence[_Series]) -> None:
 
 
 def _foot(results: Sequence[Result], withheld: int) -> str:
-    """What the figures rest on: questions, seeds, judge, interval."""
+    """Say what the figures rest on: questions, seeds, judge, interval."""
     questions = {
         suite: max(len(result.per_question) for result in results if result.suite == suite)
         for suite in dict.fromkeys(result.suite for result in results)

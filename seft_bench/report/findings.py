@@ -1,4 +1,4 @@
-"""What a matrix shows, in sentences: every verdict is read off a paired interval, none is written beforehand. Pure."""
+"""Sentences on a matrix: every verdict is read off a paired interval, none is written beforehand. Pure."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _against_control(arms: Mapping[str, Arm], runs: Runs, row: str, measure: Mea
 
 
 def _credit(row: str, runs: Runs) -> str:
-    """What a control tests: SEFT itself on fewer prompts tests their number, every other one the reviser."""
+    """Name what a control tests: SEFT itself on fewer prompts tests their number, every other one the reviser."""
     return "the larger number of unannotated prompts" if on_fewer_prompts(runs[row], runs[SEFT]) else "the reviser"
 
 

@@ -37,8 +37,9 @@ def plain_tables(results: Iterable[Result]) -> list[Table]:
 
 
 def plain_table(results: Iterable[Result]) -> Table:
-    """One row a model, decoding and judge, ranked within suite, judge and decoding; withheld ones at the foot,
-    unranked.
+    """Build the table of one row a model, decoding and judge, ranked within suite, judge and decoding.
+
+    Withheld results stand at the foot, unranked.
 
     AlpacaEval-like suites rank by the length-controlled win rate, as the official table does, and by the win rate where
     a model has none; MT-Bench-like ones by the score.
@@ -120,13 +121,14 @@ def _ties_note(metric: str) -> str:
 
 
 def _order(result: Result) -> tuple[str, str, str]:
-    """What rows without a rank are sorted by: never the order in which files were read."""
+    """Return the key that sorts rows without a rank: never the order in which files were read."""
     return result.model, result.decoding, result.judge_id
 
 
 def _mixed_c_note(suite: str, members: Sequence[Result]) -> list[str]:
-    """Length control at different C, as cross-validation chooses it for each model, is no error, but nothing that a
-    reader would guess.
+    """Name the Cs of the length control where models have different ones, as cross-validation chooses them.
+
+    That is no error, but nothing that a reader would guess.
     """
     found = sorted({result.metrics["lc_c"] for result in members if result.metrics.get("lc_c") is not None})
     return (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.records import Result, RunFacts, run_of
@@ -31,7 +30,7 @@ from seft_bench.report.arms import (
     overlap,
     panels,
 )
-from seft_bench.report.tables import Cell, Column, Table, TableRow, footnote_number, interval_cell
+from seft_bench.report.tables import Cell, Column, Kind, Role, Table, TableRow, footnote_number, interval_cell
 from seft_bench.stats.intervals import Interval
 
 CONTROLS = "Controls: what a judge gives to nothing"
@@ -45,7 +44,7 @@ _EACH_ALONE = "Each interval stands alone: nothing is corrected for the number o
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a matrix should hold: row name -> its label, and its training seeds."""
+    """The rows that a matrix should hold, as row name -> label, and its training seeds."""
 
     rows: Mapping[str, str]
     seeds: Sequence[int]
@@ -106,8 +105,9 @@ def method_tables(results: Iterable[Result], paired_against: str = "start", plan
 
 
 def method_table(results: Iterable[Result], paired_against: str = "start", plan: Plan | None = None) -> Table:
-    """One row a row of the matrix, over its seeds' final checkpoints; controls in blocks at the foot, those without a
-    model last.
+    """Build the table of one row a row of the matrix, over its seeds' final checkpoints.
+
+    Controls stand in blocks at the foot, those without a model last.
 
     For every suite, judge and decoding: the main metric with a 95 % interval over questions and seeds, LC where there
     is one, the content mean, and the difference to the row `paired_against`, paired by question and seed. Then what
@@ -121,9 +121,8 @@ def method_table(results: Iterable[Result], paired_against: str = "start", plan:
     """
     final = [result for result in results if is_final(result)]
     matrix = _matrix(final, plan)
-    order = sorted(
-        matrix.rows, key=lambda row: ("", "controls", CONTROLS).index(matrix.block(row))
-    )  # a stable sort: the order given, controls last
+    # A stable sort: the order given, controls last.
+    order = sorted(matrix.rows, key=lambda row: ("", "controls", CONTROLS).index(matrix.block(row)))
     starts = {row: matrix.start(row, paired_against) for row in order}
     footnotes: list[str] = []
     columns, cells = [_ROW_LABEL], {row: [Cell(matrix.label(row))] for row in order}
@@ -149,8 +148,7 @@ def method_table(results: Iterable[Result], paired_against: str = "start", plan:
 _ROW_LABEL = Column("label", "method", role="label")
 _LC_NOTE = (
     "LC win rate: mean over seeds; its interval joins the seeds' own intervals over questions with the variance "
-    "between seeds; "
-    "its ties are by the joint width, not paired."
+    "between seeds; its ties are by the joint width, not paired."
 )
 _DIFFERENCE_NOTE = "Δ to start: difference to the start's row, paired by question and seed."
 _COST_NOTE = "Unannotated prompts, steps, tokens and CPU seconds: all that training took, mean over seeds."
@@ -193,13 +191,13 @@ def _measure(final: Sequence[Result], panel: Panel) -> Measure:
 
 
 def _group(panel: Panel, several_suites: bool, final: Sequence[Result]) -> str:
-    """What stands over the columns of a panel: no more than is needed to tell it from the others."""
+    """Return what stands over the columns of a panel: no more than is needed to tell it from the others."""
     name = panel.title if several_suites else panel.decoding
     return f"{name}, judge {panel.judge_id}" if _several_judges(panel, final) else name
 
 
 def _prefix(panel: Panel, final: Sequence[Result]) -> str:
-    """What the keys of a panel's columns begin with; a suite's other panels have another."""
+    """Return what the keys of a panel's columns begin with; a suite's other panels have another."""
     return "_".join([panel.suite, panel.decoding, *([panel.judge_id] if _several_judges(panel, final) else [])])
 
 
@@ -222,8 +220,8 @@ def _panel_columns(
 
     def column(
         measure: Measure,
-        kind: Any,
-        role: Any = "detail",
+        kind: Kind,
+        role: Role = "detail",
         title: str = "",
         unit: str = "",
         key: str = "",
@@ -318,7 +316,7 @@ def _marked(
 
 
 def _what_is_missing(matrix: _Matrix, row: str, panel: Panel, found: Arm) -> str:
-    """Why seeds of a row are not in a panel's figures; "" where all are."""
+    """Say why seeds of a row are not in a panel's figures; "" where all are."""
     absent = [seed for seed in matrix.seeds if seed not in found]
     if not absent:
         return ""

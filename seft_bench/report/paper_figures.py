@@ -1,5 +1,6 @@
-"""Figures for papers, as PDF and PNG: curves of a matrix, and a bar a model with its interval. matplotlib is imported
-when one is drawn.
+"""Figures for papers, as PDF and PNG: curves of a matrix, and a bar a model with its interval.
+
+matplotlib is imported when one is drawn.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator":
 
 
 def write_figures(folder: Path, results: Path) -> list[Path]:
-    """Every figure that the results have enough for: bars, curves where a matrix was run, radar where answers have
-    categories.
+    """Draw every figure that the results have enough for.
+
+    Bars; curves where a matrix was run; radars where answers have categories.
 
     Raises:
         InputError: no results.
@@ -62,8 +64,9 @@ def _drawn(path: Path, draw: Callable[[Path], None]) -> Path:
 
 
 def _bars(folder: Path, found: Sequence[Result]) -> list[Path]:
-    """A picture for each suite, decoding and judge: its ranked models, best at the top, and the controls without a
-    model at its foot.
+    """Draw a picture for each suite, decoding and judge.
+
+    Its ranked models stand with the best at the top, the controls without a model at the foot.
     """
     judges = {(panel.suite, panel.decoding): 0 for panel in panels(found)}
     written = []

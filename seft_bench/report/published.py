@@ -1,5 +1,6 @@
-"""Published figures as a table of their own: never ranked with measured ones, never bold, each block with its
-conditions. Pure.
+"""Published figures as a table of their own: never ranked with measured ones, never bold. Pure.
+
+Each block comes with its conditions.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ def published_tables(sets: Iterable[PublishedSet]) -> list[Table]:
 
 
 def published_table(sets: Sequence[PublishedSet]) -> Table:
-    """One block a set, whose footnote says the conditions; columns of the conditions themselves are details, for
-    programs.
+    """Build one block a set, whose footnote says the conditions.
+
+    Columns of the conditions themselves are details, for programs.
     """
     metrics = [
         column

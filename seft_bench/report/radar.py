@@ -1,5 +1,6 @@
-"""The radar picture of MT-Bench's categories: one axis a category, one line a model. matplotlib is imported when it is
-drawn.
+"""The radar picture of MT-Bench's categories: one axis a category, one line a model.
+
+matplotlib is imported when it is drawn.
 """
 
 from __future__ import annotations
@@ -20,9 +21,7 @@ from seft_bench.report.render import plain_text
 
 MOST_MODELS, MOST_PANELS = 8, 3
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#7A5C00", "#882255", "#555555")
-"""Okabe and Ito's colour-blind-safe palette with its pale and its orange tones replaced; markers and dashes differ as
-well.
-"""
+"""Okabe and Ito's colour-blind-safe palette, its pale and orange tones replaced; markers and dashes differ as well."""
 ORDER = ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
 """MT-Bench's categories clockwise, as in the paper's figure (Zheng et al. 2023); others follow."""
 MARKERS = "osD^vPXp"
@@ -38,8 +37,9 @@ _METADATA: dict[str, dict[str, None]] = {
 
 
 def draw_radar(results: Iterable[Result], path: Path) -> None:
-    """Draw mean by category, a line a model, into a PNG, SVG or PDF; suites, decodings and judges stand in panels of
-    their own.
+    """Draw the mean by category, a line a model, into a PNG, SVG or PDF.
+
+    Suites, decodings and judges stand in panels of their own.
 
     Each panel shows its best eight models. A category's interval is not drawn, as eight bands would hide each other:
     the caption says how wide they are, and the legend gives each model's score with its 95 % interval.
@@ -132,8 +132,9 @@ def _panel(figure: Any, panel: Panel, of_suite: Sequence[Result], left: float, w
 
 
 def _clearest_angle(results: Sequence[Result], categories: Sequence[str]) -> float:
-    """Between the two neighbouring axes with the lowest figures: the scale's numbers stand where most of the circle is
-    empty.
+    """Return the angle between the two neighbouring axes with the lowest figures.
+
+    The scale's numbers stand there, where most of the circle is empty.
     """
     means = [statistics.fmean(_by_category(result).get(name, 0.0) for result in results) for name in categories]
     lowest = min(range(len(categories)), key=lambda index: means[index] + means[(index + 1) % len(categories)])
@@ -141,8 +142,9 @@ def _clearest_angle(results: Sequence[Result], categories: Sequence[str]) -> flo
 
 
 def _axes(axes: Any, categories: Sequence[str], measure: Measure, label_angle: float) -> None:
-    """The first category on top, then clockwise; the whole scale is shown, so that small differences do not look
-    large.
+    """Set the first category on top, the others clockwise.
+
+    The whole scale is shown, so that small differences do not look large.
     """
     low, high, ticks = (0.0, 10.0, (2, 4, 6, 8, 10)) if measure.key == "score" else (0.0, 100.0, (25, 50, 75, 100))
     axes.set_theta_offset(math.pi / 2)
@@ -186,7 +188,7 @@ def _legend_label(result: Result, measure: Measure) -> str:
 
 
 def _caption(own: Sequence[Result], ranked: Sequence[Result], measure: Measure, withheld: int) -> str:
-    """What the lines are, how wide their intervals, and what is left out."""
+    """Say what the lines are, how wide their intervals, and what is left out."""
     sentences = [
         f"Mean {measure.title} ({measure.unit}) by category. In brackets: 95 % intervals over questions, clustered by "
         "question."
@@ -197,8 +199,7 @@ def _caption(own: Sequence[Result], ranked: Sequence[Result], measure: Measure, 
         middle = f"{statistics.median(widths):.{measure.decimals}f}"
         sentences.append(
             f"A category's own interval is +/- {middle} at the median ({span}); it holds the questions' difficulty, "
-            "which all models share, "
-            "so compare two models by their paired difference."
+            "which all models share, so compare two models by their paired difference."
         )
     sentences += [f"The best {len(ranked)} of {len(own)} models."] if len(ranked) < len(own) else []
     sentences += [f"{withheld} withheld results of the suite are left out."] if withheld else []

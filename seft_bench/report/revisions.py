@@ -1,4 +1,4 @@
-"""What the revisers of a matrix did to drafts, by a judge's grades: gain, harm to good drafts, keep rate. Pure."""
+"""The work of a matrix's revisers on drafts, by a judge's grades: gain, harm to good drafts, keep rate. Pure."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DRAFT_COLUMNS = (
     Column("copy_rate", "copies among the revised", unit="%", kind="number", decimals=1),
     Column("edit_distance", "edit distance of the revised", kind="number", decimals=2),
 )
-"""What a stage says of its drafts without grades; tables over seeds and of single runs have them alike."""
+"""Columns of what a stage says of its drafts without grades; tables over seeds and of single runs have them alike."""
 GAIN_COLUMNS = (
     Column("gain", "gain", kind="interval", role="main", decimals=2),
     Column("gain_annotated", "gain, annotated types", kind="interval", decimals=2),

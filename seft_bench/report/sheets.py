@@ -1,5 +1,6 @@
-"""All tables of one leaderboard from a folder of results, in any format: measured rows, controls at the foot, published
-figures apart.
+"""All tables of one leaderboard from a folder of results, in any format.
+
+Measured rows, controls at the foot, published figures apart.
 """
 
 from __future__ import annotations
@@ -44,8 +45,9 @@ class Sheets:
     published: Sequence[PublishedSet] = ()
 
     def tables(self) -> list[Table]:
-        """A table a suite for readers; below them the published figures, of which a reader sees names, figures and
-        conditions as a footnote.
+        """Build a table a suite for readers, and below them the published figures.
+
+        Of these a reader sees names, figures, and the conditions as a footnote.
         """
         return [*self.measured(), *(table.only("label", "main") for table in published_tables(self.published))]
 

@@ -10,6 +10,8 @@ from typing import Literal
 from seft_bench.stats.intervals import Interval
 
 Mark = Literal["", "best", "tied"]
+Kind = Literal["text", "number", "interval", "difference"]
+Role = Literal["label", "main", "detail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,8 @@ class Column:
     title: str
     group: str = ""
     unit: str = ""
-    kind: Literal["text", "number", "interval", "difference"] = "text"
-    role: Literal["label", "main", "detail"] = "detail"
+    kind: Kind = "text"
+    role: Role = "detail"
     decimals: int | None = None
     note: str = ""
 
@@ -64,7 +66,7 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What every format is written from; the same table gives the same bytes.
+    """A table that every format is written from; the same table gives the same bytes.
 
     Attributes:
         notes: how figures were made, one sentence each.

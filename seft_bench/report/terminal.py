@@ -14,9 +14,7 @@ NARROWED = (
 
 
 def print_table(table: Table, file: TextIO) -> None:
-    """Write the table: with rich where `file` is a terminal, as Markdown with all columns where it is a pipe or a
-    file.
-    """
+    """Write the table: with rich into a terminal, as Markdown with all columns into a pipe or a file."""
     if not file.isatty():
         file.write(to_markdown(table) + "\n")
         return

@@ -1,4 +1,4 @@
-"""Which models a plain table does not tell apart, by intervals of differences paired by question.
+"""Ties of a plain table: the models it does not tell apart, by intervals of differences paired by question.
 
 Pure, and closed forms only: fast for many models.
 """
@@ -26,8 +26,9 @@ def ends(result: Result, metric: str) -> tuple[float | None, float | None]:
 
 
 def paired_by_question(first: Result, second: Result) -> Interval | None:
-    """Mean of first - second over the questions that both have, with Student's t on the differences; None where they
-    share none.
+    """Return the mean of first - second over the questions that both have, with Student's t on the differences.
+
+    None where they share none.
 
     In the unit of `Result.per_question`. Without `per_question` (a result read without its questions.json) nothing can
     be paired.
@@ -53,8 +54,9 @@ def paired_by_question(first: Result, second: Result) -> Interval | None:
 
 
 def lc_paired(first: Result, second: Result) -> Interval | None:
-    """Difference of two length-controlled win rates with its interval by the sandwich formula; None where the questions
-    are not the same.
+    """Return the difference of two length-controlled win rates with its interval by the sandwich formula.
+
+    None where the questions are not the same.
     """
     ours, theirs = (result.covariates.get("lc_influence", {}) for result in (first, second))
     if len(ours) < 2 or ours.keys() != theirs.keys():
@@ -74,8 +76,9 @@ def tied_with(best: Result, others: Sequence[Result], metric: str) -> list[Resul
 
 
 def not_above(members: Sequence[Result], controls: Sequence[Result], metric: str) -> list[str]:
-    """A sentence for each control that some models are not shown to be above: what the judge says of those is worth
-    little.
+    """Say of each control which models are not shown to be above it.
+
+    What the judge says of those is worth little.
     """
     sentences = []
     for control in controls:
@@ -92,8 +95,10 @@ def _above(member: Result, control: Result, metric: str) -> bool:
 
 
 def _told_apart(first: Result, second: Result, metric: str) -> bool:
-    """LC is no mean over questions: its difference goes by the influences of the same questions, and without them by
-    the joint width of both intervals. Where nothing can be compared, no tie is claimed.
+    """Return whether the two are told apart; where nothing can be compared, no tie is claimed.
+
+    LC is no mean over questions: its difference goes by the influences of the same questions, and without them by the
+    joint width of both intervals.
     """
     if first.metrics.get(metric) is None or second.metrics.get(metric) is None:
         return True

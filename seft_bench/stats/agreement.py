@@ -1,4 +1,4 @@
-"""How often two raters prefer the same answer: a judge and humans, and humans among themselves.
+"""Agreement of two raters on which answer is better: a judge and humans, and humans among themselves.
 
 The convention follows MT-Bench (Zheng et al. 2023, arXiv 2306.05685): every pair of votes of two raters on the same
 question, the same two models and the same turn counts once, whichever model was shown first.
@@ -33,7 +33,7 @@ class Vote:
 
     @property
     def comparison(self) -> tuple[str, int, tuple[str, str]]:
-        """What was compared; votes on one comparison can be paired."""
+        """The comparison that was voted on; votes on one comparison can be paired."""
         return self.question_id, self.turn, self.models
 
 
@@ -93,8 +93,9 @@ def last_votes(votes: Iterable[Vote]) -> list[Vote]:
 
 
 def pairs_between(judge: Iterable[Vote], humans: Iterable[Vote]) -> list[Pair]:
-    """Each human vote beside each vote of the judge on the same comparison; human votes that the judge has no verdict
-    on are left out.
+    """Pair each human vote with each vote of the judge on the same comparison.
+
+    Human votes that the judge has no verdict on are left out.
     """
     votes = _by_comparison(judge)
     return [
@@ -133,8 +134,9 @@ def agreement(pairs: Sequence[Pair], *, rng_seed: int = 0, resamples: int = RESA
 def agreement_difference(
     pairs: Sequence[Pair], other: Sequence[Pair], *, rng_seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval | None:
-    """Share of equal votes in `pairs` minus that in `other`, both on the same redrawn questions; None where one has no
-    pairs.
+    """Return the share of equal votes in `pairs` minus that in `other`, both on the same redrawn questions.
+
+    None where one has no pairs.
     """
     if not pairs or not other:
         return None

@@ -43,8 +43,7 @@ def question_seed_interval(
 
 
 def paired_interval(candidate: Floats, baseline: Floats, *, rng_seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Mean difference candidate - baseline on the same questions and seeds, with the interval of
-    `question_seed_interval`.
+    """Return mean candidate - baseline on the same questions and seeds, with `question_seed_interval`'s interval.
 
     Pairing by question removes the questions' difficulty from the interval. An entry scored on one side only is left
     out.
@@ -88,8 +87,9 @@ def independent_interval(
 def redrawn_seeds_interval(
     mean: float, candidate: Floats, baseline: Floats, *, paired: bool, questions: int, rng_seed: int = 0
 ) -> Interval:
-    """The interval of a figure that was refitted: each draw of questions gets a draw of seeds, the same for both sides
-    where they are paired.
+    """Return the interval of a figure that was refitted.
+
+    Each draw of questions gets a draw of seeds, the same for both sides where they are paired.
 
     Args:
         mean: the difference itself.
@@ -134,7 +134,7 @@ def _resampled_means(values: Floats, scored: NDArray[np.bool_], seed_counts: Flo
 
 
 def _draw_counts(n: int, size: int, rng: np.random.Generator) -> Floats:
-    """How often each of n items is drawn, shape (size, n); a single item is always there."""
+    """Draw how often each of n items is taken, shape (size, n); a single item is always there."""
     if n == 1:
         return np.ones((size, 1))
     return rng.multinomial(n - 1, np.full(n, 1.0 / n), size=size).astype(np.float64)

@@ -1,5 +1,6 @@
-"""Means and shares with 95 % intervals over questions: rows of one question are not independent, so questions are
-redrawn, not rows.
+"""Means and shares with 95 % intervals over questions.
+
+Rows of one question are not independent, so questions are redrawn, not rows.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ RESAMPLES = 2000
 
 
 def sums_by_question(questions: Sequence[str], *columns: Sequence[float] | Floats) -> tuple[Floats, ...]:
-    """Sum of every column within each question, each of shape (different questions,); sorted, so that the order of rows
-    changes nothing.
+    """Sum every column within each question, each of shape (different questions,).
+
+    Sorted, so that the order of rows changes nothing.
     """
     positions = np.unique(np.asarray(questions, dtype=str), return_inverse=True)[1]
     return tuple(
@@ -28,8 +30,9 @@ def sums_by_question(questions: Sequence[str], *columns: Sequence[float] | Float
 
 @functools.lru_cache(maxsize=8)
 def question_draws(questions: int, resamples: int, rng_seed: int) -> Floats:
-    """How often each question is drawn, shape (resamples, questions): n - 1 draws of n (Rao and Wu 1988), as in
-    `stats.bootstrap`.
+    """Draw how often each question is taken, shape (resamples, questions): n - 1 draws of n, as in `stats.bootstrap`.
+
+    The source is Rao and Wu (1988).
 
     One report asks for the same draws many times, and they are most of its cost; so they are kept, and read-only.
     """
@@ -87,8 +90,10 @@ def clustered_mean(
 def clustered_share(
     questions: Sequence[str], hits: Sequence[bool], *, rng_seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """Share of hits. Where all rows or none are hits, redrawing shows no spread: the exact (Clopper-Pearson) bound for
-    as many rows as there are questions stands instead.
+    """Return the share of hits.
+
+    Where all rows or none are hits, redrawing shows no spread: the exact (Clopper-Pearson) bound for as many rows as
+    there are questions stands instead.
     """
     interval = clustered_mean(questions, [float(hit) for hit in hits], rng_seed=rng_seed, resamples=resamples)
     n = len(set(questions))

@@ -1,4 +1,4 @@
-"""What the variance of a difference of two methods is made of: questions and training seeds, with degrees of freedom.
+"""Components of the variance of a difference of two methods: questions and seeds, with degrees of freedom.
 
 Model (two-way crossed random effects): figure[seed, question] = mean + question + seed + rest; questions and seeds are
 both draws. With m = the questions' mean differences and s = the seeds' mean figures, each has an unbiased mean square,
@@ -33,8 +33,9 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """What the variance of a difference is made of, in the metric's unit squared. The tuples have one entry a draw of
-    seeds: one where the arms are paired by seed, else one an arm.
+    """Components of a difference's variance, in the metric's unit squared.
+
+    The tuples have one entry a draw of seeds: one where the arms are paired by seed, else one an arm.
 
     Attributes:
         n: questions.
@@ -69,8 +70,9 @@ class Components:
 
 
 def variance_and_degrees(fixed: Components, of_seeds: Sequence[Floats]) -> tuple[Floats, Floats]:
-    """Variance and degrees of freedom for many values of V_seeds, all else as in `fixed`; the arrays have one shape, an
-    array for each draw of seeds.
+    """Return variance and degrees of freedom for many values of V_seeds, all else as in `fixed`.
+
+    The arrays have one shape, an array for each draw of seeds.
     """
     plain = [np.asarray(value, dtype=np.float64) for value in of_seeds]
     medians = [float(2.0 * gammaincinv((k - 1) / 2.0, 0.5) / (k - 1)) for k in fixed.seeds]
@@ -95,8 +97,9 @@ def _satterthwaite(fixed: Components, of_seeds: Sequence[Floats]) -> Floats:
 
 
 def components_of(candidate: Floats, baseline: Floats, *, paired: bool) -> Components:
-    """Mean squares of two grids of shape (seeds, questions), the questions in the same order; `paired`: row for row by
-    seed.
+    """Return the mean squares of two grids of shape (seeds, questions), the questions in the same order.
+
+    `paired`: row for row by seed.
 
     Raises:
         ValueError: fewer than two questions or seeds, another number of questions, or of seeds where they are paired.

@@ -1,4 +1,4 @@
-"""How much a judge's verdict changes when the very same prompt is judged again."""
+"""Consistency of a judge: how much its verdict changes when the very same prompt is judged again."""
 
 from __future__ import annotations
 

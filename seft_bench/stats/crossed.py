@@ -1,5 +1,6 @@
-"""Two methods over the same questions and several training seeds: the difference and its test; `stats.components` has
-the variance.
+"""Difference of two methods over the same questions and several training seeds, and its test.
+
+`stats.components` has the variance.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class MethodDifference(Difference):
         return crossed_power.needed_questions(self.components, self.skewness, margin)
 
     def needed_seeds(self, margin: float) -> int | None:
-        """Training seeds an arm with which, on these questions, the loss that is found with 80 % power is the margin;
+        """Return the training seeds an arm with which the loss found with 80 % power is the margin, on these questions.
+
         None where no number is enough.
         """
         return crossed_power.needed_seeds(self.components, self.skewness, margin)
@@ -99,7 +101,9 @@ def lc_method_difference(
 def _joined(
     delta: float, found: Components, skewness: float, bootstrap: Interval, paired: bool, how: str
 ) -> MethodDifference:
-    """Only the questions' part of the difference is known to be skewed: its third moment is shared out over the whole
+    """Join difference, variance and skewness.
+
+    Only the questions' part of the difference is known to be skewed: its third moment is shared out over the whole
     variance.
     """
     error, part = sqrt(found.variance), sqrt(found.questions / found.variance) if found.variance else 0.0

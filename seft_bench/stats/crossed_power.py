@@ -1,4 +1,4 @@
-"""What a check of two methods could have seen, and how many seeds or questions it would need.
+"""Power of a check of two methods: the loss it could have seen, and how many seeds or questions it would need.
 
 The components are taken as true. The power at a loss is then the mean, over the distribution of V_seeds (its chi^2
 quantiles, a grid for each draw of seeds), of the chance that the difference falls below the critical value which that
@@ -22,7 +22,7 @@ from seft_bench.stats.seeds import FEWEST_SEEDS
 
 Floats = NDArray[np.float64]
 MOST_SEEDS, MOST_QUESTIONS = 1000, 1_000_000
-"""Where the search ends: what needs more than this is said to be out of reach."""
+"""Limits of the search: what needs more than this is said to be out of reach."""
 _GRID_POINTS = {1: 400, 2: 40}
 
 
@@ -53,7 +53,7 @@ def _truth(components: Components) -> Components:
 
 
 def _critical_widths(truth: Components, alpha: float) -> Floats:
-    """How far below 0 a difference must be, at each point of the grid of V_seeds."""
+    """Return how far below 0 a difference must be, at each point of the grid of V_seeds."""
     points = _GRID_POINTS[len(truth.seeds)]
     quantiles = (np.arange(points) + 0.5) / points
     axes = [
@@ -66,8 +66,9 @@ def _critical_widths(truth: Components, alpha: float) -> Floats:
 
 
 def needed_questions(components: Components, skewness: float, margin: float) -> int | None:
-    """Questions for which the loss found with 80 % power is the margin, with these seeds; None where no number is
-    enough, or nothing varies.
+    """Return the questions for which the loss found with 80 % power is the margin, with these seeds.
+
+    None where no number is enough, or nothing varies.
     """
     return _smallest(
         lambda n: minimal_effect(_with_questions(components, n), skewness * sqrt(components.n / n)) <= margin,
@@ -78,8 +79,9 @@ def needed_questions(components: Components, skewness: float, margin: float) -> 
 
 
 def needed_seeds(components: Components, skewness: float, margin: float) -> int | None:
-    """Training seeds an arm for which the loss found with 80 % power is the margin, on these questions; None where no
-    number is enough, or nothing varies.
+    """Return the training seeds an arm for which the loss found with 80 % power is the margin, on these questions.
+
+    None where no number is enough, or nothing varies.
     """
     return _smallest(
         lambda k: minimal_effect(_with_seeds(components, k), skewness) <= margin, FEWEST_SEEDS, MOST_SEEDS, components

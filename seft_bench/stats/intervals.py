@@ -1,4 +1,4 @@
-"""What every interval shares: its record, and Student's quantile."""
+"""The record of an interval, and Student's quantile, which all share."""
 
 from __future__ import annotations
 

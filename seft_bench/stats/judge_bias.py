@@ -1,4 +1,4 @@
-"""What a judge prefers besides the better answer: the one shown first, or the longer one.
+"""Biases of a judge, besides preferring the better answer: towards the one shown first, or the longer one.
 
 Position bias follows Zheng et al. 2023 (arXiv 2306.05685): the same two answers in both orders. Length bias is measured
 against the humans who saw the same two answers: liking long answers is no fault where people like them as much.
@@ -41,9 +41,7 @@ class Game:
 
     @property
     def lean(self) -> float:
-        """Wins of the answer shown first minus wins of the one shown second, over both orders: -1, -0.5, 0, 0.5 or
-        1.
-        """
+        """Wins of the answer shown first minus those of the second, over both orders: -1, -0.5, 0, 0.5 or 1."""
         return (_sign(self.winners[0], self.models) - _sign(self.winners[1], self.models)) / 2
 
     @property
@@ -54,7 +52,7 @@ class Game:
 
 @dataclass(frozen=True, slots=True)
 class PositionBias:
-    """What swapping the two answers changes.
+    """Changes of the verdict when the two answers are swapped.
 
     `consistent`, `first` and `second` are shares of the comparisons and add up to 1.
 
@@ -84,7 +82,10 @@ class PositionBias:
 
 @dataclass(frozen=True, slots=True)
 class Longer:
-    """How often the longer answer wins, of a judge and of humans on the same comparisons, and the paired difference."""
+    """Shares of the longer answer's wins, for a judge and for humans on the same comparisons, and their difference.
+
+    The difference is paired.
+    """
 
     comparisons: int
     judge: Interval
@@ -112,9 +113,7 @@ class LengthBias:
 
     @property
     def biased(self) -> bool:
-        """The judge prefers the longer answer more often, or less often, than humans do: the difference's interval
-        excludes zero.
-        """
+        """True if the judge prefers the longer answer more, or less, often than humans: the interval excludes zero."""
         return excludes_zero(self.all.difference)
 
 
@@ -193,8 +192,9 @@ def length_bias(seen: Sequence[Contest]) -> LengthBias | None:
 
 
 def length_slope(seen: Sequence[Contest], scale_characters: float) -> Interval | None:
-    """Coefficient b of logit P(judge prefers the first) = b tanh(d / scale) + c (2 h - 1), h the humans' share for the
-    first.
+    """Fit b of logit P(judge prefers the first) = b tanh(d / scale) + c (2 h - 1).
+
+    h is the humans' share for the first.
 
     No intercept: which of the two is named first is arbitrary, and naming them the other way round changes the sign of
     both sides. The interval is Student's t on a standard error clustered by question (sandwich with G / (G - 1)). None

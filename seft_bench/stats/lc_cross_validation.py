@@ -55,9 +55,8 @@ def cross_validated_c(data: Comparisons, positions: NDArray[np.int_], gamed_posi
     weights = np.zeros((FOLDS, 3))
     losses = []
     for c in GRID:
-        weights = solve(
-            Problems(data, length, 1.0 - held_out, 1.0 - gamed_held_out, c), weights
-        )  # each fit starts where the last one ended
+        # Each fit starts where the last one ended.
+        weights = solve(Problems(data, length, 1.0 - held_out, 1.0 - gamed_held_out, c), weights)
         losses.append(float(_held_out_losses(data, length, weights, held_out, gamed_held_out).mean()))
     return ChosenC(GRID[int(np.argmin(losses))], tuple(losses))
 

@@ -20,9 +20,8 @@ Floats = NDArray[np.float64]
 GAMED_WEIGHT = 0.1
 _MAXIMUM_STEPS = 100
 _TOLERANCE = 1e-10
-_SIGNS = np.array(
-    list(product((-1.0, 0.0, 1.0), repeat=3))
-)  # (27, 3): every way in which coefficients may be signed or zero
+_SIGNS = np.array(list(product((-1.0, 0.0, 1.0), repeat=3)))
+"""Every way in which coefficients may be signed or zero, shape (27, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +84,9 @@ class Problems:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Objective and derivatives at the weights `at`, each with a leading batch axis; the penalty is not in the
-    derivatives.
+    """Objective and derivatives at the weights `at`, each with a leading batch axis.
+
+    The penalty is not in the derivatives.
     """
 
     at: Floats
@@ -183,9 +183,8 @@ def _add_gamed(problems: Problems, weights: Floats, gradient: Floats, hessian: F
 
 def log_losses(wins: Floats, logits: Floats) -> Floats:
     """-(p log q + (1 - p) log(1 - q)) with q = sigmoid(logits), without overflow."""
-    losses: Floats = (
-        np.maximum(logits, 0.0) + np.log(1.0 + np.exp(-np.abs(logits))) - wins * logits
-    )  # a third of logaddexp's time
+    # A third of logaddexp's time.
+    losses: Floats = np.maximum(logits, 0.0) + np.log(1.0 + np.exp(-np.abs(logits))) - wins * logits
     return losses
 
 
@@ -207,9 +206,8 @@ def _quadratic_optimum(point: Point, penalty: float) -> Floats:
     With three coefficients all 27 sign patterns can be solved; the optimum is the one that meets the optimality
     conditions: a non-zero coefficient has its pattern's sign, and at a zero one the slope is within the penalty.
     """
-    curvature = point.hessian + 1e-10 * np.eye(
-        3
-    )  # a feature that is 0 everywhere has no curvature; its coefficient stays 0
+    # A feature that is 0 everywhere has no curvature; its coefficient stays 0.
+    curvature = point.hessian + 1e-10 * np.eye(3)
     target = np.einsum("bij,bj->bi", curvature, point.at) - point.gradient
     zero = _SIGNS == 0.0
     systems = np.where(zero[None, :, :, None], np.eye(3), curvature[:, None, :, :])

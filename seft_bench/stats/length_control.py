@@ -106,8 +106,9 @@ def length_controlled(data: Comparisons, c: float = DECLARED_C) -> LengthControl
 def with_bootstrap(
     found: LengthControlled, data: Comparisons, resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED
 ) -> LengthControlled:
-    """The same figure with the 95 % percentile interval and the standard error of the refitting bootstrap, at the same
-    C.
+    """Return the same figure with interval and standard error of the refitting bootstrap, at the same C.
+
+    The interval is the 95 % percentile interval.
     """
     if found.c is None:
         return found
@@ -132,8 +133,9 @@ def refitted(
     c: float = DECLARED_C,
     batch_size: int = _BATCH_SIZE,
 ) -> Floats:
-    """LC win rates (percent), shape (resamples,), each refitted on questions drawn with replacement; the gamed rows
-    stay.
+    """Return LC win rates (percent), shape (resamples,), each refitted on questions drawn with replacement.
+
+    The gamed rows stay.
     """
     rng = np.random.default_rng(seed)
     n = data.wins.size
@@ -182,8 +184,9 @@ def _influence(data: Comparisons, weights: Floats) -> Floats:
 
 
 def _scale_terms(data: Comparisons, weights: Floats, features: Floats, predicted: Floats) -> tuple[Floats, Floats]:
-    """Derivative of the summed scores by the lengths' standard deviation (3,), and that deviation's own influence
-    (n,).
+    """Return the derivative of the summed scores by the lengths' standard deviation, and that one's own influence.
+
+    Shapes (3,) and (n,).
     """
     difference, n = data.length_difference, data.wins.size
     deviation = float(difference.std(ddof=1))

@@ -29,8 +29,9 @@ class Grade:
 
 
 def last_of_each_key(rows: Sequence[Grade]) -> list[Grade]:
-    """The last row of every (question, turn), in order of first appearance: a turn that was judged again counts
-    once.
+    """Return the last row of every (question, turn), in order of first appearance.
+
+    A turn that was judged again counts once.
     """
     return list({(row.question_id, row.turn): row for row in rows}.values())
 
@@ -58,8 +59,9 @@ def mean_by_question(rows: Sequence[Grade]) -> dict[str, float]:
 
 
 def figures(rows: Sequence[Grade], name: str = "score") -> dict[str, float | None]:
-    """`name`, `turn_1`, ... and of each `_se`, `_low`, `_high` (of "score" plain `se`, `low`, `high`), all clustered by
-    question.
+    """Return `name`, `turn_1`, ... and of each `_se`, `_low`, `_high`, all clustered by question.
+
+    Of "score" they are plain `se`, `low` and `high`.
     """
     found = _named(rows, name, "" if name == "score" else f"{name}_")
     for turn in sorted({row.turn for row in rows}):

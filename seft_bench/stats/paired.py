@@ -1,5 +1,6 @@
-"""Is the candidate worse than the baseline? Paired differences over questions, non-inferiority and regression, Holm,
-and what could be seen.
+"""Tests of a candidate against a baseline over the same questions: is it worse?
+
+Paired differences, non-inferiority and regression, Holm, and what could be seen.
 
 The unit is the question: its turns, orders and repeats are averaged first (MT-Bench has 80 units, not 160 rows). All
 tests are one-sided.
@@ -215,8 +216,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def minimal_effect(difference: Difference, alpha: float = ALPHA, power: float = POWER) -> float:
-    """Loss that is found with this power: 2.49 * SE by default for many questions without skewness, (z_alpha + z_power)
-    * SE.
+    """Return the loss that is found with this power.
+
+    It is 2.49 * SE by default for many questions without skewness, (z_alpha + z_power) * SE.
 
     A loss l (in SE) is found where T < critical + l (1 - skewness * T / (2 sqrt(n))), T being the t of no loss: in a
     skewed sample mean and standard error move together. Hall's transformation makes T normal, so l follows from its

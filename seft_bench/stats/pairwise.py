@@ -32,7 +32,7 @@ class Comparison:
 
     @property
     def outcome(self) -> float:
-        """What counts: WIN or LOSS only where both orders say so."""
+        """The outcome that counts: WIN or LOSS only where both orders say so."""
         return self.shown_first if self.shown_first == self.shown_second else TIE
 
     @property
@@ -67,7 +67,7 @@ def counts(comparisons: Sequence[Comparison]) -> dict[str, int]:
 
 
 def position_bias(comparisons: Sequence[Comparison]) -> dict[str, float | None]:
-    """How much the order alone decides, in percent with 95 % intervals clustered by question.
+    """Return how much the order alone decides, in percent with 95 % intervals clustered by question.
 
     `inconsistent_rate`: comparisons whose orders disagree. `first_shown_win_rate`: verdicts for the answer shown first,
     of all verdicts with a winner (50 without bias; None where there is no winner).

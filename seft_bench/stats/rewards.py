@@ -91,8 +91,9 @@ def fit_sigmoid(rows: Sequence[GradedReward]) -> SigmoidMap:
 
 
 def fit_isotonic(rows: Sequence[GradedReward]) -> IsotonicMap:
-    """Least squares among the maps that never fall (pool adjacent violators); rows of one reward share their mean
-    grade.
+    """Fit by least squares among the maps that never fall (pool adjacent violators).
+
+    Rows of one reward share their mean grade.
     """
     rewards, grades = _columns(rows)
     knots, group = np.unique(rewards, return_inverse=True)
@@ -148,7 +149,7 @@ def calibrate(rows: Sequence[GradedReward], minimum_rows: int = MINIMUM_ROWS) ->
 
 
 def why_not(rows: Sequence[GradedReward], minimum_rows: int = MINIMUM_ROWS) -> str:
-    """What keeps rows from being calibrated on; "" where nothing does."""
+    """Say what keeps rows from being calibrated on; "" where nothing does."""
     if len(rows) < minimum_rows:
         return f"{len(rows)} graded answers, at least {minimum_rows} are needed"
     if len({row.grade for row in rows}) < 2:

@@ -33,7 +33,7 @@ def spent(fraction: float, alpha: float, rho: float = RHO) -> float:
 
 
 def look_sizes(questions: int) -> tuple[int, ...]:
-    """How many questions are judged at each look; the last one is all.
+    """Return how many questions are judged at each look; the last one is all.
 
     Sets of fewer than 20 questions are looked at once.
 

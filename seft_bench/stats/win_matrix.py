@@ -1,4 +1,4 @@
-"""How often one model's figure is higher than another's on the same question."""
+"""Win matrix: how often one model's figure is higher than another's on the same question."""
 
 from __future__ import annotations
 

@@ -72,11 +72,9 @@ def _html_block(name: str, rows: Sequence[TableRow], columns: Sequence[Column]) 
 
 
 def _html_cell(cell: Cell, column: Column) -> str:
-    figure, separator, interval = (
-        figure_text(cell, column).partition(" [")
-        if not isinstance(cell.value, str)
-        else (figure_text(cell, column), "", "")
-    )
+    figure, separator, interval = figure_text(cell, column), "", ""
+    if not isinstance(cell.value, str):
+        figure, separator, interval = figure.partition(" [")
     text = _html_text(figure)
     text = f"<strong>{text}</strong>" if cell.mark == "best" else text
     text += f" <small>[{_html_text(interval)}</small>" if separator else ""

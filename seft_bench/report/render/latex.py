@@ -14,7 +14,7 @@ from seft_bench.report.render.text import column_groups, figure_text, notes, pla
 from seft_bench.report.tables import Cell, Column, Table, TableRow, blocks
 
 LINES_A_PAGE = 48
-"""What a float may hold: rows, headings and notes of an article at 10 points."""
+"""Lines that a float may hold: rows, headings and notes of an article at 10 points."""
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -117,8 +117,9 @@ def _float(table: Table, pieces: Sequence[Piece], page: int, pages: int, remarks
 
 
 def _parts(columns: Sequence[Column]) -> list[list[int]]:
-    """Columns of each tabular: all in one, or for every group the first column and the group's; what belongs to no
-    group comes last.
+    """Return the columns of each tabular: all in one, or for every group the first column and the group's.
+
+    What belongs to no group comes last.
     """
     named = [name for name, _ in column_groups(columns) if name]
     if len(named) < 2:

@@ -1,4 +1,4 @@
-"""What every format shares: figures as text, notes, and control characters made visible."""
+"""Text that every format shares: figures as text, notes, and control characters made visible."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def figure_text(cell: Cell, column: Column) -> str:
 
 
 def mark_text(cell: Cell) -> str:
-    """What follows a figure: the sign of a tie, the number of its footnote."""
+    """Return what follows a figure: the sign of a tie, the number of its footnote."""
     return (" ≈" if cell.mark == "tied" else "") + (f" ({cell.footnote})" if cell.footnote else "")
 
 

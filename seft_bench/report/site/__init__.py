@@ -1,5 +1,6 @@
-"""The HTML report: a folder that opens from disk, without server and network; data files are loaded as they are looked
-at.
+"""The HTML report: a folder that opens from disk, without server and network.
+
+Data files are loaded as they are looked at.
 
 catalog.py   what the page knows from the start      records.py   answers, verdicts, questions
 model.py     a result and where its answers lie       reviser.py   what revisers did
@@ -16,7 +17,7 @@ from typing import Any
 
 from seft_bench import __version__
 from seft_bench.errors import InputError
-from seft_bench.records import Question
+from seft_bench.records import Question, Result
 from seft_bench.report.site import catalog, records
 from seft_bench.report.site.encode import encode, rounded
 from seft_bench.report.site.files import LARGEST_PART_BYTES, Parts, check_replaceable, replaced
@@ -29,7 +30,7 @@ LONGEST_ROW_BYTES = 1_500_000
 
 @dataclass(frozen=True)
 class Written:
-    """What a report is: its page, how many files, their bytes, the largest one, and what a reader should be told."""
+    """A written report: its page, how many files, their bytes, the largest one, and what a reader should be told."""
 
     page: Path
     files: int
@@ -58,7 +59,7 @@ def write_report(out: Path, results: Path, runs: Path, against: Path | None = No
     return Written(out / "index.html", parts.count, parts.total, parts.largest, tuple(_notes(found, parts, runs)))
 
 
-def _read(results: Path, option: str) -> Any:
+def _read(results: Path, option: str) -> list[Result]:
     found = read_results(results)
     if not found:
         raise InputError(
@@ -118,8 +119,9 @@ def _write_data(parts: Parts, found: Sequence[Entry], results: Path, against: Pa
 def _write_suite(
     parts: Parts, number: int, own: Mapping[int, Entry], questions: Sequence[Question]
 ) -> tuple[dict[str, Any], dict[int, list[int]]]:
-    """Files of one suite; returns what leads to them, and for each entry the first question of each of its files of
-    answers.
+    """Write the files of one suite and return what leads to them.
+
+    With it, for each entry, the first question of each of its files of answers.
     """
     order = {question.id: index for index, question in enumerate(questions)}
     blocks: dict[int, list[int]] = {}
@@ -161,8 +163,9 @@ def _text_rows(
 
 
 def _is_long(row: Sequence[Any]) -> bool:
-    """Could it be too long when encoded? A character takes six bytes at most; asking this first saves encoding every
-    row twice.
+    """Return whether it could be too long when encoded.
+
+    A character takes six bytes at most; asking this first saves encoding every row twice.
     """
     return 6 * sum(len(text) for text in [*(row[1] or ()), *(verdict[5] for verdict in row[3])]) > LONGEST_ROW_BYTES / 2
 

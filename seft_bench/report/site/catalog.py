@@ -1,4 +1,4 @@
-"""What the page knows from the start: tables, curves, entries and where their texts are.
+"""All that the page knows from the start: tables, curves, entries and where their texts are.
 
 Everything else is loaded when it is looked at.
 """
@@ -107,8 +107,9 @@ def method_tables(entries: Sequence[Entry]) -> tuple[list[dict[str, Any]], list[
 def table_data(
     table: Table, entry_of: Callable[[Mapping[str, Any]], int | None] = lambda cells: None
 ) -> dict[str, Any]:
-    """A table as the page draws it; its cells as [value, low, high, mark, footnote] without what is empty at the
-    end.
+    """Return a table as the page draws it.
+
+    Its cells are [value, low, high, mark, footnote] without what is empty at the end.
     """
     columns = [
         {key: getattr(column, key) for key in ("key", "title", "group", "unit", "kind", "role", "decimals")}
@@ -169,9 +170,8 @@ def _panel_curves(results: Sequence[Result], panel: Panel) -> dict[str, Any]:
     measure, start = measure_or_none(own[0]), start_point(own, panel)
     assert measure is not None  # curves() leaves the others out
     runs = {run_of(result).row: run_of(result) for result in own}
-    rows = sorted(
-        (row for row in runs if runs[row].role != "start"), key=lambda row: runs[row].role == "control"
-    )  # controls last
+    drawn = [row for row in runs if runs[row].role != "start"]
+    rows = sorted(drawn, key=lambda row: runs[row].role == "control")  # controls last
     lines = []
     for row in rows:
         run = runs[row]

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 _ESCAPED = re.compile("[<>&\u007f-\u009f\u2028\u2029\ud800-\udfff]")
-"""What could end a script, start markup or a line, or is no valid UTF-8 (lone surrogates)."""
+"""Characters that could end a script, start markup or a line, or are no valid UTF-8 (lone surrogates)."""
 
 CUT = "\n[… cut here: {count:,} more characters, see the file of answers or judgments]"
 
@@ -32,8 +32,9 @@ def encode(value: Any) -> str:
 
 
 def clip(text: str, limit: int) -> str:
-    """The text, or its first `limit` characters and how many follow: one answer without an end must not make a page
-    that nobody can open.
+    """Return the text, or its first `limit` characters and how many follow.
+
+    One answer without an end must not make a page that nobody can open.
     """
     return text if len(text) <= limit else text[:limit] + CUT.format(count=len(text) - limit)
 

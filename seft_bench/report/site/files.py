@@ -18,7 +18,7 @@ PART_BYTES = 700_000
 """Goal for one file: a page loads in a moment, also from a slow disk."""
 LARGEST_PART_BYTES = 3_000_000
 MARKER = "seft-bench report"
-"""What index.html says of itself: a folder without it is not ours to replace."""
+"""The name that index.html gives itself: a folder without it is not ours to replace."""
 
 
 class Parts:
@@ -71,8 +71,9 @@ def _filled(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 
 @contextmanager
 def replaced(out: Path) -> Iterator[Path]:
-    """A new folder beside `out` that takes its place when the block ends well; a reader sees the old report or the new
-    one.
+    """Give a new folder beside `out` that takes its place when the block ends well.
+
+    A reader sees the old report or the new one.
 
     Raises:
         InputError: `out` is there and is no report of ours.

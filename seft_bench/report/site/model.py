@@ -1,4 +1,4 @@
-"""What a report shows as one entry: a result, where its answers lie, and the key that links use."""
+"""One entry of a report: a result, where its answers lie, and the key that links use."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def _entry(result: Result, other: bool, folders: Mapping[str, Sequence[Path]]) -
 
 
 def evaluation_folders(runs: Path) -> dict[str, list[Path]]:
-    """Subject's folder name -> folders of that name, below runs/evaluations and, as matrices have it,
-    runs/*/evaluations.
+    """Return subject's folder name -> folders of that name.
+
+    They lie below runs/evaluations and, as matrices have it, runs/*/evaluations.
     """
     found: dict[str, list[Path]] = {}
     for path in sorted([*runs.glob("evaluations/*"), *runs.glob("*/evaluations/*")]):
@@ -57,8 +58,9 @@ def evaluation_folders(runs: Path) -> dict[str, list[Path]]:
 
 
 def _folder_of(result: Result, folders: Mapping[str, Sequence[Path]]) -> Path | None:
-    """The folder of the very weights and engine that the result names; without a fingerprint, the only one of this
-    model's name.
+    """Find the folder of the very weights and engine that the result names.
+
+    Without a fingerprint, the only one of this model's name.
     """
     name, fingerprint = slug(result.model), str(result.manifest.get("parents", {}).get("model", ""))
     engine = str(result.manifest.get("config", {}).get("engine", ""))

@@ -23,8 +23,9 @@ Judgments = dict[str, list[Judgment]]
 
 
 def questions_of(entries: Sequence[Entry]) -> list[Question]:
-    """The suite's questions in its order, then those that only the entries know; without the official data, what the
-    answers' messages say.
+    """Return the suite's questions in its order, then those that only the entries know.
+
+    Without the official data, what the answers' messages say.
     """
     suite = entries[0].result.suite
     known = {question.id: question for question in _suite_questions(suite)}
@@ -71,8 +72,9 @@ def answers_of(entry: Entry) -> dict[str, Answer]:
 
 
 def judgments_of(entry: Entry) -> Judgments:
-    """Question id -> the entry's judge's judgments: of each key the last good one of the text judged last, else the
-    last.
+    """Return question id -> the judgments of the entry's judge.
+
+    Of each key the last good one of the text judged last, else the last.
     """
     rows = [from_row(Judgment, row) for path in _judgment_files(entry) for row in read_log(path)]
     judges = set(entry.result.judge_id.split(" + "))
@@ -114,8 +116,9 @@ def status_of(name: str, entry: Entry, judgments: Judgments) -> str:
 
 
 def text_row(index: int, answer: Answer | None, judgments: Iterable[Judgment], shorter: int = 1) -> list[Any]:
-    """[question number, answer's turns, finish reasons, verdicts] with texts cut at their limits, divided by
-    `shorter`.
+    """Return [question number, answer's turns, finish reasons, verdicts].
+
+    Texts are cut at their limits, divided by `shorter`.
     """
     turns = [clip(turn, ANSWER_CHARACTERS // shorter) for turn in answer.turns] if answer else None
     rows = sorted(judgments, key=lambda row: (row.turn, row.key))

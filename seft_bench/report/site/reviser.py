@@ -1,4 +1,4 @@
-"""What revisers did, as tables: over seeds where `bench` wrote that, and run by run from each cell's diagnostics."""
+"""Tables of what revisers did: over seeds where `bench` wrote that, and run by run from each cell's diagnostics."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _CALIBRATION_COLUMNS = (
 
 
 def reviser_tables(results: Path) -> list[Table]:
-    """What there is, in order: over seeds, run by run, calibrations, labels; none of it where no run has a reviser."""
+    """Return the tables there are: over seeds, run by run, calibrations, labels; none where no run has a reviser."""
     found = [
         (path.parent.name, read_json(path, "diagnostics")) for path in sorted(results.glob("cells/*/diagnostics.json"))
     ]
