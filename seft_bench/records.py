@@ -166,10 +166,14 @@ class RunFacts:
         label: the row's name in tables.
         role: "start", "method", "ablation" or "control".
         method: what trained it ("seft").
-        seed: of the training.
+        seed: of the training; 0 for a control.
         step: of the checkpoint, counted from the start of the policy's training.
-        final: True for the run's last checkpoint.
-        steps: optimizer steps of the whole run, shared stages included, as all costs below; None for a control.
+        final: True for the run's last checkpoint, and for a control.
+        steps: of the whole run, stages shared with other runs included, as in all costs; None for a control.
+        unannotated_prompts: that the run used.
+        tokens_trained: that its stages trained on.
+        tokens_generated: drafts, revisions and whatever else its stages generate.
+        cpu_seconds: of all its stages.
         control: name of the control without a model ("constant"); "" for what was trained.
         base: name of the run's base, where its matrix has several; else "".
         data: name of its data set, where its matrix has several; else "".
@@ -321,7 +325,9 @@ _EVERY_RUN_SAYS = ("row", "label", "role", "method", "seed", "step", "final")
 
 def run_to_row(run: RunFacts | None) -> Row:
     """Return a run as `result.json` holds it: {} where there is none, and keys that do not apply left out."""
-    return {} if run is None else {k: v for k, v in to_row(run).items() if v or k not in _ONLY_WHERE_THEY_APPLY}
+    if run is None:
+        return {}
+    return {key: value for key, value in to_row(run).items() if value or key not in _ONLY_WHERE_THEY_APPLY}
 
 
 def run_from_row(row: Mapping[str, Any] | None) -> RunFacts | None:

@@ -64,7 +64,7 @@ def save_result(results: Path, result: Result) -> None:
 
 
 def replaces_other_weights(results: Path, result: Result) -> bool:
-    """Does a result of this name lie there, of other weights than this one's?"""
+    """Return whether a result of this name lies there that is of other weights than this one's."""
     path = result_folder(results, result) / "result.json"
     if not path.exists():
         return False

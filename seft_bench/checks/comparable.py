@@ -1,4 +1,4 @@
-"""May two results be compared at all, and what must a reader know where they may?"""
+"""Conditions under which two results may be compared, and what a reader must know where they may."""
 
 from __future__ import annotations
 

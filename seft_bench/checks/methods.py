@@ -90,7 +90,7 @@ def listed(seeds: Sequence[int] | Seeds) -> str:
 
 
 def are_methods(candidate: str, baseline: str, everything: Sequence[Result]) -> bool:
-    """Do the names mean two methods (True) or two models (False)? A model's name means the model.
+    """Return True if the names mean two methods, False for two models; a model's name means the model.
 
     Raises:
         InputError: one of each, or one method twice.

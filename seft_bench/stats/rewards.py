@@ -127,7 +127,7 @@ class Calibration:
 
     @property
     def foretells(self) -> bool:
-        """Do the rewards foretell grades better than the mean grade does, clearly?"""
+        """True if the rewards foretell grades clearly better than the mean grade does."""
         return self.gain.low is not None and self.gain.low > 0
 
 
