@@ -95,8 +95,7 @@ def material(folder: Path | None) -> Path:
     if missing:
         raise InputError(
             f"the real annotations are not in {root}: {len(missing)} of {len(needed)} files are missing, the first is "
-            f"{missing[0]}. "
-            "Name the folder with --data or SEFT_BENCH_SHARED (CONTRIBUTING.md says what it holds)."
+            f"{missing[0]}. Name the folder with --data or SEFT_BENCH_SHARED (CONTRIBUTING.md says what it holds)."
         )
     return root / "data"
 

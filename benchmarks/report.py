@@ -99,8 +99,8 @@ def material(folder: Path | None) -> Path:
     missing = [path for path in needed if not path.is_file()]
     if missing:
         raise InputError(
-            f"the real annotations are not in {root}: {missing[0]} is missing. "
-            "Name the folder with --data or SEFT_BENCH_SHARED (CONTRIBUTING.md says what it holds)."
+            f"the real annotations are not in {root}: {missing[0]} is missing. Name the folder with --data or "
+            "SEFT_BENCH_SHARED (CONTRIBUTING.md says what it holds)."
         )
     return root / "data"
 

@@ -111,8 +111,8 @@ def _check_base(base_url: str) -> None:
         good = False
     if not good:
         raise InputError(
-            "the base address must be http:// or https:// with a host, and a port that is a number where there is "
-            f"one: {base_url!r}"
+            "the base address must be http:// or https:// with a host, and a port that is a number where there is one: "
+            f"{base_url!r}"
         )
 
 

@@ -199,8 +199,8 @@ def _missing_message(name: str) -> str:
     looked = "; ".join(f"{folder} ({_contents(folder)})" for folder in data_folders())
     return (
         f"official file missing: {name}. Looked in {looked}. Run `seft-bench data fetch`, or set SEFT_BENCH_DATA_DIR "
-        f"to a folder that holds {name}; "
-        f"its public origin is the {OFFICIAL_FILES[name].origin}. The suites that start with tiny- need no data."
+        f"to a folder that holds {name}; its public origin is the {OFFICIAL_FILES[name].origin}. The suites that start "
+        "with tiny- need no data."
     )
 
 

@@ -151,8 +151,8 @@ def _own_outputs(rows: Sequence[Row], instructions: Sequence[str], path: Path) -
     if missing:
         raise InputError(
             f"{path}: {len(missing)} of {len(rows)} questions have no baseline's answer in `output`, e.g. "
-            f"{missing[0][:60]!r}. "
-            "Put the baseline's answers there, or name a file of them as `baseline` in the suite's YAML."
+            f"{missing[0][:60]!r}. Put the baseline's answers there, or name a file of them as `baseline` in the "
+            "suite's YAML."
         )
     return [row["output"] for row in rows]
 
@@ -204,6 +204,5 @@ def _check_reference_is_used(category: str, references: Sequence[str], path: Pat
     if references and category not in REFERENCE_CATEGORIES:
         raise InputError(
             f"{path}, {where}: the judge is shown references in the categories {', '.join(REFERENCE_CATEGORIES)} only, "
-            "and this question's is "
-            f"{category or 'none'!r}. Name one of these, or leave the reference out."
+            f"and this question's is {category or 'none'!r}. Name one of these, or leave the reference out."
         )

@@ -16,10 +16,9 @@ from seft_bench.records import Answer, Question
 
 CONSTANT = "Thank you for your question; I am glad to help you with it."
 FILLER = (
-    "There is more than one way to look at this, and each of them has its place. "
-    "It depends on what is wanted, on what is at hand, and on how much time there is. "
-    "Some points matter more than others, and they should be considered in turn. "
-    "With these things in mind, a good result can be reached step by step. "
+    "There is more than one way to look at this, and each of them has its place. It depends on what is wanted, on what "
+    "is at hand, and on how much time there is. Some points matter more than others, and they should be considered in "
+    "turn. With these things in mind, a good result can be reached step by step. "
 )
 """Sentences that say nothing about any question; repeated and cut to a length."""
 STATED_LENGTH_CHARACTERS = 1000

@@ -60,14 +60,13 @@ class ReadyGenerator(BaseGenerator):
         if questions and not found:
             raise InputError(
                 f"{self.path} answers none of the {len(questions)} questions of {questions[0].suite} asked for: its "
-                "question ids are "
-                f"{', '.join(list(self._answers)[:4])}, ..., the suite's are "
+                f"question ids are {', '.join(list(self._answers)[:4])}, ..., the suite's are "
                 f"{', '.join(question.id for question in questions[:4])}, ..."
             )
         if questions and all(len(answer.turns) < len(question.turns) for question, answer in found):
             raise InputError(
-                f"{self.path} holds answers to another suite than {questions[0].suite}: "
-                f"it answers {len(found)} of its {len(questions)} questions, none with all turns"
+                f"{self.path} holds answers to another suite than {questions[0].suite}: it answers {len(found)} of its "
+                f"{len(questions)} questions, none with all turns"
             )
         return found
 

@@ -119,7 +119,6 @@ def how_to_price(model: str) -> str:
     """What to do about an unknown price, for messages."""
     return (
         f"Give the price of {model}: `input_usd_per_million_tokens`, `output_usd_per_million_tokens` and `price_date` "
-        "in the judge's YAML "
-        f"(0 for a server of your own), or a row in a file that {VARIABLE} names, in the form of "
+        f"in the judge's YAML (0 for a server of your own), or a row in a file that {VARIABLE} names, in the form of "
         "eval_configs/prices.yaml."
     )

@@ -210,9 +210,8 @@ def _unusable(path: Path, error: sqlite3.DatabaseError) -> InputError | ServiceU
 def _unreadable(path: Path, reason: str) -> InputError:
     return InputError(
         f"the response store cannot be read: {path} ({reason}), not one response could be saved out of it. It is left "
-        "as it is. "
-        "Move it away to start a new one (what was paid for is asked again), put a copy in its place, or name another "
-        "with SEFT_BENCH_STORE."
+        "as it is. Move it away to start a new one (what was paid for is asked again), put a copy in its place, or "
+        "name another with SEFT_BENCH_STORE."
     )
 
 

@@ -170,9 +170,8 @@ def _nothing_in_common(humans: Sequence[Vote], ballots: Sequence[Ballot], votes:
     judges_models = {model for ballot in ballots for model in ballot.vote.models}
     return InputError(
         f"{judge_votes} judges nothing that the {len(humans)} human votes of {votes} are about (same question, two "
-        "models and turn). "
-        f"The humans compared {some(humans_models)}; the judge {some(judges_models)}. Ask it for these pairs (--ask), "
-        "or name other votes with --votes"
+        f"models and turn). The humans compared {some(humans_models)}; the judge {some(judges_models)}. Ask it for "
+        "these pairs (--ask), or name other votes with --votes"
     )
 
 

@@ -153,9 +153,8 @@ def find_comparisons(
     )
     raise InputError(
         f"no comparison that the humans voted on can be asked for: they compared {compared}; there are answers of "
-        f"{there} "
-        f"to {len({answer.question_id for answer in answers} & set(by_id))} of {len(by_id)} questions. Name the "
-        "compared models' answers with --answers"
+        f"{there} to {len({answer.question_id for answer in answers} & set(by_id))} of {len(by_id)} questions. Name "
+        "the compared models' answers with --answers"
     )
 
 

@@ -67,9 +67,8 @@ def measure_consistency(files: Sequence[Path], rows: int = 160, judge_id: str | 
         names = ", ".join(str(path) for path in files)
         raise InputError(
             f"{names}: no prompt was judged twice among {len(judgments)} judgments. Repeats are rows of one judge with "
-            "the same prompt: "
-            "FastChat's with equal user_prompt, ours with equal prompt_hash. `seft-bench judges consistency --ask "
-            "JUDGE --answers FILE` makes them"
+            "the same prompt: FastChat's with equal user_prompt, ours with equal prompt_hash. `seft-bench judges "
+            "consistency --ask JUDGE --answers FILE` makes them"
         )
     return found
 

@@ -96,8 +96,8 @@ def _refuse_retired(config: OpenAIJudgeConfig) -> None:
     if _is_retired(config):
         raise InputError(
             f"judge {config.name}: its model {config.model} was shut down on {config.retired_on}, so nothing can be "
-            "judged with it any more. "
-            f"Recorded judgments can still be scored (`seft-bench score`). Others: {_alternatives()}."
+            "judged with it any more. Recorded judgments can still be scored (`seft-bench score`). Others: "
+            f"{_alternatives()}."
         )
 
 

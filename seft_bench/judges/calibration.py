@@ -69,8 +69,7 @@ def read_graded(source: GradedAnswers) -> list[GradedAnswer]:
     if not found:
         raise InputError(
             f"calibration: no grade in {source.judgments} belongs to an answer in {source.answers} to a question of "
-            f"{source.suite}. "
-            "Question and model must have the same names in both, and `suite` must be theirs."
+            f"{source.suite}. Question and model must have the same names in both, and `suite` must be theirs."
         )
     return list(found.values())
 

@@ -118,9 +118,8 @@ class LocalModel:
         except torch.OutOfMemoryError:
             raise InputError(
                 f"judge {self.judge}: {self.name} and a batch of {batch_size} do not fit into the memory of "
-                f"{self.device}. Set a smaller batch_size in "
-                "its YAML, or answer first (`--stage answer`) and judge in a run of its own (`--stage judge --stage "
-                "score`). What was judged is kept."
+                f"{self.device}. Set a smaller batch_size in its YAML, or answer first (`--stage answer`) and judge in "
+                "a run of its own (`--stage judge --stage score`). What was judged is kept."
             ) from None
 
     def _device(self, device: str) -> str:

@@ -80,8 +80,7 @@ def refuse_all_reasoning(who: str, reply: Reply) -> None:
     if reply.finish_reason == "length" and _reasoned(reply) and not without_reasoning(reply.text).strip():
         raise InputError(
             f"{who} reasons first, and its {reply.completion_tokens} tokens end before it says anything. Set a larger "
-            "`max_tokens` in the judge's YAML, "
-            "or switch the reasoning off (`extra_body`)."
+            "`max_tokens` in the judge's YAML, or switch the reasoning off (`extra_body`)."
         )
 
 
@@ -111,9 +110,8 @@ def refuse_unconstrained(who: str, reply: Reply) -> None:
     if choice_mass(top) < LEAST_CHOICE_MASS or reply.text.strip() not in ("m", "M"):
         raise InputError(
             f"{who} does not keep to `structured_outputs: choice`: allowed to write m or M only, it wrote "
-            f"{reply.text[:40]!r} with {_shown(top)}, where m "
-            "and M should have probability 1 together. vLLM before 0.11 and most other servers ignore the constraint. "
-            f"{alternatives('choice')}"
+            f"{reply.text[:40]!r} with {_shown(top)}, where m and M should have probability 1 together. vLLM before "
+            f"0.11 and most other servers ignore the constraint. {alternatives('choice')}"
         )
 
 

@@ -227,7 +227,6 @@ class RewardModelJudge(BaseJudge):
     def _needs_calibration(self, why: str) -> InputError:
         return InputError(
             f"judge {self._name}: a reward has no scale, and {why}, so it cannot be turned into a grade. Name graded "
-            "answers in the judge's YAML: "
-            "`calibration: {answers: FILE, judgments: FILE, suite: SUITE}` (docs/add-a-judge.md), or use this judge "
-            "for preferences."
+            "answers in the judge's YAML: `calibration: {answers: FILE, judgments: FILE, suite: SUITE}` "
+            "(docs/add-a-judge.md), or use this judge for preferences."
         )

@@ -137,9 +137,8 @@ class TransformersJudge(BaseJudge):
         if len(asked.ids) + reply > context:
             raise InputError(
                 f"judge {self._name}: even a short {asked.request.kind} prompt takes {len(asked.ids)} tokens and its "
-                f"reply up to {reply}; the context of "
-                f"{self.model.name} has {context}. Set a smaller max_tokens in the judge's YAML, or use a model with a "
-                "longer context."
+                f"reply up to {reply}; the context of {self.model.name} has {context}. Set a smaller max_tokens in the "
+                "judge's YAML, or use a model with a longer context."
             )
 
     def _reply_tokens(self, prompt: Prompt) -> int:
@@ -200,9 +199,8 @@ class TransformersJudge(BaseJudge):
                 if token is None:
                     raise InputError(
                         f"judge {self._name}: after a prompt, {self.model.name} does not write {letter!r} as one token "
-                        "(its tokenizer splits it, or its chat "
-                        "template opens an answer with something else, such as reasoning), so no probability belongs "
-                        "to it. Use another model for preferences."
+                        "(its tokenizer splits it, or its chat template opens an answer with something else, such as "
+                        "reasoning), so no probability belongs to it. Use another model for preferences."
                     )
                 self._tokens[letter] = token
         return self._tokens

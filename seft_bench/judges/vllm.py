@@ -232,6 +232,6 @@ def find_model(name: str) -> Path:
         return Path(snapshot_download(name, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError, OSError):
         raise InputError(
-            f"judge's model {name} is not on this machine, and nothing is downloaded without being asked: "
-            f"`hf download {name} --exclude '*.bin' '*.pth'`, or name a checkpoint folder as `model`."
+            f"judge's model {name} is not on this machine, and nothing is downloaded without being asked: `hf download "
+            f"{name} --exclude '*.bin' '*.pth'`, or name a checkpoint folder as `model`."
         ) from None

@@ -213,8 +213,7 @@ def _one_sided_note(rows: Comparisons) -> list[str]:
         return []
     return [
         f"{100 * share:.0f} % of the answers are {word} than the baseline's: LC at equal length is an extrapolation "
-        "here, "
-        "and depends on the difficulties more than its interval says."
+        "here, and depends on the difficulties more than its interval says."
     ]
 
 
@@ -226,10 +225,8 @@ def _position_notes(judged: Judged, rows: Comparisons, found: LengthControlled) 
     by_position = lc_by_position(judged, rows, found)
     return [
         f"{missing} of {len(judged.questions)} rows are missing: with difficulty keyed by instruction LC is "
-        f"{found.win_rate:.2f}; "
-        f"the official tool takes it by row position and would give {by_position:.2f} "
-        f"({by_position - found.win_rate:+.2f}) "
-        "at the same C, for the rows in the questions' order."
+        f"{found.win_rate:.2f}; the official tool takes it by row position and would give {by_position:.2f} "
+        f"({by_position - found.win_rate:+.2f}) at the same C, for the rows in the questions' order."
     ]
 
 

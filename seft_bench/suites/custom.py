@@ -35,9 +35,8 @@ def difficulties(config: SuiteConfig, questions: Sequence[Question]) -> dict[str
         others = len(known) - (len(questions) - len(missing))
         raise InputError(
             f"{path} has difficulties of {len(questions) - len(missing)} of the {len(questions)} questions of "
-            f"{config.name} and of "
-            f"{others} other instructions; missing is e.g. {missing[0][:60]!r}. "
-            "Fit them to these questions with `seft-bench suites difficulty`, or set difficulty to zero or none."
+            f"{config.name} and of {others} other instructions; missing is e.g. {missing[0][:60]!r}. Fit them to these "
+            "questions with `seft-bench suites difficulty`, or set difficulty to zero or none."
         )
     return {question.id: known[question.turns[0]] for question in questions}
 

@@ -57,8 +57,7 @@ def fit_difficulty_file(suite_name: str, answers: Sequence[Path], judgments: Seq
     if len(judged) < 2:
         raise InputError(
             f"difficulties are fitted to the judgments of at least two models; of {suite.config.name}'s questions the "
-            "files hold those of "
-            f"{', '.join(judged) or 'none'}. Name more files with --judgments."
+            f"files hold those of {', '.join(judged) or 'none'}. Name more files with --judgments."
         )
     difficulty = _fit(questions, judged, texts)
     unjudged = sum(not any(question.id in by_question for by_question in judged.values()) for question in questions)
@@ -90,8 +89,7 @@ def _preferences(
     if missing:
         raise InputError(
             f"the answers of {model} to {len(missing)} of its {len(found)} judged questions are not there, e.g. "
-            f"{missing[0][:60]!r}. "
-            "Name their file with --answers."
+            f"{missing[0][:60]!r}. Name their file with --answers."
         )
     return found
 

@@ -184,9 +184,8 @@ def _no_baseline(config: SuiteConfig) -> InputError:
     looked = ", ".join(map(str, ["the working folder", *data_folders()]))
     return InputError(
         f"{config.name} compares with a baseline's answers, and {config.baseline} is not there (looked in {looked}). "
-        "Put FastChat's file there "
-        "(space lmsys/mt-bench on the Hugging Face hub, data/mt_bench/model_answer/gpt-3.5-turbo.jsonl), or name "
-        "another model's answers with --reference FILE."
+        "Put FastChat's file there (space lmsys/mt-bench on the Hugging Face hub, "
+        "data/mt_bench/model_answer/gpt-3.5-turbo.jsonl), or name another model's answers with --reference FILE."
     )
 
 

@@ -104,9 +104,8 @@ class AnswerClient(VLLMClient):
         if list(reply.body.get("prompt_token_ids") or []) != ours:
             raise InputError(
                 "vLLM does not render the chat template as our tokenizer does: its prompt has "
-                f"{len(reply.body.get('prompt_token_ids') or [])} tokens, "
-                f"ours {len(ours)}. Check chat_template.jinja of {self.server.folder}, or answer with --engine "
-                "transformers."
+                f"{len(reply.body.get('prompt_token_ids') or [])} tokens, ours {len(ours)}. Check chat_template.jinja "
+                f"of {self.server.folder}, or answer with --engine transformers."
             )
         ids = list(reply.body["choices"][0]["token_ids"])
         ended = bool(ids) and ids[-1] in self.stops
