@@ -1,35 +1,86 @@
-"""Judges: `open_judge` makes one of a config; `JUDGES` says which kinds there are.
+"""Judges: `open_judge` makes one from a config; `JUDGES` names the kinds there are.
 
-A judge over an existing protocol is a YAML file only (docs/add-a-judge.md); a new kind is one file with a class that
-has `base.Judge`'s methods and `from_config`, and one line here.
+A judge over an existing protocol is a YAML file only; a new kind is one file with a class that has `base.Judge`'s
+methods and `from_config`, a config, and one loader here (docs/add-a-judge.md).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-from seft_bench.config import JudgeConfig, OpenAIJudgeConfig, load_judge, shipped
+from seft_bench.config import (
+    JudgeConfig,
+    OpenAIJudgeConfig,
+    ReplayJudgeConfig,
+    RewardModelJudgeConfig,
+    RubricJudgeConfig,
+    TransformersJudgeConfig,
+    VLLMJudgeConfig,
+    load_judge,
+    shipped,
+)
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.judges.base import Judge
-
-JUDGES = {
-    "rubric": "seft_bench.judges.rubric:RubricJudge",
-    "replay": "seft_bench.judges.replay:ReplayJudge",
-    "openai": "seft_bench.judges.openai_compatible:OpenAIJudge",
-    "vllm": "seft_bench.judges.vllm:VLLMJudge",
-    "transformers": "seft_bench.judges.transformers:TransformersJudge",
-    "reward-model": "seft_bench.judges.reward_model:RewardModelJudge",
-}
 
 __all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "state_of", "usable_judges"]
 
 
+# A loader a kind: its module is imported when a judge of that kind is opened, and its class is checked for `Judge`.
+
+
+def _rubric(config: RubricJudgeConfig, store_path: Path | None) -> Judge:
+    from seft_bench.judges.rubric import RubricJudge
+
+    return RubricJudge.from_config(config, store_path)
+
+
+def _replay(config: ReplayJudgeConfig, store_path: Path | None) -> Judge:
+    from seft_bench.judges.replay import ReplayJudge
+
+    return ReplayJudge.from_config(config, store_path)
+
+
+def _openai(config: OpenAIJudgeConfig, store_path: Path | None) -> Judge:
+    from seft_bench.judges.openai_compatible import OpenAIJudge
+
+    return OpenAIJudge.from_config(config, store_path)
+
+
+def _vllm(config: VLLMJudgeConfig, store_path: Path | None) -> Judge:
+    from seft_bench.judges.vllm import VLLMJudge
+
+    return VLLMJudge.from_config(config, store_path)
+
+
+def _transformers(config: TransformersJudgeConfig, store_path: Path | None) -> Judge:
+    from seft_bench.judges.transformers import TransformersJudge
+
+    return TransformersJudge.from_config(config, store_path)
+
+
+def _reward_model(config: RewardModelJudgeConfig, store_path: Path | None) -> Judge:
+    from seft_bench.judges.reward_model import RewardModelJudge
+
+    return RewardModelJudge.from_config(config, store_path)
+
+
+JUDGES: dict[str, Callable[[Any, Path | None], Judge]] = {
+    "rubric": _rubric,
+    "replay": _replay,
+    "openai": _openai,
+    "vllm": _vllm,
+    "transformers": _transformers,
+    "reward-model": _reward_model,
+}
+"""Kind of a judge (`JudgeConfig.kind`) -> its loader. `Any` is the config of that very kind, which `kind` selects."""
+
+
 def open_judge(config: JudgeConfig, store_path: Path | None = None) -> Judge:
-    """The judge of a config. Nothing is sent: `check` does that.
+    """Open the judge of a config. Nothing is sent: `check` does that.
 
     Args:
         store_path: the response store for judges that cost something; None keeps nothing.
@@ -41,13 +92,11 @@ def open_judge(config: JudgeConfig, store_path: Path | None = None) -> Judge:
         raise unknown_name("kind of judge", config.kind, JUDGES)
     if isinstance(config, OpenAIJudgeConfig):
         _refuse_retired(config)
-    module, _, name = JUDGES[config.kind].partition(":")
-    kind = getattr(import_module(module), name)
-    return cast(Judge, kind.from_config(config, store_path))
+    return JUDGES[config.kind](config, store_path)
 
 
 def state_of(config: JudgeConfig) -> str:
-    """Whether a judge can be used here and now, as far as one can tell without asking its server."""
+    """Tell whether a judge can be used here and now, as far as that is known without asking its server."""
     if isinstance(config, OpenAIJudgeConfig):
         if _is_retired(config):
             return f"retired since {config.retired_on}"
@@ -72,7 +121,7 @@ def _state_of_model(name: str) -> str:
 
 
 def usable_judges() -> list[str]:
-    """Shipped judges that could be used now, each with what it is for: not retired, and their key (if any) is set."""
+    """List the shipped judges that can be used now (not retired, key set if they need one), each with its use."""
     lines = []
     for name in shipped("judges"):
         config = load_judge(name)
@@ -86,7 +135,7 @@ def usable_judges() -> list[str]:
 
 
 def missing_key(judge: str, variable: str) -> InputError:
-    """The error for a judge whose key is not set, naming what would work."""
+    """Return the error for a judge whose key is not set; it names the judges that would work."""
     return InputError(
         f"judge {judge} needs a key in {variable}, which is not set. Set it, or use another: {_alternatives()}."
     )

@@ -5,9 +5,7 @@ A suite says what is asked, what is judged, and what the figures are.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from seft_bench import config
 from seft_bench.config import SuiteConfig
@@ -16,20 +14,45 @@ from seft_bench.suites.base import Suite
 
 __all__ = ["SUITES", "Suite", "load_suite", "load_suites", "open_suite"]
 
-SUITES = {
-    "alpacaeval": "seft_bench.suites.alpacaeval:AlpacaEval",
-    "mtbench": "seft_bench.suites.mtbench:MTBench",
-    "mtbench-pairwise": "seft_bench.suites.mtbench_pairwise:PairwiseMTBench",
-}
-"""Protocol of a suite (`SuiteConfig.protocol`) -> its class.
 
-A new protocol is one file and one line here; a new suite over one of these is YAML only.
+# A loader a protocol: its module is imported when a suite of it is opened, and its class is checked for `Suite`.
+
+
+def _alpacaeval(settings: SuiteConfig) -> Suite:
+    from seft_bench.suites.alpacaeval import AlpacaEval
+
+    return AlpacaEval(settings)
+
+
+def _mtbench(settings: SuiteConfig) -> Suite:
+    from seft_bench.suites.mtbench import MTBench
+
+    return MTBench(settings)
+
+
+def _mtbench_pairwise(settings: SuiteConfig) -> Suite:
+    from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
+
+    return PairwiseMTBench(settings)
+
+
+SUITES: dict[str, Callable[[SuiteConfig], Suite]] = {
+    "alpacaeval": _alpacaeval,
+    "mtbench": _mtbench,
+    "mtbench-pairwise": _mtbench_pairwise,
+}
+"""Protocol of a suite (`SuiteConfig.protocol`) -> its loader.
+
+A new protocol is one file and one loader here (docs/add-a-suite.md); a new suite over one of these is YAML only.
 """
 
 
 def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) -> list[Suite]:
-    """Suites by their names, each once; settings of the length control ("lc_c", "lc_interval") that are not None go to
-    those that have one.
+    """Load suites by their names, each once.
+
+    Args:
+        length_control: settings of the length control ("lc_c", "lc_interval"); those that are not None go to the suites
+            that have one.
 
     Raises:
         InputError: as `load_suite`, or such settings where no suite has use for them.
@@ -55,7 +78,7 @@ def _controls_length(settings: config.SuiteConfig) -> bool:
 
 
 def _overridden(name: str, overrides: Sequence[str]) -> Suite:
-    """The suite is sound without them, so what is wrong is an option's, and is said under its name."""
+    """Load a suite with overrides; as it is sound without them, an error is reported under the option's name."""
     try:
         return load_suite(name, overrides)
     except InputError as error:
@@ -64,7 +87,7 @@ def _overridden(name: str, overrides: Sequence[str]) -> Suite:
 
 
 def load_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
-    """A shipped suite by its name, or one of the user's by its file, NAME.yaml.
+    """Load a shipped suite by its name, or one of the user's by its file, NAME.yaml.
 
     Args:
         overrides: "key=value", as in YAML, instead of what the file says.
@@ -76,6 +99,5 @@ def load_suite(name: str, overrides: Iterable[str] = ()) -> Suite:
 
 
 def open_suite(settings: SuiteConfig) -> Suite:
-    """The suite of a config."""
-    module, _, attribute = SUITES[settings.protocol].partition(":")
-    return cast(Suite, getattr(importlib.import_module(module), attribute)(settings))
+    """Open the suite of a config."""
+    return SUITES[settings.protocol](settings)

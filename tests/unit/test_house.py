@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 
 from seft_bench import config
+from seft_bench.config.judges import JUDGE
 from seft_bench.errors import InputError
+from seft_bench.files import write_jsonl
 from seft_bench.judges import JUDGES, open_judge
 from seft_bench.records import Base, Data, Output
 from seft_bench.report.render import RENDERERS
 from seft_bench.stages import recipes
-from seft_bench.suites import SUITES
-from seft_bench.suites import load_suite as open_suite
+from seft_bench.suites import SUITES, load_suite
+from tests.tiny_model import make_tiny_reward_model
 from training.losses import LOSSES
 from training.methods import METHODS, build_stages
 from training.shapes import SHAPES
@@ -320,7 +322,7 @@ def test_the_command_line_loads_no_arrays_either() -> None:
 
 @pytest.mark.parametrize("name", sorted(config.shipped("suites")))
 def test_every_suite_loads(name: str) -> None:
-    suite = open_suite(name)
+    suite = load_suite(name)
     assert suite.config.name == name
     assert config.load_judge(suite.config.default_judge)
 
@@ -369,14 +371,22 @@ def test_every_method_builds_stages_that_fit_together(name: str) -> None:
         earlier.add(stage.name)
 
 
-@pytest.mark.parametrize(
-    ("registry", "entry"),
-    [(SUITES, name) for name in SUITES] + [(JUDGES, name) for name in JUDGES],
-    ids=lambda value: str(value)[:20],
-)
-def test_registry_strings_resolve(registry: dict[str, str], entry: str) -> None:
-    module, _, name = registry[entry].partition(":")
-    assert isinstance(getattr(importlib.import_module(module), name), type)
+def test_every_loader_of_a_suite_opens_one() -> None:
+    settings = config.load_suite("mtbench")
+    for loader in SUITES.values():
+        assert loader(settings).config is settings
+
+
+def test_every_loader_of_a_judge_opens_one(tmp_path: Path) -> None:
+    judgments, model = tmp_path / "judgments.jsonl", make_tiny_reward_model(tmp_path / "model")
+    write_jsonl(judgments, [{"question_id": 81, "model": "m", "judgment": "[[7]]", "score": 7, "turn": 1}])
+    needed = {"rubric": {}, "replay": {"path": str(judgments)}}
+    for kind, loader in JUDGES.items():
+        settings = {"name": "mine", "kind": kind, **needed.get(kind, {"model": str(model)})}
+        judge = loader(JUDGE.validate_python(settings), None)
+        assert all(
+            callable(getattr(judge, method)) for method in ("check_questions", "check", "judge", "calls", "close")
+        )
 
 
 def test_every_kind_of_config_has_its_class() -> None:
