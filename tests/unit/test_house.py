@@ -384,9 +384,8 @@ def test_every_loader_of_a_judge_opens_one(tmp_path: Path) -> None:
     for kind, loader in JUDGES.items():
         settings = {"name": "mine", "kind": kind, **needed.get(kind, {"model": str(model)})}
         judge = loader(JUDGE.validate_python(settings), None)
-        assert all(
-            callable(getattr(judge, method)) for method in ("check_questions", "check", "judge", "calls", "close")
-        )
+        for method in ("check_questions", "check", "judge", "calls", "close"):
+            assert callable(getattr(judge, method)), kind
 
 
 def test_every_kind_of_config_has_its_class() -> None:
