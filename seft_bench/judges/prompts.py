@@ -20,7 +20,7 @@ from typing import Literal
 from seft_bench.data.questions import REFERENCE_CATEGORIES
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_text
-from seft_bench.judges import templates as ours
+from seft_bench.judges.templates import GRADE_SYSTEM, GRADES, PAIR, PAIR_SYSTEM, join_turns
 from seft_bench.records import JudgeRequest, Message, text_hash
 
 TemplateSet = Literal["official", "seft-bench"]
@@ -134,8 +134,8 @@ def _values(request: JudgeRequest) -> dict[str, str]:
     if request.kind == "preference":
         first, second = shown
         values |= {
-            "output_1": ours.join_turns(first),
-            "output_2": ours.join_turns(second),
+            "output_1": join_turns(first),
+            "output_2": join_turns(second),
             "answer_a": first[0],
             "answer_b": second[0],
         }
@@ -163,10 +163,9 @@ def _numbered(title: str, texts: tuple[str, ...]) -> str:
 def ours_by_name() -> dict[str, Template]:
     """Our own templates."""
     grade = {
-        name: Template(f"seft-bench-{name}", _messages(ours.GRADE_SYSTEM, text), "rating")
-        for name, text in ours.GRADES.items()
+        name: Template(f"seft-bench-{name}", _messages(GRADE_SYSTEM, text), "rating") for name, text in GRADES.items()
     }
-    return {**grade, "pair": Template("seft-bench-pair", _messages(ours.PAIR_SYSTEM, ours.PAIR), "token")}
+    return {**grade, "pair": Template("seft-bench-pair", _messages(PAIR_SYSTEM, PAIR), "token")}
 
 
 def template_versions(templates: TemplateSet) -> list[str]:

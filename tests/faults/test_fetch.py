@@ -14,8 +14,18 @@ from pathlib import Path
 import pytest
 
 from seft_bench.data import fetch
-from seft_bench.data import official as data
-from seft_bench.data.official import JUDGE_PROMPTS, OFFICIAL_FILES, QUESTIONS, OfficialFile
+from seft_bench.data.official import (
+    BASELINE,
+    CORRECTED_REFERENCES,
+    DIFFICULTY,
+    GAMED,
+    JUDGE_PROMPTS,
+    OFFICIAL_FILES,
+    QUESTIONS,
+    OfficialFile,
+    file_status,
+    official_path,
+)
 from seft_bench.errors import InputError
 from tests.integration.cli import Seen, seft_bench
 
@@ -194,7 +204,7 @@ def test_what_came_before_giving_up_is_kept_for_the_next_command(server: FileSer
     assert "status 503" in run.result.message
     assert run.slept == [1.0, 2.0, 4.0]
     assert part_of(folder).read_bytes() == CONTENT[:HALF]
-    assert data.file_status(JUDGE_PROMPTS).state == "missing"  # a part never counts as the file
+    assert file_status(JUDGE_PROMPTS).state == "missing"  # a part never counts as the file
     assert Run(server).result.state == "fetched"
     assert server.asked[-1][1] == f"bytes={HALF}-"
     assert files_in(folder) == {JUDGE_PROMPTS}
@@ -315,7 +325,7 @@ def test_wrong_usage(arguments: list[str], said: str, folder: Path) -> None:
 
 def test_addresses_come_from_the_table() -> None:
     assert (
-        fetch.address(data.BASELINE)
+        fetch.address(BASELINE)
         == "https://huggingface.co/datasets/tatsu-lab/alpaca_eval/resolve/main/alpaca_eval_gpt4_baseline.json"
     )
     assert (
@@ -323,14 +333,14 @@ def test_addresses_come_from_the_table() -> None:
         == "https://raw.githubusercontent.com/lm-sys/FastChat/main/fastchat/llm_judge/data/mt_bench/question.jsonl"
     )
     pinned = "https://raw.githubusercontent.com/lm-sys/FastChat/962316eba4e9db86bc8002243290e4074dabf48e/fastchat/llm_judge/data/mt_bench/reference_answer"
-    assert fetch.address(data.CORRECTED_REFERENCES) == f"{pinned}/gpt-4-0125-preview.jsonl"
+    assert fetch.address(CORRECTED_REFERENCES) == f"{pinned}/gpt-4-0125-preview.jsonl"
     assert all(fetch.address(name).startswith("https://") for name in OFFICIAL_FILES)
     assert fetch.address(QUESTIONS, "http://host/a/") == "http://host/a/mt_bench/question.jsonl"
 
 
 def test_missing_data_names_the_command(folder: Path) -> None:
     with pytest.raises(InputError, match="Run `seft-bench data fetch`"):
-        data.official_path(QUESTIONS)
+        official_path(QUESTIONS)
 
 
 # The real files
@@ -361,17 +371,17 @@ def test_all_official_files_are_fetched_and_verified(official: Path, server: Fil
 def test_a_table_in_another_byte_form_is_accepted_by_its_content_and_a_changed_one_is_not(
     official: Path, server: FileServer
 ) -> None:
-    server.files[data.DIFFICULTY] = server.files[data.DIFFICULTY].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-    rows = list(csv.reader(server.files[data.GAMED].decode().splitlines()))
+    server.files[DIFFICULTY] = server.files[DIFFICULTY].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    rows = list(csv.reader(server.files[GAMED].decode().splitlines()))
     column = rows[0].index("preference")
     rows[1][column] = str(float(rows[1][column]) + 0.5)
-    server.files[data.GAMED] = "".join(",".join(row) + "\n" for row in rows).encode()
+    server.files[GAMED] = "".join(",".join(row) + "\n" for row in rows).encode()
     seen = seft_bench("data", "fetch", "alpaca_eval")
     assert [line.split("\t")[0] for line in seen.out.splitlines()] == ["fetched", "failed", "fetched"]
     assert_refused(seen, "does not hold the published gamed rows")
-    server.files[data.GAMED] = b"a,b\n1,2\n"
-    assert_refused(seft_bench("data", "fetch", data.GAMED), "column std_delta_len", data.GAMED)
-    assert files_in(official) == {data.BASELINE, data.DIFFICULTY}
+    server.files[GAMED] = b"a,b\n1,2\n"
+    assert_refused(seft_bench("data", "fetch", GAMED), "column std_delta_len", GAMED)
+    assert files_in(official) == {BASELINE, DIFFICULTY}
 
 
 def assert_refused(seen: Seen, *said: str) -> None:

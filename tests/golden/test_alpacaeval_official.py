@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seft_bench.data import official as data
+from seft_bench.data.official import OFFICIAL_FILES, data_status, instruction_difficulties
 from seft_bench.evaluation.score_files import result_row, score_files
 from seft_bench.records import Answer, Judgment, Result, candidate_first, instruction_id
 from seft_bench.stats.alpacaeval import win_rate
@@ -81,7 +81,7 @@ def judged(shared_data: Path, model: str) -> Judged:
         questions[index].id: Answer("alpacaeval", questions[index].id, model, (text,))
         for index, text in outputs.items()
     }
-    difficulty = dict(zip((question.id for question in questions), data.instruction_difficulties(), strict=True))
+    difficulty = dict(zip((question.id for question in questions), instruction_difficulties(), strict=True))
     return Judged(
         questions,
         [question for question in questions if question.id in preferences],
@@ -98,8 +98,8 @@ def comparisons(shared_data: Path, model: str) -> Comparisons:
 
 
 def test_official_files_pass_verification() -> None:
-    assert {status.name: (status.state, status.message) for status in data.data_status()} == dict.fromkeys(
-        data.OFFICIAL_FILES, ("ok", "")
+    assert {status.name: (status.state, status.message) for status in data_status()} == dict.fromkeys(
+        OFFICIAL_FILES, ("ok", "")
     )
 
 
@@ -235,7 +235,7 @@ def test_joint_difficulties_resemble_the_official_ones(shared_data: Path, tmp_pa
     assert (list(fitted.models), fitted.judgments, fitted.unjudged) == (list(MODELS), 4828, 0)
     values = json.loads((tmp_path / "difficulty.json").read_text())["difficulties"]
     ours = np.array([values[question.turns[0]] for question in load_suite("alpacaeval").questions()])
-    assert np.corrcoef(ours, data.instruction_difficulties())[0, 1] == pytest.approx(0.68, abs=0.01)
+    assert np.corrcoef(ours, instruction_difficulties())[0, 1] == pytest.approx(0.68, abs=0.01)
 
 
 def test_missing_rows_are_keyed_by_instruction(shared_data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seft_bench.data import official as data
+from seft_bench.data.official import CORRECTED_REFERENCES, QUESTIONS, file_status
 from seft_bench.evaluation.score_files import score_files
 from seft_bench.formats.reading import read_answers
 from seft_bench.judges.prompts import render
@@ -41,7 +41,7 @@ def scored(suite: str, path: Path) -> dict[str, Result]:
 
 def test_the_corrected_set_replaces_every_reference_and_nothing_else(mt_bench: Path, shared_data: Path) -> None:
     official, corrected = load_suite("mtbench").questions(), load_suite("mtbench-corrected").questions()
-    lines = (shared_data / "official" / data.CORRECTED_REFERENCES).read_text(encoding="utf-8").splitlines()
+    lines = (shared_data / "official" / CORRECTED_REFERENCES).read_text(encoding="utf-8").splitlines()
     published = {str(row["question_id"]): tuple(row["choices"][0]["turns"]) for row in map(json.loads, lines)}
     assert {question.id: question.reference for question in corrected if question.reference} == published
     assert [(one.id, one.turns) for one in official] == [(one.id, one.turns) for one in corrected]
@@ -67,10 +67,10 @@ def test_the_result_names_the_corrected_set(mt_bench: Path) -> None:
         note.startswith("references: corrected") and "do not say which references" in note for note in result.notes
     )
     assert load_suite("mtbench-corrected").data_hashes() == {
-        data.QUESTIONS: "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7",
-        data.CORRECTED_REFERENCES: "e484037da5cc14007dde1d821ef76046fccbd0b2f095237fad9ead2c4fc66800",
+        QUESTIONS: "119565adbab82227089cefdb44c8d7e2cf04dc0a0ec233634c82e7d4e2a944f7",
+        CORRECTED_REFERENCES: "e484037da5cc14007dde1d821ef76046fccbd0b2f095237fad9ead2c4fc66800",
     }
-    assert data.file_status(data.CORRECTED_REFERENCES).state == "ok"
+    assert file_status(CORRECTED_REFERENCES).state == "ok"
 
 
 # Strict parsing

@@ -14,7 +14,7 @@ import pytest
 
 from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
-from seft_bench.formats import reading as interop
+from seft_bench.formats.reading import read_judgments
 from seft_bench.judges.base import judgment_of
 from seft_bench.judges.calibration import GradedAnswers, read_graded
 from seft_bench.judges.reward_model import RewardModelJudge
@@ -141,7 +141,7 @@ def test_fastchats_files_calibrate_too(folder: Path, tmp_path: Path) -> None:
     answers = tiny_answers(15)
     files = graded_files(tmp_path, answers, true_grades(folder, answers, noise=0.5))
     ours = judge_of(folder, calibration=files)
-    judgments = interop.read_judgments(Path(files["judgments"]))
+    judgments = read_judgments(Path(files["judgments"]))
     fastchat = tmp_path / "fastchat"
     write_jsonl(
         fastchat / "answer.jsonl",

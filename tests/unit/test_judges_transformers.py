@@ -242,16 +242,16 @@ def test_no_path_and_no_candidate_enters_the_record(folder: Path) -> None:
 
 
 def test_the_judge_is_never_told_whose_answers_it_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from seft_bench.generators import transformers as generator
+    from seft_bench.generators.transformers import TransformersGenerator
 
     seen: list[Any] = []
-    real = generator.TransformersGenerator.__init__
+    real = TransformersGenerator.__init__
 
     def spy(self: Any, *arguments: Any, **keywords: Any) -> None:
         seen.append((arguments, keywords))
         real(self, *arguments, **keywords)
 
-    monkeypatch.setattr(generator.TransformersGenerator, "__init__", spy)
+    monkeypatch.setattr(TransformersGenerator, "__init__", spy)
     judged(judge_of(folder), preferences(True)[:1])
     assert len(seen) == 1
     assert "somebody" not in str(seen)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from seft_bench.data import official as data
+from seft_bench.data import official
 from seft_bench.errors import InputError
 from seft_bench.evaluation.score_files import result_row, score_files
 from seft_bench.files import write_jsonl
@@ -189,15 +189,15 @@ def test_a_missing_official_file_says_where_it_was_looked_for(tmp_path: Path, mo
     with pytest.raises(
         InputError, match=r"question.jsonl.*mine.*no such folder.*cache.*SEFT_BENCH_DATA_DIR.*lm-sys/FastChat"
     ):
-        data.official_path(data.QUESTIONS)
-    assert {status.state for status in data.data_status()} == {"missing"}
+        official.official_path(official.QUESTIONS)
+    assert {status.state for status in official.data_status()} == {"missing"}
     with pytest.raises(InputError, match="unknown official file"):
-        data.official_path("mt_bench/other.jsonl")
+        official.official_path("mt_bench/other.jsonl")
 
 
 def official_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(tmp_path))
-    for name in data.OFFICIAL_FILES:
+    for name in official.OFFICIAL_FILES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     return tmp_path
 
@@ -207,10 +207,10 @@ def test_a_changed_file_is_used_with_a_warning_that_reaches_the_result(
 ) -> None:
     folder = official_folder(tmp_path, monkeypatch)
     question = {"question_id": 81, "category": "math", "turns": ["a", "b"]}
-    write(folder / data.QUESTIONS, [question])
-    write(folder / data.REFERENCE_ANSWERS, [{"question_id": 81, "choices": [{"turns": ["r1", "r2"]}]}])
+    write(folder / official.QUESTIONS, [question])
+    write(folder / official.REFERENCE_ANSWERS, [{"question_id": 81, "choices": [{"turns": ["r1", "r2"]}]}])
     assert load_suite("mtbench").questions()[0].reference == ("r1", "r2")
-    assert data.file_status(data.QUESTIONS).state == "differs"
+    assert official.file_status(official.QUESTIONS).state == "differs"
     judgments = write(
         folder / "j.jsonl", [grade_row(), grade_row(turn=2, score=3), grade_row(model="model-b", turn=2, score=-1)]
     )
@@ -223,21 +223,21 @@ def test_a_changed_file_is_used_with_a_warning_that_reaches_the_result(
 def test_wrong_difficulties_are_noticed_and_broken_ones_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = official_folder(tmp_path, monkeypatch) / data.DIFFICULTY
+    path = official_folder(tmp_path, monkeypatch) / official.DIFFICULTY
     path.write_text("index,instruction_difficulty\n" + "".join(f"{index},0.5\n" for index in range(805)))
-    assert data.file_status(data.DIFFICULTY).state == "differs"
+    assert official.file_status(official.DIFFICULTY).state == "differs"
     path.write_text("index,instruction_difficulty\n0,0.5\n")
-    assert data.file_status(data.DIFFICULTY).state == "broken"
+    assert official.file_status(official.DIFFICULTY).state == "broken"
     with pytest.raises(InputError, match="805 rows"):
-        data.instruction_difficulties()
+        official.instruction_difficulties()
     path.write_text(
         "index,instruction_difficulty\n" + "".join(f"{index},{'x' if index == 3 else 0}\n" for index in range(805))
     )
     with pytest.raises(InputError, match=r"line 5.*'x'"):
-        data.instruction_difficulties()
-    (tmp_path / data.GAMED).write_text("model,preference\n")
+        official.instruction_difficulties()
+    (tmp_path / official.GAMED).write_text("model,preference\n")
     with pytest.raises(InputError, match="std_delta_len, instruction_difficulty"):
-        data.gamed_data()
+        official.gamed_data()
 
 
 def tiny_files(tmp_path: Path) -> tuple[Path, Path]:
