@@ -1,4 +1,4 @@
-"""`seft-bench data fetch`: the official files from their public origins into the user's data folder.
+"""`seft-bench data fetch`: download the official files from their public origins into the user's data folder.
 
 A file takes its name only after it was found to be the published one; until then it is `.NAME.part` beside it, from
 which a later download goes on. Only files that are absent are fetched: a file that differs is the user's own, and
@@ -45,7 +45,7 @@ _ADDRESSES = (
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of one file: fetched, there already ("present"), or why it is not there ("failed")."""
+    """The outcome for one file: fetched, there already ("present"), or the reason why not ("failed")."""
 
     name: str
     state: Literal["fetched", "present", "failed"]
@@ -86,7 +86,7 @@ def fetch(
 
 
 def address(name: str, base_url: str | None = None) -> str:
-    """Where an official file is downloaded from: the raw file at its origin, or under its name at a mirror."""
+    """Return the address of an official file: the raw file at its origin, or under its name at a mirror."""
     if base_url is not None:
         return f"{base_url.rstrip('/')}/{urllib.parse.quote(name)}"
     found = [
@@ -134,7 +134,10 @@ def _present(name: str) -> Fetched:
 
 @contextmanager
 def _files_can_be_written(folder: Path) -> Iterator[None]:
-    """Faults of the network are said where they happen: what is left is a folder without rights, or a full disk."""
+    """Blame the folder for an OSError: faults of the network are reported where they happen.
+
+    What is left is a folder without rights, or a full disk.
+    """
     try:
         yield
     except OSError as error:
@@ -218,7 +221,7 @@ def _download(name: str, url: str, part: Path, progress: Progress, sleep: Callab
 
 
 def _transfer(name: str, url: str, part: Path, progress: Progress) -> None:
-    """One request, for the rest of the file where a part is there; a server that sends all of it starts the part anew.
+    """Send one request, for the rest of the file if a part is there; a server that sends all of it starts anew.
 
     Raises:
         _BrokenOffError: worth another try. InputError: not.

@@ -1,5 +1,4 @@
-"""The official data of AlpacaEval 2.0 and MT-Bench on the user's machine: where it lies, and whether it is the
-published one.
+"""The official data of AlpacaEval 2.0 and MT-Bench on the user's machine: finding it, and telling it from other data.
 
 Files are looked for in `SEFT_BENCH_DATA_DIR` first, then in the cache folder; nothing here touches the network. A file
 that differs from the published one is used, because a local folder is the user's own decision, and a warning goes with
@@ -29,8 +28,9 @@ QUESTIONS = "mt_bench/question.jsonl"
 JUDGE_PROMPTS = "mt_bench/judge_prompts.jsonl"
 REFERENCE_ANSWERS = "mt_bench/reference_answer/gpt-4.jsonl"
 CORRECTED_REFERENCES = "mt_bench/reference_answer/gpt-4-0125-preview_pr3158.jsonl"
-"""GPT-4's answers of March 2024 to the same thirty questions (FastChat's pull request 3158): 13 of the official ones
-are wrong.
+"""GPT-4's answers of March 2024 to the same thirty questions (FastChat's pull request 3158).
+
+13 of the official ones are wrong.
 """
 
 _HUB = "data set tatsu-lab/alpaca_eval on the Hugging Face hub, file {}"
@@ -42,7 +42,7 @@ _FASTCHAT_3158 = (
 
 @dataclass(frozen=True, slots=True)
 class OfficialFile:
-    """What is known of a published file: its SHA-256, or (None) a check of its content."""
+    """A published file, known by its SHA-256, or (None) by a check of its content."""
 
     origin: str
     sha256: str | None
@@ -105,14 +105,14 @@ class FileStatus:
 
 
 def data_folders() -> list[Path]:
-    """Folders looked at, in order: `SEFT_BENCH_DATA_DIR` where set, then the cache folder."""
+    """Return the folders to look in, in order: `SEFT_BENCH_DATA_DIR` if set, then the cache folder."""
     named = os.environ.get("SEFT_BENCH_DATA_DIR")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seft-bench" / "data"
     return [Path(named).expanduser(), cache] if named else [cache]
 
 
 def official_path(name: str) -> Path:
-    """Path of an official file, e.g. "mt_bench/question.jsonl".
+    """Return the path of an official file, e.g. "mt_bench/question.jsonl".
 
     Raises:
         InputError: unknown name, or the file is in none of the folders.
@@ -126,12 +126,12 @@ def official_path(name: str) -> Path:
 
 
 def data_status() -> list[FileStatus]:
-    """State of every official file, in the order of the table."""
+    """Return the state of every official file, in the order of the table."""
     return [file_status(name) for name in OFFICIAL_FILES]
 
 
 def file_status(name: str) -> FileStatus:
-    """Whether one official file is there and is the published one."""
+    """Return the state of one official file: is it there, and is it the published one?"""
     official, path = OFFICIAL_FILES[name], _find(name)
     if path is None:
         return FileStatus(name, "missing", "", "", official.origin, _missing_message(name))
@@ -144,8 +144,9 @@ def file_status(name: str) -> FileStatus:
 
 
 def problems(rows: Sequence[FileStatus]) -> list[str]:
-    """What is wrong with the files, a line each; where to look and what to run is said for the first missing one
-    only.
+    """Describe what is wrong with the files, a line each.
+
+    The first missing one says where to look and what to run, for all.
     """
     missing = [row for row in rows if row.state == "missing"]
     lines = [row.message for row in rows if row.state not in ("ok", "missing")] + [row.message for row in missing[:1]]
@@ -153,17 +154,17 @@ def problems(rows: Sequence[FileStatus]) -> list[str]:
 
 
 def data_warnings(names: Sequence[str]) -> list[str]:
-    """One sentence for each file whose content is not the published one: it belongs into notes and manifests."""
+    """Return a sentence for each file with other content than the published one, for notes and manifests."""
     return [status.message for status in map(file_status, names) if status.state == "differs"]
 
 
 def data_hashes(names: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of the files as they are used, for the manifest."""
+    """Return the SHA-256 of the files as they are used, for the manifest."""
     return {name: sha256_file(official_path(name)) for name in names}
 
 
 def instruction_difficulties() -> tuple[float, ...]:
-    """Difficulty of each official instruction, in the order of the baseline's file.
+    """Return the difficulty of each official instruction, in the order of the baseline's file.
 
     Raises:
         InputError: the file is missing, or has not one row for each of the 805 instructions.
@@ -172,7 +173,7 @@ def instruction_difficulties() -> tuple[float, ...]:
 
 
 def gamed_data() -> GamedData:
-    """The 1,610 gamed rows of the length-control regression.
+    """Return the 1,610 gamed rows of the length-control regression.
 
     Raises:
         InputError: the file is missing or its rows are not those.
@@ -181,7 +182,7 @@ def gamed_data() -> GamedData:
 
 
 def tinyworld_questions(kind: str, source: str = "tinyworld") -> list[Question]:
-    """Questions of the embedded world for one kind of suite ("alpacaeval", "mtbench"), made when asked for.
+    """Make the embedded world's questions for one kind of suite ("alpacaeval", "mtbench").
 
     Args:
         source: "tinyworld" for evaluation; "tinyworld-tuning" for the questions on which settings may be chosen.
@@ -213,7 +214,7 @@ def _contents(folder: Path) -> str:
 
 @lru_cache(maxsize=32)
 def difference(name: str, path: Path, digest: str) -> str:
-    """What sets the file at `path` apart from the published one of that name, "" if nothing does.
+    """Say how the file at `path` differs from the published one of that name, "" if it does not.
 
     Raises:
         InputError: a table that cannot be read as that file.

@@ -1,4 +1,4 @@
-"""The questions of a suite, from the official files, the tinyworld, or files of the user's own that its YAML names.
+"""The questions of a suite, from the official files, the tinyworld, or the user's own files that its YAML names.
 
 Own files are checked before a model is loaded or a judge is paid, with one message that says how much is wrong and
 shows an example.
@@ -22,7 +22,7 @@ REFERENCE_CATEGORIES = ("math", "reasoning", "coding")
 
 
 def graded_questions(config: SuiteConfig) -> list[Question]:
-    """The questions of a suite of this kind, with the reference answers that its config asks for.
+    """Return the questions of a suite of this kind, with the reference answers that its config asks for.
 
     Raises:
         InputError: an official file is missing or broken.
@@ -41,7 +41,7 @@ def _all_graded(config: SuiteConfig) -> list[Question]:
 
 
 def mtbench_files(config: SuiteConfig) -> tuple[str, ...]:
-    """Official files that the questions and references come from; none outside the official suites."""
+    """Return the official files that questions and references come from; none outside the official suites."""
     if config.source != "official":
         return ()
     return (
@@ -67,7 +67,7 @@ def _official_questions(config: SuiteConfig) -> list[Question]:
 
 
 def _official_references(path: Path) -> dict[str, tuple[str, ...]]:
-    """Question id -> GPT-4's reference answers, one a turn (ids 101-130)."""
+    """Map question id -> GPT-4's reference answers, one a turn (ids 101-130)."""
     rows = read_jsonl(path, "MT-Bench's reference answers", required=("question_id", "choices"))
     return {str(row["question_id"]): _first_choice(row, path) for row in rows}
 
@@ -83,8 +83,9 @@ def _first_choice(row: Row, path: Path) -> tuple[str, ...]:
 
 
 def pairwise_questions(config: SuiteConfig) -> list[Question]:
-    """Questions of kind alpacaeval: rows with `instruction`, and the baseline's answers (`output` of the rows, or the
-    file `baseline`).
+    """Read questions of kind alpacaeval: rows with `instruction`, and the baseline's answers.
+
+    These are `output` of the rows, or the file `baseline`.
 
     Raises:
         InputError: a broken row, the same instruction twice, or a question without a baseline's answer.
@@ -105,8 +106,9 @@ def pairwise_questions(config: SuiteConfig) -> list[Question]:
 
 
 def conversations(config: SuiteConfig) -> list[Question]:
-    """Questions of kind mtbench: rows with `id` (or `question_id`), one or two `turns`, and perhaps `category` and
-    `reference`, one a turn.
+    """Read questions of kind mtbench: rows with `id` (or `question_id`) and one or two `turns`.
+
+    A row may have `category`, and `reference`, one a turn.
 
     Raises:
         InputError: a broken row, the same id twice, or a reference that no judge would be shown.

@@ -1,6 +1,4 @@
-"""FastChat's pairwise judgments (`model_judgment/*_pair.jsonl`): one row holds both orders of one comparison of two
-models.
-"""
+"""FastChat's pairwise judgments (`model_judgment/*_pair.jsonl`): a row is one comparison in both orders."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ _WINNERS = ("model_1", "model_2", "tie", "error")
 
 
 def read_pair(row: Mapping[str, Any]) -> list[Judgment]:
-    """Four judgments: each model as the candidate against the other, in both orders.
+    """Read four judgments: each model as the candidate against the other, in both orders.
 
     In game 1 model_1 is shown first, in game 2 model_2.
 

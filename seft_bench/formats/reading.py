@@ -1,4 +1,4 @@
-"""Reading the official tools' files, and ours, told apart by their content.
+"""Readers of the official tools' files and ours, told apart by their content.
 
 Answers: alpaca_eval's `model_outputs.json`, FastChat's `model_answer/*.jsonl`, our answers.jsonl. Judgments:
 alpaca_eval's `annotations.json`, FastChat's `model_judgment/gpt-4_single.jsonl` and `gpt-4_pair.jsonl`, our
@@ -56,7 +56,7 @@ _FASTCHAT_ERROR = "$ERROR$"
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """Answers of one or more models. alpaca_eval's annotations are taken too: they hold the judged outputs.
+    """Read answers of one or more models, also out of alpaca_eval's annotations, which hold the judged outputs.
 
     Raises:
         InputError: missing file, unknown format, or a broken row, with its line or index.
@@ -65,7 +65,7 @@ def read_answers(path: Path) -> list[Answer]:
 
 
 def read_judgments(path: Path) -> list[Judgment]:
-    """Judgments of one or more models, in the order of the file.
+    """Read judgments of one or more models, in the order of the file.
 
     A row of FastChat's pairs gives four: both models as the candidate, both orders.
 
@@ -76,7 +76,7 @@ def read_judgments(path: Path) -> list[Judgment]:
 
 
 def index_answers(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
-    """Model id -> question id -> its last answer."""
+    """Map model id -> question id -> its last answer."""
     indexed: dict[str, dict[str, Answer]] = {}
     for answer in answers:
         indexed.setdefault(answer.model_id, {})[answer.question_id] = answer
@@ -84,12 +84,12 @@ def index_answers(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
 
 
 def _flat(read: Iterable[Judgment | list[Judgment]]) -> list[Judgment]:
-    """One row of FastChat's pairs holds two judgments."""
+    """Flatten rows of FastChat's pairs, each of which holds several judgments."""
     return [judgment for row in read for judgment in (row if isinstance(row, list) else [row])]
 
 
 def read_judged_texts(path: Path) -> tuple[list[Judgment], list[Answer]]:
-    """Judgments, and the candidates' answers where the file holds them too: alpaca_eval's annotations do.
+    """Read judgments, and the candidates' answers if the file holds them too, as alpaca_eval's annotations do.
 
     Raises:
         InputError: as `read_judgments`.
@@ -101,7 +101,7 @@ def read_judged_texts(path: Path) -> tuple[list[Judgment], list[Answer]]:
 
 
 def read_rows(path: Path, what: str) -> list[tuple[str, Row]]:
-    """(place, row) of a JSON array or of JSON Lines, gzipped or not; `what` names the file in messages.
+    """Read (place, row) of a JSON array or of JSON Lines, gzipped or not; `what` names the file in messages.
 
     Raises:
         InputError: missing file, no rows, or something that is no JSON object, with its line or index.
@@ -151,7 +151,7 @@ def _record(reader: Callable[[Row], RecordT], row: Row, path: Path, where: str, 
 
 
 def format_of(row: Row) -> Format | None:
-    """Which format a row is of, told by its keys."""
+    """Return the format of a row, told by its keys."""
     return next((kind for kind, signs in _SIGNS.items() if signs <= row.keys()), None)
 
 
@@ -217,7 +217,7 @@ def _judgment(row: Row) -> Judgment:
 
 
 def _judgment_of_annotation(row: Row) -> Judgment:
-    """alpaca_eval: output_2 is the candidate's; null and -1 are failures, 0 is a draw, numbers may be strings."""
+    """Read alpaca_eval's row: output_2 is the candidate's; null and -1 are failures, 0 a draw; numbers may be text."""
     _check_texts((row["instruction"], row["output_1"], row["output_2"]))
     value = _number(row["preference"])
     preference = None if value is None or value == -1 else value or 1.5
@@ -243,7 +243,7 @@ def _judgment_of_annotation(row: Row) -> Judgment:
 
 
 def _judgment_of_fastchat(row: Row) -> Judgment:
-    """FastChat: -1 is an unparsed reply, "$ERROR$" a failed call; the file does not hold the judged texts."""
+    """Read FastChat's row: -1 is an unparsed reply, "$ERROR$" a failed call; the judged texts are not in it."""
     score, turn = _number(row["score"]), int(row["turn"])
     status = _fastchat_status(str(row["judgment"]), score)
     judge = row.get("judge", "")
@@ -274,7 +274,7 @@ def _fastchat_status(judgment: str, score: float | None) -> Status:
 
 
 def _number(value: Any) -> float | None:
-    """A number, also as text; None for null and NaN."""
+    """Return a number, also from text; None for null and NaN."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
@@ -284,7 +284,7 @@ def _number(value: Any) -> float | None:
 
 
 def _completion_text(completion: Any) -> str:
-    """The judge's reply: alpaca_eval stores a text, or the whole choice of the server."""
+    """Return the judge's reply: alpaca_eval stores a text, or the whole choice of the server."""
     if isinstance(completion, dict):
         message = completion.get("message")
         content = message.get("content") if isinstance(message, dict) else completion.get("text")

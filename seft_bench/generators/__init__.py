@@ -1,4 +1,4 @@
-"""Answers to questions: the protocol of generators, and what most of them have in common.
+"""Generators: the protocol of everything that answers questions, and a base for most of them.
 
 A generator is one file with a class that has `Generator`'s methods. Who makes one: `subjects` for a MODEL argument (a
 checkpoint, a file, a control, a server), `evaluation.engines` for `--engine`, `stages.sample` for drafts.
@@ -23,7 +23,7 @@ OnAnswer = Callable[[Answer], None]
 
 @dataclass(frozen=True)
 class Decoding:
-    """All that decides how answers are drawn.
+    """The settings that decide how answers are drawn.
 
     Attributes:
         name: as the suite's YAML has it ("sampled", "greedy", "official"); "given" for ready answers.
@@ -88,7 +88,7 @@ class Generator(Protocol):
 
 
 class BaseGenerator:
-    """A generator that asks no server and takes all questions: others say what they do otherwise."""
+    """A generator that asks no server and takes all questions; subclasses override what differs."""
 
     @property
     def client(self) -> ChatClient | None:

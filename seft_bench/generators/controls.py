@@ -1,5 +1,4 @@
-"""Answers without a model, which show what a judge gives to nothing: a constant, a copy of the prompt, and filler of
-the baseline's length.
+"""Answers without a model, to show what a judge gives to nothing: a constant, the prompt's copy, and filler.
 
 A judge that can be had by one of these says little about the models above them (Zheng et al. 2024, arXiv 2410.07137,
 "null models").
@@ -63,7 +62,7 @@ class ControlGenerator(BaseGenerator):
 
 
 def fingerprint(control: str) -> str:
-    """Hash of all that decides a control's answers: other texts are other answers, and are judged anew.
+    """Hash all that decides a control's answers: other texts are other answers, and are judged anew.
 
     Raises:
         InputError: no control of that name.
@@ -75,7 +74,7 @@ def fingerprint(control: str) -> str:
 
 
 def filler(length: int) -> str:
-    """Content-free sentences of exactly `length` characters, with full stops to the end.
+    """Return sentences without content of exactly `length` characters, with full stops to the end.
 
     >>> len(filler(77)), filler(20)
     (77, 'There is more than..')

@@ -1,4 +1,4 @@
-"""Questions of several turns as batches of conversations: what every generator in this process does in the same way."""
+"""Questions of several turns as batches of conversations: the common half of the generators in this process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one conversation is continued: temperature 0 is greedy; `key` seeds its own stream of random numbers."""
+    """The sampling of one conversation: temperature 0 is greedy; `key` seeds its own stream of random numbers."""
 
     key: str
     temperature: float

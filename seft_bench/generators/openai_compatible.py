@@ -1,4 +1,4 @@
-"""Answers from any OpenAI-compatible server, with the judges' client: retries, adaptive concurrency, response store."""
+"""Answers from any OpenAI-compatible server, with the judges' client: retries, adaptive concurrency, stored replies."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OpenAICompatibleGenerator(BaseGenerator):
         return self._client
 
     def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
-        """Turn by turn over all questions: a second turn needs the first one's answer.
+        """Answer turn by turn over all questions: a second turn needs the first one's answer.
 
         A turn that the server refuses, or that outgrows its context, is answered with "" and that finish reason; the
         remaining turns of that question are too.
@@ -64,8 +64,9 @@ class OpenAICompatibleGenerator(BaseGenerator):
         _report_failures([chat for chat in chats if chat.failed])
 
     def fingerprint(self) -> str:
-        """Hash of the weights that answer now, "" where a provider keeps them behind a key; it enters every key of the
-        store.
+        """Hash the weights that answer now; "" if a provider keeps them behind a key.
+
+        The hash enters every key of the store.
         """
         note = fingerprint_local_weights(self.client)
         self.notes += [note] if note and note not in self.notes else []
@@ -129,7 +130,7 @@ class _Chat:
 
 
 def _text(reply: Reply) -> str:
-    """The model's words; none where the server refused or the conversation did not fit."""
+    """Return the model's words; none if the server refused or the conversation did not fit."""
     return reply.text if reply.status == "ok" else ""
 
 
@@ -143,7 +144,7 @@ def _sampling(question: Question, turn: int, decoding: Decoding) -> dict[str, An
 
 
 def question_seed(seed: int, question: Question, turn: int) -> int:
-    """A seed of its own for each question and turn: in [0, 2^31), which every server takes."""
+    """Return a seed of its own for each question and turn: in [0, 2^31), which every server takes."""
     digest = hashlib.sha256(f"{seed}/{question.suite}/{question.id}/{turn}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 

@@ -1,4 +1,4 @@
-"""Answers that somebody wrote before: our own rows, alpaca_eval's `model_outputs.json`, FastChat's `model_answer`."""
+"""Recorded answers: our own rows, alpaca_eval's `model_outputs.json`, FastChat's `model_answer`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seft_bench.records import Answer, Question, instruction_id
 
 
 def models_in(path: Path) -> list[str]:
-    """Names of the models in a file of answers, in the order of their first rows."""
+    """Name the models in a file of answers, in the order of their first rows."""
     from seft_bench.formats.reading import read_answers
 
     return list(dict.fromkeys(answer.model_id for answer in read_answers(path)))
@@ -36,7 +36,7 @@ class ReadyGenerator(BaseGenerator):
         self._answers = {answer.question_id: answer for answer in answers if answer.model_id == model_id}
 
     def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
-        """Hand over the answers that the file has; a question without one stays unanswered, which lowers coverage.
+        """Hand over the file's answers; a question without one stays unanswered, which lowers coverage.
 
         Raises:
             InputError: see `check`.
@@ -71,5 +71,5 @@ class ReadyGenerator(BaseGenerator):
         return found
 
     def _find(self, question: Question) -> Answer | None:
-        """By id, or by the text of the first turn: files keyed by instruction fit any suite with that question."""
+        """Find by id, or by the first turn's text: files keyed by instruction fit any suite with that question."""
         return self._answers.get(question.id) or self._answers.get(instruction_id(question.turns[0]))

@@ -19,8 +19,7 @@ from seft_bench.generators.conversations import Completion, ConversationGenerato
 from seft_bench.records import Message
 
 FINISHED_SHARE_TO_COMPACT = 0.5
-"""Finished rows leave the batch once they are this share of it: dropping rows copies the KV cache, so not every time.
-"""
+"""Finished rows leave the batch at this share of it: dropping rows copies the KV cache, so not every time."""
 
 
 class TransformersGenerator(ConversationGenerator):
@@ -65,7 +64,7 @@ class TransformersGenerator(ConversationGenerator):
         return [done[index] for index in range(len(prompts))]
 
     def next_token_logits(self, prompts: Sequence[list[int]]) -> Any:
-        """Logits of the token that follows each prompt, in one batch: (prompts, vocabulary), float32."""
+        """Return the logits of the token after each prompt, in one batch: (prompts, vocabulary), float32."""
         import torch
 
         with torch.inference_mode():
@@ -82,7 +81,7 @@ class TransformersGenerator(ConversationGenerator):
     def _generate(
         self, prompts: Sequence[list[int]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
     ) -> list[list[int]]:
-        """New token ids of each prompt, up to and with its stop token."""
+        """Return the new token ids of each prompt, up to and with its stop token."""
         import torch
 
         with torch.inference_mode():
@@ -90,7 +89,7 @@ class TransformersGenerator(ConversationGenerator):
 
 
 def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: bool = False) -> Any:
-    """A causal LM in evaluation mode: float32 on CPU (bf16 is slower there), the checkpoint's own type on a GPU.
+    """Load a causal LM for inference: float32 on CPU (bf16 is slower there), the checkpoint's own type on a GPU.
 
     Raises:
         InputError: the folder or hub id holds no causal LM in safetensors.
@@ -124,7 +123,7 @@ def _decode(
     seed: int,
     context_tokens: int,
 ) -> list[list[int]]:
-    """The decoding loop: prefill the left-padded prompts, then one token a step for the rows that are not finished."""
+    """Prefill the left-padded prompts, then decode one token a step for the rows that are not finished."""
     import torch
     from transformers import DynamicCache
 
@@ -184,7 +183,7 @@ def _left_padded(prompts: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
 
 
 def _uniforms(seed: int, key: str, count: int) -> Any:
-    """Uniform numbers in [0, 1), one a token, from the conversation's own stream."""
+    """Draw uniform numbers in [0, 1), one a token, from the conversation's own stream."""
     import numpy
     import torch
 
@@ -194,7 +193,7 @@ def _uniforms(seed: int, key: str, count: int) -> Any:
 
 
 def choose_tokens(logits: Any, temperatures: Any, top_ps: Any, uniforms: Any) -> Any:
-    """One token a row.
+    """Choose one token a row.
 
     Args:
         logits: (rows, vocabulary).

@@ -1,6 +1,4 @@
-"""Answers of checkpoints through vLLM in this process (extra `vllm`, in an environment of its own: its pins differ from
-ours).
-"""
+"""Answers through vLLM in this process (extra `vllm`, in an environment of its own: its pins differ from ours)."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from seft_bench.inference.vllm.server import reloads_rightly, shape_of
 from seft_bench.records import Message
 
 CPU_ENGINE = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
-"""As the server's; see `inference.vllm.environment`."""
+"""The same as the server's; see `inference.vllm.environment`."""
 
 
 class VLLMEngine:
@@ -43,8 +41,9 @@ class VLLMEngine:
         self._shape = ""
 
     def load(self, folder: Path) -> Any:
-        """The `vllm.LLM` with this checkpoint's weights: loaded into the running engine where all but the weights is
-        equal, else a new one.
+        """Return the `vllm.LLM` with this checkpoint's weights.
+
+        They are loaded into the running engine if all but the weights is equal, else into a new one.
         """
         folder, shape = folder.resolve(), shape_of(folder)
         if self._llm is not None and self._folder == folder:
@@ -61,7 +60,7 @@ class VLLMEngine:
         return self._llm
 
     def close(self) -> None:
-        """Give its memory back. May be called twice."""
+        """Give back its memory. May be called twice."""
         llm, self._llm, self._folder = self._llm, None, None
         if llm is not None:
             llm.llm_engine.engine_core.shutdown()
@@ -91,8 +90,7 @@ class VLLMEngine:
 
 
 class VLLMEngineGenerator(ConversationGenerator):
-    """A checkpoint folder in a `VLLMEngine`, prompted with our own token ids; each conversation draws from its own
-    seed.
+    """A checkpoint in a `VLLMEngine`, prompted with our own token ids; each conversation draws from its own seed.
 
     Args:
         engine: shared by the generators of one command; it is given this checkpoint's weights when answers are asked
@@ -142,13 +140,13 @@ class VLLMEngineGenerator(ConversationGenerator):
 
 
 def conversation_seed(seed: int, key: str) -> int:
-    """Of one conversation's random stream, in [0, 2^31)."""
+    """Return the seed of one conversation's random stream, in [0, 2^31)."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big") >> 1
 
 
 @functools.cache
 def engine_version() -> str:
-    """Distribution and version, as in "vllm 0.32.0".
+    """Return distribution and version, as in "vllm 0.32.0".
 
     Raises:
         InputError: vLLM is not installed in this environment.

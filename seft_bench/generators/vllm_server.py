@@ -1,4 +1,4 @@
-"""Answers of checkpoints through a vLLM server of ours: one server for many checkpoints, weights loaded in between."""
+"""Answers through our own vLLM server: one server for many checkpoints, whose weights it loads in turn."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class VLLMGenerator(OpenAICompatibleGenerator):
         self.folder, self.server = folder, server
 
     def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
-        """As `OpenAICompatibleGenerator.answer`, of this checkpoint, whatever the server served before.
+        """Answer as `OpenAICompatibleGenerator.answer` does, with this checkpoint, whatever was served before.
 
         Raises:
             InputError: the server does not start on it. ServiceUnavailableError: the server died; what was answered was
@@ -44,4 +44,4 @@ class VLLMGenerator(OpenAICompatibleGenerator):
         super().answer(questions, decoding, on_answer)
 
     def _note_model(self, returned: str) -> None:
-        """Nothing: the server knows all checkpoints under one name."""
+        """Do nothing: the server knows all checkpoints under one name."""

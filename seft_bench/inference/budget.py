@@ -1,4 +1,4 @@
-"""What a command may spend, and what it spent: no request leaves whose worst case could carry the sum over the budget.
+"""A command's budget and spending: no request leaves whose worst case could carry the sum over the budget.
 
 The worst case of a request is one token for each byte of its prompt (a byte-level tokenizer cannot make more) and all
 the tokens that it allows for the reply. It is held while the request is in flight and replaced by what was really paid:
@@ -84,7 +84,7 @@ class Budget:
                 change.set_result(None)
 
     def said(self) -> str:
-        """What was spent, for people."""
+        """Return the spending in words."""
         unsure = f" (with at most {self.unsure_usd:.4f} for replies that never arrived)" if self.unsure_usd else ""
         return f"{self.spent_usd:.4f} USD{unsure}"
 
@@ -129,7 +129,7 @@ class Meter:
         return reply
 
     def _paid_usd(self, reply: Reply) -> float | None:
-        """0 for an error status, which has no body; None where a reply came without token counts."""
+        """Return 0 for an error status, which has no body; None for a reply without token counts."""
         if not reply.body:
             return 0.0
         if reply.prompt_tokens is None or reply.completion_tokens is None:
@@ -152,7 +152,7 @@ def meter(client: Metered | None, price: Price, budget: Budget) -> None:
 
 
 def worst_tokens(messages: Sequence[Message], sampling: Mapping[str, Any]) -> tuple[int, int]:
-    """The most tokens that a request can cost: (input, output)."""
+    """Return the most tokens that a request can cost: (input, output)."""
     size = (
         sum(len(message["content"].encode()) + TOKENS_BESIDE_A_MESSAGE for message in messages)
         + TOKENS_BESIDE_A_MESSAGE
@@ -161,5 +161,5 @@ def worst_tokens(messages: Sequence[Message], sampling: Mapping[str, Any]) -> tu
 
 
 def reply_tokens(sampling: Mapping[str, Any]) -> int:
-    """The most tokens that a request allows for its reply."""
+    """Return the most tokens that a request allows for its reply."""
     return int(sampling.get("max_completion_tokens") or sampling.get("max_tokens") or MOST_REPLY_TOKENS)

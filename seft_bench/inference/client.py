@@ -61,8 +61,9 @@ class ChatCall:
 
 
 class _Retry(Exception):
-    """This attempt failed in a way that another may not; `may_be_paid`: the server may have done its work all the
-    same.
+    """This attempt failed in a way that another may not.
+
+    `may_be_paid`: the server may have done its work all the same.
     """
 
     def __init__(
@@ -139,12 +140,12 @@ class ChatClient:
         return replies[0]
 
     def get_json(self, url: str) -> Any:
-        """The JSON at an address of this server; None where there is none, or nobody answers."""
+        """Return the JSON at an address of this server; None if there is none, or nobody answers."""
         return asyncio.run(self._get_json(url))
 
     @property
     def server_in_keys(self) -> str:
-        """What names the server in the keys of stored responses."""
+        """The server's name in the keys of stored responses."""
         return self.base_url
 
     def key_of(self, call: ChatCall) -> str:
@@ -182,7 +183,7 @@ class ChatClient:
         )
 
     async def _ask(self, session: Any, call: ChatCall, key: str) -> Reply:
-        """Attempts until a reply or the last attempt; a good reply is stored before anything else happens."""
+        """Try until there is a reply or no attempt left; a good reply is stored before anything else happens."""
         failure = _Retry("none was made")
         for attempt in range(self.max_attempts):
             if attempt:
@@ -224,7 +225,7 @@ class ChatClient:
         return reply
 
     def _backoff_seconds(self, attempt: int, told_seconds: float | None) -> float:
-        """What the server told, else doubling with jitter: never the same moment for all."""
+        """Return the wait that the server asks for, else one that doubles, with jitter: never the same for all."""
         if told_seconds is not None:
             return told_seconds
         longest = min(LONGEST_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1))
@@ -328,7 +329,7 @@ class ChatClient:
         return {"Authorization": f"Bearer {key}"}
 
     def _without_key(self, text: str) -> str:
-        """Some servers echo the key in their errors; it must reach no record and no message."""
+        """Cut the key out, which some servers echo in their errors: it must reach no record and no message."""
         key = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
         return text.replace(key, "[key]") if key else text
 

@@ -1,4 +1,4 @@
-"""How many requests may be in flight: as many as the server bears.
+"""The number of requests in flight: as many as the server bears.
 
 Starts low, grows with every success (doubling each round trip) until the server first says 429, then by one a round
 trip; each 429 cuts by a fifth. Errors of the server (5xx, cut connections) do not cut: they say nothing about the rate.
@@ -40,7 +40,7 @@ class AdaptiveLimit:
         self._closed_until = 0.0
 
     async def enter(self) -> float:
-        """Wait for a place; returns when it was taken, for `throttle`."""
+        """Wait for a place, and return when it was taken, for `throttle`."""
         while True:
             if (wait := self._closed_until - self._clock()) > 0:
                 await self._sleep(wait)
@@ -63,13 +63,13 @@ class AdaptiveLimit:
         self._wake()
 
     def succeeded(self) -> None:
-        """One more may be in flight: at once while the server never complained, else one a round trip."""
+        """Allow one more in flight: at once while the server never complained, else one a round trip."""
         if self.width < self.maximum:
             self.width = min(float(self.maximum), self.width + (1.0 / self.width if self._throttled else 1.0))
             self._wake()
 
     def throttle(self, entered_at: float, retry_after_seconds: float | None) -> None:
-        """The server said 429 to a request that entered at `entered_at`.
+        """Narrow the gate after a 429 to a request that entered at `entered_at`.
 
         Requests of one burst cut once: those that left before the last cut say nothing about the new width.
         """
@@ -82,7 +82,7 @@ class AdaptiveLimit:
             self._closed_until = max(self._closed_until, now + retry_after_seconds)
 
     def _wake(self) -> None:
-        """Wake as many as there are places."""
+        """Wake as many waiting requests as there are places."""
         places = int(self.width) - self.in_flight
         while places > 0 and self._waiting:
             future = self._waiting.popleft()

@@ -1,4 +1,4 @@
-"""What a token costs: the price table, a judge's own prices, and which of them holds.
+"""Prices of tokens: the price table, a judge's own prices, and which of the two holds.
 
 A price is known with its day and its source, or it is unknown; it is never guessed. The first that says something
 holds: the judge's YAML, the file that SEFT_BENCH_PRICES names, the shipped `eval_configs/prices.yaml`.
@@ -57,7 +57,7 @@ class Price:
         return self.input_usd_per_million_tokens is not None and self.output_usd_per_million_tokens is not None
 
     def usd(self, input_tokens: float, output_tokens: float) -> float | None:
-        """Price of so many tokens; None where it is unknown."""
+        """Return the price of so many tokens; None if it is unknown."""
         if self.input_usd_per_million_tokens is None or self.output_usd_per_million_tokens is None:
             return None
         return (
@@ -65,7 +65,7 @@ class Price:
         ) / 1e6
 
     def as_row(self) -> dict[str, Any]:
-        """JSON-ready."""
+        """Return the price as a JSON-ready row."""
         return {
             "input_usd_per_million_tokens": self.input_usd_per_million_tokens,
             "output_usd_per_million_tokens": self.output_usd_per_million_tokens,
@@ -79,7 +79,7 @@ UNKNOWN_PRICE = Price(None, None, None, "no price was given")
 
 
 def judge_price(config: OpenAIJudgeConfig) -> Price:
-    """The price of a judge: its YAML's where that gives one, else the table's."""
+    """Return the price of a judge: its YAML's if that gives one, else the table's."""
     if config.input_usd_per_million_tokens is not None or config.output_usd_per_million_tokens is not None:
         return Price(
             config.input_usd_per_million_tokens,
@@ -91,7 +91,7 @@ def judge_price(config: OpenAIJudgeConfig) -> Price:
 
 
 def price_of(base_url: str, model: str) -> Price:
-    """The tables' price of a model at a server.
+    """Return the tables' price of a model at a server.
 
     Raises:
         InputError: a table cannot be read, or has errors.
@@ -116,7 +116,7 @@ def read_table(path: Path) -> Sequence[PriceRow]:
 
 
 def how_to_price(model: str) -> str:
-    """What to do about an unknown price, for messages."""
+    """Return what to do about an unknown price, for messages."""
     return (
         f"Give the price of {model}: `input_usd_per_million_tokens`, `output_usd_per_million_tokens` and `price_date` "
         f"in the judge's YAML (0 for a server of your own), or a row in a file that {VARIABLE} names, in the form of "

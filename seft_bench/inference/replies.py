@@ -1,4 +1,4 @@
-"""Reading what an OpenAI-compatible server sends back. Pure: JSON and headers in, a `Reply` out."""
+"""Replies of OpenAI-compatible servers. Pure: JSON and headers in, a `Reply` out."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class Reply:
     attempts_failed: bool = False
 
     def as_stored(self) -> Reply:
-        """The same reply for an equal call, which costs nothing more."""
+        """Return the same reply for an equal call, which costs nothing more."""
         return dataclasses.replace(self, stored=True)
 
 
 def read_completion(
     body: Mapping[str, Any], latency_seconds: float | None = None, received_at: str = "", stored: bool = False
 ) -> Reply:
-    """A chat completion as a reply.
+    """Read a chat completion as a reply.
 
     Raises:
         KeyError, TypeError, IndexError, ValueError: it is not one (no choices, no message).
@@ -86,7 +86,7 @@ def read_completion(
 
 
 def _first_token_logprobs(choice: Mapping[str, Any]) -> dict[str, float] | None:
-    """Log-probabilities at the first position; a token listed twice (byte fallbacks) keeps the larger one."""
+    """Return log-probabilities at the first position; a token listed twice (byte fallbacks) keeps the larger one."""
     content = (choice.get("logprobs") or {}).get("content") or []
     listed = (content[0].get("top_logprobs") or []) if content else []
     found: dict[str, float] = {}
@@ -97,15 +97,16 @@ def _first_token_logprobs(choice: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def classify_error(http_status: int, text: str) -> Status:
-    """The status of a 4xx that another attempt would not change."""
+    """Return the status of a 4xx that another attempt would not change."""
     if http_status == 413 or _TOO_LONG.search(text):
         return "over_length"
     return "refused" if _FILTERED.search(text) else "api_error"
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` (or OpenAI's `retry-after-ms`) in seconds from now: a number or an HTTP date; None where
-    unreadable.
+    """Return `Retry-After` (or OpenAI's `retry-after-ms`) in seconds from now; None if unreadable.
+
+    It is a number or an HTTP date.
     """
     milliseconds = _number(headers.get("retry-after-ms", ""))
     if milliseconds is not None:

@@ -1,4 +1,4 @@
-"""The response store: what a server was paid for is data, not cache.
+"""The response store: replies that were paid for are data, not cache.
 
 SQLite in WAL mode. `synchronous=NORMAL`: each response is committed the moment that it arrives, and a commit outlives
 kill -9 because the system already holds it; FULL would add one disk flush a response (milliseconds, in the judge
@@ -39,7 +39,7 @@ def request_key(
     epoch: str = "",
     weights_fingerprint: str = "",
 ) -> str:
-    """Hash of a complete request: whatever can change the response is in it.
+    """Hash a complete request: whatever can change the response is in it.
 
     Args:
         sampling: temperature, max_tokens, seed, log-probabilities asked for.
@@ -61,7 +61,7 @@ def request_key(
 
 
 def store_path(folder: Path) -> Path:
-    """Where the responses are kept: the file that SEFT_BENCH_STORE names, else one in `folder`."""
+    """Return the file of the responses: the one that SEFT_BENCH_STORE names, else one in `folder`."""
     return Path(os.environ.get("SEFT_BENCH_STORE") or folder / "store.sqlite")
 
 
@@ -83,7 +83,7 @@ class ResponseStore:
         self._open()
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The stored response, or None."""
+        """Return the stored response, or None."""
         row = self._guarded(
             lambda connection: connection.execute("SELECT response FROM responses WHERE key = ?", (key,)).fetchone()
         )
@@ -95,7 +95,7 @@ class ResponseStore:
         self._guarded(lambda connection: connection.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", values))
 
     def stats(self) -> dict[str, int]:
-        """Number of responses, and bytes of the file with its write-ahead log."""
+        """Return the number of responses, and the bytes of the file with its write-ahead log."""
         (count,) = self._guarded(lambda connection: connection.execute("SELECT count(*) FROM responses").fetchone())
         size = sum(part.stat().st_size for part in _parts(self.path) if part.exists())
         return {"responses": int(count), "bytes": size}
@@ -176,7 +176,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _check_openable(path: Path) -> None:
-    """What sqlite would report as "unable to open database file", in words."""
+    """Raise in words what sqlite would report as "unable to open database file"."""
     if path.is_dir():
         raise InputError(
             f"the response store must be a file, this is a folder: {path}. Name another file with SEFT_BENCH_STORE."
@@ -239,7 +239,7 @@ def _move(path: Path, target: Path) -> None:
 
 
 def _readable_rows(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Rows of a damaged file, from its front and then from its back, each up to the damage."""
+    """Yield rows of a damaged file, from its front and then from its back, each up to the damage."""
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA writable_schema=ON")  # else sqlite refuses to open a file that was cut short

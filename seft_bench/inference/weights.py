@@ -1,11 +1,11 @@
-"""Which weights a local server serves, as far as it can be told from outside.
+"""A fingerprint of the weights that a local server serves, as far as it can be told from outside.
 
 One server serves many checkpoints over time under one name, so its stored responses need more in their key than the
 name. Measured, and hashed together:
 
-    GET /models       the model's entry, and the checkpoint folder that it names in `root` where that lies on this
-    machine GET /version      the engine's version (vLLM) a fixed prompt    greedily, the likeliest tokens of the first
-    positions; without log-probabilities a longer greedy text
+    GET /models       the model's entry, and the checkpoint folder that it names in `root` if that lies on this machine
+    GET /version      the engine's version (vLLM)
+    a fixed prompt    greedily, the likeliest tokens of the first positions; without log-probabilities a longer text
 
 The last one tells weights apart that were loaded in place under one name and root. A hash knows no tolerance, so
 log-probabilities are rounded to one decimal: two checkpoints that agree so far on all these figures count as the same,
@@ -65,7 +65,7 @@ def fingerprint_local_weights(client: ChatClient, adapt: Adapt = dict) -> str:
 
 
 def measure_behaviour(client: ChatClient, adapt: Adapt = dict) -> tuple[Any, str]:
-    """What the server does on the fixed prompt, and why it could not be asked ("" where it could)."""
+    """Return the server's reply to the fixed prompt, and why it could not be asked ("" if it could)."""
     greedy = {"temperature": 0.0, "max_tokens": TOKENS, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
     first = _ask(client, adapt(greedy))
     if rounded_logprobs(first.body):
@@ -85,7 +85,7 @@ def _ask(client: ChatClient, sampling: Mapping[str, Any]) -> Reply:
 
 
 def rounded_logprobs(body: Mapping[str, Any]) -> list[list[Any]]:
-    """The likeliest tokens of each position with their rounded log-probabilities, by token; [] where there are none.
+    """Return the likeliest tokens of each position with their rounded log-probabilities, by token; [] if none.
 
     >>> content = [{"token": "a", "top_logprobs": [{"token": "a", "logprob": -0.04}]}]
     >>> rounded_logprobs({"choices": [{"logprobs": {"content": content}}]})
@@ -106,14 +106,15 @@ def _rounded(logprob: Any) -> float:
 
 
 def _words(body: Mapping[str, Any]) -> list[str]:
-    """All that the model wrote, reasoning included, whatever the server calls it."""
+    """Return all that the model wrote, reasoning included, whatever the server calls it."""
     message = body["choices"][0]["message"]
     return [str(message.get(name) or "") for name in ("content", "reasoning_content", "reasoning")]
 
 
 def model_identity(client: ChatClient) -> list[Any]:
-    """The model's entry of `GET /models`, and the hash of the checkpoint folder that it names ("" where that is
-    elsewhere).
+    """Return the model's entry of `GET /models`, and the hash of the checkpoint folder that it names.
+
+    The hash is "" for a folder that is not on this machine.
 
     `created` and `permission` change with every listing of vLLM, so they are left out.
     """
@@ -130,13 +131,13 @@ def model_identity(client: ChatClient) -> list[Any]:
 
 
 def engine_version(client: ChatClient) -> str:
-    """What `GET /version` beside the API says (vLLM), "" where there is no such thing."""
+    """Return the version that `GET /version` beside the API gives (vLLM), "" if there is no such thing."""
     said = client.get_json(f"{client.base_url.removesuffix('/v1')}/version")
     return str(said.get("version") or "") if isinstance(said, dict) else ""
 
 
 def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Names, sizes and times of the files: whether the folder must be read again."""
+    """Return names, sizes and times of the files, which tell whether the folder must be read again."""
     stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 

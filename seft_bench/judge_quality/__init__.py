@@ -1,1 +1,1 @@
-"""Is a judge any good: beside human votes, recorded or asked for now, and beside itself when it judges again."""
+"""The quality of a judge: beside human votes, recorded or asked for now, and beside itself when it judges again."""

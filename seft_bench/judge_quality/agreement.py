@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What the command shows.
+    """The agreement and biases that the command shows.
 
     Attributes:
         human_votes: votes of the chosen raters on the chosen turns.
@@ -61,7 +61,7 @@ def measure_agreement(
     turn: int | None = None,
     answers: Sequence[Path] = (),
 ) -> Report:
-    """Agreement of a judge's recorded verdicts with humans, and of the humans among themselves.
+    """Measure a judge's recorded verdicts against humans, and the humans among themselves.
 
     Args:
         judge: the judge's name, needed where `judge_votes` holds several.
@@ -82,21 +82,22 @@ def measure_agreement(
 
 
 def human_votes(path: Path, raters: str, turn: int | None) -> list[Vote]:
-    """The chosen raters' votes on the chosen turns, the last one where a rater voted twice on one comparison; a failed
-    row is no vote.
+    """Return the chosen raters' votes on the chosen turns.
+
+    A rater's last vote on a comparison counts; a failed row is no vote.
     """
     return _of_turn(_of_raters(read_votes(path, "human votes"), raters, path), turn, path)
 
 
 def compared_answers(votes: Path, files: Sequence[Path]) -> list[Answer]:
-    """The answers that humans compared: of the files, or else of the rows of votes."""
+    """Return the answers that humans compared: from the files, or else from the rows of votes."""
     return [answer for path in files for answer in read_answers(path)] or answers_in_votes(votes)
 
 
 def compare_with_humans(
     name: str, raters: str, humans: Sequence[Vote], ballots: Sequence[Ballot], answers: Iterable[Answer]
 ) -> Report:
-    """Agreement and biases of one judge's verdicts.
+    """Measure agreement and biases of one judge's verdicts.
 
     Args:
         ballots: one for each comparison that the judge was asked for; with a failed one and a verdict on a comparison,
@@ -176,7 +177,7 @@ def _nothing_in_common(humans: Sequence[Vote], ballots: Sequence[Ballot], votes:
 
 
 def some(names: Iterable[str], limit: int = 8) -> str:
-    """The first names of many, and how many more there are."""
+    """List the first names of many, and how many more there are."""
     ordered = sorted(names)
     return (
         ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "") or "nobody"

@@ -54,7 +54,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Ask:
-    """What is asked for.
+    """The size of the question: how many comparisons, how often, and what counts as a tie.
 
     Attributes:
         limit: ask for a sample of so many comparisons; None for all. A larger limit with the same seed contains the
@@ -108,7 +108,7 @@ def ask_and_measure(
 def requests_of(
     humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
 ) -> list[JudgeRequest]:
-    """Everything that `ask_and_measure` would have judged, each once; nothing is sent.
+    """Return everything that `ask_and_measure` would have judged, each once; nothing is sent.
 
     Raises:
         InputError: nothing can be compared.
@@ -122,7 +122,7 @@ def requests_of(
 def _chosen(
     humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer], ask: Ask
 ) -> tuple[list[Comparison], list[Comparison]]:
-    """The comparisons to ask for, and those of them to ask for again."""
+    """Return the comparisons to ask for, and those of them to ask for again."""
     chosen = sample(find_comparisons(humans, questions, answers), ask.limit, ask.seed)
     unlike = [
         comparison for comparison in chosen if comparison.texts[0] != comparison.texts[1]
@@ -133,7 +133,7 @@ def _chosen(
 def find_comparisons(
     humans: Sequence[Vote], questions: Sequence[Question], answers: Sequence[Answer]
 ) -> list[Comparison]:
-    """The comparisons that humans voted on and whose question and two answers are here, each once, in a fixed order.
+    """Return the comparisons that humans voted on, if question and answers are here, each once, in a fixed order.
 
     Raises:
         InputError: there is none.
@@ -159,7 +159,7 @@ def find_comparisons(
 
 
 def sample(items: Sequence[ItemT], limit: int | None, seed: int) -> list[ItemT]:
-    """A random sample; that of a larger limit contains that of a smaller one."""
+    """Draw a random sample; that of a larger limit contains that of a smaller one."""
     shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
     return shuffled[:limit]
@@ -168,7 +168,7 @@ def sample(items: Sequence[ItemT], limit: int | None, seed: int) -> list[ItemT]:
 def missing(
     judge_id: str, requests: Iterable[JudgeRequest], out: Path, judge: Judge | None = None
 ) -> list[JudgeRequest]:
-    """Requests without a good verdict of this judge on these very texts; two that show the same texts are one.
+    """Return requests without a good verdict of this judge on these very texts; two that show the same texts are one.
 
     Args:
         judge: the judge itself where it was probed: then verdicts of other weights than it has now do not count.
@@ -196,7 +196,7 @@ def collect(judge: Judge, requests: Sequence[JudgeRequest], out: Path, progress:
 
 
 def ballot_of(comparison: Comparison, verdicts: Verdicts, tie_band: float, repeat: int = 0) -> Ballot:
-    """Both orders' verdicts merged by FastChat's rule: a winner must win in both, else it is a tie.
+    """Merge both orders' verdicts by FastChat's rule: a winner must win in both, else it is a tie.
 
     Failed where one has no verdict.
     """
@@ -216,7 +216,7 @@ def ballot_of(comparison: Comparison, verdicts: Verdicts, tie_band: float, repea
 
 
 def _winner(preference: float, models: tuple[str, str], tie_band: float) -> str | None:
-    """A preference in [1, 2] as a verdict; 2 means that the first of `models` wins."""
+    """Turn a preference in [1, 2] into a verdict; 2 means that the first of `models` wins."""
     if abs(preference - _NEUTRAL) <= tie_band:
         return None
     return models[0] if preference > _NEUTRAL else models[1]

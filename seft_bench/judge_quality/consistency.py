@@ -1,4 +1,4 @@
-"""`seft-bench judges consistency`: how much judgments of the very same prompt differ, recorded ones or asked for now.
+"""`seft-bench judges consistency`: differences between judgments of the same prompt, recorded or asked for now.
 
 Rows are repeats where judge, its weights (as far as rows tell), turn and prompt are equal: FastChat's rows hold the
 prompt, ours its hash, or (judges without prompts) that of the judged texts. A key that was judged again with another
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def requests_of(
     questions: Sequence[Question], answers: Sequence[Answer], prompts: int, repeats: int, seed: int
 ) -> list[JudgeRequest]:
-    """A random sample of answered turns, each to be graded `repeats` + 1 times.
+    """Draw a random sample of answered turns, each to be graded `repeats` + 1 times.
 
     Raises:
         InputError: no answer to any question.
@@ -45,7 +45,7 @@ def requests_of(
 
 
 def measure_consistency(files: Sequence[Path], rows: int = 160, judge_id: str | None = None) -> dict[str, Consistency]:
-    """Judge's id (and "grades" or "preferences") -> its self-consistency over the files' repeated prompts.
+    """Map judge's id (and "grades" or "preferences") -> its self-consistency over the files' repeated prompts.
 
     Args:
         rows: judgments that a mean is over, for its noise.
@@ -74,7 +74,7 @@ def measure_consistency(files: Sequence[Path], rows: int = 160, judge_id: str | 
 
 
 def _repeated(judgments: Iterable[Judgment]) -> Iterable[tuple[str, bool, list[tuple[str, tuple[float, ...]]]]]:
-    """(judge and kind, are they grades, [(question, its values)]) in order of first appearance."""
+    """Yield (judge and kind, are they grades, [(question, its values)]) in order of first appearance."""
     groups: dict[tuple[str, bool], dict[Hashable, list[Judgment]]] = {}
     for row in judgments:
         prompt = (
@@ -93,7 +93,7 @@ def _repeated(judgments: Iterable[Judgment]) -> Iterable[tuple[str, bool, list[t
 
 
 def _one_a_draw(rows: Sequence[Judgment]) -> list[Judgment]:
-    """Without rows that only show a stored response again: they are no second draw of the judge."""
+    """Drop rows that only show a stored response again: they are no second draw of the judge."""
     drawn = [row for row in rows if not row.details.get("from_store")]
     known = {_repeat(row) for row in drawn}
     stored = {_repeat(row): row for row in rows if row.details.get("from_store") and _repeat(row) not in known}
@@ -101,14 +101,12 @@ def _one_a_draw(rows: Sequence[Judgment]) -> list[Judgment]:
 
 
 def _repeat(row: Judgment) -> str:
-    """Which repetition a key names, "" for the first."""
+    """Return the repetition that a key names, "" for the first."""
     return row.key.rpartition("/repeat-")[2] if "/repeat-" in row.key else ""
 
 
 def _value(row: Judgment) -> float:
-    """The grade, or the side that a preference takes: 1 for the answer shown first, -1 for the second, 0 for
-    neither.
-    """
+    """Return the grade, or the side that a preference takes: 1 for the answer shown first, -1 for the second, or 0."""
     if row.score is not None:
         return row.score
     preference = 1.5 if row.preference is None else row.preference

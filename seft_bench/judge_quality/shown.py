@@ -1,4 +1,4 @@
-"""What `seft-bench judges agreement` and `judges consistency` print: tables, and verdicts in words."""
+"""The output of `seft-bench judges agreement` and `judges consistency`: tables, and verdicts in words."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Line = tuple[str, str, str]
 
 
 def report_row(report: Report) -> dict[str, Any]:
-    """The JSON object that `--json` prints."""
+    """Return the JSON object that `--json` prints."""
     biased = {"position": report.position and report.position.biased, "length": report.length and report.length.biased}
     return dataclasses.asdict(report) | {"verdicts": verdicts(report), "biased": biased, "notes": notes_of(report)}
 
 
 def report_text(report: Report) -> str:
-    """Lines with tabs between the columns: agreement beside the humans' own, the biases, and the verdicts in words."""
+    """Return lines with tabs between columns: agreement beside the humans' own, biases, and verdicts in words."""
     parts = [agreement_table(report)]
     figures = [
         *_position_lines(report.position),
@@ -44,7 +44,7 @@ def agreement_table(report: Report) -> str:
 
 
 def notes_of(report: Report) -> list[str]:
-    """What a reader of the figures should know, a line each."""
+    """Return what a reader of the figures should know, a line each."""
     who = f"raters whose name begins with {report.raters!r}" if report.raters else "all raters"
     left_out = f"left out: {report.not_asked} that the judge was not asked for, {report.failed} without a verdict"
     notes = [f"{report.human_votes} human votes ({who}); {left_out}. Intervals: 95 %, over questions.", *report.notes]
@@ -71,7 +71,7 @@ def consistency_text(groups: Mapping[str, Consistency]) -> str:
 
 
 def verdicts(report: Report) -> list[str]:
-    """One sentence for each turn without ties or with them, one for each bias that was measured."""
+    """Return one sentence for each turn with or without ties, and one for each bias that was measured."""
     lines = [
         f"{_where(cell)}: {report.judge} {_ceiling(cell.difference)}."
         for cell in report.cells

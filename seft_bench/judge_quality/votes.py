@@ -55,9 +55,7 @@ def read_votes(path: Path, what: str) -> list[Ballot]:
 
 
 def answers_in_votes(path: Path) -> list[Answer]:
-    """The answers that the votes are about, where their rows hold the conversations, as the data set on the hub does;
-    else [].
-    """
+    """Return the voted answers, if the rows hold the conversations, as the data set on the hub does; else []."""
     found: dict[tuple[str, str], Answer] = {}
     for _, row in _rows(path, "votes"):
         for side in ("a", "b"):
@@ -85,7 +83,7 @@ def _rows(path: Path, what: str) -> Iterator[tuple[int, Any]]:
 
 
 def _ballot(row: Any) -> Ballot:
-    """A vote, or both orders of FastChat's pairwise judgments.
+    """Read a vote, or both orders of FastChat's pairwise judgments.
 
     Raises:
         ValueError: what is wrong with the row.

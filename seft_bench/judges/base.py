@@ -1,4 +1,4 @@
-"""The protocol of judges, what most of them have in common, and the record of a verdict."""
+"""The protocol of judges, a base for most of them, and the record of a verdict."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Judge(Protocol):
 
 
 class BaseJudge:
-    """A judge that asks no server, judges every question, and holds nothing: others say what they do otherwise."""
+    """A judge that asks no server, takes every question and holds nothing; subclasses override what differs."""
 
     price = NO_SERVER
     is_managed = False
@@ -124,7 +124,7 @@ def judgment_of(
     prompt_hash: str = "",
     **usage: Any,
 ) -> Judgment:
-    """The record of a verdict on `request`; `usage` holds tokens, latency, price and time where they are known."""
+    """Return the record of a verdict on `request`; `usage` holds tokens, latency, price and time where known."""
     return Judgment(
         suite=request.question.suite,
         question_id=request.question.id,

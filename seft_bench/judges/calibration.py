@@ -1,4 +1,4 @@
-"""Answers with known grades, read for a reward model to be calibrated on, and the fitted map as a file.
+"""Graded answers that a reward model is calibrated on, and the fitted map as a file.
 
 The map is kept beside the response store: a run that goes on neither fits again nor loses what it said about its error.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradedAnswers:
-    """Where graded answers lie."""
+    """The files of graded answers, and the suite that they belong to."""
 
     answers: Path
     judgments: Path
@@ -32,7 +32,7 @@ class GradedAnswers:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Their contents, not where they lie.
+        """Hashes of the files' contents, wherever they lie.
 
         Raises:
             InputError: a file is not there.
@@ -54,7 +54,7 @@ class GradedAnswer:
 
 
 def read_graded(source: GradedAnswers) -> list[GradedAnswer]:
-    """Every valid grade whose question and answer are known; the last of each answer and turn, as everywhere.
+    """Read every valid grade with a known question and answer; the last one of each answer and turn counts.
 
     Raises:
         InputError: a file is missing or broken, or no judgment fits an answer.
@@ -92,7 +92,7 @@ def _graded(row: Judgment, question: Question | None, answer: Answer | None) -> 
 
 @dataclass(frozen=True)
 class FittedGrades:
-    """A map from reward to grade, and what a reader must know of it."""
+    """A map from reward to grade, with notes for the reader."""
 
     map: GradeMap
     notes: tuple[str, ...]
@@ -114,7 +114,7 @@ class FittedGrades:
 
 
 def notes_on(fitted: Calibration, suite: str, left_out: int) -> tuple[str, ...]:
-    """The map, the data behind it, and its error, in sentences."""
+    """Describe the map, the data behind it and its error in sentences."""
     errors, best = fitted.errors, fitted.errors[fitted.name]
     others = ", ".join(
         f"{'the mean grade alone' if name == 'constant' else name} {errors[name].mean:.2f}"

@@ -1,5 +1,4 @@
-"""Does a prompt fit into the judge's context? Counted exactly with the judge's own tokenizer, or estimated by
-characters.
+"""Check that a prompt fits into the judge's context, with the judge's own tokenizer or an estimate by characters.
 
 A prompt that does not fit is `over_length`: a server might cut it silently, and the judge would then grade half a
 conversation.
@@ -22,12 +21,12 @@ CHARACTERS_PER_TOKEN = 4
 
 
 def estimated_tokens(messages: Sequence[Message]) -> int:
-    """By characters; for judges whose tokenizer is not public."""
+    """Estimate tokens from characters, for judges whose tokenizer is not public."""
     return round(sum(len(message["content"]) for message in messages) / CHARACTERS_PER_TOKEN)
 
 
 def token_counter(tokenizer: str | None, context_tokens: int | None) -> TokenCounter:
-    """Exact with the tokenizer of this folder or hub id, loaded at the first count; estimated without one.
+    """Return a counter: exact with the tokenizer of this folder or hub id, loaded at the first count, or estimated.
 
     Raises:
         InputError: a tokenizer, and nothing to count against.
@@ -42,7 +41,7 @@ def token_counter(tokenizer: str | None, context_tokens: int | None) -> TokenCou
 
 
 def exact_tokens(tokenizer: str, messages: Sequence[Message]) -> int:
-    """Tokens of the messages in the tokenizer's chat template, with the marker that opens the reply: what vLLM counts.
+    """Count the messages' tokens as vLLM does: in the tokenizer's chat template, with the reply's opening marker.
 
     Markers inside a text are tokens of their own there, so they are here.
 
@@ -70,7 +69,7 @@ def _load(tokenizer: str) -> Any:
 def outgrown(
     messages: Sequence[Message], max_tokens: int, context_tokens: int | None, count_tokens: TokenCounter
 ) -> str:
-    """Why the prompt and a reply of `max_tokens` do not fit; "" where they do, or where the context is not known."""
+    """Say why the prompt and a reply of `max_tokens` do not fit; "" if they do, or if the context is not known."""
     if context_tokens is None:
         return ""
     needed = count_tokens(messages) + max_tokens
@@ -83,7 +82,7 @@ def outgrown(
 
 
 def unread_details(finish_reason: str, max_tokens: int) -> dict[str, Any]:
-    """Why a reply without a verdict has none, as far as the server says."""
+    """Return why a reply holds no verdict, as far as the server says."""
     if finish_reason != "length":
         return {}
     return {"finish_reason": "length", "why": f"the reply was cut at max_tokens ({max_tokens}) before a verdict"}

@@ -1,6 +1,4 @@
-"""What judges that run in this process share: finding a model, saying what it is, and what can be checked without its
-weights.
-"""
+"""The model of a judge that runs in this process: finding it, naming it, and checking it without its weights."""
 
 from __future__ import annotations
 
@@ -74,9 +72,7 @@ class LocalModel:
 
     @functools.cached_property
     def identity(self) -> dict[str, Any]:
-        """All of the model that can change a verdict: its files' contents, number format, and the libraries that
-        compute.
-        """
+        """All of the model that can change a verdict: contents of its files, number format, versions of libraries."""
         libraries = {name: version(name).partition("+")[0] for name in ("torch", "transformers")}
         return {
             "model": self.name,
@@ -95,8 +91,11 @@ class LocalModel:
         }
 
     def check_architecture(self, suffixes: Sequence[str], what: str) -> None:
-        """Refuse a checkpoint of another kind: transformers would load it and fill the missing head with random
-        numbers.
+        """Refuse a checkpoint of another kind.
+
+        transformers would load it and fill the missing head with random numbers.
+
+        transformers would load it and fill the missing head with random numbers.
 
         Raises:
             InputError: config.json names an architecture, and it ends with none of `suffixes`.
@@ -110,7 +109,7 @@ class LocalModel:
 
     @contextlib.contextmanager
     def memory_guard(self, batch_size: int) -> Iterator[None]:
-        """Out of memory is the user's to put right, not a defect."""
+        """Turn running out of memory, which the user can put right, into an `InputError`."""
         import torch
 
         try:
@@ -158,7 +157,7 @@ class LocalModel:
 
 
 def batches(items: Sequence[ItemT], lengths: Sequence[int], size: int) -> Iterator[list[ItemT]]:
-    """Items in batches of about equal lengths, the shortest first, so that little is padded."""
+    """Yield items in batches of about equal lengths, the shortest first, so that little is padded."""
     order = sorted(range(len(items)), key=lambda index: lengths[index])
     for start in range(0, len(order), size):
         yield [items[index] for index in order[start : start + size]]

@@ -33,7 +33,7 @@ Verdict = dict[str, Any]
 
 
 class OpenAIJudge(BaseJudge):
-    """Asks a chat-completions server; see `config.OpenAIJudgeConfig` for what the arguments mean.
+    """A judge behind a chat-completions server; `config.OpenAIJudgeConfig` explains the arguments.
 
     Attributes:
         notes: facts about the run, each once ("the server returned another model").
@@ -79,9 +79,7 @@ class OpenAIJudge(BaseJudge):
 
     @functools.cached_property
     def id(self) -> str:
-        """Name and hash of what can change a verdict: server, model, wording, sampling, how a preference is read,
-        epoch.
-        """
+        """Name and hash of what can change a verdict: server, model, wording, sampling, preferences, epoch."""
         settings = {
             "server": self.client.base_url,
             "model": self.client.model,
@@ -124,7 +122,7 @@ class OpenAIJudge(BaseJudge):
         )
 
     def check(self, kinds: Collection[str]) -> None:
-        """One small real request of each kind: the key is good, the model is there, the reply can be used.
+        """Send one small real request of each kind: the key is good, the model is there, the reply can be used.
 
         Then a local server's weights are measured.
         """
@@ -142,7 +140,7 @@ class OpenAIJudge(BaseJudge):
 
     @property
     def weights_fingerprint(self) -> str:
-        """Of a local server's weights, once they were measured; "" before, and for a provider's judge."""
+        """The fingerprint of a local server's weights once measured; "" before, and for a provider's judge."""
         return self.client.measured_fingerprint
 
     def _check_preference(self, who: str, reply: Reply) -> None:
@@ -155,7 +153,7 @@ class OpenAIJudge(BaseJudge):
             probe.refuse_unconstrained(who, self.client.probe(ChatCall(probe.NEITHER_M, self.sampling.body("token"))))
 
     def _probe_body(self, reply_kind: ReplyKind) -> dict[str, Any]:
-        """One token will do, unless the model may reason first: then a server refuses, or says nothing, with so few."""
+        """Ask for one token, unless the model may reason first: a server refuses so few then, or says nothing."""
         body = self.sampling.body(reply_kind)
         return body | {"max_tokens": 1} if reply_kind != "token" and "max_tokens" in body else body
 
@@ -202,12 +200,12 @@ class OpenAIJudge(BaseJudge):
         self.client.run([call for _, call in calls], on_reply)
 
     def calls(self, request: JudgeRequest) -> list[ChatCall]:
-        """What would be sent for a verdict on `request`; [] where none need be. Nothing is sent."""
+        """Return what would be sent for a verdict on `request`; [] if none need be. Nothing is sent."""
         prompt = render(request, self.templates)
         return [] if self._without_asking(request, prompt) is not None else self._calls(request, prompt)
 
     def _calls(self, request: JudgeRequest, prompt: Prompt) -> list[ChatCall]:
-        """The requests that make one verdict."""
+        """Return the requests that make one verdict."""
         reply_kind = prompt.template.reply
 
         def is_good(reply: Reply) -> bool:
@@ -221,7 +219,7 @@ class OpenAIJudge(BaseJudge):
         ]
 
     def _without_asking(self, request: JudgeRequest, prompt: Prompt) -> Verdict | None:
-        """Verdicts that need no server: two equal answers, and a prompt that cannot fit."""
+        """Return a verdict that needs no server: on two equal answers, or on a prompt that cannot fit."""
         if request.kind == "preference" and request.candidate == request.baseline:
             return {
                 "status": "ok",
@@ -236,7 +234,7 @@ class OpenAIJudge(BaseJudge):
         return None
 
     def _verdict(self, request: JudgeRequest, prompt: Prompt, replies: Sequence[Reply]) -> Verdict:
-        """The judgment's fields that a verdict's replies give."""
+        """Return the judgment's fields that a verdict's replies give."""
         reply_kind, source = prompt.template.reply, self.sampling.preference_from
         details: dict[str, Any] = {
             "template": prompt.template.name,
@@ -260,7 +258,7 @@ class OpenAIJudge(BaseJudge):
         return {**self._usage(replies), **fields, "details": details}
 
     def _read(self, reply_kind: ReplyKind, candidate_first: bool, reply: Reply) -> Verdict | None:
-        """{"score": x} or {"preference": x} of one reply, or None where the judge could not say."""
+        """Read {"score": x} or {"preference": x} out of one reply; None if the judge could not say."""
         text = parse.without_reasoning(reply.text)
         if reply_kind == "rating":
             score = parse.parse_rating(text, strict=self.templates == "seft-bench")
@@ -277,9 +275,7 @@ class OpenAIJudge(BaseJudge):
         return None if preference is None else {"preference": preference}
 
     def _usage(self, replies: Sequence[Reply]) -> Verdict:
-        """Who replied, when, and what it cost, over all replies of one verdict; a sum is None where a part is
-        unknown.
-        """
+        """Return model, time and cost over all replies of one verdict; a sum is None if a part is unknown."""
         return {
             "returned_model": " + ".join(sorted({reply.model for reply in replies if reply.model})),
             "prompt_tokens": _sum([reply.prompt_tokens for reply in replies]),
@@ -292,7 +288,7 @@ class OpenAIJudge(BaseJudge):
         }
 
     def _price_usd(self, reply: Reply) -> float | None:
-        """What this reply cost now; None where prices or token counts are unknown."""
+        """Return the price of this reply now; None if prices or token counts are unknown."""
         if reply.stored:
             return 0.0
         if reply.prompt_tokens is None or reply.completion_tokens is None:
@@ -309,7 +305,7 @@ class OpenAIJudge(BaseJudge):
 
 
 def _verdict_of_samples(replies: Sequence[Reply], candidate_first: bool, details: Mapping[str, Any]) -> Verdict:
-    """Status, preference and details of several samples; `raw` holds the texts as a JSON list."""
+    """Return status, preference and details of several samples; `raw` holds the texts as a JSON list."""
     texts = [parse.without_reasoning(reply.text) if reply.status == "ok" else None for reply in replies]
     preference, counts = parse.preference_from_samples(texts, candidate_first)
     unread = [

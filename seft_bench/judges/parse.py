@@ -1,4 +1,4 @@
-"""Reading verdicts out of judges' replies. Pure: text or log-probabilities in, a number or None out.
+"""Verdicts read out of judges' replies. Pure: text or log-probabilities in, a number or None out.
 
 None means that the judge could not say; it is never turned into a low grade. By default the rules are the official
 tools', so that their recorded judgments re-parse to the recorded figure; what those rules get wrong is named below.
@@ -27,7 +27,7 @@ _THINK, _END_OF_THINK = "<think>", "</think>"
 
 
 def parse_rating(text: str, strict: bool = False) -> float | None:
-    """The grade in a judge's reply.
+    """Return the grade in a judge's reply.
 
     Official rule (FastChat): the first `[[x]]`, else the first `[x]`. So `[[8/10]]`, `[[ 8 ]]` and `Rating: 8` are
     unparsed, `x[0] ... 9/10` is 0 and `[[11]]` is 11, all kept for parity. (`[[08]]` crashes FastChat; here it is 8.)
@@ -53,7 +53,7 @@ def _finite(digits: str) -> float | None:
 
 
 def parse_verdict(text: str, strict: bool = False) -> Verdict | None:
-    """The verdict of a pairwise judge: `[[A]]`, `[[B]]` or `[[C]]` (a tie), in FastChat's order of looking.
+    """Return the verdict of a pairwise judge: `[[A]]`, `[[B]]` or `[[C]]` (a tie), in FastChat's order of looking.
 
     Args:
         strict: the LAST of the three in the text.
@@ -69,14 +69,14 @@ def parse_verdict(text: str, strict: bool = False) -> Verdict | None:
 
 
 def preference_from_verdict(verdict: Verdict, candidate_first: bool) -> float:
-    """A pairwise verdict as a preference in [1, 2]; the candidate is A where it is shown first."""
+    """Turn a pairwise verdict into a preference in [1, 2]; the candidate is A where it is shown first."""
     if verdict == "tie":
         return 1.5
     return 2.0 if (verdict == "A") == candidate_first else 1.0
 
 
 def preference_from_logprobs(top_logprobs: Mapping[str, float], candidate_first: bool) -> float | None:
-    """AlpacaEval 2.0's preference from the judge's first token (alpaca_eval 0.6.6, `logprob_parser`).
+    """Return AlpacaEval 2.0's preference from the judge's first token (alpaca_eval 0.6.6, `logprob_parser`).
 
     The answer shown first is "m", the other "M"; p = P(m) / (P(m) + P(M)). A token that is not among the returned ones
     has probability 0; where both are missing, the judge could not say.
@@ -98,10 +98,10 @@ def preference_from_logprobs(top_logprobs: Mapping[str, float], candidate_first:
 
 
 def preference_from_choice(top_logprobs: Mapping[str, float], candidate_first: bool) -> float | None:
-    """The preference of a judge that may only write "m" or "M": as from log-probabilities, if the two have all the
-    mass.
+    """Return the preference of a judge that may only write "m" or "M", from their log-probabilities.
 
-    None where they have not (`choice_mass`): the server let other tokens through, so the two are no complete answer.
+    None unless the two have nearly all the mass (`choice_mass`): otherwise the server let other tokens through, and the
+    two are no complete answer.
     """
     return (
         preference_from_logprobs(top_logprobs, candidate_first)
@@ -111,12 +111,12 @@ def preference_from_choice(top_logprobs: Mapping[str, float], candidate_first: b
 
 
 def choice_mass(top_logprobs: Mapping[str, float]) -> float:
-    """P(m) + P(M): 1 under a constraint that holds."""
+    """Return P(m) + P(M), which is 1 under a constraint that holds."""
     return sum(math.exp(min(0.0, top_logprobs.get(token, -math.inf))) for token in ("m", "M"))
 
 
 def preference_from_token(text: str, candidate_first: bool) -> float | None:
-    """The preference of a judge that returns no log-probabilities: its one verdict token, "m" or "M".
+    """Return the preference of a judge without log-probabilities: its one verdict token, "m" or "M".
 
     White space, one pair of quotes, backticks or asterisks around it, and a full stop are passed over; anything else
     beside the token (`m/M`, `Model m`, an opening quote that is never closed) is unread.
@@ -128,8 +128,7 @@ def preference_from_token(text: str, candidate_first: bool) -> float | None:
 
 
 def preference_from_samples(texts: Sequence[str | None], candidate_first: bool) -> tuple[float | None, dict[str, int]]:
-    """The preference of several samples of one verdict: 1 + the share of those that can be read which the candidate
-    wins.
+    """Return the preference of several samples: 1 + the candidate's share of wins among those that can be read.
 
     Args:
         texts: what the judge wrote each time; None where there is no reply.
@@ -148,7 +147,7 @@ def preference_from_samples(texts: Sequence[str | None], candidate_first: bool) 
 
 
 def without_reasoning(text: str) -> str:
-    """A reply without the reasoning that comes before it between `<think>` and `</think>`.
+    """Return a reply without the reasoning that comes before it between `<think>` and `</think>`.
 
     What stands inside is no verdict. Cut at the last end mark, as the reasoning may quote one; where the mark that
     opens is missing, the server's chat template wrote it into the prompt. Reasoning that never ends leaves nothing.

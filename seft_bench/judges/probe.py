@@ -1,4 +1,4 @@
-"""What a judge's probe asks, and what an unusable reply means: one message that names the setting to change."""
+"""Probes of a judge, and one message for each unusable reply, which names the setting to change."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ _REFUSED_PARAMETERS = {
     "max_completion_tokens": "Set `max_tokens_parameter: max_completion_tokens` in the judge's YAML.",
     "max_tokens": "Set `max_tokens_parameter` or a larger `max_tokens` in the judge's YAML.",
 }
-"""Word in a server's refusal -> what to do; the first that is found counts, "" stands for another source of
-preferences.
+"""Word in a server's refusal -> what to do.
+
+The first word that is found counts; "" stands for another source of preferences.
 """
 
 
 KINDS = ("grade", "preference", "pair")
-"""What a judge may be asked for, see `Judge.check`."""
+"""The kinds of request that a judge may get, see `Judge.check`."""
 
 
 def probe_request(kind: str) -> JudgeRequest:
-    """A small request of one of the `KINDS`."""
+    """Return a small request of one of the `KINDS`."""
     if kind == "grade":
         return JudgeRequest("grade", _PROBE, 1, ("Blue.",))
     question = _PROBE if kind == "preference" else dataclasses.replace(_PROBE, turns=(*_PROBE.turns, "And at dusk?"))
@@ -52,7 +53,7 @@ def probe_request(kind: str) -> JudgeRequest:
 
 
 def alternatives(refused: PreferenceFrom) -> str:
-    """The other sources of preferences, in YAML."""
+    """Name the other sources of preferences, in YAML."""
     others = "; ".join(text for name, text in ALTERNATIVES.items() if name != refused)
     return f"Set one of these in the judge's YAML: {others}. Each makes a judge of its own, under another id."
 
@@ -76,7 +77,7 @@ def refuse_failed(who: str, source: PreferenceFrom, reply: Reply) -> None:
 
 
 def refuse_all_reasoning(who: str, reply: Reply) -> None:
-    """Raises InputError where the reply ended in its reasoning, before a verdict began."""
+    """Raise InputError if the reply ended in its reasoning, before a verdict began."""
     if reply.finish_reason == "length" and _reasoned(reply) and not without_reasoning(reply.text).strip():
         raise InputError(
             f"{who} reasons first, and its {reply.completion_tokens} tokens end before it says anything. Set a larger "
@@ -85,7 +86,7 @@ def refuse_all_reasoning(who: str, reply: Reply) -> None:
 
 
 def _reasoned(reply: Reply) -> bool:
-    """Did it reason, as the text shows (`<think>`), or as the server says (vLLM's and OpenAI's fields)?"""
+    """Return whether it reasoned, as the text shows (`<think>`) or the server says (vLLM's and OpenAI's fields)."""
     message = reply.body["choices"][0]["message"]
     counted = ((reply.body.get("usage") or {}).get("completion_tokens_details") or {}).get("reasoning_tokens")
     return bool(
@@ -97,7 +98,7 @@ def _reasoned(reply: Reply) -> bool:
 
 
 def refuse_without_logprobs(who: str, source: PreferenceFrom, reply: Reply) -> None:
-    """Raises InputError where the reply that a preference would be computed from has no log-probabilities."""
+    """Raise InputError if the reply that a preference would be computed from has no log-probabilities."""
     if reply.top_logprobs is None:
         raise InputError(
             f"{who} returns no log-probabilities, which its preferences are computed from. {alternatives(source)}"
@@ -105,7 +106,7 @@ def refuse_without_logprobs(who: str, source: PreferenceFrom, reply: Reply) -> N
 
 
 def refuse_unconstrained(who: str, reply: Reply) -> None:
-    """Raises InputError where the reply to `NEITHER_M` shows that the constraint to m or M does not hold."""
+    """Raise InputError if the reply to `NEITHER_M` shows that the constraint to m or M does not hold."""
     top = reply.top_logprobs or {}
     if choice_mass(top) < LEAST_CHOICE_MASS or reply.text.strip() not in ("m", "M"):
         raise InputError(

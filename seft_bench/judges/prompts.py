@@ -1,4 +1,4 @@
-"""From a request to the messages that a judge reads.
+"""Prompts: the messages that a judge reads for a request.
 
 Two sets of templates: "official" (FastChat's `judge_prompts.jsonl` from the data folder, and the AlpacaEval prompt out
 of the installed alpaca-eval package) and "seft-bench" (ours, in `templates.py`).
@@ -53,7 +53,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What is sent, and how its reply is to be read."""
+    """Messages to send, with the template that says how the reply is to be read."""
 
     messages: tuple[Message, ...]
     template: Template
@@ -64,7 +64,7 @@ class Prompt:
 
 
 def render(request: JudgeRequest, templates: TemplateSet) -> Prompt:
-    """The prompt for a request.
+    """Render the prompt for a request.
 
     Raises:
         InputError: an official template is not there; the message says how to get it.
@@ -78,7 +78,7 @@ def render(request: JudgeRequest, templates: TemplateSet) -> Prompt:
 
 
 def choose(request: JudgeRequest, templates: TemplateSet) -> Template:
-    """The template that a request asks for."""
+    """Choose the template that a request asks for."""
     if templates == "seft-bench":
         return ours_by_name()[_our_name(request)]
     if request.kind == "preference" and len(request.question.turns) == 1:
@@ -113,7 +113,7 @@ def _our_name(request: JudgeRequest) -> str:
 
 
 def _values(request: JudgeRequest) -> dict[str, str]:
-    """Every placeholder of every template that the request has a text for."""
+    """Return every placeholder of every template that the request has a text for."""
     question = request.question
     # The official tool shows the evaluated model as output_1 where it is switched, and as assistant A likewise.
     shown = (request.candidate, request.baseline) if request.candidate_first else (request.baseline, request.candidate)
@@ -161,7 +161,7 @@ def _numbered(title: str, texts: tuple[str, ...]) -> str:
 
 @cache
 def ours_by_name() -> dict[str, Template]:
-    """Our own templates."""
+    """Return our own templates by name."""
     grade = {
         name: Template(f"seft-bench-{name}", _messages(GRADE_SYSTEM, text), "rating") for name, text in GRADES.items()
     }
@@ -169,7 +169,7 @@ def ours_by_name() -> dict[str, Template]:
 
 
 def template_versions(templates: TemplateSet) -> list[str]:
-    """What names the wording of a set: hashes of ours; the official ones are fixed by their tools' versions."""
+    """Name the wording of a set: hashes of our own; for the official ones their tools' versions, which fix them."""
     return (
         sorted(template.version for template in ours_by_name().values())
         if templates == "seft-bench"
@@ -178,7 +178,7 @@ def template_versions(templates: TemplateSet) -> list[str]:
 
 
 def mtbench_templates() -> dict[str, Template]:
-    """FastChat's templates by name, from the data folder."""
+    """Return FastChat's templates by name, from the data folder."""
     from seft_bench.data.official import official_path
 
     return _read_mtbench(official_path(MTBENCH_PROMPTS))
@@ -205,7 +205,7 @@ def _messages(system: str, user: str) -> tuple[Message, ...]:
 
 @cache
 def alpacaeval_template() -> Template:
-    """AlpacaEval 2.0's prompt, out of the installed alpaca-eval package's files (importing it is slow and fragile)."""
+    """Read AlpacaEval 2.0's prompt out of the installed package's files: importing it is slow and fragile."""
     text = read_text(_installed_prompt(), "AlpacaEval's judge prompt")
     return Template("alpaca_eval_clf", split_chatml(text), "token")
 

@@ -1,4 +1,4 @@
-"""Judgments recorded before, ours or in the official tools' formats, handed out again."""
+"""A judge that hands out recorded judgments again: ours, or those in the official tools' formats."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seft_bench.records import JudgeRequest, Judgment
 
 
 class ReplayJudge(BaseJudge):
-    """Finds a recorded judgment by its key and, where the record has one, by the hash of the judged texts.
+    """A judge over a file: finds a judgment by its key and, if the record has one, the hash of the judged texts.
 
     One key recorded twice: the last valid row counts. Rows of several models (`Judgment.model_id`) are told apart by
     the hash of the answer, or, without one, by the model's id.
@@ -37,7 +37,7 @@ class ReplayJudge(BaseJudge):
         return cls(config.name, Path(config.path))
 
     def check(self, kinds: Collection[str]) -> None:
-        """The file was read when the judge was opened."""
+        """Do nothing: the file was read when the judge was opened."""
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
         for request in requests:

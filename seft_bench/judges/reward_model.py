@@ -1,4 +1,4 @@
-"""A reward model as a judge: one figure an answer, out of a sequence-classification model with one output.
+"""A reward model as a judge: one number an answer, from a sequence-classification model with one output.
 
 A reward has no scale. Two of them make a preference (Bradley-Terry); a grade needs graded answers to be calibrated on,
 or a reference answer to stand beside. The model sees a conversation through its own chat template, one answer at a
@@ -26,7 +26,7 @@ Verdict = dict[str, Any]
 
 
 class RewardModelJudge(BaseJudge):
-    """See `config.RewardModelJudgeConfig` for what the arguments mean.
+    """A reward model as a judge; `config.RewardModelJudgeConfig` explains the arguments.
 
     Args:
         calibrations: folder of fitted maps; None fits anew in every run.
@@ -66,9 +66,7 @@ class RewardModelJudge(BaseJudge):
 
     @functools.cached_property
     def id(self) -> str:
-        """Name and hash of what can change a verdict: model, temperature, and the answers that grades are calibrated
-        on.
-        """
+        """Name and hash of what can change a verdict: model, temperature, and the answers for the calibration."""
         calibration = self.calibration.identity if self.calibration else None
         settings = {**self.model.identity, "temperature": self.temperature, "calibration": calibration}
         return f"{self._name}-{sha256_json(settings)[:8]}"
@@ -90,8 +88,7 @@ class RewardModelJudge(BaseJudge):
         self._references_checked = True
 
     def check(self, kinds: Collection[str]) -> None:
-        """All that can be wrong, found without the weights: architecture, outputs, tokenizer, chat template,
-        calibration.
+        """Find all that can be wrong without the weights: architecture, outputs, tokenizer, template, calibration.
 
         Raises:
             InputError: the first thing that is wrong.
@@ -115,7 +112,7 @@ class RewardModelJudge(BaseJudge):
                 on_judgment(self._judgment(request, model_id, scored))
 
     def _scored(self, requests: Sequence[JudgeRequest]) -> Iterator[tuple[JudgeRequest, list[Scored]]]:
-        """Each request with the rewards that it needs, as soon as the last of them is there."""
+        """Yield each request with the rewards that it needs, as soon as the last of them is there."""
         waiting = {index: self._conversations(request) for index, request in enumerate(requests)}
         known: dict[Conversation, Scored] = {}
         for scored in self._rewards.read(list(dict.fromkeys(item for needed in waiting.values() for item in needed))):
@@ -124,7 +121,7 @@ class RewardModelJudge(BaseJudge):
                 yield requests[index], [known[item] for item in waiting.pop(index)]
 
     def _conversations(self, request: JudgeRequest) -> list[Conversation]:
-        """The candidate's, then what it is measured against, if anything."""
+        """Return the candidate's conversation, then the one that it is measured against, if any."""
         turns, own = request.question.turns, conversation(request.question.turns, request.candidate)
         if request.kind == "preference":
             return [own, conversation(turns, request.baseline)]
@@ -184,7 +181,7 @@ class RewardModelJudge(BaseJudge):
         return graded
 
     def _fit(self) -> FittedGrades:
-        """Rewards of the graded answers, and the map from them to their grades.
+        """Fit the map from the graded answers' rewards to their grades.
 
         Raises:
             InputError: too few of them can be scored.
@@ -214,7 +211,7 @@ class RewardModelJudge(BaseJudge):
         return kept
 
     def _saved_map(self) -> FittedGrades | None:
-        """What an earlier run fitted under this very id."""
+        """Return the map that an earlier run fitted under this very id."""
         if not self.calibration:
             return None
         path = self._calibrations / f"{self.id}.json" if self._calibrations else None

@@ -1,6 +1,4 @@
-"""Rewards of conversations: a sequence-classification model with one output, loaded when it is needed, read in
-batches.
-"""
+"""Rewards of conversations, from a sequence-classification model that is loaded when needed and read in batches."""
 
 from __future__ import annotations
 
@@ -30,12 +28,12 @@ class Scored:
 
 
 def conversation(questions: Sequence[str], answers: Sequence[str]) -> Conversation:
-    """The user's turns that were answered, each with its answer."""
+    """Return the user's turns that were answered, each with its answer."""
     return tuple(text for pair in zip(questions, answers, strict=False) for text in pair)
 
 
 class RewardReader:
-    """Rewards of conversations, each computed once in a run: a baseline's answer serves every model that meets it."""
+    """Reads rewards, each once in a run: a baseline's answer serves every model that meets it."""
 
     def __init__(self, model: LocalModel, batch_size: int) -> None:
         self.model, self.batch_size = model, batch_size
@@ -43,7 +41,7 @@ class RewardReader:
         self._known: dict[Conversation, Scored] = {}
 
     def check(self) -> None:
-        """Without the weights: the right kind of model with one output, and a chat template that takes a conversation.
+        """Check without the weights: the right kind of model, one output, a template that takes a conversation.
 
         Raises:
             InputError: something is not so.
@@ -59,7 +57,7 @@ class RewardReader:
 
     @contextlib.contextmanager
     def loaded(self) -> Iterator[None]:
-        """Weights that are needed inside are read at the first use, and dropped on leaving."""
+        """Read the weights at their first use inside, and drop them on leaving."""
         with self.model.memory_guard(self.batch_size):
             try:
                 yield
@@ -68,9 +66,7 @@ class RewardReader:
                 free_memory()
 
     def read(self, conversations: Sequence[Conversation]) -> Iterator[dict[Conversation, Scored]]:
-        """Rewards of different conversations, batch by batch, the shortest first; first of all those that need no
-        model.
-        """
+        """Yield rewards of different conversations: first those that need no model, then batches, shortest first."""
         self.check()
         ids = {item: self._ids(item) for item in conversations if item not in self._known}
         self._known |= {
@@ -102,7 +98,7 @@ class RewardReader:
         return Scored(tokens, None, "over_length", why)
 
     def _forward(self, rows: Sequence[list[int]]) -> list[float]:
-        """One reward a row.
+        """Return one reward a row.
 
         Padding stands on the right, under a mask, where neither a causal model nor an encoder looks.
         """
@@ -119,7 +115,7 @@ class RewardReader:
         return [float(value) for value in logits.float().reshape(len(rows), -1)[:, 0].tolist()]
 
     def _padding(self, rows: Sequence[list[int]]) -> int:
-        """The id to fill up with.
+        """Return the id to fill up with.
 
         transformers reads the reward at the last token that is not the configured padding. A model without one reads
         the very last token, and takes no batches; an id that is in none of the texts, set for this batch, gives the
@@ -150,7 +146,7 @@ def _scored(tokens: int, reward: float) -> Scored:
 
 
 def load_classifier(model: LocalModel) -> Any:
-    """The model with its weights, in evaluation mode.
+    """Load the model with its weights, in evaluation mode.
 
     Raises:
         InputError: it cannot be loaded, or weights are missing, which transformers would draw at random.

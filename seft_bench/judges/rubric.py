@@ -44,7 +44,7 @@ class RubricJudge(BaseJudge):
         return cls(config.name, config.length_bias)
 
     def check(self, kinds: Collection[str]) -> None:
-        """Nothing can be missing."""
+        """Do nothing: nothing can be missing."""
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: Callable[[Judgment], None]) -> None:
         for request in requests:

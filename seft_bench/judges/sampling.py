@@ -1,4 +1,4 @@
-"""What a judge's request says beside model and messages, and how many requests make one verdict. Pure.
+"""A judge request's parameters beside model and messages, and the number of requests that make one verdict. Pure.
 
 Defaults are the official requests': MT-Bench's grades and verdicts (fastchat/llm_judge/common.py) and AlpacaEval 2.0's
 preference (alpaca_eval's evaluators_configs/weighted_alpaca_eval_gpt4_turbo).
@@ -13,8 +13,10 @@ from typing import Any, Literal
 from seft_bench.judges.prompts import ReplyKind
 
 PreferenceFrom = Literal["logprobs", "choice", "samples", "token"]
-"""How a preference is read: log-probabilities of the first token; the same under a constraint to "m" or "M" (vLLM 0.11
-and later); the share of several samples; or the one verdict that is written.
+"""The source of a preference.
+
+Log-probabilities of the first token; the same under a constraint to "m" or "M" (vLLM 0.11 and later); the share of
+several samples; or the one verdict that is written.
 """
 
 PROTOCOL: dict[ReplyKind, dict[str, Any]] = {
@@ -48,15 +50,15 @@ class Sampling:
     extra_body: Mapping[str, Any] = field(default_factory=dict)
 
     def requests(self, kind: ReplyKind) -> int:
-        """Requests that make one verdict."""
+        """Return the number of requests that make one verdict."""
         return self.samples if kind == "token" and self.preference_from == "samples" else 1
 
     def reply_tokens(self, kind: ReplyKind) -> int:
-        """The most tokens of a reply."""
+        """Return the most tokens of a reply."""
         return self.max_tokens or int(PROTOCOL[kind]["max_tokens"])
 
     def body(self, kind: ReplyKind, sample_index: int = 0) -> dict[str, Any]:
-        """The parameters of one request."""
+        """Return the parameters of one request."""
         body = {**PROTOCOL[kind], "max_tokens": self.reply_tokens(kind)}
         if self.temperature is not None:
             body["temperature"] = self.temperature
@@ -71,11 +73,11 @@ class Sampling:
         return {**self.adapt(body), **self.extra_body}
 
     def adapt(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Under the names that the server takes."""
+        """Rename parameters to the names that the server takes."""
         return {self.max_tokens_parameter if name == "max_tokens" else name: value for name, value in body.items()}
 
     def identity(self) -> dict[str, Any]:
-        """All that is sent, and how a preference is read: part of a judge's id."""
+        """Return all that is sent, and the source of preferences: part of a judge's id."""
         return {
             "bodies": {kind: self.body(kind) for kind in PROTOCOL},
             "preference_from": self.preference_from,

@@ -1,4 +1,4 @@
-"""Our own judge prompts: for judges of any kind, without the official tools' files.
+"""Our own judge prompts, for judges of any kind, without the official tools' files.
 
 Wording is part of a judge's identity (its hash enters the judge's id and the key of every stored response), so a
 change here makes new judges of old ones.
@@ -73,7 +73,7 @@ Reply with the one letter m or M and nothing else."""
 
 
 def join_turns(turns: Sequence[str]) -> str:
-    """An answer as one text: as it is where there is one turn, numbered where there are more."""
+    """Return an answer as one text: unchanged if it has one turn, with numbered turns if it has more."""
     if len(turns) == 1:
         return turns[0]
     return "\n\n".join(f"### Answer, turn {number}\n{text}" for number, text in enumerate(turns, start=1))

@@ -45,7 +45,7 @@ class Asked:
 
 
 class TransformersJudge(BaseJudge):
-    """See `config.TransformersJudgeConfig` for what the arguments mean."""
+    """A causal language model as a judge; `config.TransformersJudgeConfig` explains the arguments."""
 
     def __init__(
         self,
@@ -81,8 +81,7 @@ class TransformersJudge(BaseJudge):
         return f"{self._name}-{sha256_json(settings)[:8]}"
 
     def check(self, kinds: Collection[str]) -> None:
-        """All that can be wrong, found without the weights: architecture, tokenizer, chat template, prompts, room in
-        the context.
+        """Find all that can be wrong without the weights: architecture, tokenizer, template, prompts, context.
 
         Raises:
             InputError: the first thing that is wrong.
@@ -237,7 +236,7 @@ class TransformersJudge(BaseJudge):
 
 
 def _preference(asked: Asked, logprobs: Mapping[str, float], likeliest: str) -> Verdict:
-    """A preference from the two log-probabilities; `mass` is the share of all probability that the two letters hold."""
+    """Return a preference from the two log-probabilities; `mass` is the share of all probability that they hold."""
     if any(math.isnan(value) for value in logprobs.values()):
         return {"status": "api_error", "raw": "the model's logits are not numbers (overflow in its number format?)"}
     finite = {letter: value for letter, value in logprobs.items() if math.isfinite(value)}

@@ -1,4 +1,4 @@
-"""Which of a judge's verdicts on disk still stand, and which are asked for again.
+"""Verdicts on disk: those that still stand, and those that are asked for again.
 
 The id of a judge behind a local server without a key does not hold its weights: under one name the server may serve
 others tomorrow. Each of its verdicts holds a fingerprint of the weights that gave it (`inference/weights.py`), and the
@@ -19,7 +19,7 @@ Key = tuple[str, str]
 
 
 def standing(rows: Iterable[Mapping[str, Any]], judge: Judge | None = None) -> set[Key]:
-    """Keys whose last good verdict stands.
+    """Return the keys whose last good verdict stands.
 
     Args:
         rows: one judge's judgments, oldest first.
@@ -32,18 +32,18 @@ def standing(rows: Iterable[Mapping[str, Any]], judge: Judge | None = None) -> s
 
 
 def by_other_weights(rows: Iterable[Mapping[str, Any]], judge: Judge) -> int:
-    """How many good verdicts were given by other weights than those that the judge has measured by now."""
+    """Count good verdicts that were given by other weights than the judge has measured by now."""
     current = judge.weights_fingerprint
     return sum(weights not in ("", current) for weights in _given_by(rows).values()) if current else 0
 
 
 def weights_behind(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Fingerprints of the weights that gave the verdicts at hand; none for a judge whose id says all."""
+    """Return fingerprints of the weights that gave the verdicts at hand; none for a judge whose id says all."""
     return sorted({weights for weights in _given_by(rows).values() if weights})
 
 
 def _given_by(rows: Iterable[Mapping[str, Any]]) -> dict[Key, str]:
-    """Key -> fingerprint of the weights that gave its last good verdict, in the order of these verdicts."""
+    """Map key -> fingerprint of the weights that gave its last good verdict, in the order of these verdicts."""
     given: dict[Key, str] = {}
     for row in rows:
         if row["status"] == "ok":

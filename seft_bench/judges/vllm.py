@@ -31,7 +31,7 @@ CHOICES = ("m", "M")
 
 
 class VLLMJudge(BaseJudge):
-    """A judge whose server is ours; `config.VLLMJudgeConfig` says what the arguments mean.
+    """A judge whose server is ours; `config.VLLMJudgeConfig` explains the arguments.
 
     It has no client of its own: what it asks costs nothing, and its server is not up before the first judgment.
 
@@ -74,7 +74,7 @@ class VLLMJudge(BaseJudge):
 
     @functools.cached_property
     def folder(self) -> Path:
-        """Where the judge's checkpoint lies.
+        """The folder of the judge's checkpoint.
 
         Raises:
             InputError: it is not on this machine.
@@ -83,8 +83,7 @@ class VLLMJudge(BaseJudge):
 
     @functools.cached_property
     def id(self) -> str:
-        """Name and hash of what can change a verdict: weights, engine, server arguments, wording, sampling, source of
-        preferences.
+        """Name and hash of what can change a verdict: weights, engine, arguments, wording, sampling, preferences.
 
         Raises:
             InputError: the model or vLLM is not here.
@@ -100,7 +99,7 @@ class VLLMJudge(BaseJudge):
         return f"{self._name}-{sha256_json(settings)[:8]}"
 
     def check(self, kinds: Collection[str]) -> None:
-        """All that can be known without a start, which takes minutes: vLLM, the model, its chat template, our prompts.
+        """Check all that needs no start, which takes minutes: vLLM, the model, its chat template, our prompts.
 
         Raises:
             InputError: one of them is missing.
@@ -119,7 +118,7 @@ class VLLMJudge(BaseJudge):
             )
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
-        """As `Judge.judge`; the server is started by the first call that has requests.
+        """Judge as `Judge.judge`; the first call that has requests starts the server.
 
         Raises:
             InputError: vLLM does not start. ServiceUnavailableError: the server died; what arrived is kept.
@@ -192,7 +191,7 @@ class _ServedJudge(OpenAIJudge):
         self.__dict__["id"] = judge.id  # of weights, not of a port
 
     def check(self, kinds: Collection[str]) -> None:
-        """One real request of each kind.
+        """Send one real request of each kind.
 
         Raises:
             InputError: the server ignores the choice, which would give another kind of preference.
@@ -206,12 +205,12 @@ class _ServedJudge(OpenAIJudge):
 
 
 def _probe_kind(request: JudgeRequest) -> str:
-    """What `check` calls this kind of request."""
+    """Return the name that `check` has for this kind of request."""
     return "pair" if request.kind == "preference" and len(request.question.turns) > 1 else request.kind
 
 
 def find_model(name: str) -> Path:
-    """The folder of a judge's model: a checkpoint folder, or a hub id in the hub's cache.
+    """Return the folder of a judge's model: a checkpoint folder, or a hub id in the hub's cache.
 
     Nothing is downloaded: judges are large.
 

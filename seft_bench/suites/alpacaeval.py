@@ -1,6 +1,4 @@
-"""AlpacaEval 2.0: each answer compared once with the baseline's, reported as win rate and length-controlled win
-rate.
-"""
+"""AlpacaEval 2.0: each answer compared once with the baseline's; plain and length-controlled win rate."""
 
 from __future__ import annotations
 
@@ -55,11 +53,11 @@ class AlpacaEval(BaseSuite):
         return questions[: self.config.max_questions]
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
-        """One preference for every question that has an answer."""
+        """Return one preference for every question that has an answer."""
         return [_request(question, answers[question.id].turns) for question in questions if question.id in answers]
 
     def settled(self, request: JudgeRequest, model: str) -> Judgment | None:
-        """A draw for identical texts, as the official tool gives without a call.
+        """Return a draw for identical texts, as the official tool gives without a call.
 
         The tinyworld's rubric is asked all the same: it costs nothing, and grades the answer's parts.
         """
@@ -86,7 +84,7 @@ class AlpacaEval(BaseSuite):
     def score(
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
     ) -> Result:
-        """Win rates and LC over the scored questions; a draw for identical texts needs no judgment in the list."""
+        """Compute win rates and LC of the scored questions; identical texts draw, and need no judgment in the list."""
         rows = self.counted(model, questions, answers, judgments)
         preferences = preferences_of(rows)
         judged = [question for question in questions if question.id in preferences]
@@ -111,8 +109,9 @@ class AlpacaEval(BaseSuite):
         )
 
     def comparisons_of(self, result: Result, questions: Sequence[str]) -> Comparisons | None:
-        """What LC is fitted on, out of a result, for these questions in this order; None where the suite has no length
-        control.
+        """Return the data that LC is fitted on, out of a result, for these questions in this order.
+
+        None where the suite has no length control.
         """
         difficulty = self._difficulties(self.questions())
         return (
@@ -127,7 +126,7 @@ class AlpacaEval(BaseSuite):
     def counted(
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
     ) -> coverage.Scored:
-        """The judgments that count: the last valid one of each question, draws for identical texts included."""
+        """Return the judgments that count: each question's last valid one, and draws for identical texts."""
         expected = [_expected(question, answers.get(question.id)) for question in questions]
         judged = {judgment.key for judgment in judgments if judgment.status == "ok"}
         unjudged = [question for question, item in zip(questions, expected, strict=True) if item.key not in judged]
@@ -139,7 +138,7 @@ class AlpacaEval(BaseSuite):
         return self.config.source == "official"
 
     def _all_questions(self) -> list[Question]:
-        """The whole question set, whatever `max_questions` says."""
+        """Return the whole question set, whatever `max_questions` says."""
         if self.config.source == "files":
             return pairwise_questions(self.config)
         if self._official:
@@ -153,8 +152,9 @@ class AlpacaEval(BaseSuite):
         answers: Mapping[str, Answer],
         preferences: Mapping[str, float],
     ) -> tuple[dict[str, Any], list[str], alpacaeval_length.Covariates]:
-        """LC with its notes and covariates; own questions have it only with difficulties of their own, or with 0 by the
-        suite's word.
+        """Return LC with its notes and covariates.
+
+        Own questions have it only with difficulties of their own, or with 0 if the suite says so.
         """
         difficulty = self._difficulties(questions)
         if difficulty is None:
@@ -171,7 +171,7 @@ class AlpacaEval(BaseSuite):
         )
 
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
-        """Difficulty by question id; None: no length control.
+        """Return difficulties by question id; None: no length control.
 
         The official file is in the order of the baseline's file.
         """
@@ -194,7 +194,7 @@ class AlpacaEval(BaseSuite):
 
 
 def preferences_of(rows: coverage.Scored) -> dict[str, float]:
-    """Question id -> preference in [1, 2]."""
+    """Map question id -> preference in [1, 2]."""
     return {row.question_id: _preference(row) for row in rows.by_key.values()}
 
 
@@ -231,7 +231,7 @@ def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
 
 
 def _expected(question: Question, answer: Answer | None) -> coverage.Expected:
-    """What `_request` would be told by; a request is not made of each question of each model only to ask it that."""
+    """Return key and hash of the question's `_request`, without making one for each question of each model."""
     key = preference_key(question.id, 1, candidate_first(question.turns[0]))
     return coverage.Expected(key, text_hash(*answer.turns[:1], *question.reference[:1]) if answer else "")
 
@@ -259,7 +259,7 @@ def _average_length(questions: Sequence[Question], answers: Mapping[str, Answer]
 
 
 def _preference(row: Judgment) -> float:
-    """The row's preference in [1, 2]; official files also store a draw as 0."""
+    """Return the row's preference in [1, 2]; official files also store a draw as 0."""
     if row.preference is None:
         raise InputError(f"judgment {row.key} of {row.model_id} has status ok but no preference")
     return row.preference or 1.5

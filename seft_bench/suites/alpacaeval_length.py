@@ -1,6 +1,4 @@
-"""From judged questions to the length-controlled win rate: which difficulties, which C, which interval, and what is
-said about it.
-"""
+"""The length-controlled win rate (LC) from judged questions: difficulties, C, interval, and the notes about them."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ _ONE_SIDED = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What LC is computed from.
+    """The data that LC is computed from.
 
     Attributes:
         questions: all that were to be judged, in the order of the question set, from its first one on.
@@ -45,7 +43,7 @@ class Judged:
 
     @property
     def positions(self) -> list[int]:
-        """Of the scored questions in the question set."""
+        """Positions of the scored questions in the question set."""
         scored = {question.id for question in self.scored}
         return [position for position, question in enumerate(self.questions) if question.id in scored]
 
@@ -54,8 +52,9 @@ Covariates = dict[str, dict[str, float]]
 
 
 def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[str], Covariates]:
-    """LC and what stands beside it, the notes that say how it was made, and `Result.covariates`; no figures where it
-    cannot be computed.
+    """Return LC and the figures beside it, the notes on how it was made, and `Result.covariates`.
+
+    There are no figures if it cannot be computed.
     """
     if len(judged.scored) < 2 or any(question.id not in judged.answers for question in judged.scored):
         return {}, [TOO_FEW], {}
@@ -72,7 +71,7 @@ def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[s
 
 
 def _covariates(judged: Judged, rows: Comparisons, found: LengthControlled) -> Covariates:
-    """What another fit, or a paired comparison, needs of each question."""
+    """Return each question's values that another fit, or a paired comparison, needs."""
     ids = [question.id for question in judged.scored]
     columns = {
         "length_difference": rows.length_difference.tolist(),
@@ -82,7 +81,7 @@ def _covariates(judged: Judged, rows: Comparisons, found: LengthControlled) -> C
 
 
 def comparisons(judged: Judged) -> Comparisons:
-    """The rows of the regression, one a scored question."""
+    """Return the rows of the regression, one a scored question."""
     import numpy as np
 
     from seft_bench.stats.alpacaeval import win_probabilities
@@ -102,7 +101,7 @@ def comparisons(judged: Judged) -> Comparisons:
 def comparisons_of(
     result: Result, questions: Sequence[str], difficulty: Mapping[str, float], gamed: bool
 ) -> Comparisons:
-    """The same rows out of a result's figures of every question, for these questions in this order.
+    """Return the same rows out of a result's figures of every question, for these questions in this order.
 
     Raises:
         KeyError: the result lacks one of them.
@@ -120,7 +119,7 @@ def comparisons_of(
 
 
 def _fitted(config: SuiteConfig, judged: Judged, rows: Comparisons) -> LengthControlled | None:
-    """None where there are too few rows to choose C."""
+    """Fit LC; None if there are too few rows to choose C."""
     from seft_bench.stats.length_control import is_against_itself, length_controlled, with_bootstrap
 
     c = config.lc_c
@@ -206,7 +205,7 @@ def _own_note(config: SuiteConfig) -> str:
 
 
 def _one_sided_note(rows: Comparisons) -> list[str]:
-    """Without gamed rows nothing but the model's own rows says what length does."""
+    """Warn if most answers are longer, or shorter: only the model's own rows say what length does here."""
     shorter, longer = float((rows.length_difference > 0).mean()), float((rows.length_difference < 0).mean())
     share, word = max((shorter, "shorter"), (longer, "longer"))
     if share < _ONE_SIDED:
@@ -218,7 +217,7 @@ def _one_sided_note(rows: Comparisons) -> list[str]:
 
 
 def _position_notes(judged: Judged, rows: Comparisons, found: LengthControlled) -> list[str]:
-    """Where rows are missing, by how much keying by instruction changes the figure."""
+    """If rows are missing, say by how much keying by instruction changes the figure."""
     missing = len(judged.questions) - sum(question.id in judged.answers for question in judged.questions)
     if not missing:
         return []
@@ -231,8 +230,9 @@ def _position_notes(judged: Judged, rows: Comparisons, found: LengthControlled) 
 
 
 def lc_by_position(judged: Judged, rows: Comparisons, found: LengthControlled) -> float:
-    """LC (percent) as the official tool has it where rows are missing: the k-th row there is gets the k-th difficulty
-    of the list.
+    """Return LC (percent) as the official tool has it if rows are missing.
+
+    The k-th row that is there gets the k-th difficulty of the list.
     """
     from dataclasses import replace
 

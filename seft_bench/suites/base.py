@@ -1,4 +1,4 @@
-"""The protocol of suites, and what most of them have in common."""
+"""The protocol of suites, and a base for most of them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Suite(Protocol):
 
     @property
     def baseline_name(self) -> str:
-        """The name of the model whose answers are compared with, where it is not fixed; "" elsewhere."""
+        """The name of the model to compare with, if the user can choose it; "" otherwise."""
         ...
 
     @property
     def has_baseline(self) -> bool:
-        """Whether the answers to compare with are at hand; True where none are needed."""
+        """True if the answers to compare with are at hand, or none are needed."""
         ...
 
     def with_baseline(self, answers: Path) -> Suite:
@@ -38,29 +38,29 @@ class Suite(Protocol):
         ...
 
     def questions(self) -> list[Question]:
-        """All questions with their references, in the official order."""
+        """Return all questions with their references, in the official order."""
         ...
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
-        """What a judge is to be asked about the answers (by question id); questions without an answer are left out."""
+        """Return the judge's requests for the answers (by question id); questions without an answer are left out."""
         ...
 
     def settled(self, request: JudgeRequest, model: str) -> Judgment | None:
-        """The judgment that the protocol itself fixes, so that no judge is asked; else None."""
+        """Return the judgment that the protocol itself fixes, so that no judge is asked; else None."""
         ...
 
     def data_hashes(self) -> dict[str, str]:
-        """SHA-256 of the files that questions and references come from, by name: they enter the manifest."""
+        """Return the SHA-256 of each file that questions and references come from, by name, for the manifest."""
         ...
 
     def score(
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
     ) -> Result:
-        """Figures from one model's judgments, with coverage over all that the questions demand."""
+        """Compute the figures from one model's judgments, with coverage over all that the questions demand."""
         ...
 
     def comparisons_of(self, result: Result, questions: Sequence[str]) -> Comparisons | None:
-        """Return what the length control of a result is fitted on, for these questions in this order.
+        """Return the data behind a result's length control, for these questions in this order.
 
         None where the suite, or the result, has no length control.
         """

@@ -1,4 +1,4 @@
-"""What scoring has in common: which judgment stands for which expected key, coverage, and the notes."""
+"""Common parts of scoring: the judgment of each expected key, coverage, and notes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored
 
 
 def _is_stale(judgment: Judgment, answer_hash: str) -> bool:
-    """Both hashes known and different: the judge saw another text. Official judgment files carry no hash."""
+    """Return whether the judge saw another text: both hashes are known and differ. Official files carry no hash."""
     return bool(judgment.answer_hash and answer_hash and judgment.answer_hash != answer_hash)
 
 
@@ -87,7 +87,7 @@ _ESTIMATES = {
 
 
 def judge_notes(judgments: Iterable[Judgment]) -> list[str]:
-    """What the judgments that count say of their judge: how preferences were read, which models and weights replied."""
+    """Describe the judge of the counted judgments: the source of preferences, the models and weights that replied."""
     rows = [judgment for judgment in judgments if judgment.judge_id != SETTLED]
     sources = [source for source in _ESTIMATES if any(row.details.get("preference_from") == source for row in rows)]
     notes = [
@@ -129,7 +129,7 @@ def result(
     metrics: Mapping[str, Any],
     **rest: Any,
 ) -> Result:
-    """The record, with coverage and the mark "withheld" under 98 %."""
+    """Return the record, with coverage and the mark "withheld" under 98 %."""
     n_scored = len(scored.by_key)
     coverage = n_scored / n if n else 0.0
     return Result(
@@ -150,7 +150,7 @@ def result(
 
 
 def coverage_note(n: int, scored: Scored) -> tuple[str, ...]:
-    """Nothing when all is scored; else how many judgments are missing and why."""
+    """Return nothing if all is scored; else how many judgments are missing, and why."""
     missing = n - len(scored.by_key)
     if not missing:
         return ()
@@ -159,13 +159,13 @@ def coverage_note(n: int, scored: Scored) -> tuple[str, ...]:
 
 
 def rubric_means(judgments: Iterable[Judgment]) -> dict[str, float]:
-    """Means of the rubric's parts over the judgments, where every scored judgment carries them."""
+    """Return means of the rubric's parts over the judgments, if every scored judgment carries them."""
     rows = list(judgments)
     return {part: _mean([float(row.details[part]) for row in rows]) for part in _complete_parts(rows)}
 
 
 def rubric_parts(judgments: Iterable[Judgment]) -> dict[str, dict[str, float]]:
-    """Part -> question id -> its mean over the question's judgments, where every scored judgment carries it."""
+    """Map part -> question id -> its mean over the question's judgments, if every scored judgment carries it."""
     rows = list(judgments)
     parts = _complete_parts(rows)
     if not parts:

@@ -1,6 +1,4 @@
-"""Suites over files of the user's own (`source: files`): difficulties, the folder of their answers, and what a reader
-must know of them.
-"""
+"""Suites over the user's own files (`source: files`): difficulties, the folder of answers, and the reader's note."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ _digest = read_once(sha256_file)
 
 
 def difficulties(config: SuiteConfig, questions: Sequence[Question]) -> dict[str, float] | None:
-    """Difficulty by question id: None where the suite wants no length control, zeros where it says so.
+    """Return difficulties by question id: None if the suite wants no length control, zeros if it says so.
 
     Raises:
         InputError: the file is no file of difficulties, or lacks some of these questions.
@@ -42,7 +40,7 @@ def difficulties(config: SuiteConfig, questions: Sequence[Question]) -> dict[str
 
 
 def read_difficulties(path: Path) -> dict[str, float]:
-    """Instruction -> difficulty, from the file that `seft-bench suites difficulty` writes.
+    """Read instruction -> difficulty from the file that `seft-bench suites difficulty` writes.
 
     Raises:
         InputError: missing file, or another content.
@@ -69,8 +67,7 @@ def read_difficulties(path: Path) -> dict[str, float]:
 
 
 def folder_name(config: SuiteConfig) -> str:
-    """Name of the folder with a model's answers to a suite, which sets those to one version of a question file apart
-    from those to another.
+    """Name the folder of a model's answers to a suite, another one for each version of its question file.
 
     Pairwise questions are keyed by their text and need only the suite's name; conversations are keyed by the user's
     ids, which an edit keeps.
@@ -84,7 +81,7 @@ def folder_name(config: SuiteConfig) -> str:
 
 
 def files_note(config: SuiteConfig) -> str:
-    """Which files the questions, the baseline and the difficulties came from, by name and content."""
+    """Name the files of the questions, the baseline and the difficulties, with their content's hash."""
     names = [
         config.questions,
         config.baseline,

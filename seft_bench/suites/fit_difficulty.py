@@ -1,6 +1,4 @@
-"""`seft-bench suites difficulty`: difficulties of a suite's instructions, fitted jointly to several models'
-judgments.
-"""
+"""`seft-bench suites difficulty`: fit the difficulties of a suite's instructions to several models' judgments."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from seft_bench.suites.alpacaeval import AlpacaEval, preferences_of
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was written.
+    """Counts of a fit that was written.
 
     Attributes:
         models: those that it was fitted to.
@@ -82,7 +80,7 @@ def _preferences(
     texts: Mapping[str, Mapping[str, Answer]],
     rows: Sequence[Judgment],
 ) -> dict[str, float]:
-    """Question id -> preference, of the judgments that the suite would count."""
+    """Map question id -> preference, of the judgments that the suite would count."""
     answers = texts.get(model, {})
     found = preferences_of(suite.counted(model, questions, answers, [row for row in rows if row.model_id == model]))
     missing = [question.turns[0] for question in questions if question.id in found and question.id not in answers]

@@ -32,7 +32,7 @@ class MTBench(BaseSuite):
         return graded_questions(self.config)
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
-        """One grade for every answered turn; turn 2 is judged with turn 1 before it."""
+        """Return one grade for every answered turn; turn 2 is judged with turn 1 before it."""
         return [
             JudgeRequest("grade", question, turn, answers[question.id].turns[:turn])
             for question in questions
@@ -44,7 +44,7 @@ class MTBench(BaseSuite):
     def score(
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
     ) -> Result:
-        """Means over the last valid row of each key, and FastChat's own mean over all rows."""
+        """Compute means over the last valid row of each key, and FastChat's own mean over all rows."""
         expected = _expected(questions, self.requests(questions, answers))
         rows = coverage.match(
             expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments)
@@ -73,7 +73,7 @@ class MTBench(BaseSuite):
 
 
 def turns_of(question: Question) -> range:
-    """Numbers of a question's turns, from 1."""
+    """Return the numbers of a question's turns, from 1."""
     return range(1, len(question.turns) + 1)
 
 
@@ -105,7 +105,7 @@ def _score(row: Judgment) -> float:
 
 
 def _figures(grades: Sequence[Grade]) -> dict[str, Any]:
-    """All figures of the scored rows; none without any."""
+    """Return all figures of the scored rows; none without any."""
     if not grades:
         return {}
     from seft_bench.stats import mtbench

@@ -1,6 +1,4 @@
-"""What a reader of an MT-Bench figure must know besides the figure: references, parsing, leaked markers, replies that
-were cut.
-"""
+"""Notes for the reader of an MT-Bench figure: references, parsing, leaked chat markers, replies that were cut."""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ In an answer they show that the model was sampled with a wrong template, or did 
 
 
 def notes(config: SuiteConfig, answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> list[str]:
-    """Everything but what the means themselves need."""
+    """Return every note but those on the means themselves."""
     own_files = [custom.files_note(config)] if config.source == "files" else []
     return [
         *own_files,
@@ -70,7 +68,7 @@ def _references(config: SuiteConfig, judgments: Sequence[Judgment]) -> list[str]
 
 
 def leaked_markers(answers: Iterable[Answer]) -> list[str]:
-    """A warning where answers hold markers of chat templates: a wrong template costs up to one point."""
+    """Warn if answers hold markers of chat templates: a wrong template costs up to one point."""
     found: dict[str, int] = {}
     hit = 0
     for answer in answers:
@@ -100,8 +98,7 @@ def _cut_replies(judgments: Sequence[Judgment]) -> list[str]:
 
 
 def reread(judgments: Iterable[Judgment]) -> list[Judgment]:
-    """Judgments with their replies read by the strict rule: the last `[[x]]` in 1-10, the last of `[[A]]`, `[[B]]`,
-    `[[C]]`.
+    """Read the judgments' replies again by the strict rule: the last `[[x]]` in 1-10, the last of `[[A]]` to `[[C]]`.
 
     A reply that says nothing by that rule is a parse_error. What never was a reply (api_error, refused, over_length)
     stays.
@@ -125,7 +122,7 @@ def strict_note(
     before: float | None,
     after: float | None,
 ) -> str:
-    """How many verdicts the strict rule changed, and by how much the figure moved.
+    """Say how many verdicts the strict rule changed, and by how much the figure moved.
 
     Args:
         official, strict: key -> the judgment that counts under each rule.

@@ -63,8 +63,9 @@ class PairwiseMTBench(BaseSuite):
         return self._baseline[0] if path is not None else Path(str(self.config.baseline)).stem
 
     def with_baseline(self, path: Path) -> PairwiseMTBench:
-        """The suite against another baseline, under a name of its own: figures against different baselines are not
-        comparable.
+        """Return the suite against another baseline, under a name of its own.
+
+        Figures against different baselines are not comparable.
 
         Raises:
             InputError: no file of answers of exactly one model.
@@ -75,7 +76,7 @@ class PairwiseMTBench(BaseSuite):
         return PairwiseMTBench(other.config.model_copy(update={"name": self._name_against(other._baseline[0])}))
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
-        """Both orders of every answered turn; turn 2 is judged with turn 1 before it, on both sides.
+        """Return both orders of every answered turn; turn 2 is judged with turn 1 before it, on both sides.
 
         Raises:
             InputError: the baseline's answers are not there, or lack one of the questions.
@@ -104,7 +105,7 @@ class PairwiseMTBench(BaseSuite):
     def score(
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
     ) -> Result:
-        """Win rate over the comparisons with both verdicts; n and coverage count comparisons, not judgments."""
+        """Compute the win rate of comparisons with both verdicts; n and coverage count comparisons, not judgments."""
         requests = self.requests(questions, answers) if answers and self._baseline_path else []
         expected = _expected(questions, requests)
         rows = coverage.match(
@@ -134,12 +135,12 @@ class PairwiseMTBench(BaseSuite):
         )
 
     def _name_against(self, baseline: str) -> str:
-        """The suite's name; another baseline than the config's is part of it."""
+        """Return the suite's name; another baseline than the config's is part of it."""
         return self.config.name if baseline == self.baseline_name else f"{self.config.name}-vs-{slug(baseline)}"
 
     @property
     def has_baseline(self) -> bool:
-        """Is the baseline's file on this machine? Recorded verdicts can be scored without."""
+        """True if the baseline's file is on this machine; recorded verdicts can be scored without it."""
         return self._baseline_path is not None
 
     @property
@@ -165,7 +166,7 @@ class PairwiseMTBench(BaseSuite):
         return models[0], {row.question_id: row for row in rows}
 
     def _answers_to(self, questions: Sequence[Question]) -> dict[str, Answer]:
-        """The baseline's answers; every turn of every question must be there."""
+        """Return the baseline's answers; every turn of every question must be there."""
         answers = self._baseline[1]
         lacking = [
             question.id
@@ -200,7 +201,7 @@ def _expected(questions: Sequence[Question], requests: Sequence[JudgeRequest]) -
 
 
 def _comparisons(rows: coverage.Scored, questions: Sequence[Question]) -> list[Comparison]:
-    """The comparisons that both orders have a verdict on, in the questions' order."""
+    """Return the comparisons that have a verdict in both orders, in the questions' order."""
     from seft_bench.stats.pairwise import Comparison
 
     found = []
@@ -221,7 +222,7 @@ def _outcome(row: Judgment) -> float:
 
 
 def _merged(rows: coverage.Scored, questions: Sequence[Question]) -> coverage.Scored:
-    """The rows counted by comparison: ok where both orders are, else the status of the first order that is not."""
+    """Count the rows by comparison: ok if both orders are, else the status of the first order that is not."""
     by_key, statuses = {}, {}
     for question in questions:
         for turn in turns_of(question):
@@ -253,7 +254,7 @@ def _figures(comparisons: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def _per_question(comparisons: Sequence[Comparison]) -> dict[str, float]:
-    """Question -> mean outcome of its turns, in [0, 1]."""
+    """Map question -> mean outcome of its turns, in [0, 1]."""
     if not comparisons:
         return {}
     from seft_bench.stats.mtbench import mean_by_question

@@ -1,1 +1,1 @@
-"""vLLM as a program of its own: where it is installed, its process, the server that it runs, and how it is asked."""
+"""vLLM as a program of its own: its environment, its process, the server that it runs, and a client for that."""

@@ -46,7 +46,7 @@ class VLLMClient(ChatClient):
         self.server, self.tokenizer = server, tokenizer
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
-        """As `ChatClient.run`, of the checkpoint that is loaded now.
+        """Run as `ChatClient.run` does, against the checkpoint that is loaded now.
 
         Raises:
             ServiceUnavailableError: also when the server's process dies under way, with the end of its log.
@@ -70,8 +70,7 @@ class VLLMClient(ChatClient):
 
 
 class AnswerClient(VLLMClient):
-    """For answers that are to equal those of our own generator: same prompt ids, same stops, same decoding of ids to
-    text.
+    """A client whose answers are to equal our own generator's: same prompt ids, same stops, same decoding of ids.
 
     Args:
         stops: ids of the tokens that end an answer.
@@ -84,7 +83,7 @@ class AnswerClient(VLLMClient):
         self.stops = list(stops)
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
-        """As `VLLMClient.run`; the texts are decoded here, from the ids.
+        """Run as `VLLMClient.run` does; the texts are decoded here, from the ids.
 
         Raises:
             InputError: also when the server's prompt is not ours, token by token.
@@ -92,7 +91,7 @@ class AnswerClient(VLLMClient):
         super().run(calls, lambda index, reply: on_reply(index, self._decoded(calls[index], reply)))
 
     def _body(self, call: ChatCall) -> dict[str, Any]:
-        """Never more tokens than the context has left; at 0 left the server says that the prompt does not fit."""
+        """Ask for no more tokens than the context has left; at 0 left the server says that the prompt does not fit."""
         left = self.server.context_tokens - len(prompt_ids(self.tokenizer, call.messages))
         most = max(1, min(int(call.sampling["max_tokens"]), left))
         return {**super()._body(call), "max_tokens": most, "stop_token_ids": self.stops, "return_token_ids": True}

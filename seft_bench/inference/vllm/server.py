@@ -1,4 +1,4 @@
-"""A vLLM server that is started, watched, given other weights, and stopped by us."""
+"""A vLLM server of ours, which we start, watch, give other weights, and stop."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ class VLLMServer:
 
     @property
     def base_url(self) -> str:
-        """Where chat completions are asked for; the port differs from start to start."""
+        """The address of chat completions; the port differs from start to start."""
         return f"http://{HOST}:{self._port}/v1"
 
     @property
     def weights_fingerprint(self) -> str:
-        """What is really served: hash of the loaded folder and the engine's version.
+        """The hash of what is really served: the loaded folder and the engine's version.
 
         Raises:
             RuntimeError: nothing is loaded.
@@ -111,8 +111,7 @@ class VLLMServer:
         return self._process.pid if self._process else None
 
     def serve(self, folder: Path) -> None:
-        """Make the server serve this checkpoint: as it is, by loading its weights into the running engine, or by a new
-        start.
+        """Make the server serve this checkpoint: as it is, by loading its weights, or by a new start.
 
         A new start is needed where anything but the weights differs (architecture, tokenizer, chat template), as the
         server reads those once only, and where `reloads_rightly` says no.
@@ -129,9 +128,7 @@ class VLLMServer:
         self.folder, self._fingerprint, self._shape = folder, fingerprint, shape_of(folder)
 
     def reload_weights(self, folder: Path) -> bool:
-        """Load a folder's weights into the running engine and forget what the old ones had cached; False where it
-        cannot.
-        """
+        """Load a folder's weights into the running engine and clear its caches; return False if it cannot."""
         self.folder = None  # in between nobody can say what is loaded
         try:
             self._post("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}})
@@ -158,7 +155,7 @@ class VLLMServer:
             process.stop()
 
     def get(self, path: str, timeout_seconds: float = 10.0) -> Any:
-        """JSON of a GET below the server's root; None for an empty body.
+        """Return the JSON of a GET below the server's root; None for an empty body.
 
         Raises:
             OSError: no answer, or an error status. ValueError: no JSON.
@@ -166,7 +163,7 @@ class VLLMServer:
         return self._send(urllib.request.Request(f"http://{HOST}:{self._port}{path}"), timeout_seconds)
 
     def post(self, path: str, body: Mapping[str, Any], timeout_seconds: float = 60.0) -> Any:
-        """As `get`, with a JSON body."""
+        """Post a JSON body, and return as `get` does."""
         request = urllib.request.Request(
             f"http://{HOST}:{self._port}{path}",
             data=json.dumps(body).encode(),
@@ -195,9 +192,7 @@ class VLLMServer:
             raise
 
     def _command(self, folder: Path) -> list[str]:
-        """The command line: safetensors only, and no sampling defaults out of the checkpoint's own
-        generation_config.json.
-        """
+        """Return the command line: safetensors only, and no sampling defaults out of generation_config.json."""
         return [
             *(
                 self.environment.python,
@@ -250,7 +245,7 @@ class VLLMServer:
 
 
 def shape_of(folder: Path) -> str:
-    """Hash of all that a running server cannot change: configuration, tokenizer, chat template."""
+    """Hash all that a running server cannot change: configuration, tokenizer, chat template."""
     config = {
         key: value
         for key, value in json.loads((folder / "config.json").read_text(encoding="utf-8")).items()
@@ -265,7 +260,7 @@ def shape_of(folder: Path) -> str:
 
 
 def reloads_rightly(folder: Path) -> bool:
-    """Does vLLM's `reload_weights` replace all of this model's weights?
+    """Return whether vLLM's `reload_weights` replaces all of this model's weights.
 
     Not where input and output embeddings are one tensor: vllm 0.32.0 on a CPU keeps the old output layer, and answers
     come out that are no model's. Its own notes (model_executor/model_loader/reload) name tied parameters as a limit on

@@ -1,4 +1,4 @@
-"""Keeps a command's process group from outliving its parent.
+"""A watcher that keeps a command's process group from outliving its parent.
 
 Run as a script: `python supervisor.py GRACE_SECONDS COMMAND...`.
 
@@ -43,22 +43,21 @@ def main(arguments: list[str]) -> int:
 
 
 def end_with_parent() -> None:
-    """Between fork and exec: if this watcher itself is killed, the command gets SIGTERM (Linux only, elsewhere
-    nothing).
-    """
+    """Between fork and exec: send the command SIGTERM if this watcher itself is killed (on Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def is_closed(descriptor: int) -> bool:
-    """Wait a moment; has the other end gone?"""
+    """Wait a moment, and return whether the other end has gone."""
     readable, _, _ = select.select([descriptor], [], [], LOOK_SECONDS)
     return bool(readable) and not os.read(descriptor, 1)
 
 
 def end_group(child: subprocess.Popen[bytes], grace_seconds: float) -> None:
-    """SIGTERM, the grace, SIGKILL: to the group, as the command's own children must go too, also when it went by
-    itself.
+    """Send SIGTERM to the group, and SIGKILL after the grace.
+
+    The command's own children must go too, also if it ended by itself.
     """
     signal_group(child.pid, signal.SIGTERM)
     deadline = time.monotonic() + grace_seconds
@@ -69,7 +68,7 @@ def end_group(child: subprocess.Popen[bytes], grace_seconds: float) -> None:
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Was there anybody to tell?"""
+    """Send a signal, and return whether there was anybody to get it."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
