@@ -1,7 +1,7 @@
-"""How often `seft-bench check` errs, and what it finds, on redrawn real differences of every pair of real models.
+"""Error rates and power of `seft-bench check`, on redrawn real differences of every pair of real models.
 
-    python benchmarks/check_calibration.py [--data FOLDER] [--repeats 20000] [--lc-repeats 1400] [--suite
-    mtbench|alpacaeval]
+    python benchmarks/check_calibration.py [--data FOLDER] [--repeats 20000] [--lc-repeats 1400]
+                                           [--suite mtbench|alpacaeval]
 
 MT-Bench: the 80 paired differences of two models are centred, shifted by the loss of each world, and 80 of them drawn
 with replacement. AlpacaEval: questions are drawn with replacement, and in each the two models' answers change sides
@@ -9,11 +9,13 @@ with probability s; both length-controlled regressions are fitted again and test
 no change at all; for a loss, s is solved by weighted fits such that the population's LC difference is exactly that loss
 (pairs that lie closer together than it cannot show it).
 
-    no change      share of REGRESSED, at a level of 5 %           (goal: 0.06 or less) loss = margin  share of PASS, at
-    a level of 5 %                (goal: 0.06 or less) power          share of REGRESSED at the loss that the printed
-    formula says is found with 80 %   (goal: 0.77 to 0.83) saved          share of the questions that a sequential check
-    does not judge where one model is clearly better: 1.25 points of a grade, or
-                   the pair's own LC difference where it is 10 points or more   (goal: 0.30 or more)
+    no change      share of REGRESSED, at a level of 5 %  (goal: 0.06 or less)
+    loss = margin  share of PASS, at a level of 5 %  (goal: 0.06 or less)
+    power          share of REGRESSED at the loss that the printed formula says is found with 80 %
+                   (goal: 0.77 to 0.83)
+    saved          share of the questions that a sequential check does not judge where one model is clearly better:
+                   1.25 points of a grade, or the pair's own LC difference where it is 10 points or more
+                   (goal: 0.30 or more)
 
 Each is given for the check that judges everything and for the sequential one, over all pairs in both directions
 ("all"), and for the worst pair. The worst pair of a table with few repeats is bad luck in part: its standard error is
@@ -114,8 +116,9 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 
 def grades(folder: Path) -> dict[str, np.ndarray]:
-    """Model (and run, where it was judged twice) -> mean grade of each of the 80 questions; models under 98 % coverage
-    are left out.
+    """Map model (and run, if judged twice) -> mean grade of each of the 80 questions.
+
+    Models under 98 % coverage are left out.
     """
     arms: dict[str, dict[tuple[int, int], float]] = {}
     for row in rows_of(folder / "mt_bench" / "judgments_single.jsonl.gz"):
@@ -243,26 +246,22 @@ class Mixed:
         return cls(*sorted(arms, key=lambda arm: length_controlled(arm).win_rate))
 
     def counts(self, units: np.ndarray, swapped: np.ndarray) -> np.ndarray:
-        """How often each row is the candidate's, shape (repeats, 2n); the baseline has the same with the halves
-        changed.
-        """
+        """Count each row of the candidate, shape (repeats, 2n); the baseline's are the same with halves changed."""
         rows = units + self.n * swapped + 2 * self.n * np.arange(len(units))[:, None]
         return np.bincount(rows.ravel(), minlength=2 * self.n * len(units)).reshape(len(units), -1).astype(np.float64)
 
     def population(self, swap: float) -> tuple[float, float, float]:
-        """(LC difference, its standard error, skewness) of all n questions where each changes sides with this
-        probability.
-        """
+        """Return LC difference, standard error and skewness of all n questions that change sides with `swap`."""
         counts = np.repeat([1.0 - swap, swap], self.n)[None, :]
         delta, error, skew = self.tested(counts, size=self.n)
         return float(delta[0]), float(error[0]) * math.sqrt((self.n - 1) / self.n), float(skew[0])
 
     def swap_for(self, loss: float) -> float:
-        """The probability of changing sides at which the population's LC difference is -loss."""
+        """Return the probability of changing sides at which the population's LC difference is -loss."""
         return float(brentq(lambda swap: self.population(swap)[0] + loss, 0.0, 0.5, xtol=1e-6))
 
     def tested(self, counts: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Delta, sandwich standard error and skewness of each row of counts, as `lc_difference` has them."""
+        """Return Delta, sandwich standard error and skewness of each row of counts, as `lc_difference` does."""
         value, influence = influences(self.data, counts)
         other, of_baseline = influences(self.data, np.roll(counts, self.n, axis=1))
         together = influence - np.roll(of_baseline, self.n, axis=1)
@@ -272,8 +271,10 @@ class Mixed:
 
 
 def influences(data: Comparisons, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`length_control.length_controlled` for many sets of counts: LC (repeats,), influence of each row's count
-    (repeats, rows).
+    """Fit LC as `length_control.length_controlled` does, for many sets of counts.
+
+    Returns:
+        LC, shape (repeats,), and the influence of each row's count, shape (repeats, rows).
     """
     length = length_feature(data.length_difference, counts)
     weights, hessian = _fitted(data, length, counts)
@@ -311,8 +312,9 @@ def influences(data: Comparisons, counts: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _fitted(data: Comparisons, length: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and Hessians of every set of counts: quick Newton steps, and the package's own solver where a sign
-    changes on the way.
+    """Return weights and Hessians of every set of counts, by quick Newton steps.
+
+    Where a sign changes on the way, the package's own solver is used.
     """
 
     def problems(chosen: Any) -> Problems:
@@ -366,8 +368,9 @@ def _newton(
 
 
 def calibrate_lc(mixed: Mixed, repeats: int, generator: np.random.Generator) -> Row:
-    """Rates of checks where the candidate is the worse model by nothing, by the margin, and by the smallest loss that
-    the formula promises to find.
+    """Return rates of checks whose candidate is worse by nothing, by the margin, and by the promised loss.
+
+    The last is the smallest loss that the formula promises to find.
     """
     sizes = look_sizes(mixed.n)
     levels = dict(zip(sizes, levels_for(sizes, ALPHA), strict=True))
@@ -422,8 +425,9 @@ COLUMNS = ("no_change", "margin", "power", "no_change_sequential", "margin_seque
 
 
 def summary(rows: Mapping[str, Row]) -> dict[str, Row]:
-    """Mean over the pairs that have a figure, and the worst of them: the largest error, the power furthest from 0.80,
-    the least saved.
+    """Return the mean over the pairs that have a figure, and the worst of them.
+
+    The worst is the largest error, the power furthest from 0.80, the least saved.
     """
     values = {column: [row[column] for row in rows.values() if column in row] for column in COLUMNS}
     worst = {

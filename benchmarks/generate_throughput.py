@@ -1,16 +1,16 @@
-"""Tokens a CPU second of greedy answers: our vLLM server, our transformers generator and plain `model.generate`, in the
-same run.
+"""Tokens a CPU second of greedy answers: our vLLM server, our transformers generator, and plain `model.generate`.
 
-    SEFT_BENCH_VLLM_PYTHON=vllm-env/bin/python python benchmarks/generate_throughput.py [--prompts 128] [--tokens 64]
-    [--repeats 2]
+    export SEFT_BENCH_VLLM_PYTHON=vllm-env/bin/python
+    python benchmarks/generate_throughput.py [--prompts 128] [--tokens 64] [--repeats 2]
 
 An untied Llama made on the spot (4 layers, hidden 256, vocabulary 4,096, random weights) answers the same prompts of 4
-to 59 words with up to --tokens new tokens; answers end at different lengths. The loops in turn, one thread each,
-measurement after a warm-up on other prompts:
+to 59 words with up to --tokens new tokens; answers end at different lengths. The loops in turn, in the same run, one
+thread each, measurement after a warm-up on other prompts:
 
     vllm          `VLLMGenerator` over a server that is up already; the CPU seconds are those of the server's processes
-    plus ours ours          `TransformersGenerator`, batch 128 generate      `model.generate`, batch 32, prompts sorted
-    by length and left-padded, as its documentation shows
+                  plus ours
+    ours          `TransformersGenerator`, batch 128
+    generate      `model.generate`, batch 32, prompts sorted by length and left-padded, as its documentation shows
 
 CPU seconds, since the server may use more than one core. Starting the server and loading models does not count; what it
 took is told. Every loop's texts are compared with generate's: "same" is the share that is equal.
@@ -39,8 +39,9 @@ from seft_bench.records import Answer, Question
 LAYERS, HIDDEN, VOCABULARY, CONTEXT = 4, 256, 4096, 1024
 GENERATE_BATCH = 32
 STOP_SCALE = 2.0
-"""Times the stop token's output row: its logit then wins now and then, so that answers end at different lengths, as
-real ones do.
+"""Factor on the stop token's output row.
+
+Its logit then wins now and then, so that answers end at different lengths, as real ones do.
 """
 WORDS = ("fox", "river", "lazy", "five", "violet", "two", "quick", "name")
 Loop = Callable[[Sequence[Question], int], dict[str, tuple[str, int]]]
@@ -91,26 +92,20 @@ def make_model(folder: Path) -> Path:
     from tests.tiny_model import make_tiny_tokenizer
 
     tokenizer = make_tiny_tokenizer(VOCABULARY)
-    sizes = {
-        "hidden_size": HIDDEN,
-        "intermediate_size": 688,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-    }
-    ids = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=False,
         initializer_range=0.1,
-        **sizes,
-        **ids,
+        hidden_size=HIDDEN,
+        intermediate_size=688,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     model = LlamaForCausalLM(config)
     with torch.no_grad():
@@ -122,15 +117,8 @@ def make_model(folder: Path) -> Path:
 
 def questions(count: int, seed: int) -> list[Question]:
     generator = random.Random(seed)
-    return [
-        Question(
-            "bench",
-            f"{seed}/{index}",
-            "",
-            (" ".join(generator.choice(WORDS) for _ in range(generator.randint(4, 60))),),
-        )
-        for index in range(count)
-    ]
+    texts = [" ".join(generator.choice(WORDS) for _ in range(generator.randint(4, 60))) for _ in range(count)]
+    return [Question("bench", f"{seed}/{index}", "", (text,)) for index, text in enumerate(texts)]
 
 
 def answers_by(generator: Any) -> Loop:
@@ -162,10 +150,9 @@ def plain_generate(folder: Path) -> Loop:
         for start in range(0, len(order), GENERATE_BATCH):
             keys = order[start : start + GENERATE_BATCH]
             batch = tokenizer.pad({"input_ids": [prompts[key] for key in keys]}, return_tensors="pt")
-            output = model.generate(**batch, max_new_tokens=tokens, do_sample=False, eos_token_id=stops)[
-                :, batch["input_ids"].shape[1] :
-            ]
-            for key, row in zip(keys, output.tolist(), strict=True):
+            width = batch["input_ids"].shape[1]
+            output = model.generate(**batch, max_new_tokens=tokens, do_sample=False, eos_token_id=stops)
+            for key, row in zip(keys, output[:, width:].tolist(), strict=True):
                 end = next((place for place, token in enumerate(row) if token in stops), None)
                 ids = row if end is None else row[:end]
                 found[key] = (tokenizer.decode(ids, skip_special_tokens=True).strip(), len(ids) + (end is not None))
@@ -177,12 +164,10 @@ def plain_generate(folder: Path) -> Loop:
 def measure(
     loops: dict[str, Loop], supervisor: int, prompts: int, tokens: int, repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Tokens a CPU second and a second of each loop's best run, and the share of texts that equal generate's."""
+    """Return tokens a CPU second and a second of each loop's best run, and the share of texts equal to generate's."""
     best: dict[str, dict[str, float]] = {}
-    for loop in loops.values():
-        loop(
-            questions(prompts, 10_000), tokens
-        )  # as many as are measured: engines settle on a batch size at first sight of it
+    for loop in loops.values():  # as many as are measured: engines settle on a batch size at first sight of it
+        loop(questions(prompts, 10_000), tokens)
     for repeat in range(repeats):
         asked, texts = questions(prompts, repeat), {}
         for name, loop in loops.items():
@@ -205,7 +190,7 @@ def measure(
 
 
 def cpu_seconds(supervisor: int) -> float:
-    """Of this process and of everything below the server's supervisor, running now."""
+    """Return CPU seconds of this process and of everything below the server's supervisor, running now."""
     ticks, parents = {}, {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,20 +1,17 @@
-"""Judgments a second of our judge client against a bare aiohttp loop, over a server that answers after 200 ms, in the
-same run.
+"""Judgments a second of our judge client against a bare aiohttp loop, over a server that answers after 200 ms.
 
     python benchmarks/judge_throughput.py [--in-flight 32 256] [--repeats 3] [--log] [--peers]
 
 The server is a process of its own on 127.0.0.1 (aiohttp) that reads each request, waits 200 ms and sends one fixed
-grade. Each measurement is a process of its own too, the loops in turn, each with a connection pool of its own and the
-same grading requests in the same number:
+grade. Each measurement is a process of its own too, the loops in turn in the same run, each with a connection pool of
+its own and the same grading requests in the same number:
 
     ours   `OpenAIJudge.judge`: renders the prompts, looks into an empty SQLite store, holds each request's worst case
-    in a budget, sends,
-           stores each response before anything else, counts what it cost, reads the grade, makes the record; with --log
-           it also appends each record to a judgments file as `seft-bench eval` does
+           in a budget, sends, stores each response before anything else, counts what it cost, reads the grade, makes
+           the record; with --log it also appends each record to a judgments file as `seft-bench eval` does
     bare   as many workers as requests in flight, each: post(json=...), decode the response's JSON, take the next one;
-    messages are ready, and
-           the workers start spread over one latency: all at once they would stay in step and wait for each other, which
-           costs the loop rate
+           messages are ready, and the workers start spread over one latency: all at once they would stay in step and
+           wait for each other, which costs the loop rate
 
 Steady state: time starts when three times the requests in flight have been answered (ours begins with 10 in flight and
 grows) and ends before the last ones drain, so that a whole number of rounds lies between. The possible rate is requests
@@ -26,9 +23,10 @@ The server and a loop share this machine: on one with other work, or a single co
 alpaca_eval's and FastChat's own request functions, in threads as they do it, where they are installed (extra
 `official`), over 4 rounds at the first --in-flight; they keep no response, and their whole run counts, start-up of the
 threads included. FastChat 0.2.36 calls openai as it was before 1.0, alpaca-eval 0.6.6 needs a later one, so no
-environment runs both: --fastchat-python names the interpreter of another one, made with `pip install
-'fschat[llm_judge]==0.2.36' 'openai<1' anthropic psutil protobuf sentencepiece peft accelerate torch transformers
-pydantic pyyaml`.
+environment runs both: --fastchat-python names the interpreter of another one, made with
+
+    pip install 'fschat[llm_judge]==0.2.36' 'openai<1' anthropic psutil protobuf sentencepiece peft accelerate
+    pip install torch transformers pydantic pyyaml
 """
 
 from __future__ import annotations
@@ -143,23 +141,14 @@ def server() -> Iterator[str]:
 
 
 async def serve() -> None:
-    """Answer every POST with one grade after the latency, every GET with the list of models, until standard input
-    ends.
-    """
+    """Answer every POST with one grade after the latency, every GET with the list of models, until stdin ends."""
     from aiohttp import web
 
     message = {"role": "assistant", "content": REPLY, "refusal": None}
     choice = {"index": 0, "finish_reason": "stop", "message": message, "logprobs": None}
     usage = {"prompt_tokens": 600, "completion_tokens": 140, "total_tokens": 740}
-    completion = {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": "judge",
-        "choices": [choice],
-        "usage": usage,
-    }
-    graded = json.dumps(completion).encode()
+    completion = {"id": "chatcmpl-1", "object": "chat.completion", "created": 0, "model": "judge"}
+    graded = json.dumps(completion | {"choices": [choice], "usage": usage}).encode()
     models = json.dumps({"object": "list", "data": [{"id": "judge"}]}).encode()
 
     async def answer(request: web.BaseRequest) -> web.Response:
@@ -191,13 +180,8 @@ def in_own_process(
     loop: str, url: str, in_flight: int, log: bool = False, python: str = sys.executable
 ) -> dict[str, float]:
     command = [python, __file__, "--worker", loop, url, str(in_flight), *(["--log"] if log else [])]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "OPENAI_API_KEY": "none",
-        "OPENAI_API_BASE": url,
-        "OPENAI_BASE_URL": url,
-    }
+    keys = {"OPENAI_API_KEY": "none", "OPENAI_API_BASE": url, "OPENAI_BASE_URL": url}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **keys}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SECONDS_TO_GIVE_UP)
     if done.returncode:
         raise RuntimeError(f"the loop {loop!r} failed at {in_flight} in flight:\n{done.stderr[-2000:]}")
@@ -234,8 +218,9 @@ def run_ours(url: str, in_flight: int, log: bool) -> dict[str, float]:
         api_key_env=None,
         templates="seft-bench",
         max_in_flight=in_flight,
+        input_usd_per_million_tokens=1.0,
+        output_usd_per_million_tokens=2.0,
     )
-    config = config.model_copy(update={"input_usd_per_million_tokens": 1.0, "output_usd_per_million_tokens": 2.0})
     requests, kept = judge_requests(total(in_flight)), []
     with tempfile.TemporaryDirectory() as folder:
         judge, path = OpenAIJudge.from_config(config, Path(folder) / "store.sqlite"), Path(folder) / "judgments.jsonl"
@@ -315,9 +300,8 @@ def peak_kilobytes() -> float:
 def peer_texts(in_flight: int) -> list[str]:
     from seft_bench.judges.prompts import render
 
-    return [
-        render(request, "seft-bench").messages[-1]["content"] for request in judge_requests(PEER_ROUNDS * in_flight)
-    ]
+    requests = judge_requests(PEER_ROUNDS * in_flight)
+    return [render(request, "seft-bench").messages[-1]["content"] for request in requests]
 
 
 def run_alpaca_eval(url: str, in_flight: int, log: bool) -> dict[str, float]:
@@ -325,11 +309,12 @@ def run_alpaca_eval(url: str, in_flight: int, log: bool) -> dict[str, float]:
     from alpaca_eval.decoders.openai import openai_completions
 
     prompts = [f"<|im_start|>user\n{text}\n<|im_end|>" for text in peer_texts(in_flight)]
-    return whole_run(
-        lambda: len(
-            openai_completions(prompts, "judge", max_tokens=2048, temperature=0.0, num_procs=in_flight)["completions"]
-        )
-    )
+
+    def run() -> int:
+        done = openai_completions(prompts, "judge", max_tokens=2048, temperature=0.0, num_procs=in_flight)
+        return len(done["completions"])
+
+    return whole_run(run)
 
 
 def run_fastchat(url: str, in_flight: int, log: bool) -> dict[str, float]:
@@ -381,12 +366,8 @@ def print_table(runs: Mapping[int, list[dict[str, dict[str, float]]]]) -> None:
     print(f"{'':12}{'':8}{'judgments/s':>14}{'of possible':>14}{'CPU ms each':>14}{'KB each':>12}")
     for in_flight, turns in runs.items():
         for loop in ("ours", "bare"):
-            print_row(
-                f"{in_flight}",
-                loop,
-                {name: statistics.median(turn[loop][name] for turn in turns) for name in turns[0][loop]},
-                in_flight,
-            )
+            medians = {name: statistics.median(turn[loop][name] for turn in turns) for name in turns[0][loop]}
+            print_row(f"{in_flight}", loop, medians, in_flight)
         ratios = [turn["ours"]["per_second"] / turn["bare"]["per_second"] for turn in turns]
         print(
             f"{in_flight:<12}ratio of ours to the bare loop: {statistics.median(ratios):.3f} ({min(ratios):.3f} to "

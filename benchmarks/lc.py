@@ -5,11 +5,12 @@
 Six models of the public leaderboard, about 805 annotations each, read before any clock starts. Five things are timed on
 one thread:
 
-    fit        our optimum at the declared C (21.544) interval   the same with its 95 % interval by influence functions:
-    what `seft-bench score` computes whole      `interval` at the C that our cross-validation chooses, the choice
-    included: the like of `library` library    alpaca_eval's `get_length_controlled_winrate`: the table's figure, C
-    chosen by its cross-validation at our C   alpaca_eval's regression alone at the declared C, its design matrix ready,
-    and the prediction: the like of `interval`
+    fit        our optimum at the declared C (21.544)
+    interval   the same with its 95 % interval by influence functions: what `seft-bench score` computes
+    whole      `interval` at the C that our cross-validation chooses, the choice included: the like of `library`
+    library    alpaca_eval's `get_length_controlled_winrate`: the table's figure, C chosen by its cross-validation
+    at our C   alpaca_eval's regression alone at the declared C, its design matrix ready, and the prediction: the like
+               of `interval`
 
 Ours and the library's take turns, the fastest of `--repeats` counts. The library looks up `df_gamed.csv` in the folder
 of official files instead of on the hub, so no network is in its time; reading that file, lengths and design matrix are,
@@ -125,8 +126,9 @@ def measure(folder: Path, model: str, repeats: int, refits: int) -> dict[str, An
 
 
 def fastest(fits: Fits, repeats: int) -> dict[str, float]:
-    """Milliseconds of the fastest of `repeats` calls, taken in turn so that a busy machine hits all alike; one call
-    before that warms up.
+    """Return milliseconds of the fastest of `repeats` calls, after one call that warms up.
+
+    The fits take turns, so that a busy machine hits all alike.
     """
     times: dict[str, list[float]] = {name: [] for name in fits}
     for number in range(repeats + 1):
@@ -144,7 +146,7 @@ def annotations(folder: Path, model: str) -> list[dict[str, Any]]:
 
 
 def comparisons(rows: list[dict[str, Any]]) -> Any:
-    """What the suite hands to the regression, from compact rows: difficulty by question, never by row position."""
+    """Return the regression's rows as the suite makes them: difficulty by question, never by row position."""
     import numpy as np
 
     from seft_bench.data.official import gamed_data, instruction_difficulties
@@ -152,16 +154,12 @@ def comparisons(rows: list[dict[str, Any]]) -> Any:
     from seft_bench.stats.length_control import Comparisons, GamedRows
 
     gamed, difficulties = gamed_data(), instruction_difficulties()
-    length, difficulty, preference = (
-        np.tanh(gamed.std_length_difference),
-        np.array(gamed.difficulty),
-        np.array(gamed.preference),
-    )
+    length = np.tanh(gamed.std_length_difference)
     return Comparisons(
         wins=win_probabilities([row["preference"] for row in rows]),
         length_difference=np.array([row["len_1"] - row["len_2"] for row in rows], dtype=np.float64),
         difficulty=np.array([difficulties[row["index"]] for row in rows]),
-        gamed=GamedRows(length, difficulty, preference),
+        gamed=GamedRows(length, np.array(gamed.difficulty), np.array(gamed.preference)),
     )
 
 

@@ -1,5 +1,4 @@
-"""How often `seft-bench check` of two methods errs, and what it finds, in simulated matrices of questions x training
-seeds.
+"""Error rates and power of `seft-bench check` of two methods, in simulated matrices of questions x training seeds.
 
     python benchmarks/method_calibration.py [--repeats 20000] [--results FOLDER]
 
@@ -9,11 +8,13 @@ the share of the whole variance that lies between seeds. With --results: the fol
 (`seft-bench bench MATRIX`). Each two of its methods, in each suite and decoding, give a world: their questions' mean
 differences and the rest are redrawn as they are, skewed and unequal, seeds are normal with the variance found there.
 
-    no change       share of REGRESSED, at a level of 5 %            (goal: 0.06 or less) loss = margin   share of PASS,
-    at a level of 5 %                 (goal: 0.06 or less) power           share of REGRESSED at the loss that the check
-    promises to find with 80 %, for components known exactly bootstrap's     share of REGRESSED without a change by the
-    standard error of the question x seed bootstrap and a normal quantile questions only  the same by the paired t-test
-    over questions, as if the seeds at hand were all there are
+    no change       share of REGRESSED, at a level of 5 %  (goal: 0.06 or less)
+    loss = margin   share of PASS, at a level of 5 %  (goal: 0.06 or less)
+    power           share of REGRESSED at the loss that the check promises to find with 80 %, for components known
+                    exactly
+    bootstrap's     share of REGRESSED without a change by the standard error of the question x seed bootstrap and a
+                    normal quantile
+    questions only  the same by the paired t-test over questions, as if the seeds at hand were all there are
 
 The last two are what the check does not do. Standard error of one world's 0.05 at 20,000 repeats: 0.0015.
 """
@@ -57,11 +58,11 @@ class Tests(NamedTuple):
     skewness: np.ndarray
 
     def regressed(self, shift: float = 0.0) -> float:
-        """Share that says REGRESSED where the difference is `shift` lower."""
+        """Return the share that says REGRESSED where the difference is `shift` lower."""
         return float((self._p_below(self.delta - shift, self.skewness) < ALPHA).mean())
 
     def passed(self) -> float:
-        """Share that says PASS where the loss is the margin: the difference from it is then the simulated one."""
+        """Return the share of PASS where the loss is the margin: the difference from it is then the simulated one."""
         return float((self._p_below(-self.delta, -self.skewness) < ALPHA).mean())
 
     def _p_below(self, delta: np.ndarray, skewness: np.ndarray) -> np.ndarray:
@@ -71,9 +72,7 @@ class Tests(NamedTuple):
         return stdtr(degrees, np.maximum(t, hall(t, skewness * part, self.components.n)))
 
     def by_bootstrap(self) -> float:
-        """What the bootstrap's standard error would say: redrawing seeds and questions adds both parts, the rest
-        twice.
-        """
+        """Return the share by the bootstrap's error: redrawing seeds and questions adds both parts, the rest twice."""
         return float((self.delta / np.sqrt(self.components.questions + sum(self.components.of_seeds)) < -1.6449).mean())
 
     def by_questions(self) -> float:
@@ -104,7 +103,7 @@ def normal_worlds(repeats: int) -> dict[str, Row]:
 
 
 def normal_truth(k: int, n: int, paired: bool, own: float, share: float) -> Components:
-    """Components of a world in which the mean over seeds of the rest has variance 1 / n."""
+    """Return the components of a world in which the mean over seeds of the rest has variance 1 / n."""
     draws = 1 if paired else 2
     rest = (1.0 / n / draws,) * draws
     questions = (own + 1.0) / n
@@ -113,8 +112,9 @@ def normal_truth(k: int, n: int, paired: bool, own: float, share: float) -> Comp
 
 
 def normal_tests(truth: Components, repeats: int, generator: np.random.Generator) -> Tests:
-    """Mean squares of normal effects are independent of each other and of the mean, and chi^2 by their degrees of
-    freedom.
+    """Draw tests of normal effects.
+
+    Their mean squares are independent of each other and of the mean, and chi^2 by their degrees of freedom.
     """
 
     def drawn(value: float, degrees: int) -> np.ndarray:
@@ -133,8 +133,9 @@ def normal_tests(truth: Components, repeats: int, generator: np.random.Generator
 
 
 class World(NamedTuple):
-    """Differences of two methods of shape (seeds, questions), taken apart: each question's own difference, the seeds'
-    variance, and the rest.
+    """Differences of two methods of shape (seeds, questions), taken apart.
+
+    These are each question's own difference, the seeds' variance, and the rest.
     """
 
     own: np.ndarray
@@ -153,7 +154,7 @@ class World(NamedTuple):
         return cls(by_question * scale, math.sqrt(found.from_seeds * k), rest * spread)
 
     def truth(self) -> tuple[Components, float]:
-        """Components of this population, and the skewness of its questions' mean differences."""
+        """Return the components of this population, and the skewness of its questions' mean differences."""
         k, n = self.rest.shape
         rest, own = float((self.rest**2).mean()) / (n * k), float((self.own**2).mean()) / n
         third = float((self.own**3).mean()) + float((self.rest**3).mean()) / k**2
@@ -169,8 +170,9 @@ class World(NamedTuple):
         return Tests(columns[0], Components(n, (k,), columns[1], (columns[2],), (columns[3],)), columns[4])
 
     def _drawn(self, repeats: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
-        """Difference, the three mean squares and the skewness of redrawn questions with new seeds; the same formulas as
-        `components_of`.
+        """Redraw questions with new seeds; return difference, the three mean squares and skewness.
+
+        The formulas are those of `components_of`.
         """
         k, n = self.rest.shape
         chosen = generator.integers(0, n, (repeats, 1, n))
@@ -197,7 +199,7 @@ def real_worlds(results: Path, repeats: int) -> dict[str, Row]:
 
 
 def method_differences(results: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and differences by seed and question of each two methods in each suite and decoding.
+    """Yield name and differences by seed and question of each two methods in each suite and decoding.
 
     Raises:
         InputError: no two methods with three seeds.
@@ -234,7 +236,7 @@ def method_differences(results: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Row]:
-    """Mean over the worlds; and the worst one: the largest error, the power furthest from 0.80."""
+    """Return the mean over the worlds, and the worst one: the largest error, the power furthest from 0.80."""
     worst = {
         name: (
             max(row[name] for row in rows)

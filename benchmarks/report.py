@@ -1,5 +1,6 @@
-"""Time and size of the HTML report on many models: AlpacaEval's real answers and verdicts, resampled; optionally how it
-scrolls.
+"""Time and size of the HTML report on many models, and optionally how well it scrolls.
+
+The material is AlpacaEval's real answers and verdicts, resampled.
 
     python benchmarks/report.py [--data FOLDER] [--models 57 200] [--keep FOLDER] [--browser]
 
@@ -26,13 +27,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from seft_bench.errors import InputError
+
+if TYPE_CHECKING:
+    from seft_bench.records import JudgeRequest, Judgment, Question
+    from seft_bench.suites import Suite
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = (
@@ -85,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def material(folder: Path | None) -> Path:
-    """The `data` folder of the shared material.
+    """Return the `data` folder of the shared material.
 
     Raises:
         InputError: a file that the case is made from is not there.
@@ -106,7 +111,7 @@ def material(folder: Path | None) -> Path:
 
 
 def measure(folder: Path, case: Path, count: int, with_browser: bool) -> dict[str, Any]:
-    """Seconds and sizes of one case."""
+    """Measure seconds and sizes of one case."""
     make_case(folder, case, count)
     report_seconds = timed(
         "report", "--out", str(case / "report"), "--results", str(case / "results"), "--runs", str(case / "runs")
@@ -127,7 +132,7 @@ def measure(folder: Path, case: Path, count: int, with_browser: bool) -> dict[st
 
 
 def timed(*arguments: str) -> float:
-    """Seconds of one command, imports included."""
+    """Return the seconds of one command, imports included."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     start = time.perf_counter()
     subprocess.run(
@@ -165,12 +170,14 @@ def source_rows(folder: Path, name: str) -> Rows:
         }
 
 
-def write_model(suite: Any, questions: Any, sources: list[Rows], model: str, seed: int, case: Path) -> None:
-    """One resampled model: better ones draw from the better sources more often."""
+def write_model(
+    suite: Suite, questions: Sequence[Question], sources: list[Rows], model: str, seed: int, case: Path
+) -> None:
+    """Write one resampled model: better ones draw from the better sources more often."""
     import dataclasses
 
     from seft_bench.files import write_jsonl
-    from seft_bench.records import Answer, Judgment, to_row
+    from seft_bench.records import Answer, to_row
     from seft_bench.results import save_result
 
     draw = random.Random(seed)
@@ -182,25 +189,7 @@ def write_model(suite: Any, questions: Any, sources: list[Rows], model: str, see
     ]
     requests = suite.requests(questions, {answer.question_id: answer for answer in answers})
     judgments = [
-        Judgment(
-            *(
-                suite.config.name,
-                request.question.id,
-                model,
-                1,
-                request.key,
-                request.answer_hash,
-                JUDGE,
-                "gpt-4-1106-preview",
-                "gpt-4-1106-preview",
-                "0" * 16,
-            ),
-            *("candidate_first" if request.candidate_first else "candidate_second", "ok"),
-            preference=preference,
-            raw="m" if (preference > 1.5) == request.candidate_first else "M",
-            details={"preference_from": "log-probabilities"},
-        )
-        for request, (_, preference) in zip(requests, chosen, strict=True)
+        judgment_on(request, model, preference) for request, (_, preference) in zip(requests, chosen, strict=True)
     ]
     place = case / "runs" / "evaluations" / f"{model}-{seed:08x}" / suite.config.name / "given"
     write_jsonl(place / "answers.jsonl", map(to_row, answers))
@@ -211,8 +200,24 @@ def write_model(suite: Any, questions: Any, sources: list[Rows], model: str, see
     )
 
 
+def judgment_on(request: JudgeRequest, model: str, preference: float) -> Judgment:
+    from seft_bench.judges.base import judgment_of
+
+    return judgment_of(
+        request,
+        model,
+        JUDGE,
+        "gpt-4-1106-preview",
+        status="ok",
+        preference=preference,
+        raw="m" if (preference > 1.5) == request.candidate_first else "M",
+        details={"preference_from": "log-probabilities"},
+        prompt_hash="0" * 16,
+    )
+
+
 def _drawn(draw: random.Random, weights: list[float], sources: list[Rows], number: int) -> tuple[str, float]:
-    """One source's answer to a question, among those that have one."""
+    """Draw one source's answer to a question, among those that have one."""
     able = [(weight, source) for weight, source in zip(weights, sources, strict=True) if number in source]
     return draw.choices([source for _, source in able], [weight for weight, _ in able])[0][number]
 
@@ -231,8 +236,22 @@ SCROLL = """(async () => {
 })()"""
 
 
+VIEWS = {
+    "leaderboard ms": ("#/leaderboard", "!!document.querySelector('td.name')"),
+    "matrix ms": ("#/matrix?all=1", "!!document.querySelector('canvas, .heat td')"),
+    "questions ms": ("#/questions", "!!document.querySelector('.list .row')"),
+    "difference ms": ("#/difference", "!!document.querySelector('.list .row')"),
+}
+"""Column -> (address of a view, script that is true once its content is drawn)."""
+
+
+def is_drawn(fragment: str, drawn: str) -> str:
+    view = fragment[2:].split("?")[0]
+    return f"document.querySelector('main').className === 'view-{view}' && {drawn}"
+
+
 def in_browser(page_file: Path) -> dict[str, Any]:
-    """Milliseconds until the longest views are drawn, and the longest task that blocked the page."""
+    """Return the milliseconds until the longest views are drawn, and the longest task that blocked the page."""
     from tests.browser import browser
 
     program = browser.program()
@@ -242,21 +261,11 @@ def in_browser(page_file: Path) -> dict[str, Any]:
     with browser.started(program) as page:
         page.open(page_file, "#/reviser")
         page.run(LONG_TASKS)
-        for name, fragment, drawn in (
-            ("leaderboard ms", "#/leaderboard", "!!document.querySelector('td.name')"),
-            ("matrix ms", "#/matrix?all=1", "!!document.querySelector('canvas, .heat td')"),
-            ("questions ms", "#/questions", "!!document.querySelector('.list .row')"),
-            ("difference ms", "#/difference", "!!document.querySelector('.list .row')"),
-        ):
+        for name, (fragment, drawn) in VIEWS.items():
             start = time.perf_counter()
-            page.go(
-                fragment, f"document.querySelector('main').className === 'view-{fragment[2:].split('?')[0]}' && {drawn}"
-            )
+            page.go(fragment, is_drawn(fragment, drawn))
             found[name] = round(1000 * (time.perf_counter() - start))
-        page.go(
-            "#/questions",
-            "document.querySelector('main').className === 'view-questions' && !!document.querySelector('.list .row')",
-        )
+        page.go("#/questions", is_drawn(*VIEWS["questions ms"]))
         page.run(SCROLL)
         time.sleep(0.3)  # the observer reports between tasks
         found["longest task ms"] = round(page.run("window.longest"))

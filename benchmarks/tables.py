@@ -8,8 +8,9 @@ and the judgment of one of them, drawn at random, so texts, lengths and preferen
 timed. Timed, in one process and one thread, in three parts:
 
     figures  parse and check every file; win rate, discrete win rate, length-controlled win rate with its interval and
-    standard errors, coverage results  one `result.json` and `questions.json` a model, each replaced atomically and
-    synced to the disk tables   read these back, and write leaderboard.{md,csv,html,tex,json}
+             standard errors, coverage
+    results  one `result.json` and `questions.json` a model, each replaced atomically and synced to the disk
+    tables   read these back, and write leaderboard.{md,csv,html,tex,json}
 
 Seconds are by the clock; "CPU s" is what the process itself used of them, which other programs on the machine and a
 slow disk do not change. "json.loads" is the time of parsing the same files with `json` and doing nothing with them, in

@@ -51,14 +51,12 @@ class TransformersGenerator(ConversationGenerator):
             for index, ids in enumerate(prompts)
             if len(ids) >= self.context_tokens
         }
-        order = sorted(
-            (index for index in range(len(prompts)) if index not in done), key=lambda index: len(prompts[index])
-        )
+        left = [index for index in range(len(prompts)) if index not in done]
+        order = sorted(left, key=lambda index: len(prompts[index]))
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
-            generated = self._generate(
-                [prompts[index] for index in batch], [samplings[index] for index in batch], max_new_tokens, seed
-            )
+            asked, drawn = [prompts[index] for index in batch], [samplings[index] for index in batch]
+            generated = self._generate(asked, drawn, max_new_tokens, seed)
             for index, ids in zip(batch, generated, strict=True):
                 done[index] = self._completion(len(prompts[index]), ids)
         return [done[index] for index in range(len(prompts))]
@@ -70,13 +68,8 @@ class TransformersGenerator(ConversationGenerator):
         with torch.inference_mode():
             ids, mask = _left_padded(prompts, self.model.device)
             positions = (mask.cumsum(1) - 1).clamp(min=0)
-            return (
-                self.model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1
-                )
-                .logits[:, -1]
-                .float()
-            )
+            inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+            return self.model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1].float()
 
     def _generate(
         self, prompts: Sequence[list[int]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
@@ -158,13 +151,8 @@ def _decode(
         if finished.float().mean() > FINISHED_SHARE_TO_COMPACT:
             keep = (~finished).nonzero().squeeze(1)
             cache.batch_select_indices(keep)
-            rows, finished, tokens, mask, positions = (
-                rows[keep],
-                finished[keep],
-                tokens[keep],
-                mask[keep],
-                positions[keep],
-            )
+            rows, finished, tokens = rows[keep], finished[keep], tokens[keep]
+            mask, positions = mask[keep], positions[keep]
         ids = tokens[:, None]
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     return generated

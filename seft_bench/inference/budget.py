@@ -58,12 +58,9 @@ class Budget:
         Raises:
             BudgetSpentError: it does not fit, and nothing is in flight that could turn out cheaper.
         """
-        while self.limit_usd is not None and (
-            self._closed or self.spent_usd + self.held_usd + worst_usd > self.limit_usd
-        ):
-            self._closed = (
-                self._closed or not self._in_flight
-            )  # else a smaller request would leave now and be cancelled by this one's end
+        while not self._fits(worst_usd):
+            # Closed for all, or a smaller request would leave now and be cancelled by this one's end.
+            self._closed = self._closed or not self._in_flight
             if self._closed:
                 raise BudgetSpentError(self._message(worst_usd))
             change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -71,6 +68,11 @@ class Budget:
             await change
         self.held_usd += worst_usd
         self._in_flight += 1
+
+    def _fits(self, worst_usd: float) -> bool:
+        if self.limit_usd is None:
+            return True
+        return not self._closed and self.spent_usd + self.held_usd + worst_usd <= self.limit_usd
 
     def settle(self, worst_usd: float, paid_usd: float, unsure_usd: float = 0.0) -> None:
         """Replace what was held by what was paid."""
@@ -153,11 +155,8 @@ def meter(client: Metered | None, price: Price, budget: Budget) -> None:
 
 def worst_tokens(messages: Sequence[Message], sampling: Mapping[str, Any]) -> tuple[int, int]:
     """Return the most tokens that a request can cost: (input, output)."""
-    size = (
-        sum(len(message["content"].encode()) + TOKENS_BESIDE_A_MESSAGE for message in messages)
-        + TOKENS_BESIDE_A_MESSAGE
-    )
-    return size, reply_tokens(sampling) * int(sampling.get("n") or 1)
+    size = sum(len(message["content"].encode()) + TOKENS_BESIDE_A_MESSAGE for message in messages)
+    return size + TOKENS_BESIDE_A_MESSAGE, reply_tokens(sampling) * int(sampling.get("n") or 1)
 
 
 def reply_tokens(sampling: Mapping[str, Any]) -> int:

@@ -64,9 +64,8 @@ def read_completion(
     message, finish_reason = choice["message"], str(choice.get("finish_reason") or "")
     refusal, content = message.get("refusal"), message.get("content")
     refused = bool(refusal) or finish_reason == "content_filter"
-    spent = (
-        content is None and finish_reason == "length"
-    )  # all on reasoning, which comes apart: paid for, and asking again would pay again
+    # All tokens went on reasoning, which comes apart: paid for, and asking again would pay again.
+    spent = content is None and finish_reason == "length"
     if not refused and not spent and not isinstance(content, str):
         raise ValueError("the message has no content")
     usage = body.get("usage") or {}

@@ -112,11 +112,7 @@ def compare_with_humans(
     failed = sum(vote.comparison not in verdicts for vote in wanted)
     coverage = 1 - failed / len(wanted) if wanted else 0.0
     turns = {vote.turn for vote in humans}
-    lengths = {
-        (answer.model_id, answer.question_id, turn): len(text)
-        for answer in answers
-        for turn, text in enumerate(answer.turns, start=1)
-    }
+    contests = judge_bias.contests(verdicts.values(), humans, _lengths(answers))
     return Report(
         judge=name,
         raters=raters,
@@ -127,8 +123,17 @@ def compare_with_humans(
         withheld=coverage < MINIMUM_COVERAGE,
         cells=tuple(agreement.compare(humans, list(verdicts.values()))),
         position=judge_bias.position_bias([game for game in games.values() if game.turn in turns]),
-        length=judge_bias.length_bias(judge_bias.contests(verdicts.values(), humans, lengths)),
+        length=judge_bias.length_bias(contests),
     )
+
+
+def _lengths(answers: Iterable[Answer]) -> dict[tuple[str, str, int], int]:
+    """Map (model, question id, turn) -> characters of that answer."""
+    return {
+        (answer.model_id, answer.question_id, turn): len(text)
+        for answer in answers
+        for turn, text in enumerate(answer.turns, start=1)
+    }
 
 
 # Which votes count
@@ -179,6 +184,5 @@ def _nothing_in_common(humans: Sequence[Vote], ballots: Sequence[Ballot], votes:
 def some(names: Iterable[str], limit: int = 8) -> str:
     """List the first names of many, and how many more there are."""
     ordered = sorted(names)
-    return (
-        ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "") or "nobody"
-    )
+    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    return ", ".join(ordered[:limit]) + more or "nobody"

@@ -99,10 +99,8 @@ def ask_and_measure(
     verdicts = _good(judge.id, out, judge)
     ballots = [ballot_of(comparison, verdicts, ask.tie_band) for comparison in chosen]
     report = compare_with_humans(judge.id, raters, humans, ballots, answers)
-    repeated = _consistency(again, verdicts, ask)
-    return dataclasses.replace(
-        report, consistency=repeated, notes=tuple(_notes(judge, chosen, again, requests, verdicts, ask))
-    )
+    notes = tuple(_notes(judge, chosen, again, requests, verdicts, ask))
+    return dataclasses.replace(report, consistency=_consistency(again, verdicts, ask), notes=notes)
 
 
 def requests_of(
@@ -113,10 +111,8 @@ def requests_of(
     Raises:
         InputError: nothing can be compared.
     """
-    chosen, again = _chosen(humans, questions, answers, ask)
-    return list(
-        {(request.key, request.answer_hash): request for request in _requests(chosen, again, ask.repeats)}.values()
-    )
+    requests = _requests(*_chosen(humans, questions, answers, ask), ask.repeats)
+    return list({(request.key, request.answer_hash): request for request in requests}.values())
 
 
 def _chosen(
@@ -124,9 +120,8 @@ def _chosen(
 ) -> tuple[list[Comparison], list[Comparison]]:
     """Return the comparisons to ask for, and those of them to ask for again."""
     chosen = sample(find_comparisons(humans, questions, answers), ask.limit, ask.seed)
-    unlike = [
-        comparison for comparison in chosen if comparison.texts[0] != comparison.texts[1]
-    ]  # two equal answers need no judge, so show no noise
+    # Two equal answers need no judge, so they show no noise.
+    unlike = [comparison for comparison in chosen if comparison.texts[0] != comparison.texts[1]]
     return chosen, sample(unlike, ask.repeat_sample, ask.seed + 1) if ask.repeats else []
 
 
@@ -147,10 +142,8 @@ def find_comparisons(
             found.append(Comparison(by_id[question_id], turn, models, (pair[0][:turn], pair[1][:turn])))
     if found:
         return found
-    compared, there = (
-        some({model for vote in humans for model in vote.models}),
-        some({answer.model_id for answer in answers}),
-    )
+    compared = some({model for vote in humans for model in vote.models})
+    there = some({answer.model_id for answer in answers})
     raise InputError(
         f"no comparison that the humans voted on can be asked for: they compared {compared}; there are answers of "
         f"{there} to {len({answer.question_id for answer in answers} & set(by_id))} of {len(by_id)} questions. Name "
@@ -204,10 +197,8 @@ def ballot_of(comparison: Comparison, verdicts: Verdicts, tie_band: float, repea
     from seft_bench.stats.judge_bias import Game
 
     question_id, turn, models = comparison.question.id, comparison.turn, comparison.models
-    rows = [
-        verdicts.get((request.key, request.answer_hash))
-        for request in (comparison.request(order, repeat) for order in ORDERS)
-    ]
+    requests = [comparison.request(order, repeat) for order in ORDERS]
+    rows = [verdicts.get((request.key, request.answer_hash)) for request in requests]
     if any(row is None or row.preference is None for row in rows):
         return Ballot(Vote("", question_id, turn, models, None), failed=True)
     first, second = (_winner(row.preference, models, tie_band) for row in rows if row and row.preference is not None)
@@ -263,11 +254,8 @@ def _notes(
     ask: Ask,
 ) -> Iterable[str]:
     wanted = {(request.key, request.answer_hash) for request in requests}
-    yield (
-        f"{len(chosen)} comparisons in both orders"
-        + (f", {len(again)} of them {ask.repeats + 1} times" if again else "")
-        + "."
-    )
+    repeated = f", {len(again)} of them {ask.repeats + 1} times" if again else ""
+    yield f"{len(chosen)} comparisons in both orders{repeated}."
     yield (
         f"a preference within {ask.tie_band:g} of 1.5 is a tie; verdicts of the two orders that differ are a tie "
         "(FastChat's rule)."

@@ -59,9 +59,8 @@ def measure_consistency(files: Sequence[Path], rows: int = 160, judge_id: str | 
     judgments = [row for path in files for row in read_judgments(path) if judge_id in (None, row.judge_id)]
     found = {}
     for name, graded, values in _repeated(judgments):
-        if measured := consistency(
-            [Repeated(question, verdicts) for question, verdicts in values], graded=graded, rows=rows
-        ):
+        repeated = [Repeated(question, verdicts) for question, verdicts in values]
+        if measured := consistency(repeated, graded=graded, rows=rows):
             found[name] = measured
     if not found:
         names = ", ".join(str(path) for path in files)
@@ -77,19 +76,20 @@ def _repeated(judgments: Iterable[Judgment]) -> Iterable[tuple[str, bool, list[t
     """Yield (judge and kind, are they grades, [(question, its values)]) in order of first appearance."""
     groups: dict[tuple[str, bool], dict[Hashable, list[Judgment]]] = {}
     for row in judgments:
-        prompt = (
-            row.prompt_hash
-            or str(row.details.get("user_prompt_hash", ""))
-            or (row.answer_hash and f"{row.key.partition('/repeat-')[0]} {row.answer_hash}")
-        )
+        prompt = _prompt(row)
         if row.status == "ok" and prompt:
-            kind = (row.judge_id, row.score is not None)
-            groups.setdefault(kind, {}).setdefault(
-                (row.turn, prompt, row.details.get("weights_fingerprint")), []
-            ).append(row)
+            of_kind = groups.setdefault((row.judge_id, row.score is not None), {})
+            of_kind.setdefault((row.turn, prompt, row.details.get("weights_fingerprint")), []).append(row)
     for (judge_id, graded), prompts in groups.items():
         values = [(rows[0].question_id, tuple(_value(row) for row in _one_a_draw(rows))) for rows in prompts.values()]
         yield f"{judge_id} ({'grades' if graded else 'preferences'})", graded, values
+
+
+def _prompt(row: Judgment) -> str:
+    """Return what tells the row's prompt from others, "" if nothing does."""
+    if known := row.prompt_hash or str(row.details.get("user_prompt_hash", "")):
+        return known
+    return f"{row.key.partition('/repeat-')[0]} {row.answer_hash}" if row.answer_hash else ""
 
 
 def _one_a_draw(rows: Sequence[Judgment]) -> list[Judgment]:

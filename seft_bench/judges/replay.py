@@ -44,11 +44,8 @@ class ReplayJudge(BaseJudge):
             on_judgment(self._judge_one(request, model_id))
 
     def _remember(self, row: Judgment) -> None:
-        table, key = (
-            (self._by_answer, (row.key, row.answer_hash))
-            if row.answer_hash
-            else (self._by_model, (row.key, row.model_id))
-        )
+        table = self._by_answer if row.answer_hash else self._by_model
+        key = (row.key, row.answer_hash or row.model_id)
         if (before := table.get(key)) and before.details.get("compared_with") != row.details.get("compared_with"):
             raise InputError(
                 f"judge {self.id}: the file compares {row.model_id} with several models; keep the rows of one baseline "

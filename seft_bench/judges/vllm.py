@@ -150,9 +150,8 @@ class VLLMJudge(BaseJudge):
 
     def _start(self) -> _ServedJudge:
         logs = self._log_folder or Path(tempfile.mkdtemp(prefix="seft-bench-vllm-"))
-        name = (
-            Path(self.model).name if Path(self.model).is_absolute() else self.model
-        )  # no path of this machine in a record
+        model = Path(self.model)
+        name = model.name if model.is_absolute() else self.model  # no path of this machine in a record
         server = VLLMServer(
             find_environment(),
             logs,

@@ -68,9 +68,8 @@ def _open(suite_name: str) -> AlpacaEval:
     suite = load_suite(suite_name)
     if not isinstance(suite, AlpacaEval):
         raise InputError(f"{suite.config.name} grades single answers; difficulties belong to suites of kind alpacaeval")
-    return AlpacaEval(
-        suite.config.model_copy(update={"difficulty": "none"})
-    )  # its YAML may name the very file that is to be written
+    # Without its difficulties: its YAML may name the very file that is to be written.
+    return AlpacaEval(suite.config.model_copy(update={"difficulty": "none"}))
 
 
 def _preferences(

@@ -13,29 +13,9 @@ from seft_bench.records import Answer, Judgment
 from seft_bench.suites import custom
 
 TEMPLATE_MARKERS = (
-    *(
-        "<|im_start|>",
-        "<|im_end|>",
-        "<|endoftext|>",
-        "[INST]",
-        "[/INST]",
-        "<<SYS>>",
-        "<|eot_id|>",
-        "<|start_header_id|>",
-        "<|end|>",
-        "<|user|>",
-    ),
-    *(
-        "<|assistant|>",
-        "<|system|>",
-        "<start_of_turn>",
-        "<end_of_turn>",
-        "</s>",
-        "### Human:",
-        "### Assistant:",
-        "### Instruction:",
-        "### Response:",
-    ),
+    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "[INST]", "[/INST]", "<<SYS>>", "<|eot_id|>"),
+    *("<|start_header_id|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<start_of_turn>"),
+    *("<end_of_turn>", "</s>", "### Human:", "### Assistant:", "### Instruction:", "### Response:"),
 )
 """Markers of common chat templates.
 
@@ -87,11 +67,9 @@ def leaked_markers(answers: Iterable[Answer]) -> list[str]:
 
 def _cut_replies(judgments: Sequence[Judgment]) -> list[str]:
     cut = sum(row.status == "parse_error" and row.details.get("finish_reason") == "length" for row in judgments)
-    return (
-        [f"{cut} replies of the judge were cut at its max_tokens before a verdict; raise `max_tokens` in its YAML."]
-        if cut
-        else []
-    )
+    if not cut:
+        return []
+    return [f"{cut} replies of the judge were cut at its max_tokens before a verdict; raise `max_tokens` in its YAML."]
 
 
 # Stricter parsing
@@ -130,11 +108,9 @@ def strict_note(
     """
     changed = sum(key in strict and _value(strict[key]) != _value(row) for key, row in official.items())
     lost, gained = len(official.keys() - strict.keys()), len(strict.keys() - official.keys())
-    moved = (
-        f"{name} {after:.4g} instead of {before:.4g} ({after - before:+.3f})"
-        if before is not None and after is not None
-        else f"no {name} to compare"
-    )
+    moved = f"no {name} to compare"
+    if before is not None and after is not None:
+        moved = f"{name} {after:.4g} instead of {before:.4g} ({after - before:+.3f})"
     also = f", {gained} are read that it does not read" if gained else ""
     return (
         f"parsing: strict (the last [[...]] counts): {changed} verdicts differ from the official rule's, {lost} are "

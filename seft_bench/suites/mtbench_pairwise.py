@@ -25,19 +25,8 @@ if TYPE_CHECKING:
     from seft_bench.stats.pairwise import Comparison
 
 _FIGURES = (
-    *(
-        "win_rate",
-        "win_rate_se",
-        "win_rate_low",
-        "win_rate_high",
-        "wins",
-        "losses",
-        "ties",
-        "inconsistent",
-        "turn_1",
-        "turn_2",
-    ),
-    *("inconsistent_rate", "first_shown_win_rate", "by_category", "categories"),
+    *("win_rate", "win_rate_se", "win_rate_low", "win_rate_high", "wins", "losses", "ties", "inconsistent"),
+    *("turn_1", "turn_2", "inconsistent_rate", "first_shown_win_rate", "by_category", "categories"),
 )
 _ORDERS = (True, False)
 """`candidate_first` of the two judgments of a comparison."""

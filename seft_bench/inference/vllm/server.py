@@ -61,12 +61,8 @@ class VLLMServer:
         start_seconds: float = START_SECONDS,
         grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        self.environment, self.log_folder, self.reloadable, self.served_name = (
-            environment,
-            log_folder,
-            reloadable,
-            served_name,
-        )
+        self.environment, self.log_folder = environment, log_folder
+        self.reloadable, self.served_name = reloadable, served_name
         self.trust_remote_code, self.arguments = trust_remote_code, tuple(arguments)
         self.start_seconds, self.grace_seconds = start_seconds, grace_seconds
         self.folder: Path | None = None
@@ -194,17 +190,8 @@ class VLLMServer:
     def _command(self, folder: Path) -> list[str]:
         """Return the command line: safetensors only, and no sampling defaults out of generation_config.json."""
         return [
-            *(
-                self.environment.python,
-                "-m",
-                "vllm.entrypoints.openai.api_server",
-                "--model",
-                str(folder),
-                "--host",
-                HOST,
-                "--port",
-                str(self._port),
-            ),
+            *(self.environment.python, "-m", "vllm.entrypoints.openai.api_server"),
+            *("--model", str(folder), "--host", HOST, "--port", str(self._port)),
             *("--served-model-name", self.served_name, "--generation-config", "vllm", "--load-format", "safetensors"),
             *("--chat-template-content-format", "string"),
             *(CPU_ARGUMENTS if self.environment.on_cpu else ()),
@@ -226,9 +213,8 @@ class VLLMServer:
                     f"ends:\n{process.log_tail()}"
                 )
             time.sleep(POLL_SECONDS)
-        entry: dict[str, Any] = next(
-            (entry for entry in self.get("/v1/models")["data"] if entry.get("id") == self.served_name), {}
-        )
+        served = self.get("/v1/models")["data"]
+        entry: dict[str, Any] = next((entry for entry in served if entry.get("id") == self.served_name), {})
         if entry.get("root") != str(folder):  # somebody else took the port between choosing and starting
             raise InputError(
                 f"port {self._port} answers, but it serves {entry.get('root')!r} and not {folder}. Run the same "
@@ -246,16 +232,10 @@ class VLLMServer:
 
 def shape_of(folder: Path) -> str:
     """Hash all that a running server cannot change: configuration, tokenizer, chat template."""
-    config = {
-        key: value
-        for key, value in json.loads((folder / "config.json").read_text(encoding="utf-8")).items()
-        if key not in VOLATILE_KEYS
-    }
-    files = sorted(
-        path
-        for pattern in ("tokenizer*", "special_tokens*", "vocab*", "merges*", "*.jinja", "*.model")
-        for path in folder.glob(pattern)
-    )
+    whole = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = {key: value for key, value in whole.items() if key not in VOLATILE_KEYS}
+    patterns = ("tokenizer*", "special_tokens*", "vocab*", "merges*", "*.jinja", "*.model")
+    files = sorted(path for pattern in patterns for path in folder.glob(pattern))
     return sha256_json([config, [(path.name, sha256_file(path)) for path in files if path.is_file()]])
 
 
@@ -267,9 +247,8 @@ def reloads_rightly(folder: Path) -> bool:
     every device.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return not (
-        config.get("tie_word_embeddings", True) or (config.get("text_config") or {}).get("tie_word_embeddings", False)
-    )
+    text_config = config.get("text_config") or {}
+    return not (config.get("tie_word_embeddings", True) or text_config.get("tie_word_embeddings", False))
 
 
 def _free_port() -> int:
