@@ -178,9 +178,9 @@ class ChatClient:
 
     def _stored(self, key: str) -> Reply | None:
         kept = self.store.get(key) if self.store else None
-        return (
-            read_completion(kept["body"], kept["latency_seconds"], kept["received_at"], stored=True) if kept else None
-        )
+        if kept is None:
+            return None
+        return read_completion(kept["body"], kept["latency_seconds"], kept["received_at"], stored=True)
 
     async def _ask(self, session: Any, call: ChatCall, key: str) -> Reply:
         """Try until there is a reply or no attempt left; a good reply is stored before anything else happens."""
@@ -189,30 +189,28 @@ class ChatClient:
             if attempt:
                 await self._sleep(self._backoff_seconds(attempt, failure.wait_seconds))
             try:
-                attempt_once = functools.partial(self._attempt, session, call)
-                reply = await (
-                    self.meter.count(call.messages, call.sampling, attempt_once) if self.meter else attempt_once()
-                )
+                reply = await self._metered_attempt(session, call)
             except _Retry as error:
                 failure = error
                 continue
-            if reply.status == "ok" and self.store and call.is_good(reply):
-                self.store.put(
-                    key,
-                    {"body": reply.body, "latency_seconds": reply.latency_seconds, "received_at": reply.received_at},
-                )
+            self._keep(key, call, reply)
             return self._noted(reply)
         if failure.unreachable:
             raise ServiceUnavailableError(
                 f"{failure}. Is the server running? What arrived is kept; the same command goes on."
             )
-        return self._noted(
-            Reply(
-                "api_error",
-                text=f"given up after {self.max_attempts} attempts, the last one: {failure}",
-                attempts_failed=True,
-            )
-        )
+        text = f"given up after {self.max_attempts} attempts, the last one: {failure}"
+        return self._noted(Reply("api_error", text=text, attempts_failed=True))
+
+    async def _metered_attempt(self, session: Any, call: ChatCall) -> Reply:
+        if self.meter is None:
+            return await self._attempt(session, call)
+        return await self.meter.count(call.messages, call.sampling, functools.partial(self._attempt, session, call))
+
+    def _keep(self, key: str, call: ChatCall, reply: Reply) -> None:
+        if reply.status == "ok" and self.store and call.is_good(reply):
+            kept = {"body": reply.body, "latency_seconds": reply.latency_seconds, "received_at": reply.received_at}
+            self.store.put(key, kept)
 
     def _noted(self, reply: Reply) -> Reply:
         """Stop when requests keep failing without one success in between."""
@@ -234,30 +232,32 @@ class ChatClient:
     async def _attempt(self, session: Any, call: ChatCall) -> Reply:
         import aiohttp
 
-        headers = self._headers()
+        url, headers = f"{self.base_url}/chat/completions", self._headers()
         entered_at = await self.limit.enter()
         try:
-            async with session.post(
-                f"{self.base_url}/chat/completions", json=self._body(call), headers=headers
-            ) as response:
+            async with session.post(url, json=self._body(call), headers=headers) as response:
                 text = self._without_key(await response.text(errors="replace"))
-        except aiohttp.ClientConnectorError as error:
-            raise _Retry(
-                f"no connection to {self.base_url} ({error.os_error.strerror or type(error.os_error).__name__})",
-                unreachable=True,
-            ) from None
-        except aiohttp.InvalidURL:
-            raise InputError(
-                f"not an address of a server: {self.base_url!r} (--server, or base_url in a judge's YAML)"
-            ) from None
-        except TimeoutError:
-            raise _Retry(f"no reply within {self.timeout_seconds:g} seconds", may_be_paid=True) from None
-        except (aiohttp.ClientError, ConnectionError) as error:
-            raise _Retry(f"the connection broke ({type(error).__name__})", may_be_paid=True) from None
+        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
+            raise self._broken_off(error) from None
         finally:
             self.limit.leave()
         latency_seconds = self._clock() - entered_at
         return self._read(response.status, response.headers, text, entered_at, latency_seconds)
+
+    def _broken_off(self, error: Exception) -> _Retry | InputError:
+        """Return the exception for a request without a reply."""
+        import aiohttp
+
+        if isinstance(error, aiohttp.ClientConnectorError):
+            why = error.os_error.strerror or type(error.os_error).__name__
+            return _Retry(f"no connection to {self.base_url} ({why})", unreachable=True)
+        if isinstance(error, aiohttp.InvalidURL):
+            return InputError(
+                f"not an address of a server: {self.base_url!r} (--server, or base_url in a judge's YAML)"
+            )
+        if isinstance(error, TimeoutError):
+            return _Retry(f"no reply within {self.timeout_seconds:g} seconds", may_be_paid=True)
+        return _Retry(f"the connection broke ({type(error).__name__})", may_be_paid=True)
 
     def _read(
         self, http_status: int, headers: Mapping[str, str], text: str, entered_at: float, latency_seconds: float
@@ -268,9 +268,8 @@ class ChatClient:
             raise self._throttled(headers, text, entered_at)
         if http_status >= 500 or http_status == 408:
             raise _Retry(f"HTTP {http_status}: {text[:200]}", retry_after_seconds(headers))
-        if (
-            http_status in (401, 403) and "logprobs" not in text
-        ):  # OpenAI forbids them by 403 where a model gives none: the key is good
+        # OpenAI forbids log-probabilities by 403 where a model gives none: the key is good.
+        if http_status in (401, 403) and "logprobs" not in text:
             raise InputError(
                 f"{self.base_url} refused the key (HTTP {http_status}). Check the variable "
                 f"{self.api_key_env or '(none: api_key_env is null)'}."
@@ -280,11 +279,8 @@ class ChatClient:
                 f"{self.base_url} does not serve the model {self.model!r} (HTTP 404: {text[:200]}). Check `model` and "
                 "`base_url` of the YAML."
             )
-        return Reply(
-            classify_error(http_status, text),
-            text=f"HTTP {http_status}: {text[:2000]}",
-            latency_seconds=latency_seconds,
-        )
+        said = f"HTTP {http_status}: {text[:2000]}"
+        return Reply(classify_error(http_status, text), text=said, latency_seconds=latency_seconds)
 
     def _read_body(self, text: str, latency_seconds: float) -> Reply:
         try:
@@ -318,12 +314,10 @@ class ChatClient:
         if self.api_key_env is None:
             return {}
         key = os.environ.get(self.api_key_env, "").strip()
+        if not key and self._on_missing_key:
+            raise self._on_missing_key(self.api_key_env)
         if not key:
-            raise (
-                self._on_missing_key(self.api_key_env)
-                if self._on_missing_key
-                else InputError(f"{self.api_key_env} is not set: {self.base_url} needs a key.")
-            )
+            raise InputError(f"{self.api_key_env} is not set: {self.base_url} needs a key.")
         if not key.isprintable() or not key.isascii():
             raise InputError(f"{self.api_key_env} holds characters that no key has (a line break, say). Set it again.")
         return {"Authorization": f"Bearer {key}"}

@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 from seft_bench.config import OpenAIJudgeConfig
 from seft_bench.files import sha256_json
@@ -26,10 +26,11 @@ from seft_bench.judges import parse, probe
 from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
 from seft_bench.judges.context import TokenCounter, estimated_tokens, outgrown, token_counter, unread_details
 from seft_bench.judges.prompts import Prompt, ReplyKind, TemplateSet, render, template_versions
-from seft_bench.judges.sampling import PreferenceFrom, Sampling
-from seft_bench.records import JudgeRequest, Status
+from seft_bench.judges.sampling import OFFICIAL, Sampling
+from seft_bench.records import JudgeRequest, Judgment, Status
 
 Verdict = dict[str, Any]
+NumberT = TypeVar("NumberT", int, float)
 
 
 class OpenAIJudge(BaseJudge):
@@ -45,32 +46,15 @@ class OpenAIJudge(BaseJudge):
         client: ChatClient,
         *,
         templates: TemplateSet = "official",
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        preference_from: PreferenceFrom = "logprobs",
-        samples: int = 5,
-        max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens",
-        send_temperature: bool = True,
-        seed: int | None = None,
-        extra_body: Mapping[str, Any] | None = None,
+        sampling: Sampling = OFFICIAL,
         context_tokens: int | None = None,
         price: Price = UNKNOWN_PRICE,
         count_tokens: TokenCounter = estimated_tokens,
     ) -> None:
-        self._client, self.templates, self.context_tokens = client, templates, context_tokens
+        self._name, self._client = name, client
+        self.templates, self.sampling, self.context_tokens = templates, sampling, context_tokens
         self.price, self.count_tokens = price, count_tokens
-        self.sampling = Sampling(
-            preference_from,
-            samples,
-            temperature,
-            max_tokens,
-            max_tokens_parameter,
-            send_temperature,
-            seed,
-            dict(extra_body or {}),
-        )
-        self._body = functools.cache(self.sampling.body)
-        self._name = name
+        self._body = functools.cache(sampling.body)
         self.notes: list[str] = []
 
     @property
@@ -91,31 +75,11 @@ class OpenAIJudge(BaseJudge):
 
     @classmethod
     def from_config(cls, config: OpenAIJudgeConfig, store_path: Path | None = None) -> OpenAIJudge:
-        from seft_bench.judges import missing_key
-
-        client = ChatClient(
-            config.base_url,
-            config.model,
-            config.api_key_env,
-            ResponseStore(store_path) if store_path else None,
-            max_in_flight=config.max_in_flight,
-            timeout_seconds=config.timeout_seconds,
-            max_attempts=config.max_attempts,
-            epoch=config.epoch,
-            on_missing_key=functools.partial(missing_key, config.name),
-        )
         return cls(
             config.name,
-            client,
+            _client_of(config, store_path),
             templates=config.templates,
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-            preference_from=config.preference_from,
-            samples=config.samples or 5,
-            max_tokens_parameter=config.max_tokens_parameter,
-            send_temperature=config.send_temperature,
-            seed=config.seed,
-            extra_body=config.extra_body,
+            sampling=_sampling_of(config),
             context_tokens=config.context_tokens,
             price=judge_price(config),
             count_tokens=token_counter(config.tokenizer, config.context_tokens),
@@ -161,43 +125,34 @@ class OpenAIJudge(BaseJudge):
         asked: list[tuple[JudgeRequest, Prompt]] = []
         for request in requests:
             prompt = render(request, self.templates)
-            if (unasked := self._without_asking(request, prompt)) is not None:
-                on_judgment(
-                    judgment_of(
-                        request,
-                        model_id,
-                        self.id,
-                        self.client.model,
-                        prompt_hash=prompt.hash,
-                        returned_model="",
-                        **unasked,
-                    )
-                )
-            else:
+            verdict = self._without_asking(request, prompt)
+            if verdict is None:
                 asked.append((request, prompt))
-        if not asked:
-            return
-        self._note(fingerprint_local_weights(self.client, self.sampling.adapt))
-        calls = [
-            (position, call)
-            for position, (request, prompt) in enumerate(asked)
-            for call in self._calls(request, prompt)
-        ]
+            else:
+                on_judgment(self._judgment(request, prompt, model_id, {"returned_model": "", **verdict}))
+        if asked:
+            self._note(fingerprint_local_weights(self.client, self.sampling.adapt))
+            self._ask(asked, model_id, on_judgment)
+
+    def _ask(self, asked: Sequence[tuple[JudgeRequest, Prompt]], model_id: str, on_judgment: OnJudgment) -> None:
+        """Send the requests of all verdicts, and hand over each verdict when its last reply is there."""
+        calls = [(place, call) for place, pair in enumerate(asked) for call in self._calls(*pair)]
         waiting: dict[int, list[Reply]] = {}
 
         def on_reply(index: int, reply: Reply) -> None:
-            position = calls[index][0]
-            request, prompt = asked[position]
+            place = calls[index][0]
+            request, prompt = asked[place]
             self._note_model(reply.model)
-            replies = waiting.setdefault(position, [])
+            replies = waiting.setdefault(place, [])
             replies.append(reply)
             if len(replies) == self.sampling.requests(prompt.template.reply):
-                verdict = self._verdict(request, prompt, waiting.pop(position))
-                on_judgment(
-                    judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, **verdict)
-                )
+                verdict = self._verdict(request, prompt, waiting.pop(place))
+                on_judgment(self._judgment(request, prompt, model_id, verdict))
 
         self.client.run([call for _, call in calls], on_reply)
+
+    def _judgment(self, request: JudgeRequest, prompt: Prompt, model_id: str, verdict: Verdict) -> Judgment:
+        return judgment_of(request, model_id, self.id, self.client.model, prompt_hash=prompt.hash, **verdict)
 
     def calls(self, request: JudgeRequest) -> list[ChatCall]:
         """Return what would be sent for a verdict on `request`; [] if none need be. Nothing is sent."""
@@ -221,25 +176,18 @@ class OpenAIJudge(BaseJudge):
     def _without_asking(self, request: JudgeRequest, prompt: Prompt) -> Verdict | None:
         """Return a verdict that needs no server: on two equal answers, or on a prompt that cannot fit."""
         if request.kind == "preference" and request.candidate == request.baseline:
-            return {
-                "status": "ok",
-                "preference": 1.5,
-                "details": {"preference_from": "equal answers"},
-                "price_usd": 0.0,
-            }
-        if too_long := outgrown(
-            prompt.messages, self.sampling.reply_tokens(prompt.template.reply), self.context_tokens, self.count_tokens
-        ):
+            details = {"preference_from": "equal answers"}
+            return {"status": "ok", "preference": 1.5, "details": details, "price_usd": 0.0}
+        reply_tokens = self.sampling.reply_tokens(prompt.template.reply)
+        if too_long := outgrown(prompt.messages, reply_tokens, self.context_tokens, self.count_tokens):
             return {"status": "over_length", "raw": too_long, "price_usd": 0.0}
         return None
 
     def _verdict(self, request: JudgeRequest, prompt: Prompt, replies: Sequence[Reply]) -> Verdict:
         """Return the judgment's fields that a verdict's replies give."""
         reply_kind, source = prompt.template.reply, self.sampling.preference_from
-        details: dict[str, Any] = {
-            "template": prompt.template.name,
-            "from_store": all(reply.stored for reply in replies),
-        }
+        from_store = all(reply.stored for reply in replies)
+        details: dict[str, Any] = {"template": prompt.template.name, "from_store": from_store}
         if self.client.weights_fingerprint:
             details["weights_fingerprint"] = self.client.weights_fingerprint
         if reply_kind == "token":
@@ -250,10 +198,10 @@ class OpenAIJudge(BaseJudge):
         fields: Verdict = {"status": reply.status, "raw": reply.text}
         if reply.status == "ok":
             read = self._read(reply_kind, request.candidate_first, reply)
-            details |= (
-                {"top_logprobs": dict(reply.top_logprobs)} if reply_kind == "token" and reply.top_logprobs else {}
-            )
-            details |= {} if read else unread_details(reply.finish_reason, self.sampling.reply_tokens(reply_kind))
+            if reply_kind == "token" and reply.top_logprobs:
+                details["top_logprobs"] = dict(reply.top_logprobs)
+            if not read:
+                details |= unread_details(reply.finish_reason, self.sampling.reply_tokens(reply_kind))
             fields |= read or {"status": "parse_error"}
         return {**self._usage(replies), **fields, "details": details}
 
@@ -276,13 +224,12 @@ class OpenAIJudge(BaseJudge):
 
     def _usage(self, replies: Sequence[Reply]) -> Verdict:
         """Return model, time and cost over all replies of one verdict; a sum is None if a part is unknown."""
+        latencies = [reply.latency_seconds for reply in replies if reply.latency_seconds is not None]
         return {
             "returned_model": " + ".join(sorted({reply.model for reply in replies if reply.model})),
             "prompt_tokens": _sum([reply.prompt_tokens for reply in replies]),
             "completion_tokens": _sum([reply.completion_tokens for reply in replies]),
-            "latency_seconds": max(
-                (reply.latency_seconds for reply in replies if reply.latency_seconds is not None), default=None
-            ),
+            "latency_seconds": max(latencies, default=None),
             "price_usd": _sum([self._price_usd(reply) for reply in replies]),
             "judged_at": max(reply.received_at for reply in replies),
         }
@@ -319,5 +266,35 @@ def _verdict_of_samples(replies: Sequence[Reply], candidate_first: bool, details
     return {"status": status, "preference": preference, "raw": raw, "details": {**details, **counts}}
 
 
-def _sum(values: Sequence[Any]) -> Any:
-    return None if any(value is None for value in values) else sum(values)
+def _sum(values: Sequence[NumberT | None]) -> NumberT | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def _client_of(config: OpenAIJudgeConfig, store_path: Path | None) -> ChatClient:
+    from seft_bench.judges import missing_key
+
+    return ChatClient(
+        config.base_url,
+        config.model,
+        config.api_key_env,
+        ResponseStore(store_path) if store_path else None,
+        max_in_flight=config.max_in_flight,
+        timeout_seconds=config.timeout_seconds,
+        max_attempts=config.max_attempts,
+        epoch=config.epoch,
+        on_missing_key=functools.partial(missing_key, config.name),
+    )
+
+
+def _sampling_of(config: OpenAIJudgeConfig) -> Sampling:
+    return Sampling(
+        preference_from=config.preference_from,
+        samples=config.samples or Sampling.samples,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        max_tokens_parameter=config.max_tokens_parameter,
+        send_temperature=config.send_temperature,
+        seed=config.seed,
+        extra_body=config.extra_body,
+    )

@@ -83,3 +83,7 @@ class Sampling:
             "preference_from": self.preference_from,
             "requests": self.requests("token"),
         }
+
+
+OFFICIAL = Sampling()
+"""The settings of the official requests."""

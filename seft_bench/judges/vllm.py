@@ -25,6 +25,7 @@ from seft_bench.judges.base import BaseJudge, OnJudgment
 from seft_bench.judges.openai_compatible import OpenAIJudge
 from seft_bench.judges.probe import probe_request
 from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
+from seft_bench.judges.sampling import Sampling
 from seft_bench.records import JudgeRequest
 
 CHOICES = ("m", "M")
@@ -109,9 +110,8 @@ class VLLMJudge(BaseJudge):
         tokenizer = self._tokenizer
         for kind in sorted(kinds):
             render(probe_request(kind), self.templates)
-        if "preference" in kinds and any(
-            len(tokenizer.encode(choice, add_special_tokens=False)) != 1 for choice in CHOICES
-        ):
+        lengths = [len(tokenizer.encode(choice, add_special_tokens=False)) for choice in CHOICES]
+        if "preference" in kinds and any(length != 1 for length in lengths):
             raise InputError(
                 f"judge {self._name}: for the tokenizer of {self.model}, {' or '.join(CHOICES)} is more than one "
                 "token, so it cannot compare."
@@ -162,29 +162,15 @@ class VLLMJudge(BaseJudge):
         )
         store = ResponseStore(self._store_path) if self._store_path else None
         client = VLLMClient(server, self._tokenizer, store, max_in_flight=self._max_in_flight)
-        return _ServedJudge(self, server, client, temperature=self._temperature, max_tokens=self._max_tokens)
+        sampling = Sampling("choice", temperature=self._temperature, max_tokens=self._max_tokens)
+        return _ServedJudge(self, server, client, sampling)
 
 
 class _ServedJudge(OpenAIJudge):
     """The running half: an `OpenAIJudge` whose preferences are a choice between two tokens."""
 
-    def __init__(
-        self,
-        judge: VLLMJudge,
-        server: VLLMServer,
-        client: VLLMClient,
-        *,
-        temperature: float | None,
-        max_tokens: int | None,
-    ) -> None:
-        super().__init__(
-            judge._name,
-            client,
-            templates=judge.templates,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            preference_from="choice",
-        )
+    def __init__(self, judge: VLLMJudge, server: VLLMServer, client: VLLMClient, sampling: Sampling) -> None:
+        super().__init__(judge._name, client, templates=judge.templates, sampling=sampling)
         self.server, self.probed = server, set[str]()
         self.notes = judge.notes
         self.__dict__["id"] = judge.id  # of weights, not of a port

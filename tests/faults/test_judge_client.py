@@ -35,6 +35,7 @@ from seft_bench.inference.client import FAILURES_IN_A_ROW_TO_STOP, ChatClient
 from seft_bench.inference.prices import Price
 from seft_bench.inference.store import ResponseStore
 from seft_bench.judges.openai_compatible import OpenAIJudge
+from seft_bench.judges.sampling import Sampling
 from seft_bench.records import JudgeRequest, Judgment, Question
 
 KEY = "sk-not-a-real-key-12345"
@@ -61,7 +62,8 @@ class Run:
             sleep=self.time.sleep,
             clock=self.time.clock,
         )
-        self.judge = OpenAIJudge("test", self.client, templates="seft-bench", **settings)
+        others = {name: settings.pop(name) for name in ("price", "context_tokens", "count_tokens") if name in settings}
+        self.judge = OpenAIJudge("test", self.client, templates="seft-bench", sampling=Sampling(**settings), **others)
         self.judgments: list[Judgment] = []
 
     def __call__(self, *asked: JudgeRequest) -> list[Judgment]:
