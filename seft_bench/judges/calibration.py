@@ -75,14 +75,9 @@ def read_graded(source: GradedAnswers) -> list[GradedAnswer]:
 
 
 def _graded(row: Judgment, question: Question | None, answer: Answer | None) -> GradedAnswer | None:
-    if (
-        row.status != "ok"
-        or row.score is None
-        or not 1 <= row.score <= 10
-        or question is None
-        or answer is None
-        or len(answer.turns) < row.turn
-    ):
+    if row.status != "ok" or row.score is None or not 1 <= row.score <= 10:
+        return None
+    if question is None or answer is None or len(answer.turns) < row.turn:
         return None
     texts = answer.turns[: row.turn]
     if row.answer_hash and row.answer_hash != text_hash(*texts):
@@ -116,14 +111,12 @@ class FittedGrades:
 def notes_on(fitted: Calibration, suite: str, left_out: int) -> tuple[str, ...]:
     """Describe the map, the data behind it and its error in sentences."""
     errors, best = fitted.errors, fitted.errors[fitted.name]
-    others = ", ".join(
-        f"{'the mean grade alone' if name == 'constant' else name} {errors[name].mean:.2f}"
-        for name in errors
-        if name != fitted.name
-    )
+    named = {name: "the mean grade alone" if name == "constant" else name for name in errors if name != fitted.name}
+    others = ", ".join(f"{shown} {errors[name].mean:.2f}" for name, shown in named.items())
+    unscored = f" ({left_out} more could not be scored)" if left_out else ""
     notes = [
         f"grades are rewards put on the 1-10 scale by a map ({fitted.name}) fitted on {fitted.rows} graded answers to "
-        f"{fitted.questions} questions of {suite}" + (f" ({left_out} more could not be scored)." if left_out else "."),
+        f"{fitted.questions} questions of {suite}{unscored}.",
         f"its mean absolute error on questions held out of the fit is {_interval(best)} grade points (95 % "
         f"{best.how}); {others}.",
     ]
@@ -136,6 +129,6 @@ def notes_on(fitted: Calibration, suite: str, left_out: int) -> tuple[str, ...]:
 
 
 def _interval(error: Interval) -> str:
-    return f"{error.mean:.2f}" + (
-        "" if error.low is None or error.high is None else f" [{error.low:.2f}, {error.high:.2f}]"
-    )
+    if error.low is None or error.high is None:
+        return f"{error.mean:.2f}"
+    return f"{error.mean:.2f} [{error.low:.2f}, {error.high:.2f}]"

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.errors import InputError
 from seft_bench.records import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TokenCounter = Callable[[Sequence[Message]], int]
 """Messages -> tokens of the prompt that a server makes of them."""
@@ -48,11 +51,9 @@ def exact_tokens(tokenizer: str, messages: Sequence[Message]) -> int:
     Raises:
         InputError: no tokenizer, no chat template, or one that takes no such messages (a system message, say).
     """
-    loaded = _load(tokenizer)
+    loaded, as_ids = _load(tokenizer), {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
     try:
-        return len(
-            loaded.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True, return_dict=False)
-        )
+        return len(loaded.apply_chat_template(list(messages), **as_ids))
     except Exception as error:  # jinja2's, whose templates raise what they like
         raise InputError(
             f"the chat template of the judge's tokenizer {tokenizer} refuses the judge's messages: {error}"
@@ -60,7 +61,7 @@ def exact_tokens(tokenizer: str, messages: Sequence[Message]) -> int:
 
 
 @cache
-def _load(tokenizer: str) -> Any:
+def _load(tokenizer: str) -> PreTrainedTokenizerBase:
     from seft_bench.chat import load_tokenizer
 
     return load_tokenizer(tokenizer)
@@ -74,11 +75,9 @@ def outgrown(
         return ""
     needed = count_tokens(messages) + max_tokens
     about = "about " if count_tokens is estimated_tokens else ""
-    return (
-        f"not sent: {about}{needed} tokens with the reply, the judge's context has {context_tokens}"
-        if needed > context_tokens
-        else ""
-    )
+    if needed <= context_tokens:
+        return ""
+    return f"not sent: {about}{needed} tokens with the reply, the judge's context has {context_tokens}"
 
 
 def unread_details(finish_reason: str, max_tokens: int) -> dict[str, Any]:

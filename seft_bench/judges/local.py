@@ -8,11 +8,14 @@ import gc
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_folder
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 UNBOUNDED_TOKENS = 1 << 30
 ItemT = TypeVar("ItemT")
@@ -44,7 +47,7 @@ class LocalModel:
         self._check_weights()
 
     @functools.cached_property
-    def config(self) -> Any:
+    def config(self) -> PretrainedConfig:
         """The model's configuration, read by transformers.
 
         Raises:
@@ -60,7 +63,7 @@ class LocalModel:
             ) from None
 
     @functools.cached_property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.folder, self.trust_remote_code)
 
     @functools.cached_property
@@ -143,14 +146,11 @@ class LocalModel:
         if any(self.folder.glob("*.safetensors")):
             check_safetensors(self.folder)
             return
-        pickled = sorted(
-            path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in self.folder.glob(pattern)
-        )
-        found = (
-            f"It has {', '.join(pickled[:4])}, which can run code when loaded"
-            if pickled
-            else "It has no weights at all"
-        )
+        suffixes = (".bin", ".pt", ".pth", ".ckpt")
+        pickled = sorted(path.name for path in self.folder.iterdir() if path.suffix in suffixes)
+        found = "It has no weights at all"
+        if pickled:
+            found = f"It has {', '.join(pickled[:4])}, which can run code when loaded"
         raise InputError(
             f"judge {self.judge}: {self.name} has no weights in safetensors. {found}; save it with `save_pretrained`."
         )

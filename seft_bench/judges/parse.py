@@ -103,11 +103,9 @@ def preference_from_choice(top_logprobs: Mapping[str, float], candidate_first: b
     None unless the two have nearly all the mass (`choice_mass`): otherwise the server let other tokens through, and the
     two are no complete answer.
     """
-    return (
-        preference_from_logprobs(top_logprobs, candidate_first)
-        if choice_mass(top_logprobs) >= LEAST_CHOICE_MASS
-        else None
-    )
+    if choice_mass(top_logprobs) < LEAST_CHOICE_MASS:
+        return None
+    return preference_from_logprobs(top_logprobs, candidate_first)
 
 
 def choice_mass(top_logprobs: Mapping[str, float]) -> float:
@@ -137,13 +135,12 @@ def preference_from_samples(texts: Sequence[str | None], candidate_first: bool) 
         The preference, None where fewer than half of the samples (or none) can be read; and the counts
         {"samples": all, "read": readable ones, "wins": of the candidate}.
     """
-    read = [
-        value
-        for text in texts
-        if text is not None and (value := preference_from_token(text, candidate_first)) is not None
-    ]
+    values = [None if text is None else preference_from_token(text, candidate_first) for text in texts]
+    read = [value for value in values if value is not None]
     counts = {"samples": len(texts), "read": len(read), "wins": sum(value == 2.0 for value in read)}
-    return (1.0 + counts["wins"] / len(read) if read and 2 * len(read) >= len(texts) else None), counts
+    if not read or 2 * len(read) < len(texts):
+        return None, counts
+    return 1.0 + counts["wins"] / len(read), counts
 
 
 def without_reasoning(text: str) -> str:

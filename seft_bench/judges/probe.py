@@ -118,7 +118,5 @@ def refuse_unconstrained(who: str, reply: Reply) -> None:
 
 def _shown(top_logprobs: Mapping[str, float]) -> str:
     listed = sorted(top_logprobs.items(), key=lambda item: -item[1])
-    return (
-        ", ".join(f"P({token!r}) = {math.exp(min(0.0, logprob)):.3f}" for token, logprob in listed)
-        or "no probabilities"
-    )
+    shown = [f"P({token!r}) = {math.exp(min(0.0, logprob)):.3f}" for token, logprob in listed]
+    return ", ".join(shown) or "no probabilities"

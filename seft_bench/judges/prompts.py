@@ -21,7 +21,7 @@ from seft_bench.data.questions import REFERENCE_CATEGORIES
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_text
 from seft_bench.judges.templates import GRADE_SYSTEM, GRADES, PAIR, PAIR_SYSTEM, join_turns
-from seft_bench.records import JudgeRequest, Message, text_hash
+from seft_bench.records import JudgeRequest, Message, Row, text_hash
 
 TemplateSet = Literal["official", "seft-bench"]
 ReplyKind = Literal["rating", "token", "verdict"]
@@ -115,8 +115,6 @@ def _our_name(request: JudgeRequest) -> str:
 def _values(request: JudgeRequest) -> dict[str, str]:
     """Return every placeholder of every template that the request has a text for."""
     question = request.question
-    # The official tool shows the evaluated model as output_1 where it is switched, and as assistant A likewise.
-    shown = (request.candidate, request.baseline) if request.candidate_first else (request.baseline, request.candidate)
     values = {
         "question": question.turns[0],
         "instruction": question.turns[0],
@@ -126,21 +124,21 @@ def _values(request: JudgeRequest) -> dict[str, str]:
         "questions": _numbered("User", question.turns[: max(len(request.candidate), request.turn)]),
         "references": _numbered("Reference answer", question.reference[: request.turn]),
     }
-    values |= (
-        _by_number("question", question.turns)
-        | _by_number("answer", request.candidate)
-        | _by_number("ref_answer", question.reference)
-    )
-    if request.kind == "preference":
-        first, second = shown
-        values |= {
-            "output_1": join_turns(first),
-            "output_2": join_turns(second),
-            "answer_a": first[0],
-            "answer_b": second[0],
-        }
-        values |= _by_number("answer_a", first) | _by_number("answer_b", second)
-    return values
+    values |= _by_number("question", question.turns)
+    values |= _by_number("answer", request.candidate)
+    values |= _by_number("ref_answer", question.reference)
+    return values | _pair_values(request) if request.kind == "preference" else values
+
+
+def _pair_values(request: JudgeRequest) -> dict[str, str]:
+    """Return the two answers in the order shown."""
+    # The official tool shows the evaluated model as output_1 where it is switched, and as assistant A likewise.
+    first, second = request.candidate, request.baseline
+    if not request.candidate_first:
+        first, second = second, first
+    values = {"output_1": join_turns(first), "output_2": join_turns(second)}
+    values |= {"answer_a": first[0], "answer_b": second[0]}
+    return values | _by_number("answer_a", first) | _by_number("answer_b", second)
 
 
 def _by_number(name: str, texts: tuple[str, ...]) -> dict[str, str]:
@@ -170,11 +168,9 @@ def ours_by_name() -> dict[str, Template]:
 
 def template_versions(templates: TemplateSet) -> list[str]:
     """Name the wording of a set: hashes of our own; for the official ones their tools' versions, which fix them."""
-    return (
-        sorted(template.version for template in ours_by_name().values())
-        if templates == "seft-bench"
-        else ["fschat-0.2.36", "alpaca-eval-0.6.6"]
-    )
+    if templates == "official":
+        return ["fschat-0.2.36", "alpaca-eval-0.6.6"]
+    return sorted(template.version for template in ours_by_name().values())
 
 
 def mtbench_templates() -> dict[str, Template]:
@@ -187,16 +183,12 @@ def mtbench_templates() -> dict[str, Template]:
 @cache
 def _read_mtbench(path: Path) -> dict[str, Template]:
     rows = read_jsonl(path, "MT-Bench's judge prompts", required=("name", "type", "system_prompt", "prompt_template"))
-    return {
-        row["name"]: Template(
-            row["name"], _messages(row["system_prompt"], row["prompt_template"]), _reply_kind(row["type"])
-        )
-        for row in rows
-    }
+    return {row["name"]: _mtbench_template(row) for row in rows}
 
 
-def _reply_kind(kind: str) -> ReplyKind:
-    return "rating" if kind == "single" else "verdict"
+def _mtbench_template(row: Row) -> Template:
+    reply: ReplyKind = "rating" if row["type"] == "single" else "verdict"
+    return Template(row["name"], _messages(row["system_prompt"], row["prompt_template"]), reply)
 
 
 def _messages(system: str, user: str) -> tuple[Message, ...]:

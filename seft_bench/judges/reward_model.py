@@ -8,7 +8,7 @@ time, so the order in which a suite would show two answers has no meaning here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,36 +135,26 @@ class RewardModelJudge(BaseJudge):
             "judged_at": now(),
         }
         failed = next((item for item in scored if item.reward is None), None)
-        verdict: Verdict = (
-            {"status": failed.status, "raw": failed.why}
-            if failed
-            else self._verdict(request, [item.reward or 0.0 for item in scored])
-        )
+        if failed:
+            verdict: Verdict = {"status": failed.status, "raw": failed.why}
+        else:
+            verdict = self._verdict(request, [item.reward or 0.0 for item in scored])
         return judgment_of(request, model_id, self.id, self.model.name, **fixed | verdict)
 
     def _verdict(self, request: JudgeRequest, rewards: Sequence[float]) -> Verdict:
         from seft_bench.stats.rewards import bradley_terry_preference, grade_against_reference
 
+        details: Verdict = {"reward": rewards[0]}
         if request.kind == "preference":
             candidate, baseline = rewards
-            details: Mapping[str, Any] = {
-                "reward": candidate,
-                "baseline_reward": baseline,
-                "preference_from": "rewards",
-            }
-            return {
-                "status": "ok",
-                "preference": bradley_terry_preference(candidate, baseline, self.temperature),
-                "details": details,
-            }
+            details |= {"baseline_reward": baseline, "preference_from": "rewards"}
+            preference = bradley_terry_preference(candidate, baseline, self.temperature)
+            return {"status": "ok", "preference": preference, "details": details}
         if self._fitted:
-            return {
-                "status": "ok",
-                "score": float(self._fitted.map(rewards)[0]),
-                "details": {"reward": rewards[0], "grade_from": "calibration"},
-            }
+            score = float(self._fitted.map(rewards)[0])
+            return {"status": "ok", "score": score, "details": details | {"grade_from": "calibration"}}
         reward, reference = rewards
-        details = {"reward": reward, "reference_reward": reference, "grade_from": "reference"}
+        details |= {"reference_reward": reference, "grade_from": "reference"}
         return {
             "status": "ok",
             "score": grade_against_reference(reward, reference, self.temperature),
@@ -190,21 +180,20 @@ class RewardModelJudge(BaseJudge):
 
         assert self.calibration is not None
         graded = self._graded_answers()
+        conversations = list(dict.fromkeys(conversation(item.questions, item.answers) for item in graded))
         found: dict[Conversation, Scored] = {}
-        for scored in self._rewards.read(
-            list(dict.fromkeys(conversation(item.questions, item.answers) for item in graded))
-        ):
+        for scored in self._rewards.read(conversations):
             found |= scored
         rewards = [(item, found[conversation(item.questions, item.answers)].reward) for item in graded]
         rows = [GradedReward(item.question_id, reward, item.grade) for item, reward in rewards if reward is not None]
+        left_out = len(graded) - len(rows)
         try:
             fitted = calibrate(rows)
         except ValueError as error:
             raise InputError(
-                f"judge {self._name} cannot be calibrated: {error} ({len(graded) - len(rows)} graded answers could not "
-                "be scored)"
+                f"judge {self._name} cannot be calibrated: {error} ({left_out} graded answers could not be scored)"
             ) from None
-        kept = FittedGrades(fitted.map, notes_on(fitted, self.calibration.suite, len(graded) - len(rows)))
+        kept = FittedGrades(fitted.map, notes_on(fitted, self.calibration.suite, left_out))
         self.notes += kept.notes
         if self._calibrations:
             kept.save(self._calibrations / f"{self.id}.json")

@@ -69,9 +69,8 @@ class RewardReader:
         """Yield rewards of different conversations: first those that need no model, then batches, shortest first."""
         self.check()
         ids = {item: self._ids(item) for item in conversations if item not in self._known}
-        self._known |= {
-            item: self._too_long(len(tokens)) for item, tokens in ids.items() if len(tokens) > self.model.context_tokens
-        }
+        limit = self.model.context_tokens
+        self._known |= {item: self._too_long(len(tokens)) for item, tokens in ids.items() if len(tokens) > limit}
         yield {item: self._known[item] for item in conversations if item in self._known}
         wanted = [item for item in ids if item not in self._known]
         for batch in batches(wanted, [len(ids[item]) for item in wanted], self.batch_size):
@@ -140,9 +139,8 @@ class RewardReader:
 def _scored(tokens: int, reward: float) -> Scored:
     if math.isfinite(reward):
         return Scored(tokens, reward)
-    return Scored(
-        tokens, None, "api_error", f"the reward is {reward}, no finite number (overflow in the model's number format?)"
-    )
+    why = f"the reward is {reward}, no finite number (overflow in the model's number format?)"
+    return Scored(tokens, None, "api_error", why)
 
 
 def load_classifier(model: LocalModel) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from seft_bench.config import RubricJudgeConfig
 from seft_bench.files import sha256_json
-from seft_bench.judges.base import BaseJudge, judgment_of
+from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
 from seft_bench.records import JudgeRequest, Judgment
 
 SHARPNESS = 1.0
@@ -46,7 +46,7 @@ class RubricJudge(BaseJudge):
     def check(self, kinds: Collection[str]) -> None:
         """Do nothing: nothing can be missing."""
 
-    def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: Callable[[Judgment], None]) -> None:
+    def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
         for request in requests:
             on_judgment(self._judge_one(request, model_id))
 

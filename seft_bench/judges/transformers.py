@@ -144,17 +144,14 @@ class TransformersJudge(BaseJudge):
         return 1 if prompt.template.reply == "token" else self.max_tokens
 
     def _without_asking(self, asked: Asked) -> Verdict | None:
-        """Verdicts that need no model: two equal answers, and a prompt that does not fit. No prompt is ever cut."""
+        """Return a verdict that needs no model: on two equal answers, or a prompt that does not fit, as none is cut."""
         if asked.request.kind == "preference" and asked.request.candidate == asked.request.baseline:
             return {"status": "ok", "preference": 1.5, "details": {"preference_from": "equal answers"}}
         needed = len(asked.ids) + self._reply_tokens(asked.prompt)
-        if needed > self.model.context_tokens:
-            return {
-                "status": "over_length",
-                "raw": (
-                    f"not asked: {needed} tokens with the reply, the judge's context has {self.model.context_tokens}"
-                ),
-            }
+        limit = self.model.context_tokens
+        if needed > limit:
+            why = f"not asked: {needed} tokens with the reply, the judge's context has {limit}"
+            return {"status": "over_length", "raw": why}
         return None
 
     def _load(self) -> TransformersGenerator:
@@ -178,13 +175,8 @@ class TransformersJudge(BaseJudge):
         for asked, row, best in zip(batch, logprobs, likeliest, strict=True):
             tokens = self._verdict_tokens(asked.prompt.messages)
             found = {letter: float(row[token]) for letter, token in tokens.items()}
-            verdicts.append(
-                {
-                    "prompt_tokens": len(asked.ids),
-                    "completion_tokens": 1,
-                    **_preference(asked, found, generator.tokenizer.decode([best])),
-                }
-            )
+            preference = _preference(asked, found, generator.tokenizer.decode([best]))
+            verdicts.append({"prompt_tokens": len(asked.ids), "completion_tokens": 1, **preference})
         return verdicts
 
     def _verdict_tokens(self, messages: Sequence[Message]) -> Mapping[str, int]:

@@ -11,7 +11,7 @@ import functools
 import tempfile
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.config import VLLMJudgeConfig
 from seft_bench.errors import InputError
@@ -27,6 +27,9 @@ from seft_bench.judges.probe import probe_request
 from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
 from seft_bench.judges.sampling import Sampling
 from seft_bench.records import JudgeRequest
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHOICES = ("m", "M")
 
@@ -133,7 +136,7 @@ class VLLMJudge(BaseJudge):
             served.server.stop()
 
     @functools.cached_property
-    def _tokenizer(self) -> Any:
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
         from seft_bench.chat import load_tokenizer
 
         return load_tokenizer(self.folder)
