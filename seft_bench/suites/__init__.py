@@ -58,7 +58,8 @@ def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) 
         InputError: as `load_suite`, or such settings where no suite has use for them.
     """
     overrides = [f"{key}={value}" for key, value in length_control.items() if value is not None]
-    suites = [load_suite(name) for name in dict.fromkeys(names)]
+    names = list(dict.fromkeys(names))
+    suites = [load_suite(name) for name in names]
     if overrides and not any(_controls_length(suite.config) for suite in suites):
         flags = " and ".join(f"--{override.partition('=')[0].replace('_', '-')}" for override in overrides)
         asked = ", ".join(suite.config.name for suite in suites)
@@ -66,7 +67,6 @@ def load_suites(names: Iterable[str], length_control: Mapping[str, str | None]) 
             f"{flags}: only suites of kind alpacaeval have a length control, own ones with a `difficulty` other than "
             f"none; asked for: {asked}"
         )
-    names = list(dict.fromkeys(names))
     return [
         _overridden(name, overrides) if overrides and _controls_length(suite.config) else suite
         for name, suite in zip(names, suites, strict=True)

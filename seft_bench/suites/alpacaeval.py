@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 _DATA_FILES = (official.BASELINE, official.DIFFICULTY, official.GAMED)
 _FIGURES = ("win_rate", "win_rate_se", "discrete_win_rate", *alpacaeval_length.FIGURES, "avg_length")
-
+_NO_DIFFICULTIES = (
+    "own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, or a file fitted "
+    "to these questions)."
+)
 
 Pairs = tuple[tuple[str, str, str], ...]
 """(instruction, baseline's answer, data set) of each row."""
@@ -63,7 +66,6 @@ class AlpacaEval(BaseSuite):
         """
         if self.config.source.startswith("tinyworld") or request.candidate != request.baseline:
             return None
-        order = "candidate_first" if request.candidate_first else "candidate_second"
         return Judgment(
             suite=self.config.name,
             question_id=request.question.id,
@@ -75,7 +77,7 @@ class AlpacaEval(BaseSuite):
             requested_model="",
             returned_model="",
             prompt_hash="",
-            order=order,
+            order="candidate_first" if request.candidate_first else "candidate_second",
             status="ok",
             preference=1.5,
             raw="identical texts",
@@ -114,11 +116,9 @@ class AlpacaEval(BaseSuite):
         None where the suite has no length control.
         """
         difficulty = self._difficulties(self.questions())
-        return (
-            None
-            if difficulty is None
-            else alpacaeval_length.comparisons_of(result, questions, difficulty, self._official)
-        )
+        if difficulty is None:
+            return None
+        return alpacaeval_length.comparisons_of(result, questions, difficulty, self._official)
 
     def data_hashes(self) -> dict[str, str]:
         return official.data_hashes(_DATA_FILES) if self._official else {}
@@ -158,17 +158,9 @@ class AlpacaEval(BaseSuite):
         """
         difficulty = self._difficulties(questions)
         if difficulty is None:
-            return (
-                {},
-                [
-                    "own questions without difficulties: plain win rate only (`difficulty` in the suite's YAML: zero, "
-                    "or a file fitted to these questions)."
-                ],
-                {},
-            )
-        return alpacaeval_length.figures(
-            self.config, alpacaeval_length.Judged(questions, judged, answers, preferences, difficulty, self._official)
-        )
+            return {}, [_NO_DIFFICULTIES], {}
+        rows = alpacaeval_length.Judged(questions, judged, answers, preferences, difficulty, self._official)
+        return alpacaeval_length.figures(self.config, rows)
 
     def _difficulties(self, questions: Sequence[Question]) -> Mapping[str, float] | None:
         """Return difficulties by question id; None: no length control.
@@ -176,14 +168,11 @@ class AlpacaEval(BaseSuite):
         The official file is in the order of the baseline's file.
         """
         if self._official:
-            return _official_difficulties(
-                _read_pairs(official.official_path(official.BASELINE)), official.instruction_difficulties()
-            )
-        return (
-            custom.difficulties(self.config, questions)
-            if self.config.source == "files"
-            else dict.fromkeys((question.id for question in questions), 0.0)
-        )
+            pairs = _read_pairs(official.official_path(official.BASELINE))
+            return _official_difficulties(pairs, official.instruction_difficulties())
+        if self.config.source == "files":
+            return custom.difficulties(self.config, questions)
+        return dict.fromkeys((question.id for question in questions), 0.0)
 
     def _notes(self, metrics: Mapping[str, Any], about_length: Sequence[str]) -> list[str]:
         notes = [custom.files_note(self.config)] if self.config.source == "files" else []
@@ -200,10 +189,8 @@ def preferences_of(rows: coverage.Scored) -> dict[str, float]:
 
 @read_once
 def _read_pairs(path: Path) -> Pairs:
-    rows = read_json(path, "AlpacaEval's baseline")
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and {"instruction", "output"} <= row.keys() for row in rows
-    ):
+    rows, needed = read_json(path, "AlpacaEval's baseline"), {"instruction", "output"}
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and needed <= row.keys() for row in rows):
         raise InputError(f"{path}: a list of objects with instruction and output is expected")
     return tuple((str(row["instruction"]), str(row["output"]), str(row.get("dataset", ""))) for row in rows)
 
@@ -225,9 +212,8 @@ def _official_difficulties(pairs: Pairs, difficulties: tuple[float, ...]) -> Map
 
 
 def _request(question: Question, candidate: tuple[str, ...]) -> JudgeRequest:
-    return JudgeRequest(
-        "preference", question, 1, candidate[:1], question.reference[:1], candidate_first(question.turns[0])
-    )
+    first = candidate_first(question.turns[0])
+    return JudgeRequest("preference", question, 1, candidate[:1], question.reference[:1], first)
 
 
 def _expected(question: Question, answer: Answer | None) -> coverage.Expected:

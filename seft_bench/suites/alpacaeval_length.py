@@ -63,11 +63,8 @@ def figures(config: SuiteConfig, judged: Judged) -> tuple[dict[str, Any], list[s
     if found is None:
         return {}, [TOO_FEW], {}
     values = (found.win_rate, found.standard_error, found.low, found.high, found.standard_error_official, found.c)
-    return (
-        dict(zip(FIGURES, values, strict=True)),
-        _notes(config, judged, rows, found),
-        _covariates(judged, rows, found),
-    )
+    metrics = dict(zip(FIGURES, values, strict=True))
+    return metrics, _notes(config, judged, rows, found), _covariates(judged, rows, found)
 
 
 def _covariates(judged: Judged, rows: Comparisons, found: LengthControlled) -> Covariates:
@@ -88,11 +85,10 @@ def comparisons(judged: Judged) -> Comparisons:
     from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons
 
     scored, answers = judged.scored, judged.answers
+    shorter = [len(question.reference[0]) - len(answers[question.id].turns[0]) for question in scored]
     return Comparisons(
         wins=win_probabilities([judged.preferences[question.id] for question in scored]),
-        length_difference=np.array(
-            [len(question.reference[0]) - len(answers[question.id].turns[0]) for question in scored], dtype=np.float64
-        ),
+        length_difference=np.array(shorter, dtype=np.float64),
         difficulty=np.array([judged.difficulty[question.id] for question in scored]),
         gamed=_gamed_rows() if judged.gamed else NO_GAMED_ROWS,
     )
@@ -110,10 +106,8 @@ def comparisons_of(
 
     from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons
 
-    differences = result.covariates["length_difference"]
-    columns = [
-        [source[question] for question in questions] for source in (result.per_question, differences, difficulty)
-    ]
+    sources = (result.per_question, result.covariates["length_difference"], difficulty)
+    columns = [[source[question] for question in questions] for source in sources]
     wins, length_difference, difficulties = (np.array(column, dtype=np.float64) for column in columns)
     return Comparisons(wins, length_difference, difficulties, _gamed_rows() if gamed else NO_GAMED_ROWS)
 

@@ -95,19 +95,15 @@ def judge_notes(judgments: Iterable[Judgment]) -> list[str]:
         "with official ones."
         for source in sources
     ]
-    pairs = sorted(
-        {(row.requested_model, row.returned_model) for row in rows if row.requested_model and row.returned_model}
-    )
+    pairs = {(row.requested_model, row.returned_model) for row in rows if row.requested_model and row.returned_model}
     notes += [
         f"asked for model {requested}, the server returned {returned}"
-        for requested, returned in pairs
+        for requested, returned in sorted(pairs)
         if requested != returned
     ]
+    weights = [str(row.details.get("weights_fingerprint") or "") for row in rows]
     notes += _several("models", Counter(row.returned_model for row in rows if row.returned_model))
-    return notes + _several(
-        "sets of weights",
-        Counter(str(row.details["weights_fingerprint"]) for row in rows if row.details.get("weights_fingerprint")),
-    )
+    return notes + _several("sets of weights", Counter(name for name in weights if name))
 
 
 def _several(what: str, counts: Counter[str]) -> list[str]:
@@ -180,9 +176,9 @@ def rubric_parts(judgments: Iterable[Judgment]) -> dict[str, dict[str, float]]:
 
 
 def _complete_parts(rows: Sequence[Judgment]) -> list[str]:
-    return [
-        part for part in RUBRIC_PARTS if rows and all(isinstance(row.details.get(part), (int, float)) for row in rows)
-    ]
+    if not rows:
+        return []
+    return [part for part in RUBRIC_PARTS if all(isinstance(row.details.get(part), (int, float)) for row in rows)]
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -50,20 +50,19 @@ def read_difficulties(path: Path) -> dict[str, float]:
     if not isinstance(known, dict) or not known:
         raise InputError(
             f'{path} is no file of difficulties: a JSON object {{"difficulties": {{instruction: number}}}} is '
-            "expected, "
-            "as `seft-bench suites difficulty` writes it. AlpacaEval's own difficulties belong to its own instructions "
-            "only."
+            "expected, as `seft-bench suites difficulty` writes it. AlpacaEval's own difficulties belong to its own "
+            "instructions only."
         )
-    wrong = [
-        text
-        for text, value in known.items()
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value)
-    ]
+    wrong = [text for text, value in known.items() if not _is_finite(value)]
     if wrong:
         raise InputError(
             f"{path}: {len(wrong)} of {len(known)} difficulties are no finite numbers, e.g. that of {wrong[0][:60]!r}"
         )
     return {text: float(value) for text, value in known.items()}
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def folder_name(config: SuiteConfig) -> str:
@@ -74,18 +73,14 @@ def folder_name(config: SuiteConfig) -> str:
     """
     if config.source != "files" or config.kind != "mtbench":
         return slug(config.name)
-    content = [
-        (question.id, question.category, question.turns, question.reference) for question in conversations(config)
-    ]
+    questions = conversations(config)
+    content = [(question.id, question.category, question.turns, question.reference) for question in questions]
     return f"{slug(config.name)}-{sha256_json(content)[:8]}"
 
 
 def files_note(config: SuiteConfig) -> str:
     """Name the files of the questions, the baseline and the difficulties, with their content's hash."""
-    names = [
-        config.questions,
-        config.baseline,
-        config.difficulty if config.difficulty not in ("none", "zero") else None,
-    ]
+    difficulty = config.difficulty if config.difficulty not in ("none", "zero") else None
+    names = [config.questions, config.baseline, difficulty]
     paths = [path for name in names if name is not None and (path := config.path(name)).is_file()]
     return "own question set: " + ", ".join(f"{path.name} (sha256 {_digest(path)[:16]}...)" for path in paths) + "."

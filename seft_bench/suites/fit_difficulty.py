@@ -104,11 +104,9 @@ def _fit(
     length = np.zeros(wins.shape)
     for row, (model, by_question) in enumerate(judged.items()):
         there = [column for column, question in enumerate(questions) if question.id in by_question]
-        ids = [questions[column].id for column in there]
-        wins[row, there] = win_probabilities([by_question[name] for name in ids])
-        delta = [
-            len(questions[column].reference[0]) - len(texts[model][questions[column].id].turns[0]) for column in there
-        ]
+        found = [questions[column] for column in there]
+        wins[row, there] = win_probabilities([by_question[question.id] for question in found])
+        delta = [len(question.reference[0]) - len(texts[model][question.id].turns[0]) for question in found]
         length[row, there] = length_feature(np.array(delta, dtype=np.float64), np.ones((1, len(there))))[0]
     return [float(value) for value in fit_difficulties(wins, length).difficulty]
 

@@ -46,9 +46,7 @@ class MTBench(BaseSuite):
     ) -> Result:
         """Compute means over the last valid row of each key, and FastChat's own mean over all rows."""
         expected = _expected(questions, self.requests(questions, answers))
-        rows = coverage.match(
-            expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments)
-        )
+        rows = coverage.match(expected, mtbench_notes.parsed(self.config, judgments))
         grades = _grades(rows, questions)
         metrics = dict.fromkeys(_FIGURES) | _figures(grades) | coverage.rubric_means(rows.by_key.values())
         notes = [*rows.notes, *coverage.coverage_note(len(expected), rows), *_interval_note(bool(grades))]

@@ -75,6 +75,11 @@ def _cut_replies(judgments: Sequence[Judgment]) -> list[str]:
 # Stricter parsing
 
 
+def parsed(config: SuiteConfig, judgments: Sequence[Judgment]) -> Sequence[Judgment]:
+    """Return the judgments as the suite's `parsing` reads them."""
+    return judgments if config.parsing == "official" else reread(judgments)
+
+
 def reread(judgments: Iterable[Judgment]) -> list[Judgment]:
     """Read the judgments' replies again by the strict rule: the last `[[x]]` in 1-10, the last of `[[A]]` to `[[C]]`.
 

@@ -72,14 +72,7 @@ class PairwiseMTBench(BaseSuite):
         """
         baseline = self._answers_to(questions)
         return [
-            JudgeRequest(
-                "preference",
-                question,
-                turn,
-                answers[question.id].turns[:turn],
-                baseline[question.id].turns[:turn],
-                first,
-            )
+            _request(question, turn, answers[question.id], baseline[question.id], first)
             for question in questions
             if question.id in answers
             for turn in turns_of(question)
@@ -97,30 +90,25 @@ class PairwiseMTBench(BaseSuite):
         """Compute the win rate of comparisons with both verdicts; n and coverage count comparisons, not judgments."""
         requests = self.requests(questions, answers) if answers and self._baseline_path else []
         expected = _expected(questions, requests)
-        rows = coverage.match(
-            expected, judgments if self.config.parsing == "official" else mtbench_notes.reread(judgments)
-        )
+        rows = coverage.match(expected, mtbench_notes.parsed(self.config, judgments))
         comparisons, merged = _comparisons(rows, questions), _merged(rows, questions)
         metrics = dict.fromkeys(_FIGURES) | _figures(comparisons)
         opponents = _opponents(judgments) or [self.baseline_name]
         notes = [*rows.notes, *_coverage_note(merged), *_notes(opponents, bool(comparisons))]
         if self.config.parsing == "strict":
-            official = coverage.match(expected, judgments)
+            official, after = coverage.match(expected, judgments), metrics["win_rate"]
             before = _figures(_comparisons(official, questions)).get("win_rate")
-            notes.append(
-                mtbench_notes.strict_note(official.by_key, rows.by_key, "win_rate", before, metrics["win_rate"])
-            )
+            notes.append(mtbench_notes.strict_note(official.by_key, rows.by_key, "win_rate", before, after))
         notes += mtbench_notes.notes(self.config, answers, judgments)
-        name, per_question = self._name_against(opponents[0]), _per_question(comparisons)
         return coverage.result(
-            name,
+            self._name_against(opponents[0]),
             model,
             len(merged.status_by_key),
             merged,
             answers,
             metrics,
             notes=tuple(notes),
-            per_question=per_question,
+            per_question=_per_question(comparisons),
         )
 
     def _name_against(self, baseline: str) -> str:
@@ -157,11 +145,8 @@ class PairwiseMTBench(BaseSuite):
     def _answers_to(self, questions: Sequence[Question]) -> dict[str, Answer]:
         """Return the baseline's answers; every turn of every question must be there."""
         answers = self._baseline[1]
-        lacking = [
-            question.id
-            for question in questions
-            if question.id not in answers or len(answers[question.id].turns) < len(question.turns)
-        ]
+        turns = {question_id: len(answer.turns) for question_id, answer in answers.items()}
+        lacking = [question.id for question in questions if turns.get(question.id, -1) < len(question.turns)]
         if lacking:
             raise InputError(
                 f"{self._baseline_path} lacks the baseline's answer to {len(lacking)} of {len(questions)} questions, "
@@ -177,6 +162,10 @@ def _no_baseline(config: SuiteConfig) -> InputError:
         "Put FastChat's file there (space lmsys/mt-bench on the Hugging Face hub, "
         "data/mt_bench/model_answer/gpt-3.5-turbo.jsonl), or name another model's answers with --reference FILE."
     )
+
+
+def _request(question: Question, turn: int, own: Answer, baseline: Answer, candidate_first: bool) -> JudgeRequest:
+    return JudgeRequest("preference", question, turn, own.turns[:turn], baseline.turns[:turn], candidate_first)
 
 
 def _key(question: Question, turn: int, candidate_first: bool) -> str:
@@ -230,16 +219,11 @@ def _figures(comparisons: Sequence[Comparison]) -> dict[str, Any]:
     from seft_bench.stats import mtbench, pairwise
 
     rows = pairwise.outcomes_in_percent(comparisons)
-    by_category = {
+    figures = mtbench.figures(rows, "win_rate") | pairwise.counts(comparisons) | pairwise.position_bias(comparisons)
+    return figures | {
         "by_category": mtbench.mean_by_category(rows),
         "categories": mtbench.figures_by_category(rows, "win_rate"),
     }
-    return (
-        mtbench.figures(rows, "win_rate")
-        | pairwise.counts(comparisons)
-        | pairwise.position_bias(comparisons)
-        | by_category
-    )
 
 
 def _per_question(comparisons: Sequence[Comparison]) -> dict[str, float]:
