@@ -100,13 +100,8 @@ def address(name: str, base_url: str | None = None) -> str:
 def _check_base(base_url: str) -> None:
     try:
         parts = urllib.parse.urlsplit(base_url)
-        good = (
-            parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and (parts.port or 1) > 0
-            and base_url.isprintable()
-            and " " not in base_url
-        )
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        good = good and base_url.isprintable() and " " not in base_url
     except ValueError:  # of the port
         good = False
     if not good:
@@ -171,16 +166,7 @@ def _fetch_one(
     path, url = folder / name, address(name, base_url)
     if file_status(name).state == "ok":
         return _present(name)
-    if path.exists():
-        raise InputError(
-            f"{path} is there and is not the published file; it was left as it is. Move it away and run `seft-bench "
-            f"data fetch {name}` again"
-        )
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise InputError(
-            f"{name} is missing and was not fetched, because HF_HUB_OFFLINE is set. Unset it, or put the file of {url} "
-            f"at {path}"
-        )
+    _check_may_fetch(name, path, url)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     resumed = part.exists()
@@ -195,6 +181,19 @@ def _fetch_one(
         os.fsync(file.fileno())
     os.replace(part, path)
     return Fetched(name, "fetched", str(path))
+
+
+def _check_may_fetch(name: str, path: Path, url: str) -> None:
+    if path.exists():
+        raise InputError(
+            f"{path} is there and is not the published file; it was left as it is. Move it away and run `seft-bench "
+            f"data fetch {name}` again"
+        )
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise InputError(
+            f"{name} is missing and was not fetched, because HF_HUB_OFFLINE is set. Unset it, or put the file of {url} "
+            f"at {path}"
+        )
 
 
 def _wrong_content(name: str, part: Path) -> str:

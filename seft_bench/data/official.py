@@ -220,13 +220,11 @@ def difference(name: str, path: Path, digest: str) -> str:
         InputError: a table that cannot be read as that file.
     """
     pinned = OFFICIAL_FILES[name].sha256
-    if pinned is not None:
-        return (
-            ""
-            if digest == pinned
-            else f"{name} is not the published file (sha256 {digest[:16]}..., published {pinned[:16]}...)"
-        )
-    return _CONTENT_CHECKS[name](path, digest)
+    if pinned is None:
+        return _CONTENT_CHECKS[name](path, digest)
+    if digest == pinned:
+        return ""
+    return f"{name} is not the published file (sha256 {digest[:16]}..., published {pinned[:16]}...)"
 
 
 _digest = read_once(sha256_file)
@@ -237,18 +235,15 @@ def _difficulty_difference(path: Path, digest: str) -> str:
     by_position = math.fsum(position * value for position, value in enumerate(values))
     sum_is_right = abs(math.fsum(values) - _DIFFICULTY_SUM) <= _EACH * _DIFFICULTY_ROWS
     order_is_right = abs(by_position - _DIFFICULTY_POSITION_SUM) <= _EACH * sum(range(_DIFFICULTY_ROWS))
-    return (
-        ""
-        if sum_is_right and order_is_right
-        else f"{DIFFICULTY} does not hold the published difficulties (sha256 {digest[:16]}...)"
-    )
+    if sum_is_right and order_is_right:
+        return ""
+    return f"{DIFFICULTY} does not hold the published difficulties (sha256 {digest[:16]}...)"
 
 
 def _gamed_difference(path: Path, digest: str) -> str:
     rows = _read_gamed(path)
-    by_length = math.fsum(
-        p * math.tanh(length) for p, length in zip(rows.preference, rows.std_length_difference, strict=True)
-    )
+    lengths = zip(rows.preference, rows.std_length_difference, strict=True)
+    by_length = math.fsum(p * math.tanh(length) for p, length in lengths)
     by_difficulty = math.fsum(p * difficulty for p, difficulty in zip(rows.preference, rows.difficulty, strict=True))
     near = all(abs(found - known) <= 1e-3 for found, known in zip((by_length, by_difficulty), _GAMED_SUMS, strict=True))
     return "" if near else f"{GAMED} does not hold the published gamed rows (sha256 {digest[:16]}...)"

@@ -33,36 +33,27 @@ def graded_questions(config: SuiteConfig) -> list[Question]:
 def _all_graded(config: SuiteConfig) -> list[Question]:
     if config.source == "files":
         return conversations(config)
-    return (
-        _official_questions(config)
-        if config.source == "official"
-        else official.tinyworld_questions("mtbench", config.source)
-    )
+    if config.source == "official":
+        return _official_questions(config)
+    return official.tinyworld_questions("mtbench", config.source)
 
 
 def mtbench_files(config: SuiteConfig) -> tuple[str, ...]:
     """Return the official files that questions and references come from; none outside the official suites."""
     if config.source != "official":
         return ()
-    return (
-        official.QUESTIONS,
-        official.CORRECTED_REFERENCES if config.references == "corrected" else official.REFERENCE_ANSWERS,
-    )
+    corrected = config.references == "corrected"
+    return official.QUESTIONS, official.CORRECTED_REFERENCES if corrected else official.REFERENCE_ANSWERS
 
 
 def _official_questions(config: SuiteConfig) -> list[Question]:
     questions, reference_answers = map(official.official_path, mtbench_files(config))
     references = _official_references(reference_answers)
     rows = read_jsonl(questions, "MT-Bench's questions", required=("question_id", "category", "turns"))
+    ids = [str(row["question_id"]) for row in rows]
     return [
-        Question(
-            config.name,
-            str(row["question_id"]),
-            str(row["category"]),
-            tuple(row["turns"]),
-            references.get(str(row["question_id"]), ()),
-        )
-        for row in rows
+        Question(config.name, name, str(row["category"]), tuple(row["turns"]), references.get(name, ()))
+        for name, row in zip(ids, rows, strict=True)
     ]
 
 

@@ -130,9 +130,8 @@ def _records(
     where, first = rows[0]
     kind = format_of(first)
     if kind is None or kind not in readers:
-        found = (
-            f"it looks like {kind}" if kind else f"its first row has the keys {', '.join(sorted(first)) or '(none)'}"
-        )
+        keys = ", ".join(sorted(first)) or "(none)"
+        found = f"it looks like {kind}" if kind else f"its first row has the keys {keys}"
         raise InputError(
             f"{path} is no file of {what} ({where}): {found}. Formats that can be read: {', '.join(readers)}."
         )
@@ -176,16 +175,14 @@ def _answer(row: Row) -> Answer:
 
 def _answer_of_outputs(row: Row) -> Answer:
     _check_texts((row["instruction"], row["output"]))
-    return Answer(
-        "alpacaeval", instruction_id(row["instruction"]), str(row.get("generator") or "unnamed"), (row["output"],)
-    )
+    model = str(row.get("generator") or "unnamed")
+    return Answer("alpacaeval", instruction_id(row["instruction"]), model, (row["output"],))
 
 
 def _answer_of_annotation(row: Row) -> Answer:
     _check_texts((row["instruction"], row["output_2"]))
-    return Answer(
-        "alpacaeval", instruction_id(row["instruction"]), str(row.get("generator_2") or "unnamed"), (row["output_2"],)
-    )
+    model = str(row.get("generator_2") or "unnamed")
+    return Answer("alpacaeval", instruction_id(row["instruction"]), model, (row["output_2"],))
 
 
 def _answer_of_fastchat(row: Row) -> Answer:
@@ -207,9 +204,8 @@ def _judgment(row: Row) -> Judgment:
     if judgment.status not in STATUSES:
         raise ValueError(f"status is {judgment.status!r}; allowed are {', '.join(STATUSES)}")
     values: list[Any] = [value for value in (judgment.score, judgment.preference) if value is not None]
-    if (judgment.status == "ok") != bool(values) or any(
-        not isinstance(value, (int, float)) or not math.isfinite(value) for value in values
-    ):
+    are_finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+    if (judgment.status == "ok") != bool(values) or not are_finite:
         raise ValueError(
             f"status {judgment.status} with score {judgment.score!r} and preference {judgment.preference!r}"
         )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.records import Answer, Message, Question
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class ConversationGenerator(BaseGenerator):
 
     model_id: str
     batch_size: int
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     stops: Sequence[int]
 
     def complete(
@@ -70,26 +73,35 @@ class ConversationGenerator(BaseGenerator):
             drawn = self.complete(asked, samplings, decoding.max_new_tokens, decoding.seed)
             for index, completion in zip(active, drawn, strict=True):
                 completions[index].append(completion)
-        return [
-            Answer(
-                suite=question.suite,
-                question_id=question.id,
-                model_id=self.model_id,
-                turns=tuple(completion.text for completion in done),
-                messages=tuple(conversation),
-                finish_reasons=tuple(completion.finish_reason for completion in done),
-                prompt_tokens=tuple(completion.prompt_tokens for completion in done),
-                completion_tokens=tuple(completion.completion_tokens for completion in done),
-                decoding=decoding.name,
-                decoding_hash=decoding.hash,
-            )
-            for question, conversation, done in zip(questions, conversations, completions, strict=True)
-        ]
+        finished = zip(questions, conversations, completions, strict=True)
+        return [self._finished(*one, decoding) for one in finished]
+
+    def _finished(
+        self, question: Question, conversation: Sequence[Message], done: Sequence[Completion], decoding: Decoding
+    ) -> Answer:
+        return Answer(
+            suite=question.suite,
+            question_id=question.id,
+            model_id=self.model_id,
+            turns=tuple(completion.text for completion in done),
+            messages=tuple(conversation),
+            finish_reasons=tuple(completion.finish_reason for completion in done),
+            prompt_tokens=tuple(completion.prompt_tokens for completion in done),
+            completion_tokens=tuple(completion.completion_tokens for completion in done),
+            decoding=decoding.name,
+            decoding_hash=decoding.hash,
+        )
 
     def _completion(self, prompt_tokens: int, ids: list[int]) -> Completion:
         stopped = bool(ids) and ids[-1] in self.stops
         text = self.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True).strip()
         return Completion(text, "stop" if stopped else "length", prompt_tokens, len(ids))
+
+
+def over_length(prompts: Sequence[Sequence[int]], context_tokens: int) -> dict[int, Completion]:
+    """Map index -> the empty completion, of the prompts that fill the context alone."""
+    lengths = enumerate(map(len, prompts))
+    return {index: Completion("", "over_length", length, 0) for index, length in lengths if length >= context_tokens}
 
 
 def _open_turn(conversation: list[Message], done: Sequence[Completion], turn: str) -> None:

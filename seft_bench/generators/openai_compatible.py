@@ -35,9 +35,8 @@ class OpenAICompatibleGenerator(BaseGenerator):
         client: ChatClient | None = None,
     ) -> None:
         self.model_id = model
-        self._client = client or ChatClient(
-            base_url, model, api_key_env, ResponseStore(store_path) if store_path else None
-        )
+        store = ResponseStore(store_path) if store_path else None
+        self._client = client or ChatClient(base_url, model, api_key_env, store)
         self.notes: list[str] = []
 
     @property
@@ -119,9 +118,7 @@ class _Chat:
             model_id=model_id,
             turns=tuple(_text(reply) for reply in self.replies),
             messages=tuple(self.messages),
-            finish_reasons=tuple(
-                reply.finish_reason if reply.status == "ok" else reply.status for reply in self.replies
-            ),
+            finish_reasons=tuple(map(_finish_reason, self.replies)),
             prompt_tokens=tuple(reply.prompt_tokens or 0 for reply in self.replies),
             completion_tokens=tuple(reply.completion_tokens or 0 for reply in self.replies),
             decoding=decoding.name,
@@ -132,6 +129,10 @@ class _Chat:
 def _text(reply: Reply) -> str:
     """Return the model's words; none if the server refused or the conversation did not fit."""
     return reply.text if reply.status == "ok" else ""
+
+
+def _finish_reason(reply: Reply) -> str:
+    return reply.finish_reason if reply.status == "ok" else reply.status
 
 
 def _sampling(question: Question, turn: int, decoding: Decoding) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class ReadyGenerator(BaseGenerator):
         """Refuse questions of which the file answers none, or none with all its turns.
 
         Raises:
-            InputError: so it is.
+            InputError: it is so.
         """
         self._found(questions)
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors
-from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling
+from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
 from seft_bench.records import Message
+
+if TYPE_CHECKING:
+    from torch import Tensor, device
+    from transformers import PreTrainedModel
 
 FINISHED_SHARE_TO_COMPACT = 0.5
 """Finished rows leave the batch at this share of it: dropping rows copies the KV cache, so not every time."""
@@ -46,11 +50,7 @@ class TransformersGenerator(ConversationGenerator):
     ) -> list[Completion]:
         """Continue every conversation with one assistant's message, in the order given."""
         prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
-        done = {
-            index: Completion("", "over_length", len(ids), 0)
-            for index, ids in enumerate(prompts)
-            if len(ids) >= self.context_tokens
-        }
+        done = over_length(prompts, self.context_tokens)
         left = [index for index in range(len(prompts)) if index not in done]
         order = sorted(left, key=lambda index: len(prompts[index]))
         for start in range(0, len(order), self.batch_size):
@@ -61,7 +61,7 @@ class TransformersGenerator(ConversationGenerator):
                 done[index] = self._completion(len(prompts[index]), ids)
         return [done[index] for index in range(len(prompts))]
 
-    def next_token_logits(self, prompts: Sequence[list[int]]) -> Any:
+    def next_token_logits(self, prompts: Sequence[list[int]]) -> Tensor:
         """Return the logits of the token after each prompt, in one batch: (prompts, vocabulary), float32."""
         import torch
 
@@ -81,7 +81,7 @@ class TransformersGenerator(ConversationGenerator):
             return _decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed, self.context_tokens)
 
 
-def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: bool = False) -> Any:
+def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: bool = False) -> PreTrainedModel:
     """Load a causal LM for inference: float32 on CPU (bf16 is slower there), the checkpoint's own type on a GPU.
 
     Raises:
@@ -108,7 +108,7 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
 
 
 def _decode(
-    model: Any,
+    model: PreTrainedModel,
     prompts: Sequence[list[int]],
     samplings: Sequence[Sampling],
     stops: Sequence[int],
@@ -120,27 +120,21 @@ def _decode(
     import torch
     from transformers import DynamicCache
 
-    device = model.device
-    ids, mask = _left_padded(prompts, device)
-    uniforms = torch.stack([_uniforms(seed, sampling.key, max_new_tokens) for sampling in samplings]).to(device)
-    temperatures = torch.tensor([sampling.temperature for sampling in samplings], device=device)
-    top_ps = torch.tensor([sampling.top_p for sampling in samplings], device=device)
-    rows = torch.arange(len(prompts), device=device)  # which prompt each row of the batch continues
-    finished = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-    stop_tokens = torch.tensor(list(stops), device=device)
+    place = model.device
+    ids, mask = _left_padded(prompts, place)
+    uniforms = torch.stack([_uniforms(seed, sampling.key, max_new_tokens) for sampling in samplings]).to(place)
+    temperatures = torch.tensor([sampling.temperature for sampling in samplings], device=place)
+    top_ps = torch.tensor([sampling.top_p for sampling in samplings], device=place)
+    rows = torch.arange(len(prompts), device=place)  # which prompt each row of the batch continues
+    finished = torch.zeros(len(prompts), dtype=torch.bool, device=place)
+    stop_tokens = torch.tensor(list(stops), device=place)
     generated: list[list[int]] = [[] for _ in prompts]
     cache = DynamicCache(config=model.config)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     for step in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        tokens = choose_tokens(output.logits[:, -1].float(), temperatures[rows], top_ps[rows], uniforms[rows, step])
+        inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1].float()
+        tokens = choose_tokens(logits, temperatures[rows], top_ps[rows], uniforms[rows, step])
         for row, token, over in zip(rows.tolist(), tokens.tolist(), finished.tolist(), strict=True):
             if not over:
                 generated[row].append(token)
@@ -158,7 +152,7 @@ def _decode(
     return generated
 
 
-def _left_padded(prompts: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
+def _left_padded(prompts: Sequence[list[int]], place: device) -> tuple[Tensor, Tensor]:
     import torch
 
     width = max(len(prompt) for prompt in prompts)
@@ -167,10 +161,10 @@ def _left_padded(prompts: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
     for row, prompt in enumerate(prompts):
         ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
-    return ids.to(device), mask.to(device)
+    return ids.to(place), mask.to(place)
 
 
-def _uniforms(seed: int, key: str, count: int) -> Any:
+def _uniforms(seed: int, key: str, count: int) -> Tensor:
     """Draw uniform numbers in [0, 1), one a token, from the conversation's own stream."""
     import numpy
     import torch
@@ -180,7 +174,7 @@ def _uniforms(seed: int, key: str, count: int) -> Any:
     return torch.from_numpy(stream.random(count, dtype=numpy.float32))
 
 
-def choose_tokens(logits: Any, temperatures: Any, top_ps: Any, uniforms: Any) -> Any:
+def choose_tokens(logits: Tensor, temperatures: Tensor, top_ps: Tensor, uniforms: Tensor) -> Tensor:
     """Choose one token a row.
 
     Args:
@@ -204,7 +198,7 @@ def choose_tokens(logits: Any, temperatures: Any, top_ps: Any, uniforms: Any) ->
     return torch.where(temperatures > 0, sampled, greedy)
 
 
-def _nucleus(probabilities: Any, top_ps: Any) -> Any:
+def _nucleus(probabilities: Tensor, top_ps: Tensor) -> Tensor:
     """Keep the most likely tokens until their sum reaches top_p; the first is always kept. Not renormalised."""
     ordered, tokens = probabilities.sort(dim=-1, descending=True)
     kept = ordered.masked_fill(ordered.cumsum(dim=-1) - ordered >= top_ps[:, None], 0.0)

@@ -10,14 +10,17 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.errors import InputError
-from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling
+from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
 from seft_bench.inference.vllm.environment import CPU_SETTINGS, SETTINGS
 from seft_bench.inference.vllm.server import reloads_rightly, shape_of
 from seft_bench.records import Message
+
+if TYPE_CHECKING:
+    from vllm import LLM
 
 CPU_ENGINE = {"dtype": "float32", "enforce_eager": True, "enable_chunked_prefill": False}
 """The same as the server's; see `inference.vllm.environment`."""
@@ -36,11 +39,11 @@ class VLLMEngine:
     def __init__(self, *, trust_remote_code: bool = False, **settings: Any) -> None:
         self.version = engine_version()
         self.trust_remote_code, self._settings = trust_remote_code, settings
-        self._llm: Any = None
+        self._llm: LLM | None = None
         self._folder: Path | None = None
         self._shape = ""
 
-    def load(self, folder: Path) -> Any:
+    def load(self, folder: Path) -> LLM:
         """Return the `vllm.LLM` with this checkpoint's weights.
 
         They are loaded into the running engine if all but the weights is equal, else into a new one.
@@ -67,12 +70,10 @@ class VLLMEngine:
             del llm
             gc.collect()
 
-    def _open(self, folder: Path) -> Any:
+    def _open(self, folder: Path) -> LLM:
         on_cpu = not _has_accelerator()
-        for name, value in {
-            **SETTINGS,
-            **({**CPU_SETTINGS, "VLLM_ENABLE_V1_MULTIPROCESSING": "0"} if on_cpu else {}),
-        }.items():
+        on_cpu_only = CPU_SETTINGS | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
+        for name, value in (SETTINGS | on_cpu_only if on_cpu else SETTINGS).items():
             os.environ.setdefault(name, value)
         from vllm import LLM
 
@@ -110,11 +111,7 @@ class VLLMEngineGenerator(ConversationGenerator):
         llm = self.engine.load(self.folder)
         context_tokens = int(llm.model_config.max_model_len)
         prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
-        done = {
-            index: Completion("", "over_length", len(ids), 0)
-            for index, ids in enumerate(prompts)
-            if len(ids) >= context_tokens
-        }
+        done = over_length(prompts, context_tokens)
         asked = [index for index in range(len(prompts)) if index not in done]
         parameters = [
             SamplingParams(
@@ -127,15 +124,10 @@ class VLLMEngineGenerator(ConversationGenerator):
             )
             for index in asked
         ]
-        outputs = (
-            llm.generate([{"prompt_token_ids": prompts[index]} for index in asked], parameters, use_tqdm=False)
-            if asked
-            else []
-        )
-        done |= {
-            index: self._completion(len(prompts[index]), list(output.outputs[0].token_ids))
-            for index, output in zip(asked, outputs, strict=True)
-        }
+        inputs = [{"prompt_token_ids": prompts[index]} for index in asked]
+        outputs = llm.generate(inputs, parameters, use_tqdm=False) if asked else []
+        for index, output in zip(asked, outputs, strict=True):
+            done[index] = self._completion(len(prompts[index]), list(output.outputs[0].token_ids))
         return [done[index] for index in range(len(prompts))]
 
 

@@ -60,9 +60,8 @@ class Price:
         """Return the price of so many tokens; None if it is unknown."""
         if self.input_usd_per_million_tokens is None or self.output_usd_per_million_tokens is None:
             return None
-        return (
-            input_tokens * self.input_usd_per_million_tokens + output_tokens * self.output_usd_per_million_tokens
-        ) / 1e6
+        for_input = input_tokens * self.input_usd_per_million_tokens
+        return (for_input + output_tokens * self.output_usd_per_million_tokens) / 1e6
 
     def as_row(self) -> dict[str, Any]:
         """Return the price as a JSON-ready row."""
@@ -80,13 +79,9 @@ UNKNOWN_PRICE = Price(None, None, None, "no price was given")
 
 def judge_price(config: OpenAIJudgeConfig) -> Price:
     """Return the price of a judge: its YAML's if that gives one, else the table's."""
-    if config.input_usd_per_million_tokens is not None or config.output_usd_per_million_tokens is not None:
-        return Price(
-            config.input_usd_per_million_tokens,
-            config.output_usd_per_million_tokens,
-            config.price_date,
-            "the judge's YAML",
-        )
+    for_input, for_output = config.input_usd_per_million_tokens, config.output_usd_per_million_tokens
+    if for_input is not None or for_output is not None:
+        return Price(for_input, for_output, config.price_date, "the judge's YAML")
     return price_of(config.base_url, config.model)
 
 

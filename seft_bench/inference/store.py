@@ -84,9 +84,8 @@ class ResponseStore:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the stored response, or None."""
-        row = self._guarded(
-            lambda connection: connection.execute("SELECT response FROM responses WHERE key = ?", (key,)).fetchone()
-        )
+        query = "SELECT response FROM responses WHERE key = ?"
+        row = self._guarded(lambda connection: connection.execute(query, (key,)).fetchone())
         return json.loads(row[0]) if row else None
 
     def put(self, key: str, response: Mapping[str, Any]) -> None:
@@ -243,9 +242,8 @@ def _readable_rows(path: Path) -> Iterator[tuple[str, str, str]]:
     for order in ("ASC", "DESC"):
         with contextlib.suppress(sqlite3.DatabaseError), contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA writable_schema=ON")  # else sqlite refuses to open a file that was cut short
-            for key, response, stored_at in connection.execute(
-                f"SELECT key, response, stored_at FROM responses ORDER BY rowid {order}"
-            ):
+            query = f"SELECT key, response, stored_at FROM responses ORDER BY rowid {order}"
+            for key, response, stored_at in connection.execute(query):
                 if _is_json(response):
                     yield key, response, stored_at
 

@@ -53,9 +53,8 @@ def fingerprint_local_weights(client: ChatClient, adapt: Adapt = dict) -> str:
     if client.api_key_env is not None or client.weights_fingerprint != client.measured_fingerprint:
         return ""
     behaviour, refusal = measure_behaviour(client, adapt)
-    client.weights_fingerprint = client.measured_fingerprint = sha256_json(
-        [model_identity(client), engine_version(client), behaviour]
-    )[:16]
+    measured = sha256_json([model_identity(client), engine_version(client), behaviour])[:16]
+    client.weights_fingerprint = client.measured_fingerprint = measured
     if not refusal:
         return ""
     return (
@@ -120,11 +119,8 @@ def model_identity(client: ChatClient) -> list[Any]:
     """
     listed = client.get_json(f"{client.base_url}/models")
     entries = listed.get("data") if isinstance(listed, dict) else None
-    entry = (
-        next((item for item in entries or [] if isinstance(item, dict) and item.get("id") == client.model), {})
-        if isinstance(entries, list)
-        else {}
-    )
+    known = [item for item in entries if isinstance(item, dict)] if isinstance(entries, list) else []
+    entry = next((item for item in known if item.get("id") == client.model), {})
     stable = {key: value for key, value in entry.items() if key not in ("created", "permission")}
     root = Path(str(stable.get("root") or "."))
     return [stable, _folder_hash(root, _stamp(root)) if root.is_absolute() and root.is_dir() else ""]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import prompt_ids, without_markup
 from seft_bench.errors import InputError
@@ -12,6 +12,9 @@ from seft_bench.inference.client import ChatCall, ChatClient, OnReply
 from seft_bench.inference.replies import Reply
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.vllm.server import VLLMServer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TIMEOUT_SECONDS = 3600.0
 """Long: a request may wait behind many others, and a server that died is noticed without it."""
@@ -29,7 +32,7 @@ class VLLMClient(ChatClient):
     def __init__(
         self,
         server: VLLMServer,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         store: ResponseStore | None = None,
         *,
         max_in_flight: int = MAX_IN_FLIGHT,
@@ -77,7 +80,11 @@ class AnswerClient(VLLMClient):
     """
 
     def __init__(
-        self, server: VLLMServer, tokenizer: Any, stops: Sequence[int], store: ResponseStore | None = None
+        self,
+        server: VLLMServer,
+        tokenizer: PreTrainedTokenizerBase,
+        stops: Sequence[int],
+        store: ResponseStore | None = None,
     ) -> None:
         super().__init__(server, tokenizer, store)
         self.stops = list(stops)
@@ -100,11 +107,12 @@ class AnswerClient(VLLMClient):
         if reply.status != "ok":
             return reply
         ours = prompt_ids(self.tokenizer, call.messages)
-        if list(reply.body.get("prompt_token_ids") or []) != ours:
+        theirs = list(reply.body.get("prompt_token_ids") or [])
+        if theirs != ours:
             raise InputError(
-                "vLLM does not render the chat template as our tokenizer does: its prompt has "
-                f"{len(reply.body.get('prompt_token_ids') or [])} tokens, ours {len(ours)}. Check chat_template.jinja "
-                f"of {self.server.folder}, or answer with --engine transformers."
+                f"vLLM does not render the chat template as our tokenizer does: its prompt has {len(theirs)} tokens, "
+                f"ours {len(ours)}. Check chat_template.jinja of {self.server.folder}, or answer with --engine "
+                "transformers."
             )
         ids = list(reply.body["choices"][0]["token_ids"])
         ended = bool(ids) and ids[-1] in self.stops

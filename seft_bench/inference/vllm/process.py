@@ -63,11 +63,9 @@ class BackgroundProcess:
     def describe_end(self) -> str:
         """Describe its end and its last words, for messages."""
         status = self.exit_status()
-        how = (
-            f"killed by {_signal_name(status - 128)}"
-            if status is not None and status > 128
-            else f"exit status {status}"
-        )
+        how = f"exit status {status}"
+        if status is not None and status > 128:
+            how = f"killed by {_signal_name(status - 128)}"
         causes = "".join(f"  first error: {line}\n" for line in self._errors()[:1])
         return f"{how}; its log {self.log_path} ends:\n{self.log_tail()}\n{causes}".rstrip()
 
