@@ -137,8 +137,9 @@ def _row(model: str, position: int, question: Any, drawn: tuple[str, float]) -> 
 
 def measure(files: list[Path], results: Path, length_control: dict[str, str | None]) -> dict[str, float]:
     """Seconds of each part, of all, and of the processor."""
-    from seft_bench.evaluation.plan import STYLES, write_leaderboard
+    from seft_bench.evaluation.plan import write_leaderboard
     from seft_bench.evaluation.score_files import score_files
+    from seft_bench.report.sheets import STYLES
     from seft_bench.results import save_result
 
     seconds = dict.fromkeys(("figures", "results", "tables"), 0.0)

@@ -75,22 +75,19 @@ class CellProgress:
     def __init__(self, bars: Any | None, total: int) -> None:
         self._bars, self._total, self._done = bars, total, 0
 
-    def handle(self, event: dict[str, Any]) -> None:
-        """Show one event of an engine, or "done" from the driver."""
-        if event["event"] == "progress":
-            if self._bars:
-                self._bars.show(f"{event['cell']}: {event['what']}", event["done"], event["total"], key=event["cell"])
-            return
-        if event["event"] == "again":
-            note(f"{event['cell']} runs again: {event['message']}")
-        if event["event"] not in ("done", "failed"):
-            return
+    def under_way(self, cell: str, what: str, done: int, total: int) -> None:
+        """Show how far a cell is."""
+        if self._bars:
+            self._bars.show(f"{cell}: {what}", done, total, key=cell)
+
+    def ended(self, cell: str, error: str | None = None) -> None:
+        """Count a cell that is done, or failed with an error of which the last line is shown."""
         self._done += 1
         if self._bars:
-            self._bars.drop(event["cell"])
+            self._bars.drop(cell)
             self._bars.show("cells", self._done, self._total, key="cells")
-        outcome = "done" if event["event"] == "done" else f"FAILED: {event['message'].strip().splitlines()[-1]}"
-        note(f"[{self._done}/{self._total}] {event['cell']} {outcome}")
+        outcome = "done" if error is None else f"FAILED: {error.strip().splitlines()[-1]}"
+        note(f"[{self._done}/{self._total}] {cell} {outcome}")
 
 
 @contextmanager

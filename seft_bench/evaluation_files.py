@@ -28,7 +28,7 @@ GIVEN = "given"
 
 @dataclass(frozen=True)
 class Places:
-    """Where an evaluation reads and writes.
+    """The folders that evaluations read and write.
 
     Attributes:
         work: big files, one folder a subject (answers, judgments).

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from seft_bench import stages as stage_runner
 from seft_bench.config import RecipeConfig
 from seft_bench.console import Progress, note
 from seft_bench.data.training import content_hashes, open_base, open_blank_base, open_data
@@ -27,7 +26,7 @@ from seft_bench.judges import Judge
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import replaces_other_weights, save_result
-from seft_bench.stages import door
+from seft_bench.stages import Workshop, door, run_stages
 from seft_bench.stages.runs import TrainedRun, finished_run, publish_run
 from seft_bench.subjects import Subject
 from seft_bench.suites import Suite
@@ -62,8 +61,8 @@ def train(
     shared = stages_folder or out / "stages"
     base = _base_of(recipe, shared.parent / "data")
     data = open_data(recipe.data, recipe.seed, shared.parent / "data", method.data)
-    shop = stage_runner.Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
-    stages = stage_runner.run_stages(plan, shop)
+    shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
+    stages = run_stages(plan, shop)
     parents = {"base": sha256_folder(base)} | content_hashes(recipe.base, recipe.data)
     return publish_run(recipe, out, stages, checkpoints, started_at, parents)
 

@@ -1,4 +1,4 @@
-"""What is evaluated: models that can answer, and files of ready answers, from what a user names on the command line."""
+"""Subjects of an evaluation: models that can answer and files of ready answers, from a user's MODEL arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONTROL_PREFIX = "control:"
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated: a model that can answer, or a file of ready answers.
+    """A model that can answer, or a file of ready answers, to be evaluated.
 
     Attributes:
         model_id: its name in tables.
@@ -69,8 +69,9 @@ def all_runs(runs: Path) -> list[str]:
 
 
 def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
-    """What a MODEL argument stands for: a control, a file of answers, a checkpoint, a run or folder of checkpoints, or
-    a hub id.
+    """Find what a MODEL argument stands for.
+
+    A control, a file of answers, a checkpoint, a run or folder of checkpoints, or a hub id.
 
     Raises:
         InputError: there is nothing of the kind.
@@ -168,8 +169,12 @@ def _control_facts(control: str) -> RunFacts:
 
 
 def served_subject(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:
-    """A model behind a server; one without a key is asked which weights it serves now, so that their answers lie in a
-    folder of their own.
+    """A model behind a server.
+
+    One without a key is asked which weights it serves now, so that their answers lie in a folder of their own.
+
+    Args:
+        ask: False sends nothing.
     """
     from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 

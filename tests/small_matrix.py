@@ -1,4 +1,4 @@
-"""A matrix of 2 rows x 2 seeds that runs in seconds, and what tests of both engines ask about it."""
+"""A matrix of 2 rows x 2 seeds that runs in seconds, and what tests of both executors ask about it."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def asked_twice(bodies: list[dict[str, Any]]) -> int:
 
 
 def worker_pids(process: subprocess.Popen[str]) -> list[int]:
-    """The worker processes of a driver on the local engine."""
+    """The worker processes of a driver on the local executor."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     found = [int(pid) for pid in children.read_text().split()] if children.exists() else []
     return [pid for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]

@@ -1,4 +1,4 @@
-"""What judging a matrix would cost, before any of its answers is there: one line a judge."""
+"""The cost of judging a matrix, estimated before any of its answers is there: one line a judge."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seft_bench.suites import Suite
 
 @dataclass(frozen=True)
 class PerVerdict:
-    """What one verdict of a judge takes on average over its suites, for answers of a typical length.
+    """The size and price of a judge's verdict, on average over its suites, for answers of a typical length.
 
     Attributes:
         asked_model: the model that is paid, "" where no server is asked.

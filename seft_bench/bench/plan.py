@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from seft_bench.bench import matrix as matrices
-from seft_bench.bench.cells import checkpoints_of, places_of
-from seft_bench.bench.matrix import Cell, judge_names
-from seft_bench.config import MatrixConfig
+from seft_bench.bench.cells import checkpoints_of
+from seft_bench.bench.controls import are_evaluated, control_subjects
+from seft_bench.bench.finished import is_finished
+from seft_bench.bench.judging_cost import PerVerdict, per_verdict
+from seft_bench.bench.matrix import Cell, chosen_cells
+from seft_bench.bench.resolved import Bench, MatrixSuite
+from seft_bench.evaluation.cost_estimate import Estimate
 from seft_bench.evaluation_files import EvaluationFiles, evaluation_files
-from seft_bench.judges import Judge
-from seft_bench.records import Answer
-from seft_bench.stages.runs import is_other_run, matching_run
-from seft_bench.subjects import control_subject
-
-if TYPE_CHECKING:
-    from seft_bench.bench.judging_cost import PerVerdict
-    from seft_bench.evaluation.cost_estimate import Estimate
+from seft_bench.subjects import Subject
 
 
 @dataclass(frozen=True)
 class Part:
-    """How much of something is there."""
+    """The part of something that is there."""
 
     at_hand: int
     wanted: int
@@ -38,6 +32,23 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.at_hand}/{self.wanted}"
+
+
+@dataclass(frozen=True)
+class AtHand:
+    """Answers that are there, and each judge's verdicts."""
+
+    answers: Part = Part(0, 0)
+    verdicts: Mapping[str, Part] = field(default_factory=dict)
+
+    def __add__(self, other: AtHand) -> AtHand:
+        judges = dict.fromkeys([*self.verdicts, *other.verdicts])
+        verdicts = {name: _of(self.verdicts, name) + _of(other.verdicts, name) for name in judges}
+        return AtHand(self.answers + other.answers, verdicts)
+
+
+def _of(verdicts: Mapping[str, Part], judge: str) -> Part:
+    return verdicts.get(judge, Part(0, 0))
 
 
 @dataclass(frozen=True)
@@ -86,9 +97,7 @@ class BenchPlan:
         }
 
     def cost(self) -> Estimate:
-        """What the judges would be asked and what that costs, one line a judge."""
-        from seft_bench.evaluation.cost_estimate import Estimate
-
+        """Return what the judges would be asked and what that costs, one line a judge."""
         return Estimate(
             [
                 self.prices[judge].line(judge, self.name, part.wanted, part.at_hand)
@@ -97,9 +106,7 @@ class BenchPlan:
         )
 
 
-def plan_of(
-    matrix: MatrixConfig, out: Path, results: Path, only: Sequence[str] = (), retry_failed: bool = False
-) -> BenchPlan:
+def plan_bench(bench: Bench, only: Sequence[str] = (), retry_failed: bool = False) -> BenchPlan:
     """Look at what is there; nothing is loaded, sent or written.
 
     Args:
@@ -107,101 +114,68 @@ def plan_of(
         retry_failed: of the cells that are not finished only those that failed.
 
     Raises:
-        InputError: the matrix cannot run.
+        InputError: a pattern that matches no cell.
     """
-    matrices.check(matrix)
-    suites = [_Suite(matrix, name, out) for name in matrix.suites]
-    states = [_state(matrix, cell, out, results, suites) for cell in matrices.chosen(matrices.cells(matrix), only)]
+    states = [_state(bench, cell) for cell in chosen_cells(bench.cells, only)]
     todo = [state for state in states if not state.is_finished and (state.error or not retry_failed)]
-    controls = _controls(matrix, out, results, suites)
-    return BenchPlan(matrix.name, states, todo, controls, _prices(suites, list(controls)))
+    return BenchPlan(bench.matrix.name, states, todo, _controls(bench), _prices(bench))
 
 
-def _prices(suites: Sequence[_Suite], judges: Sequence[str]) -> dict[str, PerVerdict]:
-    from seft_bench.bench.judging_cost import per_verdict
-
-    own = {name: [suite for suite in suites if name in suite.judges] for name in judges}
+def _prices(bench: Bench) -> dict[str, PerVerdict]:
+    own = {name: [suite for suite in bench.suites if name in suite.judges] for name in bench.judge_names}
     return {
-        name: per_verdict([(suite.suite, suite.requests) for suite in of_judge], of_judge[0].judges[name])
-        for name, of_judge in own.items()
+        name: per_verdict([(suite.suite, suite.request_count) for suite in suites], bench.judges[name])
+        for name, suites in own.items()
     }
 
 
-def _controls(matrix: MatrixConfig, out: Path, results: Path, suites: Sequence[_Suite]) -> dict[str, Part]:
+def _controls(bench: Bench) -> dict[str, Part]:
     """Judge -> verdicts of the controls; none where these are evaluated."""
-    from seft_bench.bench.controls import are_evaluated
-
-    found = {name: Part(0, 0) for suite in suites for name in suite.judges}
-    if are_evaluated(matrix, out, results):
-        return found
-    for subject in map(control_subject, matrix.controls):
-        for suite in suites:
-            for files in evaluation_files(subject, suite.suite, places_of(out, results)):
-                for name, part in _parts(files, suite)[1].items():
-                    found[name] += part
-    return found
+    subjects = [] if are_evaluated(bench) else control_subjects(bench)
+    found = _sum(_at_hand(bench, subject, suite) for subject in subjects for suite in bench.suites)
+    return {name: _of(found.verdicts, name) for name in bench.judge_names}
 
 
-class _Suite:
-    """A suite with its judges, and how many requests an answered one makes."""
-
-    def __init__(self, matrix: MatrixConfig, name: str, out: Path) -> None:
-        from seft_bench.config import load_judge
-        from seft_bench.judges import open_judge
-        from seft_bench.suites import load_suite
-
-        self.suite = load_suite(name)
-        self.questions = self.suite.questions()
-        self.decodings = list(self.suite.config.decodings)
-        # no store: looking at a plan makes no file
-        self.judges: dict[str, Judge] = {
-            judge: open_judge(load_judge(judge), None) for judge in judge_names(matrix, self.suite)
-        }
-        stand_ins = {
-            question.id: Answer(name, question.id, "", ("",) * len(question.turns)) for question in self.questions
-        }
-        self.requests = len(self.suite.requests(self.questions, stand_ins))
-
-
-def _state(matrix: MatrixConfig, cell: Cell, out: Path, results: Path, suites: Sequence[_Suite]) -> CellState:
-    error, recipe, folder = matrices.error_path(out, cell), matrices.recipe_of(matrix, cell), out / "cells" / cell.name
-    run = matching_run(recipe, folder, matrix.checkpoints)
+def _state(bench: Bench, cell: Cell) -> CellState:
+    error, run = bench.error_path(cell), bench.trained_run(cell)
     if run:
-        places, subjects = places_of(out, results), list(checkpoints_of(cell, run))
-        parts = [
-            _parts(files, suite)
-            for subject in subjects
-            for suite in suites
-            for files in evaluation_files(subject, suite.suite, places, cell.seed)
-        ]
+        found = _sum(
+            _at_hand(bench, subject, suite, cell.seed)
+            for subject in checkpoints_of(cell, run)
+            for suite in bench.suites
+        )
     else:
-        parts = [_nothing(suite) for suite in suites for _ in suite.decodings] * matrix.checkpoints
-    verdicts: dict[str, Part] = {}
-    for _, judged in parts:
-        for name, part in judged.items():
-            verdicts[name] = verdicts.get(name, Part(0, 0)) + part
+        one_checkpoint = [_nothing(suite) for suite in bench.suites for _ in suite.decodings]
+        found = _sum(one_checkpoint * bench.matrix.checkpoints)
     return CellState(
         cell,
-        matrices.is_finished(matrix, cell, out, results),
-        run is not None,
-        sum((answers for answers, _ in parts), Part(0, 0)),
-        verdicts,
-        error.read_text(encoding="utf-8").strip() if error.exists() else "",
-        is_other_run(recipe, folder, matrix.checkpoints),
+        is_finished=is_finished(bench, cell),
+        is_trained=run is not None,
+        answers=found.answers,
+        verdicts=found.verdicts,
+        error=error.read_text(encoding="utf-8").strip() if error.exists() else "",
+        is_changed=bench.is_changed(cell),
     )
 
 
-def _nothing(suite: _Suite) -> tuple[Part, dict[str, Part]]:
-    """As `_parts`, of a checkpoint that is not trained yet."""
-    return Part(0, len(suite.questions)), {name: Part(0, suite.requests) for name in suite.judges}
+def _sum(parts: Iterable[AtHand]) -> AtHand:
+    return sum(parts, AtHand())
 
 
-def _parts(files: EvaluationFiles, suite: _Suite) -> tuple[Part, dict[str, Part]]:
-    """Return the answers of one evaluation that are there, and each judge's verdicts."""
+def _nothing(suite: MatrixSuite) -> AtHand:
+    """Count what a checkpoint that is not trained yet has in one decoding."""
+    return AtHand(Part(0, len(suite.questions)), {name: Part(0, suite.request_count) for name in suite.judges})
+
+
+def _at_hand(bench: Bench, subject: Subject, suite: MatrixSuite, seed: int = 0) -> AtHand:
+    """Count what one subject has on one suite, over its decodings."""
+    everything = evaluation_files(subject, suite.suite, bench.places, seed, suite.questions)
+    return _sum(_in_one_decoding(bench, files, suite) for files in everything)
+
+
+def _in_one_decoding(bench: Bench, files: EvaluationFiles, suite: MatrixSuite) -> AtHand:
     answers = files.drawn_answers()
     asked = files.requests(answers)
-    judged = {
-        name: Part(len(asked) - len(files.unjudged(judge, asked)), suite.requests)
-        for name, judge in suite.judges.items()
-    }
-    return Part(len(answers), len(suite.questions)), judged
+    judged = {name: len(asked) - len(files.unjudged(bench.judges[name], asked)) for name in suite.judges}
+    verdicts = {name: Part(count, suite.request_count) for name, count in judged.items()}
+    return AtHand(Part(len(answers), len(suite.questions)), verdicts)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from seft_bench.bench.executors import EngineSettings
+from seft_bench.bench.executors import ExecutorSettings
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.plan import CellState
 from seft_bench.bench.probe_cell import BATCHES, STEPS, Cost, Measured, measure_cell
-from seft_bench.config import MatrixConfig
+from seft_bench.bench.resolved import Bench
 from seft_bench.console import note
 from seft_bench.errors import SeftBenchError
 from seft_bench.records import Row
@@ -34,7 +33,7 @@ class Hours:
     Attributes:
         device: "GPU" or "CPU".
         rows: name of a cell's kind -> hours of training one seed, shared stages included.
-        wall_hours: with the engine's number of workers, all of them busy.
+        wall_hours: with the executor's number of workers, all of them busy.
         failed: kinds that could not be trained, with the error; not in the hours.
     """
 
@@ -72,7 +71,7 @@ class Hours:
         }
 
 
-def probe_hours(matrix: MatrixConfig, todo: Sequence[CellState], out: Path, engine: EngineSettings) -> Hours:
+def probe_hours(bench: Bench, todo: Sequence[CellState], executor: ExecutorSettings) -> Hours:
     """Measure in a process of its own, which takes its memory with it, and add up over the cells to run.
 
     A kind of cell that cannot be trained is left out.
@@ -81,7 +80,7 @@ def probe_hours(matrix: MatrixConfig, todo: Sequence[CellState], out: Path, engi
     from concurrent.futures import ProcessPoolExecutor
 
     kinds = {_kind(state.cell): state.cell for state in todo}
-    folder = out / ".probe"
+    folder, values = bench.out / ".probe", bench.matrix.as_row()
     measured: dict[str, Measured] = {}
     failed: dict[str, str] = {}
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -89,14 +88,14 @@ def probe_hours(matrix: MatrixConfig, todo: Sequence[CellState], out: Path, engi
             for number, (kind, cell) in enumerate(kinds.items(), start=1):
                 note(f"probe {number}/{len(kinds)}: {kind}")
                 try:
-                    threads = engine.cpus_per_cell or 1
-                    measured[kind] = pool.submit(measure_cell, matrix.as_row(), cell.name, folder, threads).result()
+                    threads = executor.cpus_per_cell or 1
+                    measured[kind] = pool.submit(measure_cell, values, cell.name, folder, threads).result()
                 except SeftBenchError as error:
                     failed[kind] = str(error)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
     possible = [state for state in todo if _kind(state.cell) in measured]
-    return replace(_added_up(possible, measured, engine), failed=failed)
+    return replace(_added_up(possible, measured, executor), failed=failed)
 
 
 def _kind(cell: Cell) -> str:
@@ -104,9 +103,9 @@ def _kind(cell: Cell) -> str:
     return "-".join([*cell.group.values(), cell.row.name])
 
 
-def _added_up(todo: Sequence[CellState], measured: Mapping[str, Measured], engine: EngineSettings) -> Hours:
+def _added_up(todo: Sequence[CellState], measured: Mapping[str, Measured], executor: ExecutorSettings) -> Hours:
     is_gpu = any(found.gpu for found in measured.values())
-    clock, share = ("wall_seconds", engine.gpus_per_cell or 1.0) if is_gpu else ("cpu_seconds", 1.0)
+    clock, share = ("wall_seconds", executor.gpus_per_cell or 1.0) if is_gpu else ("cpu_seconds", 1.0)
     stages: dict[tuple[str, int], Cost] = {}
     answers: list[Cost] = []
     for state in todo:
@@ -121,7 +120,7 @@ def _added_up(todo: Sequence[CellState], measured: Mapping[str, Measured], engin
         rows={kind: share * _sum(found.stages.values(), clock) / 3600 for kind, found in measured.items()},
         training_hours=share * _sum(stages.values(), clock) / 3600,
         answering_hours=share * _sum(answers, clock) / 3600,
-        wall_hours=_sum(everything, "wall_seconds") / 3600 / max(1, min(engine.workers, len(todo))),
+        wall_hours=_sum(everything, "wall_seconds") / 3600 / max(1, min(executor.workers, len(todo))),
         tokens=round(_sum(everything, "tokens")),
     )
 

@@ -1,4 +1,4 @@
-"""What a bench leaves behind: tables, findings, pictures, and what the revisers did."""
+"""The outcome of a bench, written: tables, findings, pictures, and what the revisers did."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from seft_bench.bench import matrix as matrices
-from seft_bench.bench.matrix import Cell, Failure
+from seft_bench.bench.events import Failure
+from seft_bench.bench.matrix import Cell, results_of
+from seft_bench.bench.resolved import Bench
 from seft_bench.bench.sheets import sheets_of
 from seft_bench.config import MatrixConfig
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
@@ -23,8 +24,14 @@ from seft_bench.stages.diagnostics import GOOD_GRADE
 
 @dataclass(frozen=True)
 class Benched:
-    """What a bench left behind: all results of the matrix, what they say, the cells that failed, the files written, the
-    cells run.
+    """The outcome of a bench.
+
+    Attributes:
+        results: all of the matrix.
+        findings: what they say.
+        failures: of cells, and of the controls.
+        written: files.
+        ran: number of cells that were run and did not fail.
     """
 
     results: Sequence[Result]
@@ -34,20 +41,20 @@ class Benched:
     ran: int
 
 
-def publish(
-    matrix: MatrixConfig, results: Path, failures: Sequence[Failure] = (), ran: int = 0, left_out: Collection[str] = ()
-) -> Benched:
-    """Tables, findings and the picture of the results at hand, but for those of the cells `left_out`.
+def publish(bench: Bench, failures: Sequence[Failure], ran: int, left_out: Collection[str]) -> Benched:
+    """Write tables, findings and pictures of the results at hand, but for those of the cells `left_out`.
 
     Equal results give equal bytes.
     """
     from seft_bench.report.leaderboard import findings
 
+    matrix, results = bench.matrix, bench.results
     everything = [result for result in read_results(results) if result.model.partition("/")[0] not in left_out]
-    found, sheets = matrices.of_matrix(matrix, everything), sheets_of(matrix, everything)
+    found = results_of(matrix, {suite.name for suite in bench.suites}, everything)
+    sheets = sheets_of(matrix, found, everything)
     if not found:
         return Benched([], [], failures, [], ran)
-    revisions = _read_revisions(matrix, results)
+    revisions = _read_revisions(bench)
     said = [*findings(found), *revision_findings(revisions, GOOD_GRADE)]
     written = [results / f"leaderboard.{suffix}" for suffix in STYLES.values()]
     for style, path in zip(STYLES, written, strict=True):
@@ -66,16 +73,15 @@ def publish(
     return Benched(sheets.results, said, failures, written, ran)
 
 
-def _read_revisions(matrix: MatrixConfig, results: Path) -> list[Revisions]:
-    """What each row's revise stages did, over the matrix's seeds; only rows of which every seed is there."""
+def _read_revisions(bench: Bench) -> list[Revisions]:
+    """Read what each row's revise stages did, over the matrix's seeds; only rows of which every seed is there."""
     seeds: dict[tuple[str, str], list[Cell]] = {}
-    for cell in matrices.cells(matrix):
+    for cell in bench.cells:
         seeds.setdefault((", ".join(cell.group.values()), cell.row.name), []).append(cell)
+    order = [row.name for row in bench.matrix.rows]
     found = []
-    for (group, row), members in sorted(
-        seeds.items(), key=lambda item: [seed.name for seed in matrix.rows].index(item[0][1])
-    ):
-        own = [results / "cells" / cell.name for cell in members]
+    for (group, row), members in sorted(seeds.items(), key=lambda item: order.index(item[0][1])):
+        own = [bench.results_folder(cell) for cell in members]
         label = (members[0].row.label or row) + (f" ({group})" if group else "")
         names = sorted({path.stem for folder in own for path in folder.glob("revised-*.jsonl")})
         found += [
@@ -101,7 +107,7 @@ def _write_revisions(revisions: Sequence[Revisions], results: Path) -> list[Path
 
 
 def _findings_page(matrix: MatrixConfig, said: Sequence[str], pictures: Sequence[str]) -> str:
-    """What the table says in words."""
+    """Return the page that says in words what the tables say."""
     lines = "\n".join(f"- {sentence}" for sentence in said)
     shown = "\n\n".join(f"![Scores against training step and unannotated prompts]({name})" for name in pictures)
     return f"# What the figures of {matrix.name} say\n\n{lines}\n\n{shown}\n"

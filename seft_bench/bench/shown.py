@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seft_bench.bench.plan import BenchPlan, CellState, Part
-
-if TYPE_CHECKING:
-    from seft_bench.bench.probe import Hours
+from seft_bench.bench.probe import Hours
 
 
-def judge_names(judges: Sequence[str]) -> dict[str, str]:
-    """Judge -> its name for people: a file's without folder and ending, but whole where two would be called the
-    same.
+def short_names(judges: Sequence[str]) -> dict[str, str]:
+    """Judge -> its name for people: a file's without folder and ending, unless two would then be called the same.
+
+    >>> short_names(["rubric", "mine/gpt.yaml"]), short_names(["a/gpt.yaml", "b/gpt.yaml"])
+    ({'rubric': 'rubric', 'mine/gpt.yaml': 'gpt'}, {'a/gpt.yaml': 'a/gpt.yaml', 'b/gpt.yaml': 'b/gpt.yaml'})
     """
     short = {judge: PurePath(judge).stem if judge.endswith((".yaml", ".yml")) else judge for judge in judges}
     return {judge: name if list(short.values()).count(name) == 1 else judge for judge, name in short.items()}
 
 
 def judge_price(plan: BenchPlan) -> list[str]:
-    """What the judges would be asked, one line a judge, and what that costs."""
-    lines, names = [], judge_names(list(plan.prices))
+    """Say what the judges would be asked, one line a judge, and what that costs."""
+    lines, names = [], short_names(list(plan.prices))
     for line in plan.cost().lines:
         price = (
             "price unknown"
@@ -47,15 +47,11 @@ def summary(plan: BenchPlan) -> list[str]:
     lines = [
         f"{plan.name}: {len(plan.cells)} cells, {counts['finished']} finished already, {len(plan.todo)} to run{failed}"
     ]
-    if plan.todo:
-        lines += (
-            [
-                f"{len(changed)} were trained with other settings, data or base and are trained again: "
-                f"{', '.join(changed)}"
-            ]
-            if changed
-            else []
+    if changed:
+        lines.append(
+            f"{len(changed)} were trained with other settings, data or base and are trained again: {', '.join(changed)}"
         )
+    if plan.todo:
         lines += [
             f"of these {trained} are trained, {answers.at_hand:,} of {answers.wanted:,} answers are at hand",
             *judge_price(plan),
@@ -63,18 +59,10 @@ def summary(plan: BenchPlan) -> list[str]:
     return lines
 
 
-def as_text(plan: BenchPlan, hours: Hours | None = None) -> str:
+def plan_text(plan: BenchPlan, hours: Hours | None = None) -> str:
     """A row a cell, errors of the failed ones, then the summary."""
-    rows = [
-        (
-            "cell",
-            "method",
-            "trained",
-            "answers",
-            *(f"verdicts: {name}" for name in judge_names(list(plan.prices)).values()),
-            "state",
-        )
-    ]
+    verdicts = [f"verdicts: {name}" for name in short_names(list(plan.prices)).values()]
+    rows = [("cell", "method", "trained", "answers", *verdicts, "state")]
     rows += [_cells(state, list(plan.prices)) for state in plan.cells]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -96,8 +84,8 @@ def _cells(state: CellState, judges: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def as_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
-    """JSON-ready."""
+def plan_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
+    """The plan, JSON-ready."""
     cells = [
         {
             "cell": state.cell.name,

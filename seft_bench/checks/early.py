@@ -46,8 +46,10 @@ def tasks_of(plan: Plan, candidate: str, baseline: str, decoding: str = "") -> l
             f"a sequential check takes one model on each side; {candidate} and {baseline} hold {len(plan.subjects)}: "
             f"{found}"
         )
-    suites = [_with_decoding(suite, decoding) if decoding else suite for suite in plan.suites]
-    return [Task(suite, judge, *plan.subjects) for suite, judge in zip(suites, plan.judges, strict=True)]
+    return [
+        Task(_with_decoding(suite, decoding) if decoding else suite, judge, *plan.subjects)
+        for suite, judge in plan.suites
+    ]
 
 
 def _with_decoding(suite: Suite, decoding: str) -> Suite:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,17 +14,15 @@ from seft_bench.console import note
 from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE, InputError
 
 if TYPE_CHECKING:
-    from seft_bench.bench.matrix import Failure
+    from seft_bench.bench.events import Failure
+    from seft_bench.bench.executors import ExecutorSettings
+    from seft_bench.bench.publish import Benched
+    from seft_bench.bench.resolved import Bench
+    from seft_bench.config import MatrixConfig
 
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Cells at a time; default: the matrix's. On a Ray cluster its size decides.")
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the program."""
-    app.command()(demo)
-    app.command()(bench)
 
 
 def demo(
@@ -38,10 +35,13 @@ def demo(
 
     Needs no GPU, key or network.
     """
-    from seft_bench.bench.executors import EngineSettings
+    from seft_bench.bench.executors import ExecutorSettings
+    from seft_bench.bench.resolved import open_bench
+    from seft_bench.bench.run import run_bench
 
     matrix = _matrix("tinyworld", list(range(seed, seed + seeds)))
-    _run(matrix, out, out / "results", EngineSettings(workers=workers or matrix.workers))
+    opened = open_bench(matrix, out, out / "results")
+    _show_outcome(run_bench(opened, ExecutorSettings(workers=workers or matrix.workers)))
 
 
 def bench(
@@ -74,9 +74,10 @@ def bench(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the plan (with --dry-run), or the results, as JSON.")
     ] = False,
-    engine: Annotated[
+    executor: Annotated[
         str, typer.Option(help="Where cells run: local (processes of this machine) or ray (tasks of a Ray cluster).")
     ] = "local",
+    engine: Annotated[str | None, typer.Option(hidden=True, help="The former name of --executor.")] = None,
     address: Annotated[
         str, typer.Option(help="Of the Ray cluster; auto: the one that runs here, local: start one.")
     ] = "auto",
@@ -98,23 +99,34 @@ def bench(
 
     Run again, it does what is missing.
     """
-    from seft_bench.bench.executors import EngineSettings
+    from seft_bench.bench.executors import ExecutorSettings
+    from seft_bench.bench.resolved import open_bench
 
     chosen = _matrix(matrix, _seeds(seeds))
     folder = out or RUNS / Path(matrix).stem
-    tables = results or folder / "results"
-    settings = EngineSettings(
-        engine,
+    settings = ExecutorSettings(
+        _executor_name(executor, engine),
         workers or chosen.workers,
         address,
         cpus_per_cell or chosen.cpus_per_cell,
         chosen.gpus_per_cell if gpus_per_cell is None else gpus_per_cell,
         retries,
     )
+    opened = open_bench(chosen, folder, results or folder / "results")
     if dry_run or probe:
-        _show_plan(chosen, folder, tables, only or [], retry_failed, probe, as_json, settings)
+        _show_plan(opened, only or [], retry_failed, settings if probe else None, as_json)
     if not dry_run:
-        _run(chosen, folder, tables, settings, only or [], retry_failed, budget, yes, as_json)
+        from seft_bench.bench.run import run_bench  # tables and pictures, which a plan does without
+
+        _show_outcome(run_bench(opened, settings, only or [], retry_failed, budget, yes), as_json)
+
+
+def _executor_name(executor: str, engine: str | None) -> str:
+    """The executor's name, which --engine gave until it was renamed."""
+    if engine is None:
+        return executor
+    note("--engine of `seft-bench bench` is now called --executor; the old name goes with the next release")
+    return engine
 
 
 def _seeds(text: str | None) -> list[int] | None:
@@ -126,7 +138,7 @@ def _seeds(text: str | None) -> list[int] | None:
         raise InputError(f"--seeds takes whole numbers separated by commas, as in 0,1,2; got {text!r}") from None
 
 
-def _matrix(name: str, seeds: list[int] | None) -> Any:
+def _matrix(name: str, seeds: list[int] | None) -> MatrixConfig:
     from seft_bench.config import load_matrix
 
     loaded = load_matrix(name)
@@ -134,37 +146,27 @@ def _matrix(name: str, seeds: list[int] | None) -> Any:
 
 
 def _show_plan(
-    matrix: Any, out: Path, results: Path, only: list[str], retry_failed: bool, probe: bool, as_json: bool, engine: Any
+    opened: Bench, only: Sequence[str], retry_failed: bool, probed_on: ExecutorSettings | None, as_json: bool
 ) -> None:
-    """The plan on stdout."""
-    from seft_bench.bench import shown
-    from seft_bench.bench.plan import plan_of
+    """Print the plan, with hours where an executor is given to probe them for."""
+    from seft_bench.bench.plan import plan_bench
     from seft_bench.bench.probe import probe_hours
+    from seft_bench.bench.shown import plan_row, plan_text
 
-    plan = plan_of(matrix, out, results, only, retry_failed)
-    hours = probe_hours(matrix, plan.todo, out, engine) if probe else None
-    print(json.dumps(shown.as_row(plan, hours), indent=1) if as_json else shown.as_text(plan, hours))
+    plan = plan_bench(opened, only, retry_failed)
+    hours = probe_hours(opened, plan.todo, probed_on) if probed_on else None
+    print(json.dumps(plan_row(plan, hours), indent=1) if as_json else plan_text(plan, hours))
 
 
-def _run(
-    matrix: Any,
-    out: Path,
-    results: Path,
-    engine: Any,
-    only: Sequence[str] = (),
-    retry_failed: bool = False,
-    budget_usd: float | None = None,
-    yes: bool = False,
-    as_json: bool = False,
-) -> None:
-    from seft_bench.bench.run import bench as run_bench
-    from seft_bench.evaluation.score_files import result_row
+def _show_outcome(done: Benched, as_json: bool = False) -> None:
+    """Print figures and findings, note what was written and what failed, and end with the failures' status."""
+    from seft_bench.cli.figures import print_json, print_tables
+    from seft_bench.report.leaderboard import method_tables
 
-    done = run_bench(matrix, out, results, engine, only, retry_failed, budget_usd, yes)
     if as_json:
-        print(json.dumps([result_row(result) for result in done.results], indent=1))
+        print_json(done.results)
     else:
-        _print_tables(done.results)
+        print_tables(method_tables(done.results) if done.results else [])
         for sentence in done.findings:
             print(f"- {sentence}")
     for path in done.written:
@@ -181,14 +183,6 @@ def _run(
 
 
 def exit_status(failures: Sequence[Failure]) -> int:
-    """That of the judge (6) where it is all that failed: gone, or its budget spent."""
+    """Return the judge's status (6) where it is all that failed: gone, or its budget spent."""
     statuses = {failure.exit_status for failure in failures}
     return EXIT_UNAVAILABLE if statuses == {EXIT_UNAVAILABLE} else EXIT_CRASH
-
-
-def _print_tables(results: Any) -> None:
-    from seft_bench.report import leaderboard
-    from seft_bench.report.terminal import print_table
-
-    for table in leaderboard.method_tables(results) if results else []:
-        print_table(table, sys.stdout)

@@ -50,8 +50,9 @@ def judges_probe(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a judge's server the least it can: do key, model and log-probabilities work? Exit status 2 or 6 where they do
-    not.
+    """Ask a judge's server the least it can: do key, model and log-probabilities work?
+
+    Exit status 2 or 6 where they do not.
     """
     from seft_bench.cli.examine import probe_judge, probe_text
 
@@ -167,8 +168,9 @@ def data_fetch(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Download the official files that are missing, each checked before it is kept; exit status 2 when one could not be
-    had.
+    """Download the official files that are missing, each checked before it is kept.
+
+    Exit status 2 when one could not be had.
     """
     from seft_bench.console import steps_shown
     from seft_bench.data.fetch import fetch

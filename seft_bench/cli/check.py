@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seft_bench.cli.figures import print_tables
 from seft_bench.cli.options import RESULTS, RUNS, JsonOption
 from seft_bench.console import note, plain
 from seft_bench.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_REGRESSED, InputError
@@ -18,11 +19,6 @@ if TYPE_CHECKING:
     from seft_bench.checks.compare import Report
 
 EXIT_OF = {"PASS": EXIT_OK, "REGRESSED": EXIT_REGRESSED, "INCONCLUSIVE": EXIT_INCONCLUSIVE}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("check")(check_models)
 
 
 def check_models(
@@ -77,10 +73,12 @@ def check_models(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much --sequential may cost.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Is CANDIDATE worse than the model, or method, that it is checked --against? Status 0: passes; 3: regressed; 4:
-    inconclusive; 5: not comparable.
+    """Is CANDIDATE worse than the model, or method, that it is checked --against?
+
+    Status 0: passes; 3: regressed; 4: inconclusive; 5: not comparable.
     """
-    from seft_bench.checks import compare
+    from seft_bench.checks.compare import check
+    from seft_bench.checks.shown import report_row
     from seft_bench.files import write_json
 
     margins = _margins(margin or [])
@@ -93,11 +91,9 @@ def check_models(
         )
     else:
         chosen = {"judge": _judge_prefix(judge), "decoding": decoding or "", "base": base or "", "data": data or ""}
-        report = compare.check(candidate, baseline, results, suites=suite or (), margins=margins, **chosen)
+        report = check(candidate, baseline, results, suites=suite or (), margins=margins, **chosen)
     _show(report, as_json)
     if out is not None:
-        from seft_bench.checks.shown import report_row
-
         write_json(out, report_row(report))
     status = (
         EXIT_OK if report_only or (allow_inconclusive and report.verdict == "INCONCLUSIVE") else EXIT_OF[report.verdict]
@@ -126,7 +122,7 @@ def _refuse_methods(candidate: str, baseline: str, results: Path) -> None:
 
 
 def _judge_prefix(judge: str | None) -> str:
-    """A judge's id begins with its name; a YAML file says the name."""
+    """Return what the judge's id begins with: its name, which a YAML file says."""
     if judge is None or not judge.endswith((".yaml", ".yml")):
         return judge or ""
     from seft_bench.config import load_judge
@@ -148,40 +144,34 @@ def _look_by_look(
 ) -> Report:
     from seft_bench.checks.early import check_early, tasks_of
     from seft_bench.console import steps_shown
-    from seft_bench.evaluation import engines, spending
-    from seft_bench.evaluation import plan as evaluation
+    from seft_bench.evaluation.engines import closed_at_the_end
+    from seft_bench.evaluation.plan import EvalRequest, Plan, plan_evaluation
+    from seft_bench.evaluation.spending import agree, within_budget
     from seft_bench.evaluation_files import Places
     from seft_bench.inference.store import store_path
 
-    store = store_path(RUNS)
-    plan = evaluation.plan([candidate, baseline], suites, judge, steps=[], runs=RUNS, store=store)
-    places = Places(RUNS, results, store)
-    tasks_of(
-        plan, candidate, baseline, decoding
-    )  # what is wrong with the models is said before anybody is asked for money
-    spending.agree(plan, places, seed, budget, yes)
-    with steps_shown() as progress, engines.closed_at_the_end(plan.engine, plan.judges):
-        return spending.within_budget(
-            plan,
-            places,
-            seed,
-            budget,
-            lambda metered: check_early(
-                tasks_of(metered, candidate, baseline, decoding), places, margins, seed=seed, progress=progress
-            ),
-        )
+    places = Places(RUNS, results, store_path(RUNS))
+    plan = plan_evaluation(EvalRequest([candidate, baseline], suites, places, judge=judge, seed=seed))
+    tasks_of(plan, candidate, baseline, decoding)  # what is wrong with the models is said before money is asked for
+    agree(plan, budget, yes)
+    with steps_shown() as progress, closed_at_the_end(plan.engine, plan.judges):
+
+        def look_by_look(metered: Plan) -> Report:
+            tasks = tasks_of(metered, candidate, baseline, decoding)
+            return check_early(tasks, places, margins, seed=seed, progress=progress)
+
+        return within_budget(plan, budget, look_by_look)
 
 
 def _show(report: Report, as_json: bool) -> None:
-    from seft_bench.checks import shown
-    from seft_bench.report.terminal import print_table
+    from seft_bench.checks.shown import details, headline, report_row, table_of
 
     if as_json:
-        print(json.dumps(shown.report_row(report), indent=1))
+        print(json.dumps(report_row(report), indent=1))
         return
-    print(plain(shown.headline(report)))
-    print_table(shown.table_of(report), sys.stdout)
-    for line in shown.details(report):
+    print(plain(headline(report)))
+    print_tables([table_of(report)])
+    for line in details(report):
         print(plain(line))
     for sentence in report.notes if sys.stdout.isatty() else ():
         note(sentence)

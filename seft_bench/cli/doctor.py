@@ -1,19 +1,27 @@
-"""`seft-bench doctor`: what this machine has, and what that lets one do. Names of keys only, never a key."""
+"""The command `doctor`: what this machine has, and what that lets one do. Names of keys only, never a key."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from seft_bench.cli.options import JsonOption
 from seft_bench.manifest import hardware, package_versions
 
 EXTRAS = {"alpaca_eval": "official", "fastchat": "official", "trl": "trl", "ray": "ray"}
 
 
+def doctor(as_json: JsonOption = False) -> None:
+    """Show what this machine has: packages, GPU, data, keys (their names only)."""
+    found = examine()
+    print(json.dumps(found, indent=1) if as_json else for_people(found))
+
+
 def examine() -> dict[str, Any]:
-    """Packages, hardware, data and keys, as a JSON-ready dict."""
+    """Look at packages, hardware, data and keys; JSON-ready."""
     from seft_bench.data.official import data_status
 
     return {
@@ -54,8 +62,8 @@ def _gpus() -> list[str]:
     )
 
 
-def report(found: dict[str, Any]) -> str:
-    """The same for people, with what to run next."""
+def for_people(found: dict[str, Any]) -> str:
+    """Say the same in words, with what to run next."""
     machine = found["hardware"]
     missing = [name for name, state in found["official_data"].items() if state == "missing"]
     lines = [

@@ -1,6 +1,4 @@
-"""A judge as it is here and now: its settings with the price that holds, whether it can be used, and what its server
-says to a probe.
-"""
+"""A judge as it is here and now: its settings and price, whether it can be used, and its server's reply to a probe."""
 
 from __future__ import annotations
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seft_bench.cli.figures import note_withheld, print_json, print_tables
 from seft_bench.cli.options import RESULTS, RUNS, JsonOption
 from seft_bench.console import note
 from seft_bench.errors import EXIT_WITHHELD, InputError
+
+if TYPE_CHECKING:
+    from seft_bench.suites import Suite
 
 FormatOption = Annotated[str, typer.Option("--format", help="alpaca_eval, fastchat or fastchat-pairs.")]
 SuiteOption = Annotated[str, typer.Option(help="Suite that the rows belong to.")]
@@ -18,12 +21,6 @@ ReferenceOption = Annotated[
     Path | None,
     typer.Option(help="Suites of comparisons: answers of another baseline.", show_default="the suite's own"),
 ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add both commands to the program."""
-    app.command("export")(export_files)
-    app.command("import")(import_files)
 
 
 def export_files(
@@ -43,20 +40,20 @@ def export_files(
     reference: ReferenceOption = None,
 ) -> None:
     """Write evaluated models, or files of answers and judgments, as the official tools' files."""
-    from seft_bench.exchange import exporting, sources
-    from seft_bench.suites import load_suite
+    from seft_bench.exchange.exporting import check_format, export
+    from seft_bench.exchange.sources import evaluated, of_files
 
-    chosen = load_suite(suite).with_baseline(reference) if reference else load_suite(suite)
-    exporting.check_format(format_name, chosen)
+    chosen = _suite(suite, reference)
+    check_format(format_name, chosen)
     if answers or judgments:
         if models or judge or decoding:
             raise InputError(
                 "--answers and --judgments are exported as they are: leave out MODEL, --judge and --decoding"
             )
-        recorded = sources.of_files(chosen, answers, judgments)
+        recorded = of_files(chosen, answers, judgments)
     else:
-        recorded = sources.evaluated(chosen, models or [], judge, decoding, RUNS)
-    done = exporting.export(format_name, chosen, recorded, out)
+        recorded = evaluated(chosen, models or [], judge, decoding, RUNS)
+    done = export(format_name, chosen, recorded, out)
     for path in done.files:
         print(out / path)
     for line in done.notes:
@@ -71,7 +68,14 @@ def export_files(
         raise typer.Exit(EXIT_WITHHELD)
 
 
-def import_files(
+def _suite(name: str, reference: Path | None) -> Suite:
+    from seft_bench.suites import load_suite
+
+    suite = load_suite(name)
+    return suite.with_baseline(reference) if reference else suite
+
+
+def import_results(
     paths: Annotated[
         list[Path],
         typer.Argument(metavar="PATH", help="Folders or files of the official tool; a leaderboard CSV by its name."),
@@ -83,30 +87,19 @@ def import_files(
     as_json: JsonOption = False,
 ) -> None:
     """Take over the official tools' files: answers, judgments and figures, marked "imported" in the leaderboard."""
-    import sys
+    from seft_bench.evaluation.plan import write_leaderboard
+    from seft_bench.exchange.importing import import_files
+    from seft_bench.report.leaderboard import plain_tables
 
-    from seft_bench.evaluation import plan as evaluation
-    from seft_bench.evaluation.score_files import result_row
-    from seft_bench.exchange.importing import import_files as take_over
-    from seft_bench.report import leaderboard
-    from seft_bench.report.terminal import print_table
-    from seft_bench.suites import load_suite
-
-    chosen = load_suite(suite).with_baseline(reference) if reference else load_suite(suite)
-    done = take_over(format_name, chosen, paths, RUNS, results)
+    chosen = _suite(suite, reference)
+    done = import_files(format_name, chosen, paths, RUNS, results)
     if done.results or any(path.parent.name == "published" for path in done.written):  # answers alone change no table
-        evaluation.write_leaderboard(results)
+        write_leaderboard(results)
     if as_json:
-        print(json.dumps([result_row(result) for result in done.results], indent=1))
-    for table in leaderboard.plain_tables(done.results) if done.results and not as_json else []:
-        print_table(table, sys.stdout)
+        print_json(done.results)
+    elif done.results:
+        print_tables(plain_tables(done.results))
     for line in [*done.notes, *(f"written: {path}" for path in done.written)]:
         note(line)
-    withheld = [result for result in done.results if result.withheld]
-    for result in withheld:
-        note(
-            f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at "
-            "least 98 % are needed."
-        )
-    if withheld:
+    if note_withheld(done.results):
         raise typer.Exit(EXIT_WITHHELD)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,8 @@ from seft_bench.console import note, plain
 from seft_bench.errors import EXIT_WITHHELD, InputError
 
 if TYPE_CHECKING:
+    from seft_bench.judge_quality.agreement import Report
+    from seft_bench.judge_quality.asking import Ask
     from seft_bench.judges import Judge
     from seft_bench.records import JudgeRequest
 
@@ -71,8 +73,9 @@ def agreement(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Does a judge prefer what humans prefer, as often as humans among themselves? And does it prefer the first, or the
-    longer?
+    """Does a judge prefer what humans prefer, as often as humans among themselves?
+
+    And does it prefer the first, or the longer?
     """
     from seft_bench.judge_quality.agreement import measure_agreement
     from seft_bench.judge_quality.asking import Ask
@@ -90,7 +93,7 @@ def agreement(
 
 @dataclass(frozen=True)
 class Money:
-    """What the user says about cost."""
+    """The user's word about cost."""
 
     dry_run: bool
     budget_usd: float | None
@@ -105,28 +108,26 @@ def _ask(
     raters: str,
     turn: int | None,
     out: Path | None,
-    settings: Any,
+    settings: Ask,
     money: Money,
     as_json: bool,
 ) -> None:
     from seft_bench.console import steps_shown
-    from seft_bench.judge_quality import asking
     from seft_bench.judge_quality.agreement import compared_answers, human_votes
+    from seft_bench.judge_quality.asking import ask_and_measure, requests_of
     from seft_bench.suites import load_suite
 
     humans, texts = human_votes(votes, raters, turn), compared_answers(votes, answers)
     questions = load_suite(suite).questions()
     opened, path = _open(name, out)
-    with (
-        _paid_for(opened, asking.requests_of(humans, questions, texts, settings), suite, path, money, as_json),
-        steps_shown() as progress,
-    ):
-        report = asking.ask_and_measure(opened, humans, questions, texts, raters, path, settings, progress)
+    requests = requests_of(humans, questions, texts, settings)
+    with _paid_for(opened, requests, suite, path, money, as_json), steps_shown() as progress:
+        report = ask_and_measure(opened, humans, questions, texts, raters, path, settings, progress)
     _show(report, as_json)
     note(f"verdicts: {path}")
 
 
-def _show(report: Any, as_json: bool) -> None:
+def _show(report: Report, as_json: bool) -> None:
     from seft_bench.judge_quality.shown import notes_of, report_row, report_text
 
     print(json.dumps(report_row(report), indent=1) if as_json else plain(report_text(report)))
@@ -160,13 +161,9 @@ def consistency(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """How often a judge repeats its own verdict on the very same prompt, and how much that noise moves a mean."""
-    from seft_bench.console import steps_shown
-    from seft_bench.formats.reading import read_answers
-    from seft_bench.judge_quality import asking
-    from seft_bench.judge_quality.consistency import measure_consistency, requests_of
+    """Measure how often a judge repeats its verdict on the very same prompt, and how much that noise moves a mean."""
+    from seft_bench.judge_quality.consistency import measure_consistency
     from seft_bench.judge_quality.shown import consistency_row, consistency_text
-    from seft_bench.suites import load_suite
 
     if (ask is None) == (not judgments):
         raise InputError(
@@ -174,17 +171,39 @@ def consistency(
         )
     judge_id, files = None, judgments or []
     if ask is not None:
-        texts, questions = (
-            [answer for path in answers or [] for answer in read_answers(path)],
-            load_suite(suite).questions(),
-        )
-        opened, path = _open(ask, out)
-        requests = requests_of(questions, texts, prompts, repeats, seed)
-        with _paid_for(opened, requests, suite, path, Money(dry_run, budget, yes), as_json), steps_shown() as progress:
-            asking.collect(opened, requests, path, progress, "grade")
-        judge_id, files = opened.id, [path]
+        sample, money = GradedSample(answers or [], suite, prompts, repeats, seed), Money(dry_run, budget, yes)
+        judge_id, path = _grade(ask, sample, out, money, as_json)
+        files = [path]
     found = measure_consistency(files, rows, judge_id)
     print(json.dumps(consistency_row(found), indent=1) if as_json else plain(consistency_text(found)))
+
+
+@dataclass(frozen=True)
+class GradedSample:
+    """Answered turns that are graded again and again, see the options of `consistency`."""
+
+    answers: Sequence[Path]
+    suite: str
+    prompts: int
+    repeats: int
+    seed: int
+
+
+def _grade(name: str, sample: GradedSample, out: Path | None, money: Money, as_json: bool) -> tuple[str, Path]:
+    """Ask a judge for grades; returns its id, and the file of the grades."""
+    from seft_bench.console import steps_shown
+    from seft_bench.formats.reading import read_answers
+    from seft_bench.judge_quality.asking import collect
+    from seft_bench.judge_quality.consistency import requests_of
+    from seft_bench.suites import load_suite
+
+    texts = [answer for path in sample.answers for answer in read_answers(path)]
+    questions = load_suite(sample.suite).questions()
+    opened, path = _open(name, out)
+    requests = requests_of(questions, texts, sample.prompts, sample.repeats, sample.seed)
+    with _paid_for(opened, requests, sample.suite, path, money, as_json), steps_shown() as progress:
+        collect(opened, requests, path, progress, "grade")
+    return opened.id, path
 
 
 @contextlib.contextmanager
@@ -192,25 +211,25 @@ def _paid_for(
     judge: Judge, requests: list[JudgeRequest], suite: str, out: Path, money: Money, as_json: bool
 ) -> Iterator[None]:
     """Estimate, agreement and budget around asking; a dry run shows the estimate and ends here."""
-    from seft_bench.evaluation import cost_estimate as estimate
-    from seft_bench.evaluation import cost_table as shown
-    from seft_bench.evaluation import spending
-    from seft_bench.judge_quality import asking
+    from seft_bench.evaluation.cost_estimate import Estimate, estimate_requests
+    from seft_bench.evaluation.cost_table import cost_row, cost_text
+    from seft_bench.evaluation.spending import agree_to, within
+    from seft_bench.judge_quality.asking import missing
 
-    def left() -> estimate.Estimate:
-        return estimate.estimate_requests(judge, len(requests), asking.missing(judge.id, requests, out, judge), suite)
+    def left() -> Estimate:
+        return estimate_requests(judge, len(requests), missing(judge.id, requests, out, judge), suite)
 
     found = left()
     if money.dry_run:
-        print(json.dumps(shown.as_row(found), indent=1) if as_json else plain(shown.as_text(found)))
+        print(json.dumps(cost_row(found), indent=1) if as_json else plain(cost_text(found)))
         raise typer.Exit
-    spending.agree_to(found, money.budget_usd, money.yes)
-    with spending.within(money.budget_usd, judge, left):
+    agree_to(found, money.budget_usd, money.yes)
+    with within(money.budget_usd, judge, left):
         yield
 
 
-def _open(name: str, out: Path | None) -> tuple[Any, Path]:
-    """The judge, and the file of its verdicts."""
+def _open(name: str, out: Path | None) -> tuple[Judge, Path]:
+    """Return the open judge, and the file of its verdicts."""
     from seft_bench.config import load_judge
     from seft_bench.inference.store import store_path
     from seft_bench.judges import open_judge

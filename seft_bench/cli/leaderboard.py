@@ -11,12 +11,7 @@ from seft_bench.cli.options import RESULTS
 from seft_bench.errors import unknown_name
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("leaderboard")(show_leaderboard)
-
-
-def show_leaderboard(
+def leaderboard(
     matrix: Annotated[
         str | None, typer.Argument(help="A matrix: its paper table, seeds aggregated. Default: one row a model.")
     ] = None,

@@ -10,3 +10,16 @@ import typer
 RUNS, RESULTS = Path("runs"), Path("results")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+LcCOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lc-c", help="C of the length control: a positive number, or cross-validated.", show_default="the suite's"
+    ),
+]
+LcIntervalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--lc-interval", help="Interval of the length control: sandwich or bootstrap.", show_default="the suite's"
+    ),
+]

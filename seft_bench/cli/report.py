@@ -10,11 +10,6 @@ import typer
 from seft_bench.console import note
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command("report")(report)
-
-
 def report(
     out: Annotated[Path, typer.Option(help="Folder of the report; an older report in it is replaced.")] = Path(
         "report"

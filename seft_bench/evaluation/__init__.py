@@ -1,1 +1,4 @@
-"""Money: what tokens cost, what a command may cost before it runs, and asking first and keeping to a budget."""
+"""One evaluation: everything checked first (`plan`), its cost said and agreed to, then answered, judged and scored.
+
+`engines` says what answers, `score_files` makes figures of ready files.
+"""

@@ -1,4 +1,4 @@
-"""What a command would ask and what that would cost, before anything is sent and without loading a model.
+"""The cost of a command: what it would ask, estimated before anything is sent and without loading a model.
 
 Prompts are the real ones, rendered from the answers at hand. Where an answer is still to be made, one of
 TYPICAL_ANSWER_TOKENS stands in for it, and at most one of the suite's limit. Tokens are counted as characters / 4,
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seft_bench.evaluation.plan import Plan
-from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files
+from seft_bench.evaluation_files import GIVEN, EvaluationFiles, evaluation_files
 from seft_bench.inference.budget import reply_tokens
 from seft_bench.inference.prices import NO_SERVER, Price, price_of
 from seft_bench.judges import Judge
@@ -46,9 +46,9 @@ class Line:
         by: who does it: a judge's id, a server, or "this machine".
         model: the model that is evaluated.
         asked_model: the one that is paid, "" where nobody is.
-        wanted: answers or judgments in all;
-        at_hand: there already;
-        settled: fixed by the protocol or without asking;
+        wanted: answers or judgments in all.
+        at_hand: there already.
+        settled: fixed by the protocol or without asking.
         stored: replies in the response store, None where only the server could say;
         to_ask: requests that would be sent.
         input_tokens: (about, at most).
@@ -94,7 +94,7 @@ class Estimate:
         return sum(line.to_ask for line in self.lines if line.work == work)
 
 
-def estimate(plan: Plan, places: Places, seed: int) -> Estimate:
+def estimate_cost(plan: Plan) -> Estimate:
     """Go through what the command would do; nothing is sent, no model is loaded.
 
     Raises:
@@ -102,15 +102,17 @@ def estimate(plan: Plan, places: Places, seed: int) -> Estimate:
     """
     lines: list[Line] = []
     for subject in plan.subjects:
-        for suite, judge in zip(plan.suites, plan.judges, strict=True):
-            for files in evaluation_files(subject, suite, places, seed):
+        for suite, judge in plan.suites:
+            for files in evaluation_files(subject, suite, plan.places, plan.seed):
                 lines += _lines(plan.steps, files, judge)
     return Estimate(lines)
 
 
 def tokens_of_one_model(suite: Suite, judge: Judge) -> tuple[int, int, int, int]:
-    """Tokens of judging one model's answers to a suite, none of them there yet, in one decoding: input about and at
-    most, output typical and at most.
+    """Count the tokens of judging one model's answers to a suite, none of them there yet, in one decoding.
+
+    Returns:
+        input about and at most, output typical and at most.
 
     Raises:
         InputError: a prompt cannot be rendered.
@@ -122,14 +124,14 @@ def tokens_of_one_model(suite: Suite, judge: Judge) -> tuple[int, int, int, int]
 
 
 def _lines(steps: Sequence[str], files: EvaluationFiles, judge: Judge) -> list[Line]:
-    answers = _ready(files) if files.subject.ready else files.drawn_answers()
+    answers = _ready_answers(files) if files.subject.ready else files.drawn_answers()
     is_to_answer = "answer" in steps and not files.subject.ready
     missing = [question for question in files.questions if question.id not in answers] if is_to_answer else []
     found = [_answer_line(files, len(answers), missing)] if "answer" in steps else []
     return [*found, _judge_line(files, judge, answers, missing)] if "judge" in steps else found
 
 
-def _ready(files: EvaluationFiles) -> dict[str, Answer]:
+def _ready_answers(files: EvaluationFiles) -> dict[str, Answer]:
     """Return the answers of a file."""
     found: dict[str, Answer] = {}
     generator = files.subject.open_generator()
@@ -154,7 +156,7 @@ def _answer_line(files: EvaluationFiles, at_hand: int, missing: Sequence[Questio
 
 
 def _prompt_tokens(question: Question, answer_tokens: int) -> int:
-    """Over all turns of a question: each sees the turns and answers before it."""
+    """Add up over all turns of a question: each sees the turns and answers before it."""
     sizes = [len(turn) // CHARACTERS_PER_TOKEN for turn in question.turns]
     return sum(sum(sizes[: turn + 1]) + turn * answer_tokens for turn in range(len(sizes)))
 
@@ -174,11 +176,15 @@ def _judge_line(
 
 
 def estimate_requests(judge: Judge, wanted: int, open_ones: Sequence[JudgeRequest], suite: str) -> Estimate:
-    """What a judge would be asked besides an evaluation: `wanted` requests in all, `open_ones` without a verdict."""
+    """Estimate what a judge would be asked besides an evaluation.
+
+    Args:
+        wanted: requests in all.
+        open_ones: those without a verdict.
+    """
     sent = _sent(judge, open_ones, {}, 0)
-    return Estimate(
-        [_line_of(judge, sent, ("given answers", suite, "given"), (wanted, wanted - len(open_ones), sent.unasked))]
-    )
+    counts = (wanted, wanted - len(open_ones), sent.unasked)
+    return Estimate([_line_of(judge, sent, ("given answers", suite, GIVEN), counts)])
 
 
 def _line_of(judge: Judge, sent: _Sent, where: tuple[str, str, str], counts: tuple[int, int, int]) -> Line:

@@ -24,8 +24,8 @@ COLUMNS = (
 )
 
 
-def as_row(found: Estimate) -> dict[str, Any]:
-    """JSON-ready."""
+def cost_row(found: Estimate) -> dict[str, Any]:
+    """An estimate, JSON-ready."""
     low, high = found.usd
     lines = [
         {**{item.name: getattr(line, item.name) for item in dataclasses.fields(line)}, "price": line.price.as_row()}
@@ -35,7 +35,7 @@ def as_row(found: Estimate) -> dict[str, Any]:
     return {"lines": lines, "total": total, "assumptions": ASSUMPTIONS}
 
 
-def as_text(found: Estimate) -> str:
+def cost_text(found: Estimate) -> str:
     """A table in columns, then prices, total and assumptions."""
     rows = [COLUMNS, *[_cells(line) for line in found.lines]]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]

@@ -1,4 +1,4 @@
-"""What answers for checkpoints besides our own generator, and who may hold the machine's memory when.
+"""Engines, which answer for checkpoints instead of our own generator, and who may hold the machine's memory when.
 
 A vLLM server takes most of a GPU for itself. So an engine, a model of ours and a judge with a server of its own are
 never up at the same time: everything is answered, the engine is closed, then everything is judged.
@@ -12,7 +12,7 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.judges import Judge
@@ -30,7 +30,7 @@ class Engine(Protocol):
     """Answers for any number of checkpoints, one after the other."""
 
     def answers_for(self, subject: Subject) -> Subject:
-        """The subject with its answers from here; itself where it is no checkpoint (a file of answers)."""
+        """Return the subject with its answers from here; itself where it is no checkpoint (a file of answers)."""
 
     def close(self) -> None:
         """Give the memory back; the next answer would take it again."""
@@ -99,7 +99,7 @@ ENGINES: dict[str, type[ServerEngine] | type[InProcessEngine]] = {
 
 
 def open_engine(name: str, log_folder: Path, trust_remote_code: bool, served_elsewhere: bool = False) -> Engine | None:
-    """An engine by its name; None is our own generator. Nothing is started.
+    """Return an engine by its name; None is our own generator. Nothing is started.
 
     Args:
         served_elsewhere: the models are behind a server of the user's.
@@ -118,36 +118,39 @@ def open_engine(name: str, log_folder: Path, trust_remote_code: bool, served_els
     return ENGINES[name](log_folder, trust_remote_code)
 
 
+class JudgedSuite(NamedTuple):
+    """A suite and the judge that judges it."""
+
+    suite: Suite
+    judge: Judge
+
+
 Turn = tuple[Subject, Suite, Judge, Sequence[str]]
 
 
 def in_turn(
-    subjects: Sequence[Subject],
-    suites: Sequence[Suite],
-    judges: Sequence[Judge],
-    steps: Sequence[str],
-    engine: Engine | None,
+    subjects: Sequence[Subject], suites: Sequence[JudgedSuite], steps: Sequence[str], engine: Engine | None
 ) -> Iterator[Turn]:
-    """(subject, suite, judge, steps) in the order in which memory allows; what is no longer needed is closed in
-    between.
+    """Yield (subject, suite, judge, steps) in the order in which memory allows.
+
+    Whatever is no longer needed is closed in between.
     """
-    pairs = list(zip(suites, judges, strict=True))
-    if engine is None and not any(judge.is_managed for judge in judges):
-        yield from ((subject, suite, judge, steps) for subject in subjects for suite, judge in pairs)
+    if engine is None and not any(judge.is_managed for _, judge in suites):
+        yield from ((subject, suite, judge, steps) for subject in subjects for suite, judge in suites)
         return
     if "answer" in steps:
-        yield from ((subject, suite, judge, ["answer"]) for subject in subjects for suite, judge in pairs)
+        yield from ((subject, suite, judge, ["answer"]) for subject in subjects for suite, judge in suites)
         _free(engine)
     if rest := [step for step in steps if step != "answer"]:
-        for place, (suite, judge) in enumerate(pairs):
+        for place, (suite, judge) in enumerate(suites):
             yield from ((subject, suite, judge, rest) for subject in subjects)
-            if all(judge is not later for _, later in pairs[place + 1 :]):
+            if all(judge is not later for _, later in suites[place + 1 :]):
                 judge.close()
 
 
 @contextlib.contextmanager
 def closed_at_the_end(engine: Engine | None, judges: Sequence[Judge]) -> Iterator[None]:
-    """Whatever happens inside, no server of ours runs afterwards."""
+    """Make sure that no server of ours runs afterwards, whatever happens inside."""
     try:
         yield
     finally:
@@ -158,7 +161,7 @@ def closed_at_the_end(engine: Engine | None, judges: Sequence[Judge]) -> Iterato
 
 
 def _free(engine: Engine | None) -> None:
-    """The engine's memory, or that of our own models, which are garbage by now but still held by torch."""
+    """Free the engine's memory, or that of our own models, which are garbage by now but still held by torch."""
     if engine:
         engine.close()
     elif torch := sys.modules.get("torch"):

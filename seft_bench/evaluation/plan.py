@@ -1,94 +1,136 @@
-"""`seft-bench eval` and `leaderboard`: find what to evaluate, check everything first, then walk the pipeline for
-each.
-"""
+"""`seft-bench eval`: find what to evaluate, check everything first, then walk the pipeline for each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from seft_bench import pipeline
-from seft_bench.config import JudgeConfig, OpenAIJudgeConfig
+from seft_bench.config import JudgeConfig, OpenAIJudgeConfig, load_judge
 from seft_bench.console import Progress, note
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.evaluation import engines
-from seft_bench.evaluation_files import Places, evaluation_files
+from seft_bench.evaluation.engines import DEFAULT_ENGINE, Engine, JudgedSuite, closed_at_the_end, in_turn, open_engine
+from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files
 from seft_bench.files import write_atomic
-from seft_bench.judges import Judge
+from seft_bench.judges import Judge, missing_key, open_judge
 from seft_bench.pipeline import STEPS
 from seft_bench.records import Result
-from seft_bench.report.sheets import STYLES, plain_sheets
 from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
-from seft_bench.suites import Suite
+from seft_bench.suites import Suite, load_suites
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """An evaluation as a user asks for it.
+
+    Attributes:
+        models: MODEL arguments, or names that `server` serves; none for all runs.
+        suites: names.
+        judge: name; None for each suite's own.
+        steps: none for all.
+        seed: of sampled answers.
+        server, server_key_env: where the models answer, and the NAME of the variable with its key.
+        engine: what answers for checkpoints (`engines`).
+        reference: answers of another baseline.
+        length_control: "lc_c" and "lc_interval" instead of the suites'.
+        dry_run: nothing is sent and no file made, so answers of a keyless server that are at hand are not found.
+    """
+
+    models: Sequence[str]
+    suites: Sequence[str]
+    places: Places
+    judge: str | None = None
+    steps: Sequence[str] = ()
+    seed: int = 0
+    server: str | None = None
+    server_key_env: str | None = None
+    trust_remote_code: bool = False
+    engine: str = DEFAULT_ENGINE
+    reference: Path | None = None
+    length_control: Mapping[str, str | None] = field(default_factory=dict)
+    dry_run: bool = False
+
+    @property
+    def store(self) -> Path | None:
+        """The response store; None where a dry run would have to make one."""
+        return None if self.dry_run and not self.places.store.exists() else self.places.store
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What one command evaluates: every subject on every suite, with the judge of each suite; `engine` answers for
-    checkpoints.
+    """An evaluation with everything resolved: every subject on every suite, with the judge of each suite.
+
+    Attributes:
+        seed: of sampled answers.
+        engine: answers for checkpoints; None: our own generator does.
     """
 
     subjects: Sequence[Subject]
-    suites: Sequence[Suite]
-    judges: Sequence[Judge]
+    suites: Sequence[JudgedSuite]
     steps: Sequence[str]
-    engine: engines.Engine | None = None
+    places: Places
+    seed: int = 0
+    engine: Engine | None = None
+
+    @property
+    def judges(self) -> list[Judge]:
+        return [judge for _, judge in self.suites]
+
+    def files(self, suite: Suite) -> Iterator[EvaluationFiles]:
+        """Every subject on a suite, in each of its decodings."""
+        for subject in self.subjects:
+            yield from evaluation_files(subject, suite, self.places, self.seed)
 
 
-def plan(
-    models: Sequence[str],
-    suite_names: Sequence[str],
-    judge_name: str | None,
-    *,
-    steps: Sequence[str],
-    runs: Path,
-    store: Path | None,
-    server: str | None = None,
-    server_key_env: str | None = None,
-    trust_remote_code: bool = False,
-    engine_name: str = "transformers",
-    reference: Path | None = None,
-    length_control: Mapping[str, str | None] | None = None,
-    ask_servers: bool = True,
-) -> Plan:
+def plan_evaluation(request: EvalRequest) -> Plan:
     """Check names, data, judges and models before any model is loaded or any judge is asked (`probe` does that).
-
-    Args:
-        judge_name: None for each suite's own.
-        steps: none for all.
-        runs, store: where runs and stored responses lie.
-        server, server_key_env: where the models answer, and the NAME of the variable with its key.
-        reference: answers of another baseline.
-        length_control: "lc_c" and "lc_interval" instead of the suites'.
-        ask_servers: False sends nothing at all, so answers of a keyless server that are at hand are not found.
 
     Raises:
         InputError: the first thing that is wrong.
     """
-    from seft_bench.suites import load_suites
-
-    for step in steps:
+    for step in request.steps:
         if step not in STEPS:
             raise unknown_name("step", step, STEPS)
-    wanted = tuple(step for step in STEPS if step in steps) or STEPS
-    suites = load_suites(suite_names, length_control or {})
-    suites = [suite.with_baseline(reference) for suite in suites] if reference else suites
+    suites = _judged_suites(request)
+    engine = open_engine(
+        request.engine,
+        request.places.work / "vllm-logs",
+        request.trust_remote_code,
+        served_elsewhere=bool(request.server),
+    )
+    subjects = _subjects(request)
+    steps = tuple(step for step in STEPS if step in request.steps) or STEPS
+    return Plan(
+        [engine.answers_for(subject) for subject in subjects] if engine else subjects,
+        suites,
+        steps,
+        request.places,
+        request.seed,
+        engine,
+    )
+
+
+def _judged_suites(request: EvalRequest) -> list[JudgedSuite]:
+    suites = load_suites(request.suites, request.length_control)
+    if request.reference:
+        suites = [suite.with_baseline(request.reference) for suite in suites]
     opened: dict[str, Judge] = {}
-    judges = [_open_judge(suite, judge_name, store, opened) for suite in suites]
-    engine = engines.open_engine(engine_name, runs / "vllm-logs", trust_remote_code, served_elsewhere=bool(server))
-    if server:
-        subjects = [served_subject(model, server, server_key_env, store, ask_servers) for model in models]
+    return [JudgedSuite(suite, _open_judge(suite, request.judge, request.store, opened)) for suite in suites]
+
+
+def _subjects(request: EvalRequest) -> list[Subject]:
+    if request.server:
+        ask, key_env = not request.dry_run, request.server_key_env
+        found = [served_subject(model, request.server, key_env, request.store, ask) for model in request.models]
     else:
-        subjects = [
-            subject for model in models or all_runs(runs) for subject in find_subjects(model, trust_remote_code)
-        ]
-    if not subjects:
+        models = request.models or all_runs(request.places.work)
+        found = [subject for model in models for subject in find_subjects(model, request.trust_remote_code)]
+    if not found:
         raise InputError("--server needs the name of a model that it serves")
-    _refuse_one_name_for_two(subjects)
-    subjects = [engine.answers_for(subject) for subject in subjects] if engine else subjects
-    return Plan(subjects, suites, judges, wanted, engine)
+    _refuse_one_name_for_two(found)
+    return found
 
 
 def _refuse_one_name_for_two(subjects: Sequence[Subject]) -> None:
@@ -106,25 +148,30 @@ PROBED = {"alpacaeval": "preference", "mtbench": "grade", "mtbench-pairwise": "p
 """Protocol of a suite -> the kind of request that a judge's probe makes."""
 
 
-def probe(plan: Plan, places: Places, seed: int) -> None:
-    """Look whether answers can be had, then ask the judges whether they can do their part, unless every verdict is at
-    hand: then no key is needed.
+def probe(plan: Plan) -> None:
+    """Look whether answers can be had, then ask the judges whether they can do their part.
+
+    A judge whose verdicts are all at hand is not asked: then no key is needed.
 
     Raises:
         InputError, ServiceUnavailableError: see `Judge.check`.
     """
     for subject in plan.subjects:
-        for suite in plan.suites:
-            _check_answers(subject, suite, places, seed, to_answer="answer" in plan.steps)
-    for suite, judge in zip(plan.suites, plan.judges, strict=True) if "judge" in plan.steps else ():
-        everything = [files for subject in plan.subjects for files in evaluation_files(subject, suite, places, seed)]
-        if not all(files.is_judged(judge) for files in everything):
-            check_judge(judge, suite)
-            if again := sum(files.judged_by_other_weights(judge) for files in everything):
-                note(
-                    f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are "
-                    "asked for again"
-                )
+        for suite, _ in plan.suites:
+            _check_answers(subject, suite, plan)
+    for suite, judge in plan.suites if "judge" in plan.steps else ():
+        _probe_judge(judge, suite, list(plan.files(suite)))
+
+
+def _probe_judge(judge: Judge, suite: Suite, everything: Sequence[EvaluationFiles]) -> None:
+    if all(files.is_judged(judge) for files in everything):
+        return
+    check_judge(judge, suite)
+    if again := sum(files.judged_by_other_weights(judge) for files in everything):
+        note(
+            f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are asked for "
+            "again"
+        )
 
 
 def check_judge(judge: Judge, suite: Suite) -> None:
@@ -138,10 +185,10 @@ def check_judge(judge: Judge, suite: Suite) -> None:
     judge.check([kind])
 
 
-def _check_answers(subject: Subject, suite: Suite, places: Places, seed: int, to_answer: bool) -> None:
-    """Answers that are not there, do not fit or cannot be asked for are said before a judge is paid for its probe."""
-    everything = evaluation_files(subject, suite, places, seed)
-    if not to_answer:
+def _check_answers(subject: Subject, suite: Suite, plan: Plan) -> None:
+    """Refuse answers that are not there, do not fit or cannot be asked for, before a judge is paid for its probe."""
+    everything = evaluation_files(subject, suite, plan.places, plan.seed)
+    if "answer" not in plan.steps:
         for files in everything:
             files.required_answers()
         return
@@ -154,10 +201,7 @@ def _check_answers(subject: Subject, suite: Suite, places: Places, seed: int, to
 
 
 def _open_judge(suite: Suite, name: str | None, store: Path | None, opened: dict[str, Judge]) -> Judge:
-    """The judge of a suite; one that runs a server of its own is shared by all suites (`opened`)."""
-    from seft_bench.config import load_judge
-    from seft_bench.judges import open_judge
-
+    """Open the judge of a suite; one that runs a server of its own is shared by all suites (`opened`)."""
     config = load_judge(name or suite.config.default_judge)
     if config.kind == "rubric" and suite.config.source in ("official", "files"):
         raise InputError(
@@ -172,11 +216,10 @@ def _open_judge(suite: Suite, name: str | None, store: Path | None, opened: dict
 
 
 def _check_data(suite: Suite, judge: JudgeConfig) -> None:
-    """Missing official data is said here, not after an hour of sampling; a missing key first, as the data alone would
-    not help.
-    """
-    from seft_bench.judges import missing_key
+    """Refuse missing official data now, not after an hour of sampling.
 
+    A missing key is said first, as the data alone would not help.
+    """
     try:
         suite.requests(suite.questions(), {})  # without answers nothing is asked, but the baseline's file is read
     except InputError:
@@ -186,24 +229,23 @@ def _check_data(suite: Suite, judge: JudgeConfig) -> None:
         raise
 
 
-def run(plan: Plan, runs: Path, results: Path, store: Path, seed: int, progress: Progress) -> list[Result]:
+def evaluate_all(plan: Plan, progress: Progress) -> list[Result]:
     """Evaluate everything of a plan and rebuild the leaderboard."""
-    places = Places(runs, results, store)
     scored: list[Result] = []
-    with engines.closed_at_the_end(plan.engine, plan.judges):
-        for subject, suite, judge, steps in engines.in_turn(
-            plan.subjects, plan.suites, plan.judges, plan.steps, plan.engine
-        ):
-            scored += pipeline.evaluate(subject, suite, judge, places, steps=steps, seed=seed, progress=progress)
+    with closed_at_the_end(plan.engine, plan.judges):
+        for subject, suite, judge, steps in in_turn(plan.subjects, plan.suites, plan.steps, plan.engine):
+            scored += pipeline.evaluate(
+                subject, suite, judge, plan.places, steps=steps, seed=plan.seed, progress=progress
+            )
     if scored:
-        write_leaderboard(results)
+        write_leaderboard(plan.places.results)
     return scored
 
 
 def write_leaderboard(results: Path) -> None:
-    """results/leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, and imported figures
-    below.
-    """
+    """Write leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, imported ones below."""
+    from seft_bench.report.sheets import STYLES, plain_sheets  # numpy and scipy, which planning does without
+
     sheets = plain_sheets(results)
     for style, suffix in STYLES.items():
         write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))

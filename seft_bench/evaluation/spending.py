@@ -1,6 +1,4 @@
-"""`seft-bench eval`, and judges that are measured, with an eye on money: say what it may cost, ask, keep to the budget,
-say what it cost.
-"""
+"""An eye on money, around all that asks a server: say what it may cost, ask, keep to the budget, say what it cost."""
 
 from __future__ import annotations
 
@@ -13,11 +11,9 @@ from typing import TypeVar
 
 from seft_bench.console import Progress, note
 from seft_bench.errors import InputError
-from seft_bench.evaluation import plan as evaluation
-from seft_bench.evaluation.cost_estimate import Estimate, estimate
+from seft_bench.evaluation.cost_estimate import Estimate, estimate_cost
 from seft_bench.evaluation.cost_table import total_line
-from seft_bench.evaluation.plan import Plan
-from seft_bench.evaluation_files import Places
+from seft_bench.evaluation.plan import Plan, evaluate_all, probe
 from seft_bench.generators import Generator
 from seft_bench.inference.budget import Budget, BudgetSpentError, meter
 from seft_bench.inference.prices import how_to_price, price_of
@@ -31,7 +27,7 @@ LIMIT_VARIABLE = "SEFT_BENCH_ASK_ABOVE_USD"
 ASK_ABOVE_USD = 5.0
 
 
-def agree(plan: Plan, places: Places, seed: int, budget_usd: float | None, yes: bool) -> None:
+def agree(plan: Plan, budget_usd: float | None, yes: bool) -> None:
     """Say what the command may cost, and ask where that is much; nothing was sent before.
 
     Raises:
@@ -39,7 +35,7 @@ def agree(plan: Plan, places: Places, seed: int, budget_usd: float | None, yes: 
     """
     if not _may_cost(plan):
         return
-    agree_to(estimate(plan, places, seed), budget_usd, yes)
+    agree_to(estimate_cost(plan), budget_usd, yes)
 
 
 def agree_to(found: Estimate, budget_usd: float | None, yes: bool) -> None:
@@ -86,26 +82,19 @@ def _ask(found: Estimate, limit_usd: float) -> None:
         raise InputError("not started, nothing was sent. --dry-run shows where the money would go.")
 
 
-def run(plan: Plan, places: Places, seed: int, budget_usd: float | None, progress: Progress) -> list[Result]:
+def evaluate_within_budget(plan: Plan, budget_usd: float | None, progress: Progress) -> list[Result]:
     """Probe the judges and evaluate the plan within the budget.
 
     Raises:
         BudgetSpentError: it is spent; what arrived is kept.
     """
-    return within_budget(
-        plan,
-        places,
-        seed,
-        budget_usd,
-        lambda metered: evaluation.run(metered, places.work, places.results, places.store, seed, progress),
-    )
+    return within_budget(plan, budget_usd, lambda metered: evaluate_all(metered, progress))
 
 
-def within_budget(
-    plan: Plan, places: Places, seed: int, budget_usd: float | None, work: Callable[[Plan], DoneT]
-) -> DoneT:
-    """Probe the judges, then do some work of the plan with everything that costs money counted; at the end say what was
-    paid.
+def within_budget(plan: Plan, budget_usd: float | None, work: Callable[[Plan], DoneT]) -> DoneT:
+    """Probe the judges, then do some work of the plan, with everything that costs money counted.
+
+    At the end what was paid is said.
 
     Raises:
         BudgetSpentError: the budget is spent; what arrived is kept.
@@ -114,10 +103,10 @@ def within_budget(
     metered = _metered(plan, budget)
 
     def left() -> str:
-        return left_line(estimate(plan, places, seed))
+        return left_line(estimate_cost(plan))
 
     with counted(budget, left):
-        evaluation.probe(metered, places, seed)
+        probe(metered)
         return work(metered)
 
 
@@ -154,7 +143,7 @@ def counted(budget: Budget, left: Callable[[], str]) -> Iterator[None]:
 
 
 def left_line(left: Estimate) -> str:
-    """What an estimate leaves to do, for people."""
+    """Say what an estimate leaves to do, for people."""
     answers, judgments = left.to_ask("answer"), left.to_ask("judge")
     low, high = left.usd
     parts = [f"{answers} answers" if answers else "", f"{judgments} judgments"]
@@ -162,7 +151,7 @@ def left_line(left: Estimate) -> str:
 
 
 def _metered(plan: Plan, budget: Budget) -> Plan:
-    """The plan, with everything that costs money counting into one budget."""
+    """Return the plan, with everything that costs money counting into one budget."""
     for judge in plan.judges:
         meter(judge.client, judge.price, budget)
     return dataclasses.replace(plan, subjects=_metered_subjects(plan.subjects, budget))

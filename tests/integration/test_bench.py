@@ -1,6 +1,4 @@
-"""`bench` beyond one base and judge: the plan, parts of it, failures, several bases, data sets and judges, and the
-probe.
-"""
+"""`bench` beyond one base and judge: the plan and its parts, failures, several bases, data and judges, the probe."""
 
 from __future__ import annotations
 
@@ -12,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from seft_bench.bench import matrix as matrices
 from seft_bench.bench.executors.local import gpu_shares
+from seft_bench.bench.matrix import cells_of, results_of
 from seft_bench.bench.probe_cell import straight_line
 from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.data.training import open_base
@@ -72,7 +70,7 @@ def test_differences_are_taken_to_the_start_on_the_same_base(two_bases: Path) ->
     from seft_bench.report.leaderboard import method_table
 
     table = method_table(
-        matrices.of_matrix(load_matrix(str(two_bases / "small.yaml")), read_results(two_bases / "out" / "results"))
+        results_of(load_matrix(str(two_bases / "small.yaml")), {"few"}, read_results(two_bases / "out" / "results"))
     )
     column = next(index for index, column in enumerate(table.columns) if column.kind == "difference")
     differences = {str(row.cells[0].value): row.cells[column].value for row in table.rows}
@@ -214,7 +212,7 @@ def test_two_bases_of_one_name_are_refused() -> None:
         {"name": "m", "bases": ["/a/model", "/b/model"], "seeds": [0], "suites": ["tiny-mtbench"], "rows": rows}
     )
     with pytest.raises(InputError, match="the same last part"):
-        matrices.cells(matrix)
+        cells_of(matrix)
 
 
 def test_a_matrix_of_one_base_is_written_down_as_before() -> None:
@@ -223,7 +221,7 @@ def test_a_matrix_of_one_base_is_written_down_as_before() -> None:
     assert MatrixConfig.model_validate(values) == load_matrix("tinyworld")
 
 
-# Engines
+# Executors
 
 
 @pytest.mark.parametrize(
@@ -247,13 +245,23 @@ def test_more_gpus_than_there_are() -> None:
         gpu_shares(1, ["0"], 2)
 
 
-def test_an_unknown_engine_and_a_missing_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_executor_and_a_missing_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = small_matrix.write_matrix(tmp_path)
-    seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--engine", "slurm")
+    seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--executor", "slurm")
     assert seen.status == 2
-    assert "unknown engine 'slurm': known are local, ray" in seen.err
+    assert "unknown executor 'slurm': known are local, ray" in seen.err
     monkeypatch.setitem(sys.modules, "ray", None)
-    seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--engine", "ray")
+    seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--executor", "ray")
     assert seen.status == 2
     assert 'pip install "seft-bench[ray]"' in seen.err
     assert not (tmp_path / "out" / "cells").exists()
+
+
+def test_the_former_name_of_the_option_still_works_and_says_so(tmp_path: Path) -> None:
+    matrix = small_matrix.write_matrix(tmp_path)
+    seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--engine", "local", "--dry-run")
+    assert seen.status == 0
+    assert "--engine of `seft-bench bench` is now called --executor" in seen.err
+    assert "unknown executor 'slurm'" in seft_bench("bench", matrix, "--engine", "slurm").err
+    assert "--executor" not in seft_bench("bench", matrix, "--executor", "local", "--dry-run").err
+    assert "--engine" not in seft_bench("bench", "--help").out

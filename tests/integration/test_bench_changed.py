@@ -1,5 +1,6 @@
-"""A matrix whose file changed after it ran: exactly what the change decides is done again, and nothing of before stays
-in the tables.
+"""A matrix whose file changed after it ran: exactly what the change decides is done again.
+
+Nothing of before stays in the tables.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from seft_bench.bench.plan import plan_of
-from seft_bench.bench.run import bench
+from seft_bench.bench.plan import plan_bench
+from seft_bench.bench.resolved import Bench, open_bench
+from seft_bench.bench.run import run_bench
 from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.errors import InputError
 from seft_bench.records import run_of
@@ -38,8 +40,12 @@ def ran(first: tuple[Path, Path]) -> Path:
     return folder
 
 
+def opened(folder: Path, matrix: MatrixConfig) -> Bench:
+    return open_bench(matrix, folder / "out", folder / "out" / "results")
+
+
 def run(folder: Path, matrix: MatrixConfig) -> int:
-    done = bench(matrix, folder / "out", folder / "out" / "results")
+    done = run_bench(opened(folder, matrix))
     assert not done.failures
     return done.ran
 
@@ -66,7 +72,7 @@ def shown(folder: Path) -> set[tuple[str, int]]:
 
 def test_another_number_of_checkpoints_is_trained_and_shown(ran: Path) -> None:
     more = changed(ran, checkpoints=2)
-    plan = plan_of(more, ran / "out", ran / "out" / "results")
+    plan = plan_bench(opened(ran, more))
     assert [(state.is_trained, state.is_changed) for state in plan.cells] == [(False, True)] * 2
     assert run(ran, more) == 2
     assert shown(ran) == {(row, step) for row in ("start", "chosen") for step in (2, 4)}
@@ -127,7 +133,7 @@ def test_an_edited_suite_is_evaluated_again_and_a_new_comment_is_not(ran: Path) 
 
 def test_missing_data_is_said_before_anything_is_trained(ran: Path) -> None:
     with pytest.raises(InputError, match="data '/nowhere' is neither"):
-        plan_of(changed(ran, data="/nowhere"), ran / "new", ran / "new" / "results")
+        opened(ran / "new", changed(ran, data="/nowhere"))
 
 
 def test_wrong_settings_name_their_row(ran: Path) -> None:
@@ -136,7 +142,7 @@ def test_wrong_settings_name_their_row(ran: Path) -> None:
         {"name": "mine", "method": "sft", "settings": {"start": {"max_step": 4}}},
     ]
     with pytest.raises(InputError, match=r"(?s)row 'mine'.*max_step: unknown key"):
-        plan_of(changed(ran, rows=rows), ran / "out", ran / "out" / "results")
+        opened(ran, changed(ran, rows=rows))
 
 
 def test_data_that_changed_under_its_path_is_trained_on(tmp_path: Path) -> None:
@@ -151,10 +157,7 @@ def test_data_that_changed_under_its_path_is_trained_on(tmp_path: Path) -> None:
     before = trained(tmp_path)
     rows = (mine / "preferences.jsonl").read_text().splitlines(keepends=True)
     (mine / "preferences.jsonl").write_text("".join(rows[::-1]))
-    assert [state.is_changed for state in plan_of(matrix, tmp_path / "out", tmp_path / "out" / "results").cells] == [
-        True,
-        True,
-    ]
+    assert [state.is_changed for state in plan_bench(opened(tmp_path, matrix)).cells] == [True, True]
     assert run(tmp_path, matrix) == 2
     after = trained(tmp_path)
     assert before.items() < after.items()  # what a stage did not read decides nothing: the start is not trained again
@@ -163,7 +166,7 @@ def test_data_that_changed_under_its_path_is_trained_on(tmp_path: Path) -> None:
 
 
 def test_a_changed_cell_that_was_not_chosen_is_in_no_table(ran: Path) -> None:
-    done = bench(longer(ran, 6), ran / "out", ran / "out" / "results", only=["start-*"])
+    done = run_bench(opened(ran, longer(ran, 6)), only=["start-*"])
     assert {run_of(result).row for result in done.results} == {"start"}
     assert "chosen" not in (ran / "out" / "results" / "findings.md").read_text()
     assert run(ran, longer(ran, 6)) == 1

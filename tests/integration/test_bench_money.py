@@ -1,4 +1,4 @@
-"""What a matrix's judges cost: said before, agreed to, kept to, and nothing paid twice."""
+"""The cost of a matrix's judges: said before, agreed to, kept to, and nothing paid twice."""
 
 from __future__ import annotations
 

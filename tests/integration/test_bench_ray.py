@@ -1,6 +1,4 @@
-"""The Ray engine on clusters of this machine: the local engine's tables, also when a node, a worker or the driver is
-lost.
-"""
+"""The Ray executor on clusters of this machine: the local one's tables, also when a node, worker or driver is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ LONG = {"steps": 40, "questions": 8}
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The matrix on the local engine."""
+    """The matrix on the local executor."""
     folder = tmp_path_factory.mktemp("local")
     done = small_matrix.run(small_matrix.write_matrix(folder, **LONG), folder / "out")
     assert done.returncode == 0, done.stderr
@@ -55,7 +53,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def ray_options(cluster: Any) -> list[str]:
-    return ["--engine", "ray", "--address", cluster.address]
+    return ["--executor", "ray", "--address", cluster.address]
 
 
 def ray_workers(out: Path) -> list[int]:
@@ -121,13 +119,13 @@ def test_a_lost_worker_and_then_a_lost_driver_give_the_local_tables(whole: Path,
 
 
 def test_a_folder_that_nodes_do_not_see_and_a_cell_too_large_are_refused(cluster: Any, tmp_path: Path) -> None:
-    from seft_bench.bench.executors import ray as engine
+    from seft_bench.bench.executors.ray import check_nodes, probe_file
     from seft_bench.errors import InputError
 
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
-        with engine.probe_file(tmp_path / "out") as probe:
-            engine.check_nodes(ray, probe)
+        with probe_file(tmp_path / "out") as probe:
+            check_nodes(ray, probe)
         with pytest.raises(
             InputError,
             match=(
@@ -135,7 +133,7 @@ def test_a_folder_that_nodes_do_not_see_and_a_cell_too_large_are_refused(cluster
                 r"share"
             ),
         ):
-            engine.check_nodes(ray, probe)  # the file is gone: as on a node with a folder of its own
+            check_nodes(ray, probe)  # the file is gone: as on a node with a folder of its own
     finally:
         ray.shutdown()
     too_large = small_matrix.run(
@@ -147,7 +145,7 @@ def test_a_folder_that_nodes_do_not_see_and_a_cell_too_large_are_refused(cluster
 
 def test_no_cluster_at_the_address(tmp_path: Path) -> None:
     done = small_matrix.run(
-        small_matrix.write_matrix(tmp_path), tmp_path / "out", "--engine", "ray", "--address", "auto"
+        small_matrix.write_matrix(tmp_path), tmp_path / "out", "--executor", "ray", "--address", "auto"
     )
     assert done.returncode == 2
     assert "no Ray cluster at 'auto'" in done.stderr

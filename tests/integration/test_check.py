@@ -1,6 +1,4 @@
-"""`seft-bench check` as a person and a build use it: real evaluations by the rubric, exit statuses, JSON, and looks
-that stop early.
-"""
+"""`seft-bench check` as a person and a build use it: real evaluations, exit statuses, JSON, looks that stop early."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`seft-bench check` of two methods: rows of a matrix over questions and training seeds, their statuses, and what is
-refused.
-"""
+"""`seft-bench check` of two methods: rows of a matrix over questions and seeds, their statuses, and refusals."""
 
 from __future__ import annotations
 
@@ -263,7 +261,7 @@ def test_checkpoints_of_methods_can_still_be_compared(desk: Path) -> None:
 
 
 def test_a_models_name_means_the_model(desk: Path) -> None:
-    """Where a row and a model share a name, the model is meant, as before there were methods."""
+    """A name that a row and a model share means the model, as before there were methods."""
     change(result_file(desk, "tiny-mtbench", "good-seed0"), model="good", run={})
     seen = check("bad-seed0", "--against", "good", "--suite", "tiny-mtbench")
     assert seen.status == 3

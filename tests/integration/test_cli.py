@@ -1,6 +1,4 @@
-"""What the commands do when all is well: what is printed where, what is written, and that doing it again adds
-nothing.
-"""
+"""The commands when all is well: what is printed where, what is written, and that doing it again adds nothing."""
 
 from __future__ import annotations
 
@@ -221,8 +219,9 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 
 
 def test_own_checkpoint_and_own_judge(desk: Path, model: Path, judge_server: ChatServer) -> None:
-    """16 grades of [[7]] from a real server; the second time nothing is sent; with all judgments deleted, the response
-    store answers.
+    """16 grades of [[7]] from a real server; the second time nothing is sent.
+
+    With all judgments deleted, the response store answers.
     """
     arguments = [
         "eval",
@@ -277,8 +276,9 @@ def test_judging_needs_answers_first(desk: Path, model: Path, judge_server: Chat
 
 
 def test_too_few_grades_are_withheld(desk: Path, model: Path) -> None:
-    """The judge fails after the probe and six grades of 16: status 5, the figures marked, and the same command asks for
-    the rest.
+    """The judge fails after the probe and six grades of 16: status 5, and the figures are marked.
+
+    The same command asks for the rest.
     """
     suite = small_suite(desk, "tiny-mtbench", 8)
     answer = yaml.safe_load(Path(suite).read_text())
@@ -459,8 +459,9 @@ def test_data_verify_accepts_the_official_files(shared_data: Path, monkeypatch: 
 
 
 def test_a_matrix_resumes_and_goes_on_after_a_failure(desk: Path) -> None:
-    """One row asks for two rounds over one prompt, which fails under way: the other is finished, and only the failed
-    one is tried again.
+    """One row asks for two rounds over one prompt, which fails under way.
+
+    The other is finished, and only the failed one is tried again.
     """
     suite = small_suite(desk, "tiny-mtbench", 4)
     start = {"start": {"max_steps": 2}}

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from seft_bench.bench.run import bench
+from seft_bench.bench.resolved import Bench
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
 from seft_bench.report.methods import CONTROLS as BLOCK
 from tests.conftest import REPOSITORY
 from tests.faults.chat_server import serving
 from tests.integration.cli import seft_bench
-from tests.integration.test_matrix import small
+from tests.integration.test_matrix import bench, small
 
 PUBLISHED = {
     "name": "theirs",
@@ -131,7 +131,6 @@ def test_published_figures_that_cannot_be_read_stop_a_matrix_before_anything_run
 
 
 def test_more_controls_do_not_train_a_finished_cell_again() -> None:
-    from seft_bench.bench import matrix as matrices
-
-    plain, more = (MatrixConfig.model_validate(small(controls=controls)) for controls in ([], ["constant"]))
-    assert matrices.identity(plain, matrices.cells(plain)[0]) == matrices.identity(more, matrices.cells(more)[0])
+    matrices = [MatrixConfig.model_validate(small(controls=controls)) for controls in ([], ["constant"])]
+    plain, more = (Bench(matrix, Path("out"), Path("results")) for matrix in matrices)
+    assert plain.identity(plain.cells[0]) == more.identity(more.cells[0])

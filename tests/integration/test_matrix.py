@@ -1,24 +1,32 @@
-"""A small matrix in worker processes: finished cells stay, failed ones do not stop the others, a killed driver goes
-on.
-"""
+"""A small matrix in worker processes: finished cells stay, failed ones stop no others, a killed driver goes on."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from seft_bench.bench import matrix as matrices
-from seft_bench.bench.run import bench
-from seft_bench.config import MatrixConfig, load_matrix
+from seft_bench.bench.finished import is_finished
+from seft_bench.bench.judges_at_work import check_judges
+from seft_bench.bench.plan import plan_bench
+from seft_bench.bench.publish import Benched
+from seft_bench.bench.resolved import Bench, open_bench
+from seft_bench.bench.run import run_bench
+from seft_bench.config import MatrixConfig, RubricJudgeConfig, by_name, load_matrix
 from seft_bench.errors import InputError
+from seft_bench.inference.budget import Budget
+from seft_bench.judges.rubric import RubricJudge
 from seft_bench.records import run_of
 from tests.conftest import REPOSITORY
 
@@ -41,17 +49,72 @@ def small(**changes: Any) -> dict[str, Any]:
     return {**values, **changes}
 
 
+def bench(matrix: MatrixConfig, out: Path, results: Path) -> Benched:
+    return run_bench(open_bench(matrix, out, results))
+
+
 def matrix_of(**changes: Any) -> MatrixConfig:
     return MatrixConfig.model_validate(small(**changes))
 
 
+@dataclass
+class Lookups:
+    """How often each config was read and each judge opened in this process."""
+
+    configs: Counter[str] = field(default_factory=Counter)
+    judges: Counter[str] = field(default_factory=Counter)
+
+
+@contextlib.contextmanager
+def counted_lookups() -> Iterator[Lookups]:
+    """Count at the bottom, below every name that a module may have imported a loader by."""
+    seen, read, open_rubric = Lookups(), by_name.load_yaml, RubricJudge.from_config
+
+    def counting_read(path: Path, *rest: Any) -> Any:
+        seen.configs[path.stem] += 1
+        return read(path, *rest)
+
+    def counting_open(config: RubricJudgeConfig, store: Path | None = None) -> RubricJudge:
+        seen.judges[config.name] += 1
+        return open_rubric(config, store)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(by_name, "load_yaml", counting_read)
+        patched.setattr(RubricJudge, "from_config", counting_open)
+        yield seen
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lookups]:
     out = tmp_path_factory.mktemp("matrix")
-    done = bench(matrix_of(), out, out / "results")
+    with counted_lookups() as seen:
+        done = bench(matrix_of(), out, out / "results")
     assert done.ran == 2
     assert not done.failures
-    return out
+    return out, seen
+
+
+@pytest.fixture
+def finished(ran: tuple[Path, Lookups]) -> Path:
+    return ran[0]
+
+
+def test_a_bench_looks_its_names_up_once(ran: tuple[Path, Lookups]) -> None:
+    """From plan to tables; the judging thread alone opens judges of its own, as a store belongs to a thread."""
+    _, seen = ran
+    assert seen.configs == {"tiny-mtbench": 1, "rubric": 1}
+    assert seen.judges == {"rubric": 2}
+
+
+def test_a_plan_of_finished_cells_looks_its_names_up_once(finished: Path) -> None:
+    more_seeds = matrix_of(seeds=[0, 1, 2], judges=["rubric", "rubric-length-biased"], controls=["constant"])
+    with counted_lookups() as seen:
+        opened = open_bench(more_seeds, finished, finished / "results")
+        plan = plan_bench(opened)
+        check_judges(opened, Budget(None))
+    assert len(plan.cells) == 6
+    assert seen.configs == {"tiny-mtbench": 1, "rubric": 1, "rubric-length-biased": 1}
+    assert seen.judges == {"rubric": 1, "rubric-length-biased": 1}
 
 
 def test_every_checkpoint_is_evaluated_at_every_decoding(finished: Path) -> None:
@@ -101,7 +164,8 @@ def test_changed_settings_run_the_cell_anew_and_say_so(finished: Path) -> None:
     changed = matrix_of(
         rows=[{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 6}}}]
     )
-    assert not matrices.is_finished(changed, matrices.cells(changed)[0], finished, finished / "results")
+    opened = Bench(changed, finished, finished / "results")
+    assert not is_finished(opened, opened.cells[0])
 
 
 def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a run costs: said before it, asked about above a limit, and never more than the budget."""
+"""The cost of a run: said before it, asked about above a limit, and never more than the budget."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_the_policy_learns_the_kept_drafts_as_they_are_and_the_others_revised(se
 
 
 def test_a_finished_run_is_returned_at_once(seft_run: runs.TrainedRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline.stage_runner, "run_stages", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(pipeline, "run_stages", lambda *_: pytest.fail("trained again"))
     assert pipeline.train(recipe(**SEFT), seft_run.folder).checkpoints == seft_run.checkpoints
 
 

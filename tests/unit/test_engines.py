@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seft_bench.errors import InputError
-from seft_bench.evaluation.engines import InProcessEngine, closed_at_the_end, in_turn, open_engine
+from seft_bench.evaluation.engines import InProcessEngine, JudgedSuite, closed_at_the_end, in_turn, open_engine
 from seft_bench.judges.base import BaseJudge
 from seft_bench.pipeline import STEPS
 from seft_bench.subjects import Subject
@@ -33,7 +33,8 @@ class Recorder:
 
 
 def walked(judges: Sequence[Any], engine: Any, log: list[str], steps: Sequence[str] = STEPS) -> list[str]:
-    for subject, suite, _, these in in_turn(["a", "b"], SUITES, judges, steps, engine):
+    suites: list[Any] = [JudgedSuite(*pair) for pair in zip(SUITES, judges, strict=True)]
+    for subject, suite, _, these in in_turn(["a", "b"], suites, steps, engine):
         log.append(f"{'+'.join(these)} {subject} {suite}")
     return log
 

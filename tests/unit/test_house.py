@@ -160,8 +160,8 @@ def own_imports(name: str) -> list[str]:
 
 
 def test_the_reader_of_imports_sees_what_python_sees() -> None:
-    found = {(item.target, item.at_module_level) for item in imports_of("seft_bench.cli.main")}
-    assert ("seft_bench.errors", True) in found
+    found = {(item.target, item.at_module_level) for item in imports_of("seft_bench.cli.train")}
+    assert ("seft_bench.console", True) in found
     assert ("seft_bench.pipeline", False) in found
     assert ("seft_bench.pipeline", True) not in found
     assert "training.losses" in own_imports("training.settings")  # relative imports are resolved
@@ -315,6 +315,11 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
 
 def test_the_command_line_loads_no_arrays_either() -> None:
     assert not loaded_after("import seft_bench.cli.main") & NUMERIC
+
+
+def test_planning_loads_no_arrays_either() -> None:
+    modules = ("bench.resolved", "bench.plan", "bench.shown", "evaluation.plan", "evaluation.cost_table")
+    assert not loaded_after(f"import {', '.join(f'seft_bench.{module}' for module in modules)}") & NUMERIC
 
 
 # What ships

@@ -1,5 +1,4 @@
-"""The local engine: cells in processes of this machine, several at a time, each with GPUs of its own where there are
-any.
+"""The local executor: cells in processes of this machine, several at a time, with GPUs of their own if there are any.
 
 Worker processes stay alive, because importing torch and transformers costs more than training a small model. Each has a
 pipe of its own, so a worker that is killed takes nothing with it: its cell goes to a new one.
@@ -11,20 +10,21 @@ import multiprocessing
 import os
 import shutil
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from seft_bench.bench.executors import TICK_SECONDS, EngineSettings, Event
+from seft_bench.bench.events import Answered, Failure, RunsAgain, Tick, WorkerEvent
+from seft_bench.bench.executors import TICK_SECONDS, Events, ExecutorSettings
 from seft_bench.bench.executors.worker import Job, job_of, run_job
 from seft_bench.bench.matrix import Cell
-from seft_bench.config import MatrixConfig
+from seft_bench.bench.resolved import Bench
 from seft_bench.errors import InputError
 
 
-def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: EngineSettings) -> Iterator[Event]:
-    """Train and answer cells in `workers` processes; yields what happens (see `engines`)."""
+def run_cells(bench: Bench, todo: Sequence[Cell], settings: ExecutorSettings) -> Events:
+    """Train and answer cells in `workers` processes; yields what happens."""
     count = min(settings.workers, len(todo))
     if not count:
         return
@@ -32,7 +32,7 @@ def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: E
     shares = gpu_shares(count, gpus_here(), settings.gpus_per_cell)
     workers = [_Worker(share) for share in shares]
     try:
-        yield from _follow(workers, deque(job_of(matrix, cell, out, threads) for cell in todo), settings.retries)
+        yield from _follow(workers, deque(job_of(bench, cell, threads) for cell in todo), settings.retries)
     finally:
         for worker in workers:
             worker.end()
@@ -42,10 +42,9 @@ class _Worker:
     """A process with a pipe; `job` is what it works on."""
 
     def __init__(self, gpus: str | None) -> None:
-        self.gpus, self.job = gpus, None
+        self.gpus = gpus
+        self.job: Job | None = None
         self._start()
-
-    job: Job | None
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")  # fork and torch's threads do not go together
@@ -73,7 +72,7 @@ class _Worker:
         self.pipe.close()
 
 
-def _follow(workers: Sequence[_Worker], waiting: deque[Job], retries: int) -> Iterator[Event]:
+def _follow(workers: Sequence[_Worker], waiting: deque[Job], retries: int) -> Events:
     lost: Counter[str] = Counter()
     while waiting or any(worker.job for worker in workers):
         for worker in workers:
@@ -87,38 +86,35 @@ def _follow(workers: Sequence[_Worker], waiting: deque[Job], retries: int) -> It
                 yield event
             elif (job := worker.job) is not None:
                 worker.replace()
-                lost[job["cell"]] += 1
-                yield _lost(job, lost[job["cell"]], waiting, retries)
+                lost[job.cell] += 1
+                yield _lost(job, lost[job.cell], waiting, retries)
             else:
                 worker.replace()
-        yield {"cell": "", "event": "tick"}
+        yield Tick()
 
 
-def _received(worker: _Worker) -> Event | None:
+def _received(worker: _Worker) -> WorkerEvent | None:
     """The next event of a worker; None when it is gone."""
     try:
-        event: Event = worker.pipe.recv()
+        event: WorkerEvent = worker.pipe.recv()
     except (EOFError, OSError):
         return None
-    if event["event"] in ("answered", "failed"):
+    if isinstance(event, Answered | Failure):
         worker.job = None
     return event
 
 
-def _lost(job: Job, times: int, waiting: deque[Job], retries: int) -> Event:
+def _lost(job: Job, times: int, waiting: deque[Job], retries: int) -> Failure | RunsAgain:
     reason = "its worker process was lost (killed, or out of memory)"
     if times > retries:
-        return {
-            "cell": job["cell"],
-            "event": "failed",
-            "message": f"{reason} {times} times. Give it more memory, or fewer --workers, and run the same command",
-        }
+        advice = "Give it more memory, or fewer --workers, and run the same command"
+        return Failure(job.cell, f"{reason} {times} times. {advice}")
     waiting.appendleft(job)
-    return {"cell": job["cell"], "event": "again", "message": reason}
+    return RunsAgain(job.cell, reason)
 
 
 def _work(pipe: Connection, gpus: str | None) -> None:
-    """A worker process: does jobs until its driver is gone."""
+    """Do jobs in a worker process until its driver is gone."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it ends the workers
@@ -135,8 +131,9 @@ def _work(pipe: Connection, gpus: str | None) -> None:
 
 
 def gpus_here() -> list[str]:
-    """The GPUs that this process may use, by what CUDA_VISIBLE_DEVICES calls them; torch is asked only where there is a
-    driver.
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES calls them.
+
+    torch, which takes seconds to import, is asked only where there is a driver.
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
@@ -148,7 +145,7 @@ def gpus_here() -> list[str]:
 
 
 def gpu_shares(workers: int, gpus: Sequence[str], gpus_per_cell: float | None) -> list[str | None]:
-    """CUDA_VISIBLE_DEVICES of each worker: GPUs of its own, round robin; None leaves the variable alone.
+    """Return CUDA_VISIBLE_DEVICES of each worker: GPUs of its own, round robin; None leaves the variable alone.
 
     >>> gpu_shares(3, ["0", "1", "2", "3"], 2)
     ['0,1', '2,3', '0,1']

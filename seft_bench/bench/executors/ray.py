@@ -1,7 +1,8 @@
-"""The Ray engine: one task a cell, on the nodes of a cluster; a cell whose node or worker is lost runs again elsewhere.
+"""The Ray executor: one task a cell, on the nodes of a cluster.
 
-Cells meet at the output folder, which every node must see under the same path. Nodes train and answer; the driver
-judges, so the response store stays on its machine and no key leaves it.
+A cell whose node or worker is lost runs again elsewhere. Cells meet at the output folder, which every node must see
+under the same path. Nodes train and answer; the driver judges, so the response store stays on its machine and no key
+leaves it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from seft_bench import __version__
-from seft_bench.bench.executors import TICK_SECONDS, EngineSettings, Event
+from seft_bench.bench.events import Answered, Failure, RunsAgain, Tick, WorkerEvent
+from seft_bench.bench.executors import TICK_SECONDS, Events, ExecutorSettings
 from seft_bench.bench.executors.worker import Job, job_of, run_job
 from seft_bench.bench.matrix import Cell
-from seft_bench.config import MatrixConfig
+from seft_bench.bench.resolved import Bench
 from seft_bench.console import note
 from seft_bench.errors import InputError
 
@@ -29,8 +32,8 @@ NODE_TIMEOUT_SECONDS = 120.0
 """For a node to start a worker and say whether it sees the output folder."""
 
 
-def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: EngineSettings) -> Iterator[Event]:
-    """Train and answer cells as Ray tasks; yields what happens (see `engines`).
+def run_cells(bench: Bench, todo: Sequence[Cell], settings: ExecutorSettings) -> Events:
+    """Train and answer cells as Ray tasks; yields what happens.
 
     Raises:
         InputError: no cluster, a node that does not see the output folder, or a cell that fits on no node.
@@ -39,11 +42,11 @@ def run_cells(matrix: MatrixConfig, todo: Sequence[Cell], out: Path, settings: E
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints what happens to nodes on stdout, which is the data's
         _connect(ray, settings)
         try:
-            with probe_file(out) as probe:
+            with probe_file(bench.out) as probe:
                 check_nodes(ray, probe)
                 demand = _demand(ray, settings)
-                jobs = [job_of(matrix, cell, out, demand["num_cpus"]) | {"probe": probe} for cell in todo]
-                yield from _follow(ray, jobs, demand, settings.retries)
+                jobs = [job_of(bench, cell, demand["num_cpus"]) for cell in todo]
+                yield from _follow(ray, jobs, probe, demand, settings.retries)
         finally:
             ray.shutdown()  # ends our tasks; a cluster that was not started here stays
 
@@ -57,18 +60,17 @@ def import_ray() -> Any:
     try:
         import ray
     except ModuleNotFoundError:
-        raise InputError('the Ray engine needs Ray, which is not installed: pip install "seft-bench[ray]"') from None
+        raise InputError('the Ray executor needs Ray, which is not installed: pip install "seft-bench[ray]"') from None
     return ray
 
 
-def _connect(ray: Any, settings: EngineSettings) -> None:
+def _connect(ray: Any, settings: ExecutorSettings) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default, and its warning about it
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if settings.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault(
-            "RAY_worker_niceness", "0"
-        )  # as on the local engine; Ray's own 15 lets anything else go first
+        # as on the local executor; Ray's own 15 lets anything else go first
+        os.environ.setdefault("RAY_worker_niceness", "0")
         cpus = settings.workers * (settings.cpus_per_cell or 1)
         ray.init(
             address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet
@@ -89,7 +91,7 @@ def _connect(ray: Any, settings: EngineSettings) -> None:
 
 @contextlib.contextmanager
 def probe_file(out: Path) -> Iterator[dict[str, str]]:
-    """A file with a word that nobody could guess: who reads it sees the same folder."""
+    """Write a file with a word that nobody could guess: who reads it sees the same folder."""
     probe = {"path": str(out.resolve() / f".shared-{uuid.uuid4().hex}"), "word": uuid.uuid4().hex}
     out.mkdir(parents=True, exist_ok=True)
     Path(probe["path"]).write_text(probe["word"], encoding="utf-8")
@@ -107,7 +109,7 @@ def _sees(probe: Mapping[str, str]) -> bool:
 
 
 def _look(probe: Mapping[str, str]) -> dict[str, Any]:
-    """Runs on a node: what it has."""
+    """Look around on a node."""
     return {"sees": _sees(probe), "version": __version__, "python": sys.version.split()[0]}
 
 
@@ -134,7 +136,7 @@ def check_nodes(ray: Any, probe: Mapping[str, str]) -> None:
 
 
 def _problem(ray: Any, look: Any, probe: Mapping[str, str]) -> str:
-    """What is wrong with a node; "" where nothing is."""
+    """Return the node's problem; "" where there is none."""
     try:
         said = ray.get(look, timeout=NODE_TIMEOUT_SECONDS)
     except Exception as error:  # whatever keeps a node from answering: it is told, not raised
@@ -149,8 +151,8 @@ def _problem(ray: Any, look: Any, probe: Mapping[str, str]) -> str:
     return ""
 
 
-def _demand(ray: Any, settings: EngineSettings) -> dict[str, Any]:
-    """What a cell asks of a node.
+def _demand(ray: Any, settings: ExecutorSettings) -> dict[str, Any]:
+    """Return the resources that a cell asks of a node.
 
     Raises:
         InputError: no node has that much, so Ray would wait for ever.
@@ -174,40 +176,42 @@ def _demand(ray: Any, settings: EngineSettings) -> dict[str, Any]:
 # Running
 
 
+@dataclass(frozen=True)
+class _Started:
+    """A task has begun with the cell."""
+
+    cell: str
+
+
 class _Events:
     """An actor on the driver's node that passes events on."""
 
     def __init__(self) -> None:
-        self._events: list[Event] = []
+        self._events: list[WorkerEvent | _Started] = []
 
-    def put(self, event: Event) -> None:
+    def put(self, event: WorkerEvent | _Started) -> None:
         self._events.append(event)
 
-    def take(self) -> list[Event]:
+    def take(self) -> list[WorkerEvent | _Started]:
         events, self._events = self._events, []
         return events
 
 
-def _run(job: Job, events: Any) -> Event:
-    """A task: one cell."""
-    name = job["cell"]
-    events.put.remote({"cell": name, "event": "started"})
-    if not _sees(job["probe"]):
-        return {
-            "cell": name,
-            "event": "failed",
-            "message": f"this node does not see the output folder {job['out']}: all nodes must share it",
-        }
+def _run(job: Job, probe: Mapping[str, str], events: Any) -> Answered | Failure:
+    """Do one cell, as a task on a node."""
+    events.put.remote(_Started(job.cell))
+    if not _sees(probe):
+        return Failure(job.cell, f"this node does not see the output folder {job.out}: all nodes must share it")
     return run_job(job, lambda event: events.put.remote(event))
 
 
-def _follow(ray: Any, jobs: Sequence[Job], demand: Mapping[str, Any], retries: int) -> Iterator[Event]:
+def _follow(ray: Any, jobs: Sequence[Job], probe: Mapping[str, str], demand: Mapping[str, Any], retries: int) -> Events:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
     events = ray.remote(_Events).options(num_cpus=0, scheduling_strategy=here).remote()
     task = ray.remote(_run).options(max_retries=retries, **demand)
-    running = {task.remote(job, events): job["cell"] for job in jobs}
+    running = {task.remote(job, probe, events): job.cell for job in jobs}
     started: Counter[str] = Counter()
     while running:
         done, _ = ray.wait(list(running), num_returns=len(running), timeout=TICK_SECONDS)
@@ -215,26 +219,22 @@ def _follow(ray: Any, jobs: Sequence[Job], demand: Mapping[str, Any], retries: i
             yield from _seen(event, started)
         for reference in done:
             yield _outcome(ray, reference, running.pop(reference))
-        yield {"cell": "", "event": "tick"}
+        yield Tick()
 
 
-def _seen(event: Event, started: Counter[str]) -> Iterator[Event]:
-    """An event as the driver shows it: a second start means that the first worker was lost."""
-    if event["event"] != "started":
+def _seen(event: WorkerEvent | _Started, started: Counter[str]) -> Iterator[WorkerEvent]:
+    """Yield an event as the driver knows it: a second start means that the first worker was lost."""
+    if not isinstance(event, _Started):
         yield event
         return
-    started[event["cell"]] += 1
-    if started[event["cell"]] > 1:
-        yield {"cell": event["cell"], "event": "again", "message": "its worker or node was lost"}
+    started[event.cell] += 1
+    if started[event.cell] > 1:
+        yield RunsAgain(event.cell, "its worker or node was lost")
 
 
-def _outcome(ray: Any, reference: Any, name: str) -> Event:
+def _outcome(ray: Any, reference: Any, name: str) -> Answered | Failure:
     try:
-        event: Event = ray.get(reference)
+        event: Answered | Failure = ray.get(reference)
     except ray.exceptions.RayError as error:
-        return {
-            "cell": name,
-            "event": "failed",
-            "message": f"Ray lost the cell: {(str(error).strip().splitlines() or ['?'])[0]}",
-        }
+        return Failure(name, f"Ray lost the cell: {(str(error).strip().splitlines() or ['?'])[0]}")
     return event

@@ -1,65 +1,86 @@
-"""What a worker does, whichever engine started it: one job, which is a cell's training and answers."""
+"""A worker's work, whichever executor started it: one job, which is a cell's training and answers."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seft_bench.bench.executors import Event, failed
-from seft_bench.bench.matrix import Cell, find_cell
+from seft_bench.bench.cells import make_answers
+from seft_bench.bench.events import Answered, Failure, Progressed, WorkerEvent, failure_of
+from seft_bench.bench.matrix import Cell
+from seft_bench.bench.resolved import Bench
 from seft_bench.config import MatrixConfig
-
-Job = dict[str, Any]
 
 PASSED_ON = ("SEFT_BENCH_DATA_DIR", "HF_HUB_OFFLINE")
 """Variables of the driver that a worker on another machine needs; never a key."""
 
 
-def job_of(matrix: MatrixConfig, cell: Cell, out: Path, threads: int) -> Job:
-    """A job as plain values: it may travel to another machine."""
-    return {
-        "matrix": matrix.as_row(),
-        "cell": cell.name,
-        "out": str(out.resolve()),
-        "threads": threads,
-        "folder": str(Path.cwd()),  # relative paths in the matrix mean the driver's
-        "arguments": list(sys.argv),
-        "environment": {name: os.environ[name] for name in PASSED_ON if name in os.environ},
-    }
+@dataclass(frozen=True)
+class Job:
+    """One cell as plain values: it may travel to another machine.
+
+    Attributes:
+        matrix: as its YAML.
+        out: absolute.
+        folder: the driver's working folder, which relative paths in the matrix mean.
+        arguments: the driver's command line, for manifests.
+        environment: variables of the driver (`PASSED_ON`).
+    """
+
+    matrix: Mapping[str, Any]
+    cell: str
+    out: str
+    threads: int
+    folder: str
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
 
 
-def run_job(job: Job, send: Callable[[Event], None]) -> Event:
-    """Do a job, sending progress; returns the last event, "answered" or "failed"."""
-    from seft_bench.bench.cells import make_answers
+def job_of(bench: Bench, cell: Cell, threads: int) -> Job:
+    """The job of a cell for a worker of this process."""
+    return Job(
+        matrix=bench.matrix.as_row(),
+        cell=cell.name,
+        out=str(bench.out.resolve()),
+        threads=threads,
+        folder=str(Path.cwd()),
+        arguments=list(sys.argv),
+        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+    )
 
-    name = job["cell"]
+
+def run_job(job: Job, send: Callable[[WorkerEvent], None]) -> Answered | Failure:
+    """Do a job, sending progress; returns the last event."""
 
     def report(what: str, done: int, total: int) -> None:
-        send({"cell": name, "event": "progress", "what": what, "done": done, "total": total})
+        send(Progressed(job.cell, what, done, total))
 
     try:
-        matrix = _prepared(job)
-        make_answers(matrix, find_cell(matrix, name), Path(job["out"]), report)
+        bench = _prepared(job)
+        [cell] = [cell for cell in bench.cells if cell.name == job.cell]
+        make_answers(bench, cell, report)
     except Exception as error:
-        return failed(name, error)
-    return {"cell": name, "event": "answered"}
+        return failure_of(job.cell, error)
+    return Answered(job.cell)
 
 
-def _prepared(job: Job) -> MatrixConfig:
+def _prepared(job: Job) -> Bench:
     """Make this process like the driver: folder, command line (for manifests), variables, threads."""
-    if Path(job["folder"]).is_dir():
-        os.chdir(job["folder"])
-    sys.argv = list(job["arguments"])
-    os.environ.update(job["environment"])
-    _limit_threads(job["threads"])
-    return MatrixConfig.model_validate(job["matrix"])
+    if Path(job.folder).is_dir():
+        os.chdir(job.folder)
+    sys.argv = list(job.arguments)
+    os.environ.update(job.environment)
+    _limit_threads(job.threads)
+    out = Path(job.out)
+    return Bench(MatrixConfig.model_validate(job.matrix), out, out / "results")  # a worker writes no results
 
 
 def _limit_threads(threads: int) -> None:
-    """Processes that share cores must not each use all of them. Small models are fastest on one thread."""
+    """Give each of the processes that share cores its part of them. Small models are fastest on one thread."""
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 

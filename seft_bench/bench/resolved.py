@@ -1,0 +1,219 @@
+"""A bench: a matrix in its folders, with everything that its names stand for looked up once and handed on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from seft_bench.bench.matrix import Cell, cells_of
+from seft_bench.config import JudgeConfig, MatrixConfig, MatrixRow, load_judge
+from seft_bench.data.training import TINYWORLD, content_hashes, open_base, open_data
+from seft_bench.errors import InputError
+from seft_bench.evaluation_files import Places
+from seft_bench.files import sha256_file, sha256_json
+from seft_bench.inference.store import store_path
+from seft_bench.judges import Judge, open_judge
+from seft_bench.records import Answer, Question
+from seft_bench.stages.runs import TrainedRun, is_other_run, matching_run
+from seft_bench.suites import Suite, load_suite
+
+
+@dataclass(frozen=True)
+class MatrixSuite:
+    """A suite of a matrix.
+
+    Attributes:
+        judges: names of the judges that judge it, the matrix's or its own.
+    """
+
+    suite: Suite
+    judges: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its name in results."""
+        return self.suite.config.name
+
+    @property
+    def decodings(self) -> list[str]:
+        return list(self.suite.config.decodings)
+
+    @cached_property
+    def questions(self) -> list[Question]:
+        return self.suite.questions()
+
+    @cached_property
+    def request_count(self) -> int:
+        """Verdicts that one judge gives on one answered model."""
+        stand_ins = {
+            question.id: Answer(question.suite, question.id, "", ("",) * len(question.turns))
+            for question in self.questions
+        }
+        return len(self.suite.requests(self.questions, stand_ins))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One matrix in its folders. What its names stand for is looked up when it is first asked for, and never again.
+
+    Attributes:
+        out: runs, stages and answers.
+        results: tables, figures and one result.json a row.
+    """
+
+    matrix: MatrixConfig
+    out: Path
+    results: Path
+
+    # Cells, suites and judges behind the names
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        return cells_of(self.matrix)
+
+    @cached_property
+    def suites(self) -> list[MatrixSuite]:
+        return [self._open_suite(name) for name in self.matrix.suites]
+
+    def _open_suite(self, name: str) -> MatrixSuite:
+        suite = load_suite(name)
+        return MatrixSuite(suite, tuple(self.matrix.judges or [self.matrix.judge or suite.config.default_judge]))
+
+    @cached_property
+    def judge_names(self) -> list[str]:
+        """All judges of the suites, each once."""
+        return list(dict.fromkeys(name for suite in self.suites for name in suite.judges))
+
+    @cached_property
+    def judge_configs(self) -> dict[str, JudgeConfig]:
+        """Settings of every judge that the matrix names, the one for diagnostics too."""
+        diagnostics = [self.matrix.diagnostics_judge] if self.matrix.diagnostics_judge else []
+        return {name: load_judge(name) for name in dict.fromkeys([*self.judge_names, *diagnostics])}
+
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        """Every judge of the suites, to look at a plan with and to probe; without a store, so that no file is made."""
+        return {name: open_judge(self.judge_configs[name], None) for name in self.judge_names}
+
+    # Folders
+
+    @cached_property
+    def places(self) -> Places:
+        """Folders of its evaluations, and the response store.
+
+        SEFT_BENCH_STORE puts the store elsewhere: `out` may be on a shared file system, which is no place for it.
+        """
+        return Places(self.out, self.results, store_path(self.out))
+
+    @property
+    def stages_folder(self) -> Path:
+        """Stages, which cells share."""
+        return self.out / "stages"
+
+    def run_folder(self, cell: Cell) -> Path:
+        return self.out / "cells" / cell.name
+
+    def results_folder(self, cell: Cell) -> Path:
+        """The folder of the records of its training, beside its results."""
+        return self.results / "cells" / cell.name
+
+    def record_path(self, cell: Cell) -> Path:
+        """The file that lists its results, written when it is finished."""
+        return self.run_folder(cell) / "cell.json"
+
+    def error_path(self, cell: Cell) -> Path:
+        """The error of its last run; removed when it is finished."""
+        return self.run_folder(cell) / "error.txt"
+
+    def lock_path(self, cell: Cell) -> Path:
+        return self.out / "cells" / ".locks" / cell.name
+
+    # Runs
+
+    def trained_run(self, cell: Cell) -> TrainedRun | None:
+        """The cell's run, with these very settings; None where there is none yet."""
+        return matching_run(cell.recipe, self.run_folder(cell), self.matrix.checkpoints)
+
+    def is_changed(self, cell: Cell) -> bool:
+        """Was the cell trained with other settings, checkpoints, base or data?"""
+        return is_other_run(cell.recipe, self.run_folder(cell), self.matrix.checkpoints)
+
+    # Identities
+
+    @cached_property
+    def measured_by(self) -> str:
+        """Hash of what the suites and judges say.
+
+        Not only of their names: their files may be edited between two commands.
+        """
+        parts: list[Any] = []
+        for suite in self.suites:
+            own = suite.questions if suite.suite.config.source == "files" else []
+            parts += [
+                suite.suite.config.model_dump(mode="json"),
+                suite.suite.data_hashes(),
+                [[question.id, question.turns, question.reference] for question in own],
+            ]
+            parts += [_judged_by(self.judge_configs[name]) for name in suite.judges]
+        return sha256_json(parts)
+
+    @cached_property
+    def _contents(self) -> Mapping[tuple[str, str], Mapping[str, str]]:
+        """Base and data -> hashes of what they hold."""
+        matrix = self.matrix
+        return {(base, data): content_hashes(base, data) for base in matrix.all_bases for data in matrix.all_data}
+
+    def identity(self, cell: Cell) -> str:
+        """Hash of all that decides a cell's results."""
+        matrix = self.matrix
+        shared: dict[str, Any] = {
+            "base": cell.base,
+            "data": cell.data,
+            "checkpoints": matrix.checkpoints,
+            "suites": matrix.suites,
+            "judge": matrix.judge,
+            "diagnostics_judge": matrix.diagnostics_judge,
+            "measured_by": self.measured_by,
+            "contents": self._contents[cell.base, cell.data],
+        }
+        shared |= {"judges": matrix.judges} if matrix.judges else {}
+        return sha256_json([shared, cell.row.model_dump(mode="json"), cell.seed])
+
+
+def _judged_by(judge: JudgeConfig) -> list[Any]:
+    recorded = sha256_file(Path(judge.path)) if judge.kind == "replay" and Path(judge.path).is_file() else ""
+    return [judge.model_dump(mode="json"), recorded]
+
+
+def open_bench(matrix: MatrixConfig, out: Path, results: Path) -> Bench:
+    """The bench of a matrix that can run: methods, settings, data, suites, judges and bases are there.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    bench = Bench(matrix, out, results)
+    _ = bench.cells
+    for base in matrix.all_bases:
+        open_base(base)
+    for row in matrix.rows:
+        _check_row(matrix, row)
+    _ = bench.judge_configs
+    if matrix.published:
+        from seft_bench.report.published_files import load_published
+
+        load_published(matrix.published)
+    return bench
+
+
+def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
+    from seft_bench.stages import door
+
+    try:
+        door.methods.build_stages(row.method, row.settings, matrix.checkpoints)
+        for data in set(matrix.all_data) - {TINYWORLD}:  # which is written when it is needed
+            open_data(data, 0, Path(), door.methods.find_method(row.method).data)
+    except InputError as error:
+        raise InputError(f"row {row.name!r}: {error}") from None

@@ -1,0 +1,69 @@
+"""Figures on stdout: tables for people, JSON for programs, and the exit status of figures that are withheld."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+from seft_bench.console import note
+from seft_bench.errors import EXIT_WITHHELD
+
+if TYPE_CHECKING:
+    from seft_bench.evaluation.cost_estimate import Estimate
+    from seft_bench.records import Result
+    from seft_bench.report.tables import Table
+
+
+def show_figures(scored: Sequence[Result], as_json: bool, advice: str) -> None:
+    """Print figures of models, with what a reader must know of them; exit status 5 when one had to be withheld.
+
+    Args:
+        advice: what to do about figures that are withheld.
+    """
+    from seft_bench.report.leaderboard import plain_tables
+    from seft_bench.results import noted
+
+    if as_json:
+        print_json(scored)
+    elif scored:
+        print_tables(plain_tables(scored))
+        for text in noted(scored):
+            note(text)
+    if note_withheld(scored):
+        note(advice)
+        raise typer.Exit(EXIT_WITHHELD)
+
+
+def print_json(results: Sequence[Result]) -> None:
+    from seft_bench.evaluation.score_files import result_row
+
+    print(json.dumps([result_row(result) for result in results], indent=1))
+
+
+def print_cost(found: Estimate, as_json: bool) -> None:
+    """Print what a command would ask and what that would cost."""
+    from seft_bench.evaluation.cost_table import cost_row, cost_text
+
+    print(json.dumps(cost_row(found), indent=1) if as_json else cost_text(found))
+
+
+def print_tables(tables: Iterable[Table]) -> None:
+    from seft_bench.report.terminal import print_table
+
+    for table in tables:
+        print_table(table, sys.stdout)
+
+
+def note_withheld(results: Sequence[Result]) -> bool:
+    """Say which figures are withheld; returns whether any is."""
+    withheld = [result for result in results if result.withheld]
+    for result in withheld:
+        note(
+            f"WITHHELD {result.model} on {result.suite}: {result.n_scored} of {result.n} judgments are scored, at "
+            "least 98 % are needed."
+        )
+    return bool(withheld)

@@ -1,0 +1,49 @@
+"""The command `train`: a recipe's run, its checkpoints on stdout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seft_bench.cli.options import RUNS
+from seft_bench.console import note
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A shipped recipe, a YAML file, or key=value overrides of the default recipe.")
+    ] = "tiny-seft",
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, also settings.KEY=value.", show_default=False)
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name>.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's folder and start again.")] = False,
+    checkpoints: Annotated[int, typer.Option(min=1, help="Saved checkpoints of each policy stage.")] = 2,
+) -> None:
+    """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so."""
+    from seft_bench import pipeline
+    from seft_bench.console import steps_shown
+    from seft_bench.files import read_json
+    from seft_bench.stages.diagnostics import describe
+    from seft_bench.stages.recipes import load_recipe
+    from seft_bench.stages.runs import forget_run
+
+    chosen = load_recipe(recipe, overrides or [])
+    folder = out or RUNS / chosen.name
+    if fresh:
+        forget_run(folder)
+    judge = "rubric" if chosen.data == "tinyworld" and chosen.method != "pretrain" else None
+    with steps_shown() as progress:
+        run = pipeline.train(chosen, folder, checkpoints=checkpoints, diagnostics_judge=judge, progress=progress)
+    for checkpoint in run.checkpoints:
+        print(checkpoint)
+    for line in describe(read_json(run.folder / "diagnostics.json")):
+        note(line)
+    cost = run.manifest["cost"]
+    note(
+        f"{chosen.name}: {cost['policy_steps']} policy steps, {cost['tokens_trained']} tokens trained, "
+        f"{cost['cpu_seconds']:.0f} CPU seconds"
+    )
+    note(f"evaluate it: seft-bench eval {folder} --suite tiny-mtbench --suite tiny-alpacaeval")
