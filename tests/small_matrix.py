@@ -10,14 +10,24 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import yaml
 
-from seft_bench.config import config_folder
+from seft_bench.bench import run as bench_run
+from seft_bench.bench.events import WorkerEvent
+from seft_bench.bench.executors import ExecutorSettings
+from seft_bench.bench.executors.worker import job_of, run_job
+from seft_bench.bench.matrix import Cell
+from seft_bench.bench.publish import Benched
+from seft_bench.bench.resolved import Bench, open_bench
+from seft_bench.config import MatrixConfig, config_folder
 from seft_bench.files import read_log
+from tests.integration.cli import Seen, seft_bench
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {
@@ -85,6 +95,48 @@ def run(matrix: str, out: Path, *options: str) -> subprocess.CompletedProcess[st
     return subprocess.run(command(matrix, out, *options), env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
+@contextmanager
+def cells_here() -> Iterator[None]:
+    """Benches of this process train and answer their cells in it: a worker process imports for ten seconds.
+
+    For tests of what a bench decides and writes; those of workers themselves start some.
+    """
+    with mock.patch.object(bench_run, "run_cells", _run_cells_here):
+        yield
+
+
+def run_here(matrix: str, out: Path, *options: str) -> Seen:
+    """The command in this process, its cells too."""
+    with cells_here():
+        return seft_bench("bench", matrix, "--out", str(out), *options)
+
+
+def bench(matrix: MatrixConfig, out: Path, results: Path) -> Benched:
+    return bench_run.run_bench(open_bench(matrix, out, results))
+
+
+def _run_cells_here(opened: Bench, todo: Sequence[Cell], settings: ExecutorSettings) -> Iterator[WorkerEvent]:
+    """Run cells in this process, as an executor does in its workers; what it changes for a worker is put back."""
+    forget_files()
+    for cell in todo:
+        folder, arguments = Path.cwd(), sys.argv
+        events: list[WorkerEvent] = []
+        try:
+            events.append(run_job(job_of(opened, cell, threads=1), events.append))
+        finally:
+            os.chdir(folder)
+            sys.argv = arguments
+        yield from events
+
+
+def forget_files() -> None:
+    """Forget what stages remember of files' contents: each bench has workers of its own, which remember nothing."""
+    for module in [module for name, module in sys.modules.items() if name.startswith("seft_bench.stages")]:
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+
+
 def start(matrix: str, out: Path, *options: str) -> subprocess.Popen[str]:
     """A bench under way; its notes land in out.log beside `out`, its tables in out.tables."""
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -141,3 +193,23 @@ def worker_pids(process: subprocess.Popen[str]) -> list[int]:
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     found = [int(pid) for pid in children.read_text().split()] if children.exists() else []
     return [pid for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+FEW_STEPS = {"max_steps": 4}
+
+
+def values(**changes: Any) -> dict[str, Any]:
+    """Return a matrix of two rows, as its file holds them; `changes` override its keys."""
+    shared: dict[str, Any] = {
+        "name": "small",
+        "base": "tinyworld",
+        "seeds": [0],
+        "checkpoints": 2,
+        "suites": ["tiny-mtbench"],
+        "workers": 2,
+        "rows": [
+            {"name": "start", "method": "sft", "role": "start", "settings": {"start": FEW_STEPS}},
+            {"name": "chosen", "method": "sft-chosen", "settings": {"start": FEW_STEPS, "policy": FEW_STEPS}},
+        ],
+    }
+    return {**shared, **changes}

@@ -13,6 +13,8 @@ BOS, STOP = "<|bos|>", "<|end|>"
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 UNREADABLE = (48).to_bytes(8, "little") + b'{"x":{"dtype":"?","data_offsets":[0,0]}}'.ljust(48)
 """Weights whose header and size agree, and which no library loads: for tests that nothing does."""
+VLLM_HIDDEN_SIZE = 128
+"""Heads of 32: vLLM's CPU attention knows no smaller ones."""
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"

@@ -1,4 +1,4 @@
-"""What a model, a judge or a server wrote runs nothing, loads nothing and hides nothing."""
+"""Texts that a model, a judge or a server wrote: they run nothing, load nothing and hide nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a reader sees: lines told apart, nothing cut without a sign, at every width, light and dark."""
+"""The page as a reader sees it: lines told apart, nothing cut without a sign, at every width, light and dark."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def behaviour() -> dict[str, str]:
 
 
 class Fake:
-    """What is loaded, and how many completions were asked for."""
+    """The loaded weights, and how many completions were asked for."""
 
     def __init__(self, folder: Path, served_name: str) -> None:
         self.folder = self.started_on = folder
@@ -73,11 +73,20 @@ class Fake:
 
     @property
     def tokenizer(self) -> Any:
+        """The tokenizer's own file, without transformers, whose import would take longer than all else here."""
         with self.lock:  # two threads that import at once see half a module
-            from transformers import AutoTokenizer
+            from tokenizers import Tokenizer
 
-            self._tokenizer = self._tokenizer or AutoTokenizer.from_pretrained(str(self.started_on))
+            self._tokenizer = self._tokenizer or Tokenizer.from_file(str(self.started_on / "tokenizer.json"))
         return self._tokenizer
+
+    def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
+        from jinja2 import Template
+
+        template = Template((self.started_on / "chat_template.jinja").read_text())
+        bos = json.loads((self.started_on / "tokenizer_config.json").read_text())["bos_token"]
+        text = template.render(messages=messages, bos_token=bos, add_generation_prompt=True)
+        return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         with self.lock:
@@ -91,12 +100,10 @@ class Fake:
         text = f"Rating: [[7]] {self.weights} {body['messages'][-1]['content'][:20]}"
         if not body.get("return_token_ids"):
             return self._reply(text, {})
-        prompt = self.tokenizer.apply_chat_template(
-            body["messages"], add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        ids = self.tokenizer.encode(text, add_special_tokens=False)[: body["max_tokens"]]
+        prompt = self.prompt_ids(body["messages"])
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids[: body["max_tokens"]]
         return self._reply(text, {"token_ids": ids}) | {
-            "prompt_token_ids": [0, *prompt] if "other-prompt" in behaviour() else list(prompt)
+            "prompt_token_ids": [0, *prompt] if "other-prompt" in behaviour() else prompt
         }
 
     def _choice(self, body: dict[str, Any]) -> list[dict[str, Any]]:

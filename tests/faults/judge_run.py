@@ -1,6 +1,4 @@
-"""What a judging command does, as a process that tests can kill: `python judge_run.py URL STORE JUDGMENTS COUNT
-IN_FLIGHT`.
-"""
+"""A judging command as a process that tests can kill: `python judge_run.py URL STORE JUDGMENTS COUNT IN_FLIGHT`."""
 
 from __future__ import annotations
 

@@ -7,9 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from chat_server import after, serving
 
 from tests import small_matrix
+from tests.faults.chat_server import after, serving
+from tests.integration.cli import good
 
 LONG = {"steps": 40, "questions": 8}
 
@@ -18,8 +19,7 @@ LONG = {"steps": 40, "questions": 8}
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same matrix, undisturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    done = small_matrix.run(small_matrix.write_matrix(folder, **LONG), folder / "out")
-    assert done.returncode == 0, done.stderr
+    good(small_matrix.run_here(small_matrix.write_matrix(folder, **LONG), folder / "out"))
     return folder / "out"
 
 
@@ -59,8 +59,7 @@ def test_a_killed_driver_leaves_no_worker_behind_and_goes_on(whole: Path, tmp_pa
     process.send_signal(signal.SIGKILL)
     process.wait()
     finished = {path: path.stat().st_mtime_ns for path in out.glob("stages/*/stage.json")}
-    again = small_matrix.run(matrix, out)
-    assert again.returncode == 0, again.stderr
+    good(small_matrix.run_here(matrix, out))
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert not [pid for pid in workers if _is_running(pid)]
     small_matrix.nothing_was_done_twice(out)
@@ -76,31 +75,29 @@ def test_verdicts_are_paid_once_over_a_killed_driver(tmp_path: Path) -> None:
     out, in_flight = tmp_path / "out", 2
     with serving(otherwise=after(0.05)) as server:
         matrix = small_matrix.write_matrix(
-            tmp_path, questions=8, judge=small_matrix.write_judge(tmp_path, server.url, in_flight)
+            tmp_path, questions=8, workers=1, judge=small_matrix.write_judge(tmp_path, server.url, in_flight)
         )
         process = small_matrix.start(matrix, out)
         small_matrix.wait_for(lambda: server.answered >= 10, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
         before = len(server.bodies)
-        again = small_matrix.run(matrix, out)
-        assert again.returncode == 0, again.stderr
+        good(small_matrix.run_here(matrix, out))
         assert len(server.bodies) > before
         probes = 1  # each run asks the judge once whether it can grade
         assert small_matrix.asked_twice(server.bodies) <= in_flight + probes
         paid = len(server.bodies)
-        assert small_matrix.run(matrix, out).returncode == 0
+        good(small_matrix.run_here(matrix, out))
         assert len(server.bodies) == paid
     small_matrix.nothing_was_done_twice(out)
 
 
 def test_a_second_driver_is_refused_while_the_first_is_at_work(tmp_path: Path) -> None:
-    out, matrix = tmp_path / "out", small_matrix.write_matrix(tmp_path, steps=2000)
+    out, matrix = tmp_path / "out", small_matrix.write_matrix(tmp_path, steps=2000, workers=1)
     process = small_matrix.start(matrix, out)
     small_matrix.wait_for(lambda: list(out.glob("stages/*/train.jsonl")), process)
-    second = small_matrix.run(matrix, out)
-    assert second.returncode == 2
-    assert f"another bench is at work in {out}" in second.stderr
-    assert f"process {process.pid} on " in second.stderr
+    second = good(small_matrix.run_here(matrix, out), status=2)
+    assert f"another bench is at work in {out}" in second.err
+    assert f"process {process.pid} on " in second.err
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

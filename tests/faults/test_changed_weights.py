@@ -5,7 +5,6 @@ not.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ from seft_bench import config
 from seft_bench.files import read_log, write_jsonl
 from seft_bench.records import Answer, to_row
 from seft_bench.suites import load_suite
-from tests.faults.chat_server import ChatServer, Handler, completion, serving, status, token_completion
-from tests.integration.cli import Seen, seft_bench
+from tests.faults.chat_server import ChatServer, Handler, completion, status, token_completion
+from tests.integration.cli import Seen, good, seft_bench
 
 QUESTIONS = 6
 
@@ -44,15 +43,9 @@ def load(server: ChatServer, handler: Handler) -> None:
     server.fingerprint = server.otherwise = handler
 
 
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ChatServer) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _files(desk: Path, server: ChatServer) -> None:
+    """A suite, ready answers to it, and a judge behind the server."""
     shipped = yaml.safe_load((config.config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
     Path("suite.yaml").write_text(yaml.safe_dump(shipped | {"name": "small", "max_questions": QUESTIONS}))
     judge = {
@@ -69,16 +62,14 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ChatServer) ->
         Path("answers.jsonl"),
         [to_row(Answer("small", q.id, "mine", ("text",) * len(q.turns))) for q in load_suite("suite.yaml").questions()],
     )
-    return tmp_path
 
 
 def evaluate(*more: str) -> Seen:
     return seft_bench("eval", "answers.jsonl", "--suite", "suite.yaml", "--judge", "judge.yaml", "--json", *more)
 
 
-def good(seen: Seen) -> dict[str, Any]:
-    assert seen.status == 0, seen.err
-    [row] = json.loads(seen.out)
+def row_of(seen: Seen) -> dict[str, Any]:
+    [row] = json.loads(good(seen).out)
     return dict(row)
 
 
@@ -100,12 +91,12 @@ def mixed(row: dict[str, Any]) -> bool:
 
 def test_missing_judgments_are_not_filled_up_by_other_weights(desk: Path, server: ChatServer) -> None:
     load(server, OLD)
-    assert good(evaluate())["metrics"]["score"] == 4
+    assert row_of(evaluate())["metrics"]["score"] == 4
     wanted = drop_last(2)
     load(server, NEW)
     before = len(server.bodies)
     seen = evaluate()
-    row = good(seen)
+    row = row_of(seen)
     assert (row["metrics"]["score"], mixed(row)) == (8, False)
     assert len(server.bodies) - before == wanted + 1  # with the probe
     assert f"other weights now than when it gave {wanted - 2} verdicts" in " ".join(seen.err.split())
@@ -113,50 +104,50 @@ def test_missing_judgments_are_not_filled_up_by_other_weights(desk: Path, server
 
 def test_unchanged_weights_fill_up_only_what_is_missing(desk: Path, server: ChatServer) -> None:
     load(server, OLD)
-    good(evaluate())
+    row_of(evaluate())
     drop_last(2)
     Path("runs/store.sqlite").unlink()
     before = len(server.bodies)
-    assert good(evaluate())["metrics"]["score"] == 4
+    assert row_of(evaluate())["metrics"]["score"] == 4
     assert len(server.bodies) - before == 2 + 1
 
 
 def test_a_complete_set_of_verdicts_needs_no_server(desk: Path, server: ChatServer) -> None:
     load(server, OLD)
-    good(evaluate())
+    row_of(evaluate())
     load(server, status(500))
     before = len(server.bodies)
-    assert good(evaluate())["metrics"]["score"] == 4
+    assert row_of(evaluate())["metrics"]["score"] == 4
     assert len(server.bodies) == before
 
 
 def test_a_rerun_that_was_cut_off_goes_on_with_the_weights_of_its_verdicts(desk: Path, server: ChatServer) -> None:
     load(server, OLD)
-    good(evaluate())
+    row_of(evaluate())
     old = judgments().read_text().splitlines(keepends=True)
     drop_last(1)
     load(server, NEW)
-    good(evaluate())
+    row_of(evaluate())
     new = judgments().read_text().splitlines(keepends=True)[len(old) - 1 :]
     judgments().write_text(
         "".join([*old, *new[:-3]])
     )  # as a kill leaves it: the last of the new verdicts never came, the old ones stand behind
-    row = good(evaluate("--stage", "score"))
+    row = row_of(evaluate("--stage", "score"))
     assert mixed(row)
     assert any("WARNING" in note for note in row["notes"])
-    row = good(evaluate())
+    row = row_of(evaluate())
     assert (row["metrics"]["score"], mixed(row)) == (8, False)
     assert len(read_log(judgments())) == len(old) + len(new)
 
 
 def test_the_first_weights_come_back_without_being_asked_twice(desk: Path, server: ChatServer) -> None:
     load(server, OLD)
-    good(evaluate())
+    row_of(evaluate())
     for handler, score in ((NEW, 8), (OLD, 4)):
         drop_last(1)
         load(server, handler)
         before = len(server.bodies)
-        assert good(evaluate())["metrics"]["score"] == score
+        assert row_of(evaluate())["metrics"]["score"] == score
     assert len(server.bodies) - before == 1  # the probe; the replies are in the store
 
 

@@ -1,6 +1,4 @@
-"""What a user sees when the world fails under `seft-bench eval`: a full disk, a broken store, a judge that fails for
-some questions.
-"""
+"""The world fails under `seft-bench eval`: a full disk, a broken store, a judge that fails for some questions."""
 
 from __future__ import annotations
 
@@ -10,37 +8,29 @@ import resource
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from aiohttp import web
-from chat_server import ChatServer, Handler, after, body_of, completion, ok, serving, status
 
 from seft_bench.config import config_folder
 from seft_bench.files import read_log
 from seft_bench.inference.store import ResponseStore
 from seft_bench.suites import load_suite
+from tests.faults.chat_server import ChatServer, Handler, after, body_of, completion, ok, status
 from tests.integration.cli import REPOSITORY, Seen, seft_bench
 
 QUESTIONS = 80
 LONG = "Because of this and that. " * 40 + "Rating: [[7]]"
 
 
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ChatServer) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _files(desk: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUDGE_KEY", "sk-not-a-real-key-12345")
-    lay_out(tmp_path, server.url)
-    return tmp_path
+    lay_out(desk, server.url)
 
 
 def lay_out(folder: Path, url: str) -> None:
@@ -288,7 +278,7 @@ def failing_for(words: list[str], fault: Handler) -> Handler:
 
 
 def turns_of(count: int) -> list[str]:
-    """What stands in the prompts of the first questions only."""
+    """Return what stands in the prompts of the first questions only."""
     return [f"Answer {question.id}, turn" for question in load_suite("suite.yaml").questions()[:count]]
 
 

@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from chat_server import FakeTime, completion, serving, status
 
-from seft_bench.config import DecodingConfig
 from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.generators import Decoding
 from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
@@ -18,13 +16,8 @@ from seft_bench.generators.recorded import ReadyGenerator, models_in
 from seft_bench.inference.client import ChatClient
 from seft_bench.inference.store import ResponseStore
 from seft_bench.records import Answer, Question, instruction_id
-
-DECODING = DecodingConfig(temperature=0.7, by_category={"math": 0.0})
-QUESTIONS = [
-    Question("mtbench", "1", "writing", ("Greet me.", "Once more.")),
-    Question("mtbench", "2", "math", ("Add.", "Again.")),
-    Question("mtbench", "3", "writing", ("Only once.",)),
-]
+from tests.faults.asking import DECODING, QUESTIONS, generate
+from tests.faults.chat_server import FakeTime, completion, serving, status
 
 
 async def echo(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -32,15 +25,6 @@ async def echo(request: web.Request, body: dict[str, Any]) -> web.StreamResponse
     return web.json_response(
         completion(f"{len(body['messages'])}: {body['messages'][-1]['content']}", model=body["model"])
     )
-
-
-def generate(url: str, store: ResponseStore | None = None, seed: int = 0) -> list[Answer]:
-    time, answers = FakeTime(), []
-    client = ChatClient(url, "policy", None, store, sleep=time.sleep, clock=time.clock)
-    OpenAICompatibleGenerator("policy", url, client=client).answer(
-        QUESTIONS, Decoding("official", DECODING, 64, seed), answers.append
-    )
-    return sorted(answers, key=lambda answer: answer.question_id)
 
 
 def test_every_turn_sees_the_turns_before_it() -> None:

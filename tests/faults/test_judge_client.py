@@ -15,9 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import (
-    ChatServer,
-    FakeTime,
+
+from seft_bench.errors import InputError, ServiceUnavailableError
+from seft_bench.inference.client import FAILURES_IN_A_ROW_TO_STOP
+from seft_bench.inference.prices import Price
+from seft_bench.inference.store import ResponseStore
+from seft_bench.records import JudgeRequest, Judgment, Question
+from tests.faults.asking import KEY, PAIR, Run
+from tests.faults.chat_server import (
     after,
     body_of,
     completion,
@@ -28,53 +33,7 @@ from chat_server import (
     status,
     token_completion,
 )
-from judge_run import requests
-
-from seft_bench.errors import InputError, ServiceUnavailableError
-from seft_bench.inference.client import FAILURES_IN_A_ROW_TO_STOP, ChatClient
-from seft_bench.inference.prices import Price
-from seft_bench.inference.store import ResponseStore
-from seft_bench.judges.openai_compatible import OpenAIJudge
-from seft_bench.judges.sampling import Sampling
-from seft_bench.records import JudgeRequest, Judgment, Question
-
-KEY = "sk-not-a-real-key-12345"
-PAIR = JudgeRequest(
-    "preference", Question("alpacaeval", "q", "", ("Name a fish.",)), 1, ("Trout.",), ("Salmon.",), candidate_first=True
-)
-
-
-class Run:
-    """A judge over `server` with a store and a clock that never waits."""
-
-    def __init__(
-        self, server: ChatServer, store: ResponseStore | None = None, timeout_seconds: float = 5.0, **settings: Any
-    ) -> None:
-        self.time = FakeTime()
-        key_env = settings.pop("api_key_env", None)
-        self.client = ChatClient(
-            server.url,
-            "judge",
-            key_env,
-            store,
-            timeout_seconds=timeout_seconds,
-            max_in_flight=settings.pop("max_in_flight", 64),
-            sleep=self.time.sleep,
-            clock=self.time.clock,
-        )
-        others = {name: settings.pop(name) for name in ("price", "context_tokens", "count_tokens") if name in settings}
-        self.judge = OpenAIJudge("test", self.client, templates="seft-bench", sampling=Sampling(**settings), **others)
-        self.judgments: list[Judgment] = []
-
-    def __call__(self, *asked: JudgeRequest) -> list[Judgment]:
-        self.judgments = []
-        self.judge.judge(asked or requests(1), "model", self.judgments.append)
-        return self.judgments
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ResponseStore:
-    return ResponseStore(tmp_path / "store.sqlite")
+from tests.faults.judge_run import requests
 
 
 def test_a_good_reply_becomes_a_judgment(store: ResponseStore) -> None:

@@ -6,27 +6,21 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
-from chat_server import Handler, body_of, completion, serving, status, token_completion
-from judge_run import requests
-from test_judge_client import PAIR, Run
 
 from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.inference.prices import Price
 from seft_bench.inference.store import ResponseStore
 from seft_bench.judges.probe import NEITHER_M
 from seft_bench.records import JudgeRequest, Question
+from tests.faults.asking import PAIR, Run
+from tests.faults.chat_server import Handler, body_of, completion, serving, status, token_completion
+from tests.faults.judge_run import requests
 
 SKY = {"Blue": -0.05, "The": -3.5, "m": -9.0}
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ResponseStore:
-    return ResponseStore(tmp_path / "store.sqlite")
 
 
 def constrained(keeps: bool) -> Handler:

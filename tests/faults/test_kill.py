@@ -10,10 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-from chat_server import after, serving
+import pytest
 
 from seft_bench.files import read_log
 from seft_bench.inference.store import ResponseStore
+from tests.faults.chat_server import after, serving
 
 SCRIPT = Path(__file__).with_name("judge_run.py")
 REPOSITORY = SCRIPT.parents[2]
@@ -26,8 +27,9 @@ def start(url: str, store: Path, judgments: Path, count: int, in_flight: int) ->
     )
 
 
-def test_killed_at_ten_random_moments_nothing_is_lost_and_little_is_paid_twice(tmp_path: Path) -> None:
-    count, in_flight, kills = 240, 8, 10
+@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_nothing_is_lost_and_little_is_paid_twice(tmp_path: Path, kills: int) -> None:
+    count, in_flight = 24 * kills, 8
     store, judgments = tmp_path / "store.sqlite", tmp_path / "judgments.jsonl"
     moments = random.Random(1)
     with serving(otherwise=after(0.02)) as server:

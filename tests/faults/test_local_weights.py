@@ -10,18 +10,17 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from chat_server import ChatServer, Handler, completion, serving, status, token_completion
-from test_generators import generate
-from test_judge_client import Run
 
 from seft_bench.errors import ServiceUnavailableError
 from seft_bench.inference.client import ChatClient
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import fingerprint_local_weights, rounded_logprobs
+from tests.faults.asking import Run, generate
+from tests.faults.chat_server import ChatServer, Handler, completion, serving, status, token_completion
 
 
 def weights(first: float = -0.3, text: str = "Once upon a time", logprobs: bool = True) -> Handler:
-    """What one set of weights does with any prompt: likeliest tokens if the server gives them, and a text."""
+    """One set of weights: with any prompt, likeliest tokens if the server gives them, and a text."""
 
     async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if logprobs and body.get("logprobs"):

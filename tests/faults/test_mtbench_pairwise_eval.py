@@ -11,92 +11,17 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from seft_bench.data.official import JUDGE_PROMPTS, QUESTIONS, REFERENCE_ANSWERS
-from tests.faults.chat_server import ChatServer, Handler, completion, serving, status
+from seft_bench.data.official import QUESTIONS, REFERENCE_ANSWERS
+from tests.faults.chat_server import completion, serving, status
 from tests.integration.cli import seft_bench
+from tests.pairwise_files import QUESTION_IDS, answers, evaluate_pairs, for_mine, replying, write
 
-QUESTION_IDS = (81, 82, 101)
-TEMPLATES = {
-    "pair-v2": "{question}|{answer_a}|{answer_b}",
-    "pair-math-v1": "{question}|{ref_answer_1}|{answer_a}|{answer_b}",
-    "pair-v2-multi-turn": "{question_1}|{question_2}|{answer_a_1}|{answer_a_2}|{answer_b_1}|{answer_b_2}",
-    "pair-math-v1-multi-turn": (
-        "{question_1}|{question_2}|{ref_answer_1}|{ref_answer_2}|{answer_a_1}|{answer_a_2}|{answer_b_1}|{answer_b_2}"
-    ),
-}
-SUITE = """
-name: little-pairwise
-kind: mtbench
-mode: pairwise
-baseline: mt_bench/model_answer/gpt-3.5-turbo.jsonl
-source: official
-default_judge: mtbench-gpt4
-max_new_tokens: 16
-decodings: {official: {temperature: 0.0}}
-description: three questions
-"""
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def answers(path: Path, model: str, mark: str, ids: tuple[int, ...] = QUESTION_IDS) -> Path:
-    return write(
-        path,
-        [
-            {"question_id": key, "model_id": model, "choices": [{"turns": [f"{mark}1 to {key}", f"{mark}2 to {key}"]}]}
-            for key in ids
-        ],
-    )
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with small official files of our own making, a suite over them, and a model's answers."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    categories = {81: "writing", 82: "writing", 101: "reasoning"}
-    write(
-        tmp_path / "data" / QUESTIONS,
-        [{"question_id": key, "category": name, "turns": [f"q{key}", "more"]} for key, name in categories.items()],
-    )
-    write(tmp_path / "data" / REFERENCE_ANSWERS, [{"question_id": 101, "choices": [{"turns": ["ref1", "ref2"]}]}])
-    prompts = [
-        {"name": name, "type": "pairwise", "system_prompt": "Judge.", "prompt_template": text}
-        for name, text in TEMPLATES.items()
-    ]
-    write(tmp_path / "data" / JUDGE_PROMPTS, prompts)
-    answers(tmp_path / "data" / "mt_bench/model_answer/gpt-3.5-turbo.jsonl", "gpt-3.5-turbo", "BASE")
-    answers(tmp_path / "mine.jsonl", "mine", "MINE")
-    (tmp_path / "little.yaml").write_text(SUITE)
-    return tmp_path
-
-
-def evaluate(desk: Path, server: ChatServer, *arguments: str) -> Any:
-    (desk / "judge.yaml").write_text(
-        f"name: local\nkind: openai\nmodel: judge\nbase_url: {server.url}\napi_key_env: null\ntemplates: official\n"
-    )
-    return seft_bench("eval", "mine.jsonl", "--suite", "little.yaml", "--judge", "judge.yaml", "--json", *arguments)
-
-
-def replying(choose: Any) -> Handler:
-    async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response(completion(choose(body["messages"][1]["content"])))
-
-    return answer
-
-
-def for_mine(prompt: str) -> str:
-    return "Better: [[A]]" if prompt.index("MINE") < prompt.index("BASE") else "Better: [[B]]"
+pytestmark = pytest.mark.usefixtures("pairwise_files")
 
 
 def test_both_turns_are_asked_in_both_orders_with_the_official_settings(desk: Path) -> None:
     with serving(otherwise=replying(lambda prompt: for_mine(prompt) if "MINE" in prompt else "[[C]]")) as server:
-        seen = evaluate(desk, server)
+        seen = evaluate_pairs(desk, server)
     assert seen.status == 0, seen.err
     (result,) = json.loads(seen.out)
     metrics = result["metrics"]
@@ -124,7 +49,7 @@ def test_both_turns_are_asked_in_both_orders_with_the_official_settings(desk: Pa
 
 def test_a_judge_that_always_takes_the_first_gives_ties_only(desk: Path) -> None:
     with serving(otherwise=replying(lambda prompt: "[[A]]")) as server:
-        (result,) = json.loads(evaluate(desk, server).out)
+        (result,) = json.loads(evaluate_pairs(desk, server).out)
     metrics = result["metrics"]
     assert (metrics["win_rate"], metrics["ties"], metrics["inconsistent"]) == (50.0, 6, 6)
     assert (metrics["inconsistent_rate"], metrics["first_shown_win_rate"]) == (100.0, 100.0)
@@ -140,7 +65,7 @@ def test_one_failed_order_leaves_the_comparison_out(desk: Path) -> None:
             )
         )
     ) as server:
-        seen = evaluate(desk, server)
+        seen = evaluate_pairs(desk, server)
     (result,) = json.loads(seen.out)
     assert seen.status == 5
     assert (result["n_scored"], result["n_unscored"], result["metrics"]["wins"]) == (5, 1, 5)
@@ -155,7 +80,7 @@ def test_replies_cut_at_max_tokens_say_so(desk: Path) -> None:
         return web.json_response(cut)
 
     with serving(otherwise=answer) as server:
-        (result,) = json.loads(evaluate(desk, server).out)
+        (result,) = json.loads(evaluate_pairs(desk, server).out)
     assert any(note.startswith("12 replies of the judge were cut at its max_tokens") for note in result["notes"])
     rows = [
         json.loads(line)
@@ -183,7 +108,7 @@ def test_a_conversation_beyond_the_context_is_unscored_not_lost(desk: Path) -> N
         )
 
     with serving(otherwise=answer) as server:
-        (result,) = json.loads(evaluate(desk, server).out)
+        (result,) = json.loads(evaluate_pairs(desk, server).out)
     assert result["metrics"]["win_rate"] == 50.0
     assert any("1 over_length" in note for note in result["notes"])
 
@@ -191,7 +116,7 @@ def test_a_conversation_beyond_the_context_is_unscored_not_lost(desk: Path) -> N
 def test_another_baseline_makes_another_suite(desk: Path) -> None:
     answers(desk / "other.jsonl", "other/model", "BASE")
     with serving(otherwise=replying(lambda prompt: "[[C]]")) as server:
-        (result,) = json.loads(evaluate(desk, server, "--reference", "other.jsonl").out)
+        (result,) = json.loads(evaluate_pairs(desk, server, "--reference", "other.jsonl").out)
     assert result["suite"] == "little-pairwise-vs-other-model"
     assert (desk / "results/little-pairwise-vs-other-model").is_dir()
 
@@ -199,7 +124,7 @@ def test_another_baseline_makes_another_suite(desk: Path) -> None:
 def test_a_baseline_that_is_not_there_is_said_before_anything_is_asked(desk: Path) -> None:
     (desk / "data/mt_bench/model_answer/gpt-3.5-turbo.jsonl").unlink()
     with serving() as server:
-        seen = evaluate(desk, server)
+        seen = evaluate_pairs(desk, server)
     assert seen.status == 2
     assert "--reference FILE" in seen.err
     assert "lmsys/mt-bench" in seen.err
@@ -211,7 +136,7 @@ def test_a_baseline_that_lacks_answers_or_holds_two_models_is_refused(desk: Path
     both = desk / "both.jsonl"
     both.write_text((desk / "short.jsonl").read_text() + (desk / "mine.jsonl").read_text())
     with serving() as server:
-        lacking, two = (evaluate(desk, server, "--reference", name) for name in ("short.jsonl", "both.jsonl"))
+        lacking, two = (evaluate_pairs(desk, server, "--reference", name) for name in ("short.jsonl", "both.jsonl"))
     assert (lacking.status, two.status, server.bodies) == (2, 2, [])
     assert "lacks the baseline's answer to 1 of 3 questions, e.g. question 101" in lacking.err
     assert "answers of 2 models (short, mine)" in two.err
@@ -257,7 +182,7 @@ def test_check_compares_two_models_in_points_of_the_win_rate(desk: Path) -> None
         return "[[B]]" if first_is_base == strong_is_in else "[[A]]"
 
     with serving(otherwise=replying(choose)) as server:
-        assert evaluate(desk, server).status == 0
+        assert evaluate_pairs(desk, server).status == 0
         assert seft_bench("eval", "weak.jsonl", "--suite", "little.yaml", "--judge", "judge.yaml").status == 0
     seen = seft_bench("check", "weak", "--against", "mine", "--json")
     [metric] = json.loads(seen.out)["metrics"]

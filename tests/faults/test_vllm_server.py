@@ -28,7 +28,6 @@ from seft_bench.judges.vllm import VLLMJudge
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question
 from tests.faults.fake_vllm import make_environment
 from tests.integration.cli import seft_bench
-from tests.tiny_model import make_tiny_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUESTIONS = [
@@ -48,13 +47,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _named(python: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PYTHON_VARIABLE, str(python))
     monkeypatch.delenv("FAKE_VLLM", raising=False)
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two of one architecture, whose weights can be exchanged."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return make_tiny_model(folder / "a", seed=0, tied=False), make_tiny_model(folder / "b", seed=1, tied=False)
 
 
 def new_server(folder: Path, **settings: object) -> VLLMServer:

@@ -4,7 +4,6 @@ rows.
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -17,84 +16,21 @@ from seft_bench.evaluation.score_files import result_row, score_files
 from seft_bench.records import Answer, Judgment, Result, candidate_first, instruction_id
 from seft_bench.stats.alpacaeval import win_rate
 from seft_bench.stats.lc_cross_validation import cross_validated_c
-from seft_bench.stats.length_control import Comparisons, length_controlled, refitted
+from seft_bench.stats.length_control import length_controlled, refitted
 from seft_bench.suites import load_suite
-from seft_bench.suites.alpacaeval_length import Judged, lc_by_position
 from seft_bench.suites.alpacaeval_length import comparisons as rows_of
+from seft_bench.suites.alpacaeval_length import lc_by_position
 from seft_bench.suites.fit_difficulty import fit_difficulty_file
+from tests.real_data import MODELS, alpaca_judged, compact, comparisons, rebuild
 
-MODELS = (
-    "NullModel",
-    "gpt-3.5-turbo-1106_verbose",
-    "gpt-3.5-turbo-1106_concise",
-    "gemma-2b-it",
-    "FuseChat-Gemma-2-9B-Instruct",
-    "phi-2",
-)
+pytestmark = pytest.mark.usefixtures("official_data")
+
 COMPLETE = tuple(model for model in MODELS if model != "phi-2")
-
-
-@pytest.fixture(autouse=True)
-def _official(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-
-
-def compact(shared_data: Path, kind: str, model: str) -> list[dict[str, Any]]:
-    with gzip.open(shared_data / "alpaca_eval" / kind / f"{model}.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def expected(shared_data: Path, model: str) -> dict[str, Any]:
     row: dict[str, Any] = json.loads((shared_data / "alpaca_eval" / "expected.json").read_text())[model]
     return row
-
-
-def rebuild(shared_data: Path, model: str, folder: Path) -> tuple[Path, Path]:
-    """alpaca_eval's two files of one model from the compact rows, in reversed order: position must not matter."""
-    questions = load_suite("alpacaeval").questions()
-    outputs = {row["index"]: row["output"] for row in compact(shared_data, "outputs", model)}
-    annotations = [
-        {
-            "instruction": questions[row["index"]].turns[0],
-            "output_1": questions[row["index"]].reference[0],
-            "output_2": outputs[row["index"]],
-            "generator_2": model,
-            "preference": row["preference"],
-        }
-        for row in reversed(compact(shared_data, "annotations", model))
-    ]
-    answers = [
-        {"instruction": questions[index].turns[0], "output": text, "generator": model}
-        for index, text in reversed(outputs.items())
-    ]
-    (folder / "annotations.json").write_text(json.dumps(annotations))
-    (folder / "model_outputs.json").write_text(json.dumps(answers))
-    return folder / "model_outputs.json", folder / "annotations.json"
-
-
-def judged(shared_data: Path, model: str) -> Judged:
-    """One model's real annotations as the suite hands them to the length control."""
-    questions = load_suite("alpacaeval").questions()
-    outputs = {row["index"]: row["output"] for row in compact(shared_data, "outputs", model)}
-    preferences = {questions[row["index"]].id: row["preference"] for row in compact(shared_data, "annotations", model)}
-    answers = {
-        questions[index].id: Answer("alpacaeval", questions[index].id, model, (text,))
-        for index, text in outputs.items()
-    }
-    difficulty = dict(zip((question.id for question in questions), instruction_difficulties(), strict=True))
-    return Judged(
-        questions,
-        [question for question in questions if question.id in preferences],
-        answers,
-        preferences,
-        difficulty,
-        gamed=True,
-    )
-
-
-def comparisons(shared_data: Path, model: str) -> Comparisons:
-    """Arrays of one model as the suite makes them, for fits at another C."""
-    return rows_of(judged(shared_data, model))
 
 
 def test_official_files_pass_verification() -> None:
@@ -186,7 +122,7 @@ def test_official_standard_error(shared_data: Path, model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_cross_validation_chooses_the_official_c_or_one_that_changes_nothing(shared_data: Path, model: str) -> None:
     """Five times the official C. gemma-2b-it's held-out loss is flat: 166.8 officially, 21.5 here, LC 0.008 apart."""
-    row, one = expected(shared_data, model), judged(shared_data, model)
+    row, one = expected(shared_data, model), alpaca_judged(shared_data, model)
     rows, positions = rows_of(one), np.array(one.positions)
     chosen = cross_validated_c(rows, positions, np.arange(1610) % 805).c
     official = row["C_that_reproduces_official_lc"]
@@ -199,7 +135,7 @@ def test_cross_validation_chooses_the_official_c_or_one_that_changes_nothing(sha
 
 def test_by_row_position_gives_the_official_figure(shared_data: Path) -> None:
     """phi-2: 4.3987 officially; the same rows, positions for instructions, the same C."""
-    row, one = expected(shared_data, "phi-2"), judged(shared_data, "phi-2")
+    row, one = expected(shared_data, "phi-2"), alpaca_judged(shared_data, "phi-2")
     rows = rows_of(one)
     keyed = length_controlled(rows, row["C_that_reproduces_official_lc"])
     assert lc_by_position(one, rows, keyed) == pytest.approx(

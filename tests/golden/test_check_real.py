@@ -4,7 +4,6 @@ and rates are kept.
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import json
 from pathlib import Path
@@ -17,29 +16,25 @@ from scipy import stats
 
 from seft_bench.evaluation.score_files import save_scored, score_files
 from seft_bench.stats.paired import checked, lc_difference, mean_difference, verdict
-from tests.golden.test_alpacaeval_official import MODELS, comparisons, rebuild
+from tests.benchmark_scripts import load_script
 from tests.integration.cli import Seen, seft_bench
-from tests.unit.test_benchmarks import load
+from tests.real_data import MODELS, alpaca_judged, comparisons, read_gzip, rebuild
+
+pytestmark = pytest.mark.usefixtures("official_data")
 
 STATUS = {"PASS": 0, "REGRESSED": 3, "INCONCLUSIVE": 4}
 WITHHELD = {"granite-7b-lab", "mistral-7b_dolphin_orca_labonne_dpo"}
 
 
-@pytest.fixture(autouse=True)
-def _official(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 @pytest.fixture
-def calibration() -> ModuleType:
-    return load("check_calibration")
+def calibration(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the script sets, and no other test is to see
+    return load_script("check_calibration")
 
 
 def judged(shared_data: Path) -> dict[str, list[dict[str, Any]]]:
     """Model -> FastChat's rows; mistral-orpo's two runs are two models, as their answers differ."""
-    with gzip.open(shared_data / "mt_bench" / "judgments_single.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = read_gzip(shared_data / "mt_bench" / "judgments_single.jsonl.gz")
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         name = f"{row['model']}-run{row['run']}" if row["model"] == "mistral-orpo" else row["model"]
@@ -136,10 +131,8 @@ def test_judging_again_is_taken_for_a_regression_in_five_percent(
 def test_the_sandwich_agrees_with_refits_on_real_pairs(shared_data: Path, pair: tuple[str, str]) -> None:
     arms = [comparisons(shared_data, model) for model in pair]
     if "phi-2" in pair:
-        from tests.golden.test_alpacaeval_official import judged as judged_alpaca
-
-        there = {question.id for question in judged_alpaca(shared_data, "phi-2").scored}
-        keep = np.array([question.id in there for question in judged_alpaca(shared_data, pair[0]).scored])
+        there = {question.id for question in alpaca_judged(shared_data, "phi-2").scored}
+        keep = np.array([question.id in there for question in alpaca_judged(shared_data, pair[0]).scored])
         arms[0] = type(arms[0])(
             arms[0].wins[keep], arms[0].length_difference[keep], arms[0].difficulty[keep], arms[0].gamed
         )

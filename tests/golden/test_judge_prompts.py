@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 from collections.abc import Callable
@@ -13,11 +12,7 @@ import pytest
 from seft_bench.judges.parse import parse_rating, parse_verdict, preference_from_logprobs
 from seft_bench.judges.prompts import alpacaeval_template, render
 from seft_bench.records import JudgeRequest, Question, Row
-
-
-def read_gzip(path: Path) -> list[Row]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+from tests.real_data import read_gzip
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import statistics
 from pathlib import Path
@@ -14,19 +13,16 @@ import pytest
 from seft_bench.evaluation.score_files import score_files
 from seft_bench.records import Result
 from seft_bench.suites import load_suite
+from tests.real_data import read_gzip
+
+pytestmark = pytest.mark.usefixtures("official_data")
 
 WITHHELD = {"granite-7b-lab", "mistral-7b_dolphin_orca_labonne_dpo"}
 
 
-@pytest.fixture(autouse=True)
-def _official(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-
-
 @pytest.fixture
 def rows(shared_data: Path) -> list[dict[str, Any]]:
-    with gzip.open(shared_data / "mt_bench" / "judgments_single.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    return read_gzip(shared_data / "mt_bench" / "judgments_single.jsonl.gz")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import statistics
@@ -18,25 +17,14 @@ from seft_bench.records import Answer, Result, Row
 from seft_bench.suites import load_suite
 from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
 from tests.integration.cli import seft_bench
+from tests.real_data import read_gzip
 
 PAIRS = "judgments_pair.jsonl.gz"
 
 
-def read(path: Path) -> list[Row]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
-
-
-@pytest.fixture
-def mt_bench(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return shared_data / "mt_bench"
-
-
 @pytest.fixture
 def rows(mt_bench: Path) -> list[Row]:
-    return read(mt_bench / PAIRS)
+    return read_gzip(mt_bench / PAIRS)
 
 
 @pytest.fixture
@@ -271,7 +259,7 @@ def as_games(vote: Row) -> Row:
 
 
 def test_five_models_against_the_suites_own_baseline_over_both_turns(mt_bench: Path, tmp_path: Path) -> None:
-    votes = read(mt_bench / "gpt4_pair_votes.jsonl.gz")
+    votes = read_gzip(mt_bench / "gpt4_pair_votes.jsonl.gz")
     path = tmp_path / "gpt-4_pair.jsonl"
     path.write_text("".join(json.dumps(as_games(vote)) + "\n" for vote in votes), encoding="utf-8")
     found = {result.model: result for result in score_files("mtbench-pairwise", None, path)}

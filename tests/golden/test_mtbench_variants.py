@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 import statistics
@@ -14,22 +13,12 @@ from seft_bench.data.official import CORRECTED_REFERENCES, QUESTIONS, file_statu
 from seft_bench.evaluation.score_files import score_files
 from seft_bench.formats.reading import read_answers
 from seft_bench.judges.prompts import render
-from seft_bench.records import JudgeRequest, Result, Row
+from seft_bench.records import JudgeRequest, Result
 from seft_bench.suites import load_suite
 from seft_bench.suites.mtbench_notes import leaked_markers
+from tests.real_data import read_gzip
 
 SINGLE = "judgments_single.jsonl.gz"
-
-
-@pytest.fixture
-def mt_bench(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-    return shared_data / "mt_bench"
-
-
-def read(path: Path) -> list[Row]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def scored(suite: str, path: Path) -> dict[str, Result]:
@@ -83,7 +72,7 @@ def strictly(text: str) -> float | None:
 
 def test_strict_parsing_reads_the_replies_again_and_says_what_moved(mt_bench: Path) -> None:
     official, strict = scored("mtbench", mt_bench / SINGLE), scored("mtbench-strict", mt_bench / SINGLE)
-    rows = read(mt_bench / SINGLE)
+    rows = read_gzip(mt_bench / SINGLE)
     for model, result in strict.items():
         grades: dict[tuple[int, int], float] = {}
         for row in rows:
@@ -123,7 +112,7 @@ def test_a_wrong_chat_template_shows_in_the_answers(mt_bench: Path, tmp_path: Pa
     """mistral-orpo's run 0 was sampled with another template (5.39 instead of 6.33): 64 of its 80 answers hold
     [/INST].
     """
-    rows = [row for row in read(mt_bench / "answers.jsonl.gz") if row["model_id"] == "mistral-orpo"]
+    rows = [row for row in read_gzip(mt_bench / "answers.jsonl.gz") if row["model_id"] == "mistral-orpo"]
     for run in (0, 1):
         path = tmp_path / f"{run}.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows if row["run"] == run), encoding="utf-8")
@@ -156,7 +145,7 @@ def test_intervals_of_categories_and_turns_are_students_over_their_questions(mt_
     category = {question.id: question.category for question in load_suite("mtbench").questions()}
     grades = {
         (str(row["question_id"]), row["turn"]): row["score"]
-        for row in read(mt_bench / SINGLE)
+        for row in read_gzip(mt_bench / SINGLE)
         if row["model"] == "llama2_chat_7b"
     }
     assert set(result.metrics["categories"]) == set(category.values())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,17 +39,10 @@ def seft_bench(*arguments: str) -> Seen:
     raise AssertionError("main() always ends with SystemExit")
 
 
-def in_its_own_process(*arguments: str, folder: Path) -> Seen:
-    """The same in a new process, for what needs one: worker processes, kills, a clean memory."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(
-        [sys.executable, "-m", "seft_bench.cli.main", *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    return Seen(done.returncode, done.stdout, done.stderr)
+def good(seen: Seen, status: int = 0) -> Seen:
+    """Return what was seen of a command that must have ended with this status."""
+    assert seen.status == status, seen.err
+    return seen
 
 
 def overrides(settings: Sequence[str]) -> list[str]:

@@ -14,10 +14,10 @@ import pytest
 
 from seft_bench.files import read_log
 from tests.faults.chat_server import ChatServer
-from tests.integration import test_money as money
-from tests.integration.cli import Seen, seft_bench
+from tests.integration import priced
+from tests.integration.cli import Seen, good, seft_bench
 
-desk, server = money.desk, money.server
+pytestmark = pytest.mark.usefixtures("priced_files")
 PROMPTS, REPEATS = 6, 2
 WANTED = PROMPTS * (REPEATS + 1)
 
@@ -54,11 +54,6 @@ def agreement(desk: Path, judge: str = "priced", *more: str) -> Seen:
     return seft_bench("judges", "agreement", *where, *more)
 
 
-def good(seen: Seen) -> Seen:
-    assert seen.status == 0, seen.err
-    return seen
-
-
 def line_of(seen: Seen) -> dict[str, Any]:
     [line] = json.loads(good(seen).out)["lines"]
     return dict(line)
@@ -72,11 +67,11 @@ def test_a_dry_run_shows_the_price_and_sends_nothing(desk: Path, server: ChatSer
         WANTED,
         [50 * WANTED] * 2,
     )
-    usd = (line["input_tokens"][0] * money.INPUT_USD + 50 * WANTED * money.OUTPUT_USD) / 1e6
+    usd = (line["input_tokens"][0] * priced.INPUT_USD + 50 * WANTED * priced.OUTPUT_USD) / 1e6
     assert line["usd"] == pytest.approx([usd, usd])
     assert f"total: {usd:.2f} to {usd:.2f} USD" in good(consistency("priced", "--dry-run")).out
     line = line_of(agreement(desk, "priced", "--dry-run", "--json"))
-    assert (line["wanted"], line["to_ask"]) == (2 * money.QUESTIONS, 2 * money.QUESTIONS)
+    assert (line["wanted"], line["to_ask"]) == (2 * priced.QUESTIONS, 2 * priced.QUESTIONS)
     assert line["usd"][0] > 0
     assert server.bodies == []
 
@@ -91,13 +86,13 @@ def test_without_a_terminal_much_money_needs_yes(
         assert "--yes" in refused.err
     assert server.bodies == []
     seen = good(consistency("priced", "--yes"))
-    assert f"paid by this command: {(WANTED + 1) * money.PAID_USD:.4f} USD" in seen.err  # with the probe
+    assert f"paid by this command: {(WANTED + 1) * priced.PAID_USD:.4f} USD" in seen.err  # with the probe
 
 
 def test_the_budget_is_never_overdrawn_and_a_larger_one_goes_on(desk: Path, server: ChatServer) -> None:
     seen = consistency("priced", "--budget", "2")
     assert seen.status == 6, seen.err
-    assert len(server.bodies) * money.PAID_USD <= 2
+    assert len(server.bodies) * priced.PAID_USD <= 2
     arrived = len(read_log(Path("grades.jsonl")))
     assert 0 < arrived < WANTED
     assert "the budget of 2 USD is spent" in seen.err
@@ -110,7 +105,7 @@ def test_the_budget_is_never_overdrawn_and_a_larger_one_goes_on(desk: Path, serv
 def test_agreement_keeps_to_its_budget_too(desk: Path, server: ChatServer) -> None:
     seen = agreement(desk, "priced", "--budget", "1")
     assert seen.status == 6, seen.err
-    assert len(server.bodies) * money.PAID_USD <= 1
+    assert len(server.bodies) * priced.PAID_USD <= 1
     assert "Left:" in seen.err
 
 

@@ -18,7 +18,7 @@ from seft_bench.data.training import open_base
 from seft_bench.errors import InputError
 from seft_bench.results import read_results
 from tests import small_matrix
-from tests.integration.cli import seft_bench
+from tests.integration.cli import good, seft_bench
 
 
 def plan(matrix: str, out: Path, *options: str) -> dict[str, Any]:
@@ -35,11 +35,9 @@ def two_bases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("left", "right"):
         shutil.copytree(open_base("tinyworld"), folder / name)
     bases = [str(folder / "left"), str(folder / "right")]
-    done = small_matrix.run(
-        small_matrix.write_matrix(folder, base=None, bases=bases, judges=["rubric", "rubric-length-biased"], seeds=[0]),
-        folder / "out",
-    )
-    assert done.returncode == 0, done.stderr
+    judges = ["rubric", "rubric-length-biased"]
+    matrix = small_matrix.write_matrix(folder, base=None, bases=bases, judges=judges, seeds=[0])
+    good(small_matrix.run_here(matrix, folder / "out"))
     return folder
 
 
@@ -111,8 +109,7 @@ def test_several_data_sets(tmp_path: Path) -> None:
     (own / "sft.jsonl").write_text('{"prompt": [{"role": "user", "content": "q"}], "answer": "a"}\n' * 8)
     rows = [{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 2}}}]
     matrix = small_matrix.write_matrix(tmp_path, data=["tinyworld", str(own)], seeds=[0], rows=rows)
-    done = small_matrix.run(matrix, tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    good(small_matrix.run_here(matrix, tmp_path / "out"))
     names = {result.model.partition("/")[0] for result in read_results(tmp_path / "out" / "results")}
     assert names == {"tinyworld-start-seed0", "mine-start-seed0"}
 
@@ -129,8 +126,7 @@ def test_only_some_cells_then_only_the_failed(tmp_path: Path) -> None:
         tmp_path, rows=[{"name": "start", "method": "sft", "role": "start", "settings": few}, broken]
     )
     out = tmp_path / "out"
-    first = small_matrix.run(matrix, out, "--only", "broken-*", "--only", "start-seed0")
-    assert first.returncode == 1
+    good(small_matrix.run_here(matrix, out, "--only", "broken-*", "--only", "start-seed0"), status=1)
     found = plan(matrix, out)
     assert {cell["cell"]: cell["state"] for cell in found["cells"]} == {
         "start-seed0": "finished", "broken-seed0": "failed", "start-seed1": "to run", "broken-seed1": "failed"
@@ -153,35 +149,37 @@ def test_the_error_is_gone_when_the_cell_is_done(tmp_path: Path) -> None:
     error = tmp_path / "out" / "cells" / "start-seed0" / "error.txt"
     error.parent.mkdir(parents=True)
     error.write_text("the disk was full")
-    done = small_matrix.run(matrix, tmp_path / "out", "--retry-failed")
-    assert done.returncode == 0, done.stderr
-    assert "[1/1] start-seed0 done" in done.stderr
+    done = good(small_matrix.run_here(matrix, tmp_path / "out", "--retry-failed"))
+    assert "[1/1] start-seed0 done" in done.err
     assert not error.exists()
 
 
-def test_hours_by_a_probe(tmp_path: Path) -> None:
-    """Ten times the steps must show: in the row's hours, and in the total over two seeds."""
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The hours of a short row, of one with forty times its steps, and of one that cannot be trained."""
+    folder = tmp_path_factory.mktemp("probed")
     rows = [
         {"name": "short", "method": "sft", "settings": {"start": {"max_steps": 100}}},
         {"name": "long", "method": "sft", "settings": {"start": {"max_steps": 4000}}},
-    ]
-    found = plan(small_matrix.write_matrix(tmp_path, rows=rows), tmp_path / "out", "--probe")["hours"]
-    assert found["rows"]["long"] > 4 * found["rows"]["short"] > 0
-    assert found["training_hours"] == pytest.approx(2 * sum(found["rows"].values()))
-    assert found["total_hours"] > found["training_hours"]
-    assert found["tokens"] > 0
-    assert not (tmp_path / "out" / ".probe").exists()
-
-
-def test_a_row_that_cannot_be_trained_does_not_cost_the_others_their_hours(tmp_path: Path) -> None:
-    rows = [
         {"name": "wild", "method": "sft", "settings": {"start": {"max_steps": 100, "learning_rate": 1e30}}},
-        {"name": "tame", "method": "sft", "settings": {"start": {"max_steps": 100}}},
     ]
-    found = plan(small_matrix.write_matrix(tmp_path, rows=rows), tmp_path / "out", "--probe")["hours"]
-    assert set(found["failed"]) == {"wild"}
-    assert set(found["rows"]) == {"tame"}
-    assert found["total_hours"] > 0
+    found: dict[str, Any] = plan(small_matrix.write_matrix(folder, rows=rows), folder / "out", "--probe")["hours"]
+    assert not (folder / "out" / ".probe").exists()
+    return found
+
+
+def test_hours_by_a_probe(probed: dict[str, Any]) -> None:
+    """The steps must show: in the row's hours, and in the total over two seeds."""
+    assert probed["rows"]["long"] > 4 * probed["rows"]["short"] > 0
+    assert probed["training_hours"] == pytest.approx(2 * sum(probed["rows"].values()))
+    assert probed["total_hours"] > probed["training_hours"]
+    assert probed["tokens"] > 0
+
+
+def test_a_row_that_cannot_be_trained_does_not_cost_the_others_their_hours(probed: dict[str, Any]) -> None:
+    assert set(probed["failed"]) == {"wild"}
+    assert set(probed["rows"]) == {"short", "long"}
+    assert probed["total_hours"] > 0
 
 
 def test_a_straight_line_through_two_sizes() -> None:

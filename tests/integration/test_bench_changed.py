@@ -19,14 +19,17 @@ from seft_bench.config import MatrixConfig, load_matrix
 from seft_bench.errors import InputError
 from seft_bench.records import run_of
 from seft_bench.results import read_results
-from tests.small_matrix import write_matrix
+from tests.small_matrix import cells_here, write_matrix
+
+pytestmark = pytest.mark.usefixtures("cells_in_this_process")
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A folder with small.yaml (one seed, four steps, one checkpoint), run; and a copy of what lay in it then."""
     folder, kept = tmp_path_factory.mktemp("ran"), tmp_path_factory.mktemp("kept") / "copy"
-    assert run(folder, load_matrix(write_matrix(folder, seeds=[0], workers=1))) == 2
+    with cells_here():
+        assert run(folder, load_matrix(write_matrix(folder, seeds=[0]))) == 2
     shutil.copytree(folder, kept, copy_function=shutil.copy2)
     return folder, kept
 

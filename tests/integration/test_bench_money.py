@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
-import subprocess
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from seft_bench.files import read_log
 from tests import small_matrix
-from tests.faults.chat_server import ChatServer, serving
+from tests.faults.chat_server import ChatServer
 from tests.integration.cli import seft_bench
 
 INPUT_USD, OUTPUT_USD = 1000.0, 10_000.0
@@ -22,15 +22,9 @@ PAID_USD = (100 * INPUT_USD + 10 * OUTPUT_USD) / 1e6
 
 
 @pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
 def matrix(tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> str:
     """Two rows, one seed, one control, and a judge with a price."""
-    monkeypatch.setitem(small_matrix.ENVIRONMENT, "JUDGE_KEY", "sk-not-a-real-key-12345")
+    monkeypatch.setenv("JUDGE_KEY", "sk-not-a-real-key-12345")
     return write(tmp_path, server.url, input_usd_per_million_tokens=INPUT_USD, output_usd_per_million_tokens=OUTPUT_USD)
 
 
@@ -47,10 +41,6 @@ def write(folder: Path, url: str, **price: float) -> str:
     return small_matrix.write_matrix(folder, judge=judge, seeds=[0], workers=1, controls=["constant"])
 
 
-def run(matrix: str, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    return small_matrix.run(matrix, out, *options)
-
-
 def plan(matrix: str, out: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(seft_bench("bench", matrix, "--out", str(out), "--dry-run", "--json").out)
     return found
@@ -63,20 +53,20 @@ def verdicts(out: Path) -> int:
 def test_a_budget_ends_the_judging_and_not_the_training(matrix: str, server: ChatServer, tmp_path: Path) -> None:
     out = tmp_path / "out"
     wanted = plan(matrix, out)["judges"][str(tmp_path / "paid.yaml")]["wanted"]
-    seen = run(matrix, out, "--budget", "2.5")
-    assert seen.returncode == 6, seen.stderr
+    seen = small_matrix.run_here(matrix, out, "--budget", "2.5")
+    assert seen.status == 6, seen.err
     assert len(server.bodies) * PAID_USD <= 2.5
     arrived = verdicts(out)
     assert 0 < arrived < wanted
-    assert "the budget of 2.5 USD is spent" in seen.stderr
-    assert f"Left: {wanted - arrived} judgments" in seen.stderr
-    assert f"paid by this command: {len(server.bodies) * PAID_USD:.4f} USD" in seen.stderr
+    assert "the budget of 2.5 USD is spent" in seen.err
+    assert f"Left: {wanted - arrived} judgments" in seen.err
+    assert f"paid by this command: {len(server.bodies) * PAID_USD:.4f} USD" in seen.err
     assert all(
         cell["trained"] and cell["answers"]["at_hand"] == cell["answers"]["wanted"]
         for cell in plan(matrix, out)["cells"]
     )
-    again = run(matrix, out, "--budget", "1000", "--yes")
-    assert again.returncode == 0, again.stderr
+    again = small_matrix.run_here(matrix, out, "--budget", "1000", "--yes")
+    assert again.status == 0, again.err
     assert verdicts(out) == wanted
     assert small_matrix.asked_twice(server.bodies) == 1  # the probe, of each command
     small_matrix.nothing_was_done_twice(out)
@@ -99,22 +89,23 @@ def test_the_estimate_holds_controls_and_says_dollars(matrix: str, tmp_path: Pat
 def test_much_money_needs_a_word_where_there_is_no_terminal(
     matrix: str, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(small_matrix.ENVIRONMENT, "SEFT_BENCH_ASK_ABOVE_USD", "0.5")
-    refused = run(matrix, tmp_path / "out")
-    assert refused.returncode == 2
-    assert "no terminal to ask on" in refused.stderr
-    assert "--yes" in refused.stderr
+    monkeypatch.setenv("SEFT_BENCH_ASK_ABOVE_USD", "0.5")
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    refused = small_matrix.run_here(matrix, tmp_path / "out")
+    assert refused.status == 2
+    assert "no terminal to ask on" in refused.err
+    assert "--yes" in refused.err
     assert not server.bodies
     assert not list((tmp_path / "out").glob("stages/*"))
-    agreed = run(matrix, tmp_path / "out", "--yes")
-    assert agreed.returncode == 0, agreed.stderr
+    agreed = small_matrix.run_here(matrix, tmp_path / "out", "--yes")
+    assert agreed.status == 0, agreed.err
 
 
 def test_a_budget_over_an_unknown_price_is_refused(
     tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(small_matrix.ENVIRONMENT, "JUDGE_KEY", "sk-not-a-real-key-12345")
-    refused = run(write(tmp_path, server.url), tmp_path / "out", "--budget", "5")
-    assert refused.returncode == 2
-    assert "--budget cannot be kept" in refused.stderr
+    monkeypatch.setenv("JUDGE_KEY", "sk-not-a-real-key-12345")
+    refused = small_matrix.run_here(write(tmp_path, server.url), tmp_path / "out", "--budget", "5")
+    assert refused.status == 2
+    assert "--budget cannot be kept" in refused.err
     assert not server.bodies

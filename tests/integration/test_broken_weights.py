@@ -15,20 +15,13 @@ from seft_bench.files import check_safetensors, write_jsonl
 from seft_bench.generators.transformers import load_causal_lm
 from seft_bench.records import Answer, to_row
 from seft_bench.suites import load_suite
-from tests.integration.cli import REPOSITORY, Seen, in_its_own_process, seft_bench
-from tests.tiny_model import make_tiny_model
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
+from tests.integration.cli import REPOSITORY, Seen, seft_bench
 
 
 @pytest.fixture
-def broken(tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def broken(desk: Path, tiny_model: Path) -> Path:
     """A copy whose weights end in the middle."""
-    monkeypatch.chdir(tmp_path)
-    folder = Path(shutil.copytree(whole, tmp_path / "broken"))
+    folder = Path(shutil.copytree(tiny_model, desk / "broken"))
     weights = folder / "model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
     return folder
@@ -42,7 +35,7 @@ def refused(seen: Seen) -> None:
 
 
 def test_a_checkpoint_is_refused_before_anything_is_answered(broken: Path) -> None:
-    refused(in_its_own_process("eval", str(broken), "--suite", "tiny-mtbench", folder=broken.parent))
+    refused(seft_bench("eval", str(broken), "--suite", "tiny-mtbench"))
     assert not (broken.parent / "runs").exists()
 
 
@@ -62,10 +55,10 @@ def test_a_base_is_refused_too(broken: Path) -> None:
     refused(seft_bench("train", "tiny-seft", f"base={broken}"))
 
 
-def test_every_cut_is_found_and_whole_files_are_not_refused(broken: Path, whole: Path) -> None:
-    check_safetensors(whole)
+def test_every_cut_is_found_and_whole_files_are_not_refused(broken: Path, tiny_model: Path) -> None:
+    check_safetensors(tiny_model)
     check_safetensors(REPOSITORY / "seft_bench" / "tinyworld" / "base")
-    content = (whole / "model.safetensors").read_bytes()
+    content = (tiny_model / "model.safetensors").read_bytes()
     header = 8 + int.from_bytes(content[:8], "little")
     cuts = [content[:end] for end in (0, 7, 8, header - 1, header, len(content) - 1)]
     for text in (

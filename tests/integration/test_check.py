@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +18,15 @@ import yaml
 from seft_bench.config import config_folder
 from seft_bench.files import read_jsonl, read_log, write_jsonl
 from seft_bench.records import Answer, to_row
-from seft_bench.suites import load_suite
 from tests.faults.chat_server import ChatServer, after, ok, serving
-from tests.integration.cli import REPOSITORY, Seen, seft_bench
+from tests.integration.checking import METRIC_KEYS, answer_rows, change, check, report, result_file
+from tests.integration.cli import REPOSITORY, seft_bench
 
 GOOD, NEAR, BAD = "org/good", "near", "bad"
-METRIC_KEYS = set(
-    "suite decoding judge_id metric title n candidate baseline difference standard_error lower_bound upper_bound "
-    "bound_level level how margin p_regressed "
-    "p_holm passes regressed minimal_detectable_effect questions_needed categories worst best".split()
-)
-
-
-def answer_rows(suite_name: str, model: str, spoilt: int) -> list[dict[str, Any]]:
-    """Answers of which every `spoilt`-th is nonsense (0: none); all else is the question repeated."""
-    rows = []
-    for number, question in enumerate(load_suite(suite_name).questions()):
-        nonsense = bool(spoilt) and number % spoilt == 0
-        texts = tuple("um dunno whatever " * 4 if nonsense else f"Sure: {turn}" for turn in question.turns)
-        rows.append(to_row(Answer(question.suite, question.id, model, texts)))
-    return rows
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def three_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which three models are evaluated on both tiny suites."""
     folder = tmp_path_factory.mktemp("check")
     with pytest.MonkeyPatch.context() as patch:
@@ -58,37 +42,15 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy that a test may spoil."""
-    shutil.copytree(evaluated, tmp_path / "desk")
-    monkeypatch.chdir(tmp_path / "desk")
-    return tmp_path / "desk"
-
-
-def check(*arguments: str) -> Seen:
-    return seft_bench("check", *arguments)
-
-
-def report(*arguments: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(check(*arguments, "--json").out)
-    return found
-
-
-def result_file(desk: Path, suite: str, model: str) -> Path:
-    [path] = [
-        path for path in desk.glob(f"results/{suite}/*/result.json") if json.loads(path.read_text())["model"] == model
-    ]
-    return path
-
-
-def change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+def evaluated_models(three_models: Path, desk: Path) -> Path:
+    """A copy of it on the desk, which a test may spoil."""
+    return Path(shutil.copytree(three_models, desk, dirs_exist_ok=True))
 
 
 # Verdicts and statuses
 
 
-def test_a_worse_model_regressed_and_the_report_says_where(desk: Path) -> None:
+def test_a_worse_model_regressed_and_the_report_says_where(evaluated_models: Path) -> None:
     seen = check(BAD, "--against", GOOD)
     assert seen.status == 3, seen.err
     assert seen.out.startswith(f"REGRESSED: {BAD} is worse than {GOOD} on ")
@@ -98,13 +60,13 @@ def test_a_worse_model_regressed_and_the_report_says_where(desk: Path) -> None:
     assert "lost most on (points of win probability, lengths not controlled)" in seen.out
 
 
-def test_the_better_model_passes(desk: Path) -> None:
+def test_the_better_model_passes(evaluated_models: Path) -> None:
     seen = check(GOOD, "--against", BAD)
     assert seen.status == 0
     assert seen.out.startswith("PASS")
 
 
-def test_a_margin_between_the_bounds_is_inconclusive(desk: Path) -> None:
+def test_a_margin_between_the_bounds_is_inconclusive(evaluated_models: Path) -> None:
     """NEAR differs from GOOD in a few questions: a margin inside the interval cannot be ruled out, and zero neither."""
     [metric] = report(NEAR, "--against", GOOD, "--suite", "tiny-mtbench")["metrics"]
     assert metric["lower_bound"] < metric["difference"] < metric["upper_bound"]
@@ -116,14 +78,14 @@ def test_a_margin_between_the_bounds_is_inconclusive(desk: Path) -> None:
     assert check(*arguments, "--allow-inconclusive").status == (0 if expected == 4 else 3)
 
 
-def test_report_only_shows_a_regression_and_ends_well(desk: Path) -> None:
+def test_report_only_shows_a_regression_and_ends_well(evaluated_models: Path) -> None:
     seen = check(BAD, "--against", GOOD, "--report-only")
     assert seen.status == 0
     assert seen.out.startswith("REGRESSED")
     assert check(BAD, "--against", GOOD, "--allow-inconclusive").status == 3
 
 
-def test_the_json_is_whole_and_out_keeps_it(desk: Path) -> None:
+def test_the_json_is_whole_and_out_keeps_it(evaluated_models: Path) -> None:
     seen = check(BAD, "--against", GOOD, "--json", "--out", "reports/check.json")
     found = json.loads(seen.out)
     assert json.loads(Path("reports/check.json").read_text()) == found
@@ -141,10 +103,11 @@ def test_the_json_is_whole_and_out_keeps_it(desk: Path) -> None:
             )
 
 
-def test_differences_are_those_of_the_results(desk: Path) -> None:
+def test_differences_are_those_of_the_results(evaluated_models: Path) -> None:
     [metric] = report(BAD, "--against", GOOD, "--suite", "tiny-mtbench")["metrics"]
     scores = [
-        json.loads(result_file(desk, "tiny-mtbench", model).read_text())["metrics"]["score"] for model in (BAD, GOOD)
+        json.loads(result_file(evaluated_models, "tiny-mtbench", model).read_text())["metrics"]["score"]
+        for model in (BAD, GOOD)
     ]
     assert metric["difference"] == pytest.approx(scores[0] - scores[1])
     assert sum(row["n"] for row in metric["categories"]) == metric["n"] == 80
@@ -154,10 +117,10 @@ def test_differences_are_those_of_the_results(desk: Path) -> None:
     )
 
 
-def test_lc_is_that_of_the_results(desk: Path) -> None:
+def test_lc_is_that_of_the_results(evaluated_models: Path) -> None:
     [metric] = report(BAD, "--against", GOOD, "--suite", "tiny-alpacaeval")["metrics"]
     values = [
-        json.loads(result_file(desk, "tiny-alpacaeval", model).read_text())["metrics"]["lc_win_rate"]
+        json.loads(result_file(evaluated_models, "tiny-alpacaeval", model).read_text())["metrics"]["lc_win_rate"]
         for model in (BAD, GOOD)
     ]
     assert [metric["candidate"], metric["baseline"]] == pytest.approx(values, abs=1e-6)
@@ -167,8 +130,8 @@ def test_lc_is_that_of_the_results(desk: Path) -> None:
 # Names
 
 
-def test_models_are_found_by_name_by_slug_and_by_file(desk: Path) -> None:
-    by_file = str(result_file(desk, "tiny-mtbench", GOOD))
+def test_models_are_found_by_name_by_slug_and_by_file(evaluated_models: Path) -> None:
+    by_file = str(result_file(evaluated_models, "tiny-mtbench", GOOD))
     for baseline in (GOOD, "org-good", by_file):
         assert report(BAD, "--against", baseline, "--suite", "tiny-mtbench")["baseline"] == GOOD
 
@@ -190,7 +153,7 @@ def test_models_are_found_by_name_by_slug_and_by_file(desk: Path) -> None:
         ([BAD, "--against", GOOD, "--sequential"], "not found"),
     ],
 )
-def test_wrong_usage_is_said_and_ends_with_2(desk: Path, arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_said_and_ends_with_2(evaluated_models: Path, arguments: list[str], said: str) -> None:
     seen = check(*arguments)
     assert seen.status == 2
     assert said in seen.err
@@ -207,14 +170,14 @@ def not_comparable(desk: Path, said: str, suite: str = "tiny-mtbench") -> None:
     assert said in seen.err
 
 
-def test_another_judge(desk: Path) -> None:
-    change(result_file(desk, "tiny-mtbench", BAD), judge_id="other-12345678")
-    not_comparable(desk, "judged by different judges")
+def test_another_judge(evaluated_models: Path) -> None:
+    change(result_file(evaluated_models, "tiny-mtbench", BAD), judge_id="other-12345678")
+    not_comparable(evaluated_models, "judged by different judges")
 
 
-def test_low_coverage(desk: Path) -> None:
-    change(result_file(desk, "tiny-mtbench", GOOD), coverage=0.97)
-    not_comparable(desk, "coverage of org/good is 97.0%")
+def test_low_coverage(evaluated_models: Path) -> None:
+    change(result_file(evaluated_models, "tiny-mtbench", GOOD), coverage=0.97)
+    not_comparable(evaluated_models, "coverage of org/good is 97.0%")
 
 
 @pytest.mark.parametrize(
@@ -226,36 +189,36 @@ def test_low_coverage(desk: Path) -> None:
         (("config", "returned_models"), ["another"], "models that the judge's server returned differ"),
     ],
 )
-def test_other_conditions(desk: Path, where: tuple[str, ...], value: Any, said: str) -> None:
-    path = result_file(desk, "tiny-mtbench", GOOD)
+def test_other_conditions(evaluated_models: Path, where: tuple[str, ...], value: Any, said: str) -> None:
+    path = result_file(evaluated_models, "tiny-mtbench", GOOD)
     row = json.loads(path.read_text())
     inner = row["manifest"]
     for key in where[:-1]:
         inner = inner[key]
     inner[where[-1]] = value
     path.write_text(json.dumps(row))
-    not_comparable(desk, said)
+    not_comparable(evaluated_models, said)
 
 
-def test_without_the_figures_of_every_question(desk: Path) -> None:
-    result_file(desk, "tiny-mtbench", GOOD).with_name("questions.json").unlink()
-    not_comparable(desk, "figures of every question are not there")
+def test_without_the_figures_of_every_question(evaluated_models: Path) -> None:
+    result_file(evaluated_models, "tiny-mtbench", GOOD).with_name("questions.json").unlink()
+    not_comparable(evaluated_models, "figures of every question are not there")
 
 
-def test_lc_never_turns_silently_into_the_plain_win_rate(desk: Path) -> None:
-    path = result_file(desk, "tiny-alpacaeval", GOOD).with_name("questions.json")
+def test_lc_never_turns_silently_into_the_plain_win_rate(evaluated_models: Path) -> None:
+    path = result_file(evaluated_models, "tiny-alpacaeval", GOOD).with_name("questions.json")
     change(path, covariates={})
-    not_comparable(desk, "lengths of the answers are not there", "tiny-alpacaeval")
-    row = json.loads(result_file(desk, "tiny-alpacaeval", GOOD).read_text())
-    change(result_file(desk, "tiny-alpacaeval", GOOD), metrics=row["metrics"] | {"lc_win_rate": None})
-    not_comparable(desk, "only bad has a length-controlled win rate", "tiny-alpacaeval")
+    not_comparable(evaluated_models, "lengths of the answers are not there", "tiny-alpacaeval")
+    row = json.loads(result_file(evaluated_models, "tiny-alpacaeval", GOOD).read_text())
+    change(result_file(evaluated_models, "tiny-alpacaeval", GOOD), metrics=row["metrics"] | {"lc_win_rate": None})
+    not_comparable(evaluated_models, "only bad has a length-controlled win rate", "tiny-alpacaeval")
 
 
-def test_another_question_set(desk: Path) -> None:
-    path = result_file(desk, "tiny-mtbench", GOOD).with_name("questions.json")
+def test_another_question_set(evaluated_models: Path) -> None:
+    path = result_file(evaluated_models, "tiny-mtbench", GOOD).with_name("questions.json")
     scores = json.loads(path.read_text())["per_question"]
     change(path, per_question=dict(list(scores.items())[:70]))
-    not_comparable(desk, "only 70 questions are scored on both sides")
+    not_comparable(evaluated_models, "only 70 questions are scored on both sides")
 
 
 # Question sets of the user's own
@@ -278,12 +241,6 @@ def own_suite(folder: Path) -> Path:
     path = folder / "own.yaml"
     path.write_text(yaml.safe_dump(settings | {"max_new_tokens": 8, "decodings": {"greedy": {"temperature": 0.0}}}))
     return path
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with serving() as server:
-        yield server
 
 
 def judge_of(folder: Path, server: ChatServer, **more: Any) -> Path:
@@ -326,12 +283,12 @@ def test_own_questions_need_their_file(tmp_path: Path, monkeypatch: pytest.Monke
 # Checkpoints
 
 
-def test_two_checkpoints_of_one_name_are_told_apart(desk: Path) -> None:
+def test_two_checkpoints_of_one_name_are_told_apart(evaluated_models: Path) -> None:
     """`a/checkpoint-500` and `b/checkpoint-500`: two commands from two folders to a verdict."""
     from tests.tiny_model import make_tiny_model
 
     for run in ("run-a", "run-b"):
-        make_tiny_model(desk / run / "checkpoint-500")
+        make_tiny_model(evaluated_models / run / "checkpoint-500")
     settings = yaml.safe_load((config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
     Path("small.yaml").write_text(
         yaml.safe_dump(
@@ -339,13 +296,13 @@ def test_two_checkpoints_of_one_name_are_told_apart(desk: Path) -> None:
             | {"name": "small", "max_questions": 3, "max_new_tokens": 4, "decodings": {"greedy": {"temperature": 0.0}}}
         )
     )
-    folders = [str(desk / run / "checkpoint-500") for run in ("run-a", "run-b")]
+    folders = [str(evaluated_models / run / "checkpoint-500") for run in ("run-a", "run-b")]
     seen = seft_bench("eval", *folders, "--suite", "small.yaml")
     assert seen.status == 0, seen.err
     seen = check(folders[1], "--against", folders[0])
     assert seen.status in (0, 4), seen.err
     assert "run-b/checkpoint-500 against run-a/checkpoint-500" in seen.out
-    weights = desk / "run-b" / "checkpoint-500" / "model.safetensors"
+    weights = evaluated_models / "run-b" / "checkpoint-500" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     other = check(folders[1], "--against", folders[0])
     assert other.status == 2

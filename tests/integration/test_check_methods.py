@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from seft_bench.files import write_jsonl
-from tests.integration.cli import seft_bench
-from tests.integration.test_check import METRIC_KEYS, answer_rows, change, check, report, result_file
+from tests.integration.checking import METRIC_KEYS, answer_rows, change, check, report, result_file
+from tests.integration.cli import good, seft_bench
 
 SPOILT = {"good": (0, 60, 50), "near": (45, 40, 50), "bad": (1, 2, 1)}
 """Row -> of each training seed: every how many-th answer is nonsense."""
@@ -34,7 +34,7 @@ def run_facts(row: str, seed: int, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def three_methods(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three rows of three seeds each, evaluated on both tiny suites, as if a matrix had trained them."""
     folder = tmp_path_factory.mktemp("methods")
     with pytest.MonkeyPatch.context() as patch:
@@ -56,11 +56,9 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def desk(evaluated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy that a test may spoil."""
-    shutil.copytree(evaluated, tmp_path / "desk")
-    monkeypatch.chdir(tmp_path / "desk")
-    return tmp_path / "desk"
+def evaluated_methods(three_methods: Path, desk: Path) -> Path:
+    """A copy of it on the desk, which a test may spoil."""
+    return Path(shutil.copytree(three_methods, desk, dirs_exist_ok=True))
 
 
 def of_row(desk: Path, row: str, suite: str = "*") -> list[Path]:
@@ -84,7 +82,7 @@ def reseeded(desk: Path, row: str, seeds: Sequence[int]) -> None:
 # Verdicts and statuses
 
 
-def test_a_worse_method_regressed_and_is_never_named_without_its_seeds(desk: Path) -> None:
+def test_a_worse_method_regressed_and_is_never_named_without_its_seeds(evaluated_methods: Path) -> None:
     seen = check("bad", "--against", "good")
     assert seen.status == 3, seen.err
     assert seen.out.startswith("REGRESSED: method bad (seeds 0,1,2) is worse than method good (seeds 0,1,2) on ")
@@ -100,13 +98,13 @@ def test_a_worse_method_regressed_and_is_never_named_without_its_seeds(desk: Pat
     assert check("bad", "--against", "good", "--report-only").status == 0
 
 
-def test_the_better_method_passes(desk: Path) -> None:
+def test_the_better_method_passes(evaluated_methods: Path) -> None:
     seen = check("good", "--against", "bad")
     assert seen.status == 0, seen.err
     assert seen.out.startswith("PASS: method good (seeds 0,1,2)")
 
 
-def test_a_margin_inside_the_interval_is_inconclusive(desk: Path) -> None:
+def test_a_margin_inside_the_interval_is_inconclusive(evaluated_methods: Path) -> None:
     arguments = ("near", "--against", "good", "--suite", "tiny-mtbench")
     [metric] = report(*arguments)["metrics"]
     assert metric["lower_bound"] < 0 < metric["upper_bound"]
@@ -119,7 +117,7 @@ def test_a_margin_inside_the_interval_is_inconclusive(desk: Path) -> None:
     )
 
 
-def test_the_json_is_whole_and_out_keeps_it(desk: Path) -> None:
+def test_the_json_is_whole_and_out_keeps_it(evaluated_methods: Path) -> None:
     found = json.loads(check("near", "--against", "good", "--json", "--out", "kept.json").out)
     assert json.loads(Path("kept.json").read_text()) == found
     assert (found["candidate"], found["baseline"]) == ("method near (seeds 0,1,2)", "method good (seeds 0,1,2)")
@@ -136,22 +134,23 @@ def test_the_json_is_whole_and_out_keeps_it(desk: Path) -> None:
         )
 
 
-def test_figures_are_means_over_the_seeds_results(desk: Path) -> None:
+def test_figures_are_means_over_the_seeds_results(evaluated_methods: Path) -> None:
     for metric in report("bad", "--against", "near")["metrics"]:
         for side, row in (("candidate", "bad"), ("baseline", "near")):
             figures = [
-                json.loads(path.read_text())["metrics"][metric["metric"]] for path in of_row(desk, row, metric["suite"])
+                json.loads(path.read_text())["metrics"][metric["metric"]]
+                for path in of_row(evaluated_methods, row, metric["suite"])
             ]
             assert metric[side] == pytest.approx(sum(figures) / 3, abs=1e-6)
             assert sorted(metric["by_seed"][side].values()) == pytest.approx(sorted(figures))
 
 
-def test_worst_questions_and_categories_are_means_over_seeds(desk: Path) -> None:
+def test_worst_questions_and_categories_are_means_over_seeds(evaluated_methods: Path) -> None:
     [metric] = report("bad", "--against", "good", "--suite", "tiny-mtbench")["metrics"]
     scores = {
         row: [
             json.loads(path.with_name("questions.json").read_text())["per_question"]
-            for path in of_row(desk, row, "tiny-mtbench")
+            for path in of_row(evaluated_methods, row, "tiny-mtbench")
         ]
         for row in ("bad", "good")
     }
@@ -163,9 +162,9 @@ def test_worst_questions_and_categories_are_means_over_seeds(desk: Path) -> None
     )
 
 
-def test_only_final_checkpoints_count(desk: Path) -> None:
+def test_only_final_checkpoints_count(evaluated_methods: Path) -> None:
     before = report("bad", "--against", "good")
-    for path in of_row(desk, "good"):
+    for path in of_row(evaluated_methods, "good"):
         copy = path.parent.with_name("earlier-" + path.parent.name)
         shutil.copytree(path.parent, copy)
         row = json.loads(path.read_text())
@@ -176,9 +175,9 @@ def test_only_final_checkpoints_count(desk: Path) -> None:
 # Seeds
 
 
-def test_other_seeds_are_independent_draws(desk: Path) -> None:
+def test_other_seeds_are_independent_draws(evaluated_methods: Path) -> None:
     paired = report("bad", "--against", "good", "--suite", "tiny-mtbench")
-    reseeded(desk, "good", (5, 6, 7))
+    reseeded(evaluated_methods, "good", (5, 6, 7))
     found = report("bad", "--against", "good", "--suite", "tiny-mtbench")
     [metric], [before] = found["metrics"], paired["metrics"]
     assert (metric["paired_by_seed"], metric["seeds"]) == (False, {"candidate": [0, 1, 2], "baseline": [5, 6, 7]})
@@ -188,10 +187,12 @@ def test_other_seeds_are_independent_draws(desk: Path) -> None:
     assert found["baseline"] == "method good (seeds 5,6,7)"
 
 
-def test_three_shared_seeds_are_paired_and_the_others_left_out(desk: Path) -> None:
+def test_three_shared_seeds_are_paired_and_the_others_left_out(evaluated_methods: Path) -> None:
     before = report("bad", "--against", "good", "--suite", "tiny-mtbench")
     [source] = [
-        path for path in of_row(desk, "good", "tiny-mtbench") if json.loads(path.read_text())["run"]["seed"] == 0
+        path
+        for path in of_row(evaluated_methods, "good", "tiny-mtbench")
+        if json.loads(path.read_text())["run"]["seed"] == 0
     ]
     shutil.copytree(source.parent, source.parent.with_name("good-seed3@given@rubric"))
     change(
@@ -203,16 +204,16 @@ def test_three_shared_seeds_are_paired_and_the_others_left_out(desk: Path) -> No
 
 
 @pytest.mark.parametrize("row", ["bad", "good"])
-def test_two_seeds_are_too_few_on_either_side(desk: Path, row: str) -> None:
-    reseeded(desk, row, (0, 1))
+def test_two_seeds_are_too_few_on_either_side(evaluated_methods: Path, row: str) -> None:
+    reseeded(evaluated_methods, row, (0, 1))
     seen = check("bad", "--against", "good")
     assert seen.status == 5
     assert "at least three training seeds" in seen.err
     assert f"method {row} (seeds 0,1) on tiny-mtbench: 2 of at least 3" in seen.err
 
 
-def test_seed_that_is_missing_on_one_suite_is_said_there(desk: Path) -> None:
-    shutil.rmtree(result_file(desk, "tiny-mtbench", "good-seed1").parent)
+def test_seed_that_is_missing_on_one_suite_is_said_there(evaluated_methods: Path) -> None:
+    shutil.rmtree(result_file(evaluated_methods, "tiny-mtbench", "good-seed1").parent)
     seen = check("bad", "--against", "good")
     assert seen.status == 5
     assert "on tiny-mtbench" in seen.err
@@ -220,8 +221,8 @@ def test_seed_that_is_missing_on_one_suite_is_said_there(desk: Path) -> None:
     assert check("bad", "--against", "good", "--suite", "tiny-alpacaeval").status == 3
 
 
-def test_one_seed_twice_is_said(desk: Path) -> None:
-    reseeded(desk, "good", (0, 1, 1))
+def test_one_seed_twice_is_said(evaluated_methods: Path) -> None:
+    reseeded(evaluated_methods, "good", (0, 1, 1))
     seen = check("bad", "--against", "good")
     assert seen.status == 2
     assert "has two final results" in seen.err
@@ -247,43 +248,45 @@ def test_one_seed_twice_is_said(desk: Path) -> None:
         (["bad-seed0", "--against", "good-seed0", "--data", "d"], "are no methods"),
     ],
 )
-def test_wrong_usage_is_said_and_ends_with_2(desk: Path, arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_said_and_ends_with_2(evaluated_methods: Path, arguments: list[str], said: str) -> None:
     seen = check(*arguments)
     assert seen.status == 2
     assert said in seen.err
     assert "Traceback" not in seen.err
 
 
-def test_checkpoints_of_methods_can_still_be_compared(desk: Path) -> None:
+def test_checkpoints_of_methods_can_still_be_compared(evaluated_methods: Path) -> None:
     seen = check("bad-seed0", "--against", "good-seed0", "--suite", "tiny-mtbench")
     assert seen.status == 3
     assert "seeds" not in seen.out
 
 
-def test_a_models_name_means_the_model(desk: Path) -> None:
+def test_a_models_name_means_the_model(evaluated_methods: Path) -> None:
     """A name that a row and a model share means the model, as before there were methods."""
-    change(result_file(desk, "tiny-mtbench", "good-seed0"), model="good", run={})
+    change(result_file(evaluated_methods, "tiny-mtbench", "good-seed0"), model="good", run={})
     seen = check("bad-seed0", "--against", "good", "--suite", "tiny-mtbench")
     assert seen.status == 3
     assert "bad-seed0 against good" in seen.out
 
 
-def test_a_control_without_a_model_is_no_method(desk: Path) -> None:
-    for path in of_row(desk, "good"):
+def test_a_control_without_a_model_is_no_method(evaluated_methods: Path) -> None:
+    for path in of_row(evaluated_methods, "good"):
         change(path, run=json.loads(path.read_text())["run"] | {"control": "constant"})
     seen = check("bad", "--against", "good")
     assert seen.status == 2
     assert "no method or model 'good' in these results; methods: bad, near" in seen.err
 
 
-def test_bases_and_data_are_kept_apart(desk: Path) -> None:
+def test_bases_and_data_are_kept_apart(evaluated_methods: Path) -> None:
     """A matrix with two bases: each pair of rows exists on both, with other figures."""
     for row, other in (("bad", "good"), ("good", "near")):
-        for path in of_row(desk, row):
+        for path in of_row(evaluated_methods, row):
             run = json.loads(path.read_text())["run"] | {"base": "large"}
             change(path, run=run)
             copy = path.parent.with_name("small-" + path.parent.name)
-            shutil.copytree(result_file(desk, path.parent.parent.name, f"{other}-seed{run['seed']}").parent, copy)
+            shutil.copytree(
+                result_file(evaluated_methods, path.parent.parent.name, f"{other}-seed{run['seed']}").parent, copy
+            )
             change(copy / "result.json", model=f"small-{row}-seed{run['seed']}", run=run | {"base": "small"})
     seen = check("bad", "--against", "good")
     assert seen.status == 2
@@ -293,9 +296,9 @@ def test_bases_and_data_are_kept_apart(desk: Path) -> None:
     assert large["difference"] < small["difference"]
 
 
-def test_several_judges_must_be_chosen_from(desk: Path) -> None:
+def test_several_judges_must_be_chosen_from(evaluated_methods: Path) -> None:
     for row in ("bad", "good"):
-        for path in of_row(desk, row, "tiny-mtbench"):
+        for path in of_row(evaluated_methods, row, "tiny-mtbench"):
             copy = path.parent.with_name("other-" + path.parent.name)
             shutil.copytree(path.parent, copy)
             change(copy / "result.json", judge_id="other-12345678")
@@ -315,29 +318,29 @@ def not_comparable(said: str) -> None:
     assert said in seen.err
 
 
-def test_another_judge(desk: Path) -> None:
-    for path in of_row(desk, "bad"):
+def test_another_judge(evaluated_methods: Path) -> None:
+    for path in of_row(evaluated_methods, "bad"):
         change(path, judge_id="other-12345678")
     not_comparable("judged by different judges, bad by other-12345678 and good by rubric-")
 
 
 @pytest.mark.parametrize("model", ["bad-seed1", "good-seed2"])
-def test_low_coverage_of_any_seed(desk: Path, model: str) -> None:
-    change(result_file(desk, "tiny-mtbench", model), coverage=0.97, withheld=True)
+def test_low_coverage_of_any_seed(evaluated_methods: Path, model: str) -> None:
+    change(result_file(evaluated_methods, "tiny-mtbench", model), coverage=0.97, withheld=True)
     not_comparable(f"coverage of {model} is 97.0%")
 
 
 @pytest.mark.parametrize("model", ["bad-seed2", "good-seed1"])
-def test_other_conditions_of_any_seed(desk: Path, model: str) -> None:
-    path = result_file(desk, "tiny-mtbench", model)
+def test_other_conditions_of_any_seed(evaluated_methods: Path, model: str) -> None:
+    path = result_file(evaluated_methods, "tiny-mtbench", model)
     row = json.loads(path.read_text())
     row["manifest"]["config"]["suite"]["max_new_tokens"] = 7
     path.write_text(json.dumps(row))
     not_comparable(f"bad-seed0 and {model}: limits of new tokens differ: 64 and 7")
 
 
-def test_questions_that_a_seed_lacks(desk: Path) -> None:
-    path = result_file(desk, "tiny-mtbench", "good-seed1").with_name("questions.json")
+def test_questions_that_a_seed_lacks(evaluated_methods: Path) -> None:
+    path = result_file(evaluated_methods, "tiny-mtbench", "good-seed1").with_name("questions.json")
     scores = json.loads(path.read_text())["per_question"]
     change(path, per_question=dict(list(scores.items())[:70]))
     not_comparable("only 70 questions are scored on both sides with every seed")
@@ -350,11 +353,10 @@ def test_questions_that_a_seed_lacks(desk: Path) -> None:
 
 
 def test_a_real_bench_of_three_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.small_matrix import run, write_matrix
+    from tests.small_matrix import run_here, write_matrix
 
     monkeypatch.chdir(tmp_path)
-    done = run(write_matrix(tmp_path, questions=6, seeds=[0, 1, 2]), tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    good(run_here(write_matrix(tmp_path, questions=6, seeds=[0, 1, 2]), tmp_path / "out"))
     found = report("chosen", "--against", "start", "--results", "out/results")
     [metric] = found["metrics"]
     assert found["candidate"] == "method chosen (seeds 0,1,2)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,8 @@ import yaml
 from seft_bench import __version__
 from seft_bench.config import config_folder
 from tests.faults.chat_server import ChatServer, body_of, serving, status, token_completion
-from tests.integration.cli import QUICK, REPOSITORY, Seen, in_its_own_process, seft_bench
-from tests.tiny_model import make_tiny_model
+from tests.integration.cli import QUICK, REPOSITORY, good, seft_bench
+from tests.small_matrix import cells_here
 
 KEY = "sk-secret-3f9c1d7a55e0"
 COMMANDS = [
@@ -27,29 +26,6 @@ COMMANDS = [
     ["data"], ["data", "list"], ["data", "verify"], ["data", "make"],
 ]  # fmt: skip
 ROW_KEYS = {"model", "suite", "metrics", "n", "n_scored", "n_unscored", "coverage", "withheld"}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path
-
-
-@pytest.fixture
-def judge_server() -> Iterator[ChatServer]:
-    with serving() as server:
-        yield server
-
-
-def good(seen: Seen) -> Seen:
-    assert seen.status == 0, seen.err
-    return seen
 
 
 def write_yaml(path: Path, **values: Any) -> str:
@@ -218,64 +194,64 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 # A model of one's own, and a judge behind a server
 
 
-def test_own_checkpoint_and_own_judge(desk: Path, model: Path, judge_server: ChatServer) -> None:
+def test_own_checkpoint_and_own_judge(desk: Path, tiny_model: Path, server: ChatServer) -> None:
     """16 grades of [[7]] from a real server; the second time nothing is sent.
 
     With all judgments deleted, the response store answers.
     """
     arguments = [
         "eval",
-        str(model),
+        str(tiny_model),
         "--suite",
         small_suite(desk, "tiny-mtbench", 8),
         "--judge",
-        small_judge(desk, judge_server.url),
+        small_judge(desk, server.url),
         "--json",
     ]
     [row] = json.loads(good(seft_bench(*arguments)).out)
     assert (row["model"], row["n_scored"], row["metrics"]["score"], row["metrics"]["turn_2"]) == ("tiny", 16, 7.0, 7.0)
-    probe, *asked = judge_server.bodies
+    probe, *asked = server.bodies
     assert probe["max_tokens"] == 1
     assert 0 < len(asked) <= 16  # equal prompts are asked once
     assert all(body["messages"][-1]["content"] for body in asked)
 
     [again] = json.loads(good(seft_bench(*arguments)).out)
     assert again == row
-    assert judge_server.bodies[1 + len(asked) :] == []
+    assert server.bodies[1 + len(asked) :] == []
 
     for path in (desk / "runs" / "evaluations").rglob("judgments-*.jsonl"):
         path.unlink()
     [from_store] = json.loads(good(seft_bench(*arguments)).out)
     assert from_store["metrics"] == row["metrics"]
-    assert judge_server.bodies[1 + len(asked) :] == [probe]
+    assert server.bodies[1 + len(asked) :] == [probe]
 
 
-def test_steps_can_be_run_one_by_one(desk: Path, model: Path, judge_server: ChatServer) -> None:
-    suite, judge = small_suite(desk, "tiny-mtbench", 4), small_judge(desk, judge_server.url)
-    arguments = ["eval", str(model), "--suite", suite, "--judge", judge]
+def test_steps_can_be_run_one_by_one(desk: Path, tiny_model: Path, server: ChatServer) -> None:
+    suite, judge = small_suite(desk, "tiny-mtbench", 4), small_judge(desk, server.url)
+    arguments = ["eval", str(tiny_model), "--suite", suite, "--judge", judge]
     assert good(seft_bench(*arguments, "--stage", "answer")).out == ""
-    assert judge_server.bodies == []
+    assert server.bodies == []
     assert good(seft_bench(*arguments, "--stage", "judge")).out == ""
     assert not (desk / "results").exists()
     [row] = json.loads(good(seft_bench(*arguments, "--stage", "score", "--json")).out)
     assert row["metrics"]["score"] == 7.0
 
 
-def test_judging_needs_answers_first(desk: Path, model: Path, judge_server: ChatServer) -> None:
+def test_judging_needs_answers_first(desk: Path, tiny_model: Path, server: ChatServer) -> None:
     arguments = [
         "eval",
-        str(model),
+        str(tiny_model),
         "--suite",
         small_suite(desk, "tiny-mtbench", 4),
         "--judge",
-        small_judge(desk, judge_server.url),
+        small_judge(desk, server.url),
     ]
     seen = seft_bench(*arguments, "--stage", "judge")
     assert seen.status == 2
     assert "--stage answer" in seen.err
 
 
-def test_too_few_grades_are_withheld(desk: Path, model: Path) -> None:
+def test_too_few_grades_are_withheld(desk: Path, tiny_model: Path) -> None:
     """The judge fails after the probe and six grades of 16: status 5, and the figures are marked.
 
     The same command asks for the rest.
@@ -286,7 +262,7 @@ def test_too_few_grades_are_withheld(desk: Path, model: Path) -> None:
     with serving(*[_grade] * 7, otherwise=_mumble) as server:
         arguments = [
             "eval",
-            str(model),
+            str(tiny_model),
             "--suite",
             suite,
             "--judge",
@@ -319,12 +295,12 @@ async def _mumble(request: Any, body: dict[str, Any]) -> Any:
 
 
 def test_a_key_is_used_and_shows_up_nowhere(
-    desk: Path, model: Path, judge_server: ChatServer, monkeypatch: pytest.MonkeyPatch
+    desk: Path, tiny_model: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
-    judge = small_judge(desk, judge_server.url, "MY_KEY")
-    seen = good(seft_bench("eval", str(model), "--suite", small_suite(desk, "tiny-mtbench", 4), "--judge", judge))
-    assert {headers["Authorization"] for headers in judge_server.headers} == {f"Bearer {KEY}"}
+    judge = small_judge(desk, server.url, "MY_KEY")
+    seen = good(seft_bench("eval", str(tiny_model), "--suite", small_suite(desk, "tiny-mtbench", 4), "--judge", judge))
+    assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}
     leaks = [path for path, data in _contents(desk).items() if KEY.encode() in data]
     assert not leaks
     assert KEY not in seen.out + seen.err
@@ -332,12 +308,14 @@ def test_a_key_is_used_and_shows_up_nowhere(
 
 
 @pytest.mark.parametrize("code", [401, 403, 500])
-def test_a_refused_key_shows_up_nowhere(desk: Path, model: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_refused_key_shows_up_nowhere(
+    desk: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
     monkeypatch.setenv("MY_KEY", KEY)
     with serving(otherwise=status(code, f"no: {KEY}")) as server:
         seen = seft_bench(
             "eval",
-            str(model),
+            str(tiny_model),
             "--suite",
             small_suite(desk, "tiny-mtbench", 4),
             "--judge",
@@ -349,37 +327,33 @@ def test_a_refused_key_shows_up_nowhere(desk: Path, model: Path, monkeypatch: py
     assert not [path for path, data in _contents(desk).items() if KEY.encode() in data]
 
 
-def test_a_model_behind_a_server(desk: Path, judge_server: ChatServer) -> None:
+def test_a_model_behind_a_server(desk: Path, server: ChatServer) -> None:
     seen = good(
-        seft_bench(
-            "eval", "judge", "--server", judge_server.url, "--suite", small_suite(desk, "tiny-mtbench", 4), "--json"
-        )
+        seft_bench("eval", "judge", "--server", server.url, "--suite", small_suite(desk, "tiny-mtbench", 4), "--json")
     )
     [row] = json.loads(seen.out)
     assert (row["model"], row["n_scored"]) == ("judge", 8)
-    assert len(judge_server.bodies[-1]["messages"]) == 3  # the second turn is asked with the first answer before it
+    assert len(server.bodies[-1]["messages"]) == 3  # the second turn is asked with the first answer before it
 
 
-def test_other_weights_behind_the_same_server_are_answered_and_judged_anew(
-    desk: Path, judge_server: ChatServer
-) -> None:
+def test_other_weights_behind_the_same_server_are_answered_and_judged_anew(desk: Path, server: ChatServer) -> None:
     command = (
         "eval",
         "judge",
         "--server",
-        judge_server.url,
+        server.url,
         "--suite",
         small_suite(desk, "tiny-mtbench", 4),
         "--judge",
-        small_judge(desk, judge_server.url),
+        small_judge(desk, server.url),
     )
     good(seft_bench(*command))
-    paid = len(judge_server.bodies)
+    paid = len(server.bodies)
     good(seft_bench(*command))
-    assert len(judge_server.bodies) == paid  # the same weights: nothing is asked again
-    judge_server.fingerprint = body_of(token_completion({"Other": -0.2}, "Other"))
+    assert len(server.bodies) == paid  # the same weights: nothing is asked again
+    server.fingerprint = body_of(token_completion({"Other": -0.2}, "Other"))
     good(seft_bench(*command))
-    assert len(judge_server.bodies) == 2 * paid == 2 * (8 + 1 + 8)  # answers, the judge's probe, grades
+    assert len(server.bodies) == 2 * paid == 2 * (8 + 1 + 8)  # answers, the judge's probe, grades
 
 
 def test_ready_answers(desk: Path) -> None:
@@ -477,11 +451,11 @@ def test_a_matrix_resumes_and_goes_on_after_a_failure(desk: Path) -> None:
         desk / "small.yaml", name="small", base="tinyworld", seeds=[0], suites=[suite], rows=rows, checkpoints=1
     )
     command = ["bench", matrix, "--out", "out"]
-    first = in_its_own_process(*command, folder=desk)
-    assert first.status == 1
+    with cells_here():
+        first = good(seft_bench(*command), status=1)
     assert "FAILED greedy-for-rounds-seed0: round 2 of 2 has no prompts left" in first.err
     assert "Traceback" not in first.err
-    plan = in_its_own_process("bench", matrix, "--out", "out", "--dry-run", folder=desk)
+    plan = seft_bench("bench", matrix, "--out", "out", "--dry-run")
     assert [line.split()[0] + " " + line.split()[-1] for line in plan.out.splitlines()[1:3]] == [
         "start-seed0 finished",
         "greedy-for-rounds-seed0 failed",
@@ -491,10 +465,9 @@ def test_a_matrix_resumes_and_goes_on_after_a_failure(desk: Path) -> None:
     write_yaml(
         desk / "small.yaml", name="small", base="tinyworld", seeds=[0], suites=[suite], rows=rows[:1], checkpoints=1
     )
-    second = in_its_own_process(*command, folder=desk)
-    assert second.status == 0, second.err
+    second = good(seft_bench(*command))
     assert "nothing to do" in second.err
     assert "start" in second.out
     page = (desk / "out" / "results" / "leaderboard.md").read_bytes()
-    assert in_its_own_process(*command, folder=desk).out == second.out
+    assert seft_bench(*command).out == second.out
     assert (desk / "out" / "results" / "leaderboard.md").read_bytes() == page

@@ -10,26 +10,17 @@ import pytest
 
 from seft_bench.data.official import OFFICIAL_FILES
 from tests.integration.cli import Seen, seft_bench
-from tests.tiny_model import make_tiny_model
 
 SFT_ROW = {"prompt": [{"role": "user", "content": "Name a fish."}], "answer": "Sure: A carp."}
 ANSWER = {"instruction": "Do it.", "output": "Done.", "generator": "me"}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
-    """The folder in which a person works: configs, data and checkpoints, each broken in its own way."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    _write_configs(tmp_path)
-    _write_data(tmp_path)
-    _write_checkpoints(tmp_path, model)
-    return tmp_path
+@pytest.fixture(autouse=True)
+def _broken_files(desk: Path, tiny_model: Path) -> None:
+    """Configs, data and checkpoints, each broken in its own way."""
+    _write_configs(desk)
+    _write_data(desk)
+    _write_checkpoints(desk, tiny_model)
 
 
 def _write_configs(desk: Path) -> None:

@@ -14,10 +14,13 @@ from seft_bench.bench.resolved import Bench
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
 from seft_bench.report.methods import CONTROLS as BLOCK
+from tests import small_matrix
 from tests.conftest import REPOSITORY
 from tests.faults.chat_server import serving
 from tests.integration.cli import seft_bench
-from tests.integration.test_matrix import bench, small
+from tests.small_matrix import bench
+
+pytestmark = pytest.mark.usefixtures("cells_in_this_process")
 
 PUBLISHED = {
     "name": "theirs",
@@ -35,13 +38,11 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, with a suite of six questions."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _six_questions(desk: Path) -> None:
+    """A suite of six questions, few.yaml."""
     values = yaml.safe_load((REPOSITORY / "eval_configs" / "suites" / "tiny-mtbench.yaml").read_text())
-    (tmp_path / "few.yaml").write_text(yaml.safe_dump({**values, "name": "tiny-mtbench", "max_questions": 6}))
-    return tmp_path
+    (desk / "few.yaml").write_text(yaml.safe_dump({**values, "name": "tiny-mtbench", "max_questions": 6}))
 
 
 def test_controls_are_evaluated_like_models_by_any_suite_and_kept(desk: Path) -> None:
@@ -68,12 +69,12 @@ def test_an_unknown_control_costs_nothing(desk: Path) -> None:
 
 def test_a_matrix_evaluates_its_controls_once_and_keeps_published_figures_apart(desk: Path) -> None:
     (desk / "theirs.yaml").write_text(yaml.safe_dump(PUBLISHED))
-    values = small(
+    values = small_matrix.values(
         suites=["few.yaml"],
         workers=1,
         controls=["constant", "length-only"],
         published="theirs.yaml",
-        rows=small()["rows"][:1],
+        rows=small_matrix.values()["rows"][:1],
     )
     (desk / "small.yaml").write_text(yaml.safe_dump(values))
     matrix, out = MatrixConfig.model_validate(values), desk / "out"
@@ -102,7 +103,9 @@ def test_a_judge_that_is_gone_fails_the_controls_and_keeps_the_rows_and_their_ta
         "templates": "seft-bench",
         "max_attempts": 1,
     }
-    values = small(suites=["few.yaml"], workers=1, rows=small()["rows"][:1], judge="local.yaml")
+    values = small_matrix.values(
+        suites=["few.yaml"], workers=1, rows=small_matrix.values()["rows"][:1], judge="local.yaml"
+    )
     with serving() as server:
         (desk / "local.yaml").write_text(yaml.safe_dump({**judge, "base_url": server.url}))
         assert not bench(MatrixConfig.model_validate(values), desk / "out", desk / "results").failures
@@ -113,7 +116,7 @@ def test_a_judge_that_is_gone_fails_the_controls_and_keeps_the_rows_and_their_ta
 
 
 def test_a_seed_that_the_last_bench_was_asked_for_is_missed_by_the_command_too(desk: Path) -> None:
-    values = small(suites=["few.yaml"], workers=1, rows=small()["rows"][:1])
+    values = small_matrix.values(suites=["few.yaml"], workers=1, rows=small_matrix.values()["rows"][:1])
     (desk / "small.yaml").write_text(yaml.safe_dump(values))
     bench(MatrixConfig.model_validate(values), desk / "out", desk / "results")
     record = json.loads((desk / "results" / "matrix.json").read_text())
@@ -126,11 +129,13 @@ def test_a_seed_that_the_last_bench_was_asked_for_is_missed_by_the_command_too(d
 
 def test_published_figures_that_cannot_be_read_stop_a_matrix_before_anything_runs(desk: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.yaml"):
-        bench(MatrixConfig.model_validate(small(published="nowhere.yaml")), desk / "out", desk / "results")
+        bench(
+            MatrixConfig.model_validate(small_matrix.values(published="nowhere.yaml")), desk / "out", desk / "results"
+        )
     assert not (desk / "out").exists()
 
 
 def test_more_controls_do_not_train_a_finished_cell_again() -> None:
-    matrices = [MatrixConfig.model_validate(small(controls=controls)) for controls in ([], ["constant"])]
+    matrices = [MatrixConfig.model_validate(small_matrix.values(controls=controls)) for controls in ([], ["constant"])]
     plain, more = (Bench(matrix, Path("out"), Path("results")) for matrix in matrices)
     assert plain.identity(plain.cells[0]) == more.identity(more.cells[0])

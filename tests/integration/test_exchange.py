@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,12 @@ from seft_bench.files import write_jsonl
 from seft_bench.judges.prompts import render
 from seft_bench.records import Answer, Judgment, to_row
 from seft_bench.suites import load_suite
-from tests.integration.cli import Seen, seft_bench
+from tests.integration.cli import good, seft_bench
+from tests.real_data import read_gzip
 
 MODELS = ("org/model-a", "../../model-b", "MODEL c")
 FORMATS = {"alpaca_eval": "tiny-alpacaeval", "fastchat": "tiny-mtbench"}
 HOSTILE = "</s> a/b \u2028 \N{PILE OF POO} [[10]] <|im_end|>"
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path
-
-
-def good(seen: Seen) -> Seen:
-    assert seen.status == 0, seen.err
-    return seen
 
 
 def write_answers(path: Path, suite_name: str, models: tuple[str, ...] = MODELS) -> None:
@@ -566,12 +554,7 @@ def test_log_probabilities_have_the_official_form(desk: Path) -> None:
 # The official tools' own files
 
 
-@pytest.fixture
-def _official(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-
-
-@pytest.mark.usefixtures("_official")
+@pytest.mark.usefixtures("official_data")
 def test_verbatim_official_files_come_out_as_they_went_in(desk: Path, shared_data: Path) -> None:
     source = shared_data / "examples" / "alpaca_eval" / "gemma-2b-it"
     good(seft_bench("import", str(source), "--format", "alpaca_eval", "--suite", "alpacaeval"))
@@ -585,13 +568,12 @@ def test_verbatim_official_files_come_out_as_they_went_in(desk: Path, shared_dat
     assert list(ours[0]) == list(theirs[0])
 
 
-@pytest.mark.usefixtures("_official")
+@pytest.mark.usefixtures("official_data")
 def test_real_mtbench_judgments_come_out_as_they_went_in(desk: Path, shared_data: Path) -> None:
     """1,440 rows of eight models, one of them judged twice; only a failure of a turn that was also scored is left out:
     it was asked again.
     """
-    with gzip.open(shared_data / "mt_bench" / "judgments_single.jsonl.gz", "rt", encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
+    rows = read_gzip(shared_data / "mt_bench" / "judgments_single.jsonl.gz")
     folder = desk / "in" / "data" / "mt_bench" / "model_judgment"
     folder.mkdir(parents=True)
     (folder / "gpt-4_single.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 
 from seft_bench.evaluation.score_files import result_row, score_files
-from seft_bench.files import write_jsonl
-from seft_bench.records import Judgment, to_row
-from seft_bench.suites import load_suite
-from tests.faults import test_mtbench_pairwise_eval as pairwise
-from tests.integration.cli import Seen, seft_bench
+from tests.faults.chat_server import serving
+from tests.integration.cli import good, seft_bench
+from tests.pairwise_files import (
+    FAILED,
+    FOLDER,
+    FORMAT,
+    KINDS,
+    TEMPLATES,
+    answers,
+    evaluate_pairs,
+    for_mine,
+    judged_pairs,
+    replying,
+)
 
-desk = pairwise.desk
-FORMAT = ("--format", "fastchat-pairs", "--suite")
-FOLDER = Path("data") / "mt_bench" / "model_judgment"
-
-
-def good(seen: Seen, status: int = 0) -> Seen:
-    assert seen.status == status, seen.err
-    return seen
+pytestmark = pytest.mark.usefixtures("pairwise_files")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -34,61 +36,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def judged(models: tuple[str, ...], changes: dict[int, dict[str, Any] | None]) -> tuple[Path, Path]:
-    """Answers and our own judgments of some models in both orders; `changes` are by row number, None leaves the row
-    out.
-    """
-    suite, rows = load_suite("little.yaml"), []
-    Path("all.jsonl").write_text(
-        "".join(pairwise.answers(Path("one.jsonl"), model, "MINE").read_text() for model in models)
-    )
-    from seft_bench.formats.reading import read_answers
-
-    for place, model in enumerate(models):
-        texts = {answer.question_id: answer for answer in read_answers(Path("all.jsonl")) if answer.model_id == model}
-        for number, request in enumerate(suite.requests(suite.questions(), texts)):
-            if (change := changes.get(number, {})) is None:
-                continue
-            said: dict[str, Any] = {
-                "status": "ok",
-                "preference": (2.0, 1.5, 1.0, 2.0, 2.0, 2.0, 1.0)[number % (5 + place)],
-                "raw": f"[[{number}]]",
-            } | change
-            order = "candidate_first" if request.candidate_first else "candidate_second"
-            shared = (
-                "little-pairwise",
-                request.question.id,
-                model,
-                request.turn,
-                request.key,
-                request.answer_hash,
-                "judge-1a2b",
-                "m",
-                "m",
-                "",
-                order,
-            )
-            rows.append(to_row(Judgment(*shared, **said | {"judged_at": "2026-01-02T03:04:05+00:00"})))  # type: ignore[arg-type]
-    write_jsonl(Path("judgments.jsonl"), rows)
-    return Path("all.jsonl"), Path("judgments.jsonl")
-
-
-FAILED: dict[int, dict[str, Any] | None] = {
-    1: {"status": "refused", "preference": None, "raw": "I would rather not."},
-    6: {"status": "api_error", "preference": None, "raw": "HTTP 400"},
-    8: None,
-}
-KINDS: dict[str, dict[int, dict[str, Any] | None]] = {
-    "plain": {},
-    "with-failures": FAILED,
-    "graded": {2: {"preference": 1.7, "details": {"template": "pair-v2", "content": 0.5}}, 3: {"preference": 1.3}},
-}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_export_import_export_is_byte_identical(desk: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     status = 5 if kind == "with-failures" else 0
-    answers, judgments = judged(("org/model", "second"), KINDS[kind])
+    answers, judgments = judged_pairs(("org/model", "second"), KINDS[kind])
     files = ("--answers", str(answers), "--judgments", str(judgments))
     seen = good(seft_bench("export", *FORMAT, "little.yaml", *files, "--out", "first"), status)
     own = {result.model: result_row(result) for result in score_files("little.yaml", answers, judgments)}
@@ -107,7 +58,7 @@ def test_export_import_export_is_byte_identical(desk: Path, kind: str, monkeypat
 
 
 def test_rows_are_as_fastchat_writes_them(desk: Path) -> None:
-    answers, judgments = judged(("mine",), FAILED)
+    answers, judgments = judged_pairs(("mine",), FAILED)
     good(
         seft_bench(
             "export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"
@@ -158,19 +109,19 @@ def test_rows_are_as_fastchat_writes_them(desk: Path) -> None:
 
 def test_evaluated_comparisons_go_out_with_their_prompts_and_are_replaced_alone(desk: Path) -> None:
     def choose(prompt: str) -> str:
-        return pairwise.for_mine(prompt) if "MINE" in prompt else "[[C]]"
+        return for_mine(prompt) if "MINE" in prompt else "[[C]]"
 
-    with pairwise.serving(otherwise=pairwise.replying(choose)) as server:
-        good(pairwise.evaluate(desk, server))
-        pairwise.answers(desk / "other.jsonl", "other/model", "BASE")
-        good(pairwise.evaluate(desk, server, "--reference", "other.jsonl"))
+    with serving(otherwise=replying(choose)) as server:
+        good(evaluate_pairs(desk, server))
+        answers(desk / "other.jsonl", "other/model", "BASE")
+        good(evaluate_pairs(desk, server, "--reference", "other.jsonl"))
     for _ in range(2):
         good(seft_bench("export", *FORMAT, "little.yaml", "--out", "out"))
     [path] = (desk / "out" / FOLDER).iterdir()
     rows = lines(path)
     assert "q101|ref1|MINE1 to 101|BASE1 to 101" in {row["g1_user_prompt"] for row in rows}
     assert all(row["g1_winner"] == row["g2_winner"] == "model_1" for row in rows)
-    assert {row["judge"][1] for row in rows} == set(pairwise.TEMPLATES)
+    assert {row["judge"][1] for row in rows} == set(TEMPLATES)
     good(seft_bench("export", *FORMAT, "little.yaml", "--reference", "other.jsonl", "--out", "against-other"))
     [path] = (desk / "against-other" / FOLDER).iterdir()
     assert {row["model_2"] for row in lines(path)} == {"other/model"}
@@ -184,7 +135,7 @@ def test_evaluated_comparisons_go_out_with_their_prompts_and_are_replaced_alone(
 
 
 def test_a_column_that_contradicts_the_winner_is_not_believed(desk: Path) -> None:
-    answers, judgments = judged(("mine",), {0: {"preference": 1.9}})
+    answers, judgments = judged_pairs(("mine",), {0: {"preference": 1.9}})
     good(
         seft_bench(
             "export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"
@@ -203,7 +154,7 @@ def test_a_column_that_contradicts_the_winner_is_not_believed(desk: Path) -> Non
 
 
 def test_grades_and_comparisons_are_told_apart(desk: Path) -> None:
-    answers, judgments = judged(("mine",), {})
+    answers, judgments = judged_pairs(("mine",), {})
     good(
         seft_bench(
             "export", *FORMAT, "little.yaml", "--answers", str(answers), "--judgments", str(judgments), "--out", "out"

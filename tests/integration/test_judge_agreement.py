@@ -95,12 +95,10 @@ def world() -> dict[str, list[dict[str, Any]]]:
     return {"answers": answers, "votes": votes}
 
 
-@pytest.fixture
-def folder(world: dict[str, list[dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def _files(world: dict[str, list[dict[str, Any]]], desk: Path) -> None:
     for name, rows in world.items():
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return tmp_path
 
 
 def ask(server: ChatServer | str, *options: str, templates: str = "seft-bench") -> Seen:
@@ -145,7 +143,7 @@ def compared(world: dict[str, list[dict[str, Any]]]) -> list[tuple[str, str, int
     ]
 
 
-def test_a_fair_judge_is_not_called_biased(folder: Path, world: dict[str, list[dict[str, Any]]]) -> None:
+def test_a_fair_judge_is_not_called_biased(desk: Path, world: dict[str, list[dict[str, Any]]]) -> None:
     with serving(otherwise=judging(fair)) as server:
         found = report(ask(server, "--json"))
     assert found["biased"] == {"position": False, "length": False}
@@ -161,7 +159,7 @@ def test_a_fair_judge_is_not_called_biased(folder: Path, world: dict[str, list[d
 
 
 def test_a_judge_that_likes_the_first_is_found_and_its_bias_measured(
-    folder: Path, world: dict[str, list[dict[str, Any]]]
+    desk: Path, world: dict[str, list[dict[str, Any]]]
 ) -> None:
     """It changes its mind exactly where the two are within 2 of each other, always towards the answer shown first."""
     with serving(otherwise=judging(likes_first)) as server:
@@ -176,7 +174,7 @@ def test_a_judge_that_likes_the_first_is_found_and_its_bias_measured(
 
 
 def test_a_judge_that_likes_the_longer_is_found_beside_the_humans(
-    folder: Path, world: dict[str, list[dict[str, Any]]]
+    desk: Path, world: dict[str, list[dict[str, Any]]]
 ) -> None:
     """Texts of both turns are shown, so on turn 2 the judge's length is that of the conversation: turn 1 is exact."""
     with serving(otherwise=judging(likes_long)) as server:
@@ -192,7 +190,7 @@ def test_a_judge_that_likes_the_longer_is_found_beside_the_humans(
     assert "length: likes long answers more than humans do" in text
 
 
-def test_run_again_nothing_is_paid_for_and_killed_it_goes_on(folder: Path) -> None:
+def test_run_again_nothing_is_paid_for_and_killed_it_goes_on(desk: Path) -> None:
     """The 41st request is refused, which stops the run; the same command asks for the rest only, and then for
     nothing.
     """
@@ -205,7 +203,7 @@ def test_run_again_nothing_is_paid_for_and_killed_it_goes_on(folder: Path) -> No
         after = len(server.bodies)
         assert report(ask(server, "--json")) == found
         assert len(server.bodies) == after
-    rows = [row for path in folder.glob("runs/agreement/*.jsonl") for row in read_log(path)]
+    rows = [row for path in desk.glob("runs/agreement/*.jsonl") for row in read_log(path)]
     keys = [(row["key"], row["answer_hash"]) for row in rows]
     assert len(keys) == len(set(keys)) == 2 * found["position"]["comparisons"]
     assert first < after
@@ -215,7 +213,7 @@ def test_run_again_nothing_is_paid_for_and_killed_it_goes_on(folder: Path) -> No
     )
 
 
-def test_repeats_are_asked_anew_and_their_noise_is_measured(folder: Path) -> None:
+def test_repeats_are_asked_anew_and_their_noise_is_measured(desk: Path) -> None:
     """The server changes its verdict the second time it sees a prompt, for each prompt whose number of characters is
     even.
     """
@@ -245,7 +243,7 @@ def test_repeats_are_asked_anew_and_their_noise_is_measured(folder: Path) -> Non
     assert (recorded["prompts"], recorded["equal"]["mean"], recorded["sd"]) == (40, pytest.approx(equal), None)
 
 
-def test_a_larger_limit_keeps_the_smaller_sample(folder: Path) -> None:
+def test_a_larger_limit_keeps_the_smaller_sample(desk: Path) -> None:
     with serving(otherwise=judging(fair)) as server:
         ask(server, "--limit", "10")
         before = len(server.bodies)
@@ -255,7 +253,7 @@ def test_a_larger_limit_keeps_the_smaller_sample(folder: Path) -> None:
     assert found["not_asked"] > 0
 
 
-def test_a_tie_band_makes_ties_of_near_preferences(folder: Path, world: dict[str, list[dict[str, Any]]]) -> None:
+def test_a_tie_band_makes_ties_of_near_preferences(desk: Path, world: dict[str, list[dict[str, Any]]]) -> None:
     """sigmoid(1) = 0.731 lies within 0.25 of one half, sigmoid(2) = 0.881 does not: differences of 1 become ties."""
     with serving(otherwise=judging(fair)) as server:
         plain, banded = (report(ask(server, "--tie-band", band, "--json")) for band in ("0", "0.25"))
@@ -267,7 +265,7 @@ def test_a_tie_band_makes_ties_of_near_preferences(folder: Path, world: dict[str
     assert any("within 0.25 of 1.5" in note for note in banded["notes"])
 
 
-def test_too_many_failed_verdicts_are_withheld(folder: Path) -> None:
+def test_too_many_failed_verdicts_are_withheld(desk: Path) -> None:
     async def silent(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response(token_completion({"x": -0.1}, text="x"))
 
@@ -280,7 +278,7 @@ def test_too_many_failed_verdicts_are_withheld(folder: Path) -> None:
     assert "withheld, so not a verdict" in seen.out
 
 
-def test_any_judge_is_measured_through_the_protocol(folder: Path) -> None:
+def test_any_judge_is_measured_through_the_protocol(desk: Path) -> None:
     """The rubric in this process, and its verdicts replayed."""
     found = report(ask("rubric", "--out", "rubric.jsonl", "--json"))
     assert found["position"]["consistent"]["mean"] == 1.0
@@ -289,7 +287,7 @@ def test_any_judge_is_measured_through_the_protocol(folder: Path) -> None:
     assert (replayed["cells"], replayed["position"]) == (found["cells"], found["position"])
 
 
-def test_what_is_wrong_is_said_before_anything_is_asked(folder: Path) -> None:
+def test_what_is_wrong_is_said_before_anything_is_asked(desk: Path) -> None:
     with serving(otherwise=judging(fair)) as server:
         ask(server, "--dry-run")
         Path("others.jsonl").write_text(
@@ -310,7 +308,7 @@ def test_what_is_wrong_is_said_before_anything_is_asked(folder: Path) -> None:
         assert not server.bodies
 
 
-def test_grades_are_asked_anew_and_their_spread_is_measured(folder: Path) -> None:
+def test_grades_are_asked_anew_and_their_spread_is_measured(desk: Path) -> None:
     """Each prompt gets a 4; the second time those with an odd number of characters get a 6.
 
     The store serves no repeat.
@@ -348,14 +346,14 @@ def test_grades_are_asked_anew_and_their_spread_is_measured(folder: Path) -> Non
     assert found["noise_of_mean"]["mean"] == pytest.approx(math.sqrt(2 * changed) / 10)
 
 
-def test_the_rubric_never_changes_its_grade(folder: Path) -> None:
+def test_the_rubric_never_changes_its_grade(desk: Path) -> None:
     options = ("--ask", "rubric", "--answers", "answers.jsonl", "--suite", "tiny-mtbench", "--prompts", "20", "--json")
     (found,) = json.loads(seft_bench("judges", "consistency", *options).out).values()
     assert (found["prompts"], found["equal"]["mean"], found["sd"]["mean"]) == (20, 1.0, 0.0)
     assert found["equal"]["low"] < 1
 
 
-def test_no_prompt_judged_twice_is_said(folder: Path) -> None:
+def test_no_prompt_judged_twice_is_said(desk: Path) -> None:
     with serving(otherwise=judging(fair)) as server:
         ask(server, "--limit", "5", "--out", "once.jsonl")
     seen = seft_bench("judges", "consistency", "--judgments", "once.jsonl")

@@ -19,8 +19,8 @@ from seft_bench.judges.transformers import TransformersJudge
 from seft_bench.records import Answer, JudgeRequest, from_row
 from seft_bench.suites import load_suite
 from tests.integration.cli import seft_bench
+from tests.local_judges import independent_preference, with_config
 from tests.tiny_model import make_tiny_model, make_tiny_reward_model
-from tests.unit.test_judges_transformers import independent_preference, with_config
 
 QUESTIONS = 12
 
@@ -33,13 +33,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with_config(make_tiny_model(folder / "judge", seed=3), max_position_embeddings=4096)
     make_tiny_reward_model(folder / "reward", seed=1)
     return folder
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path
 
 
 def write_yaml(path: Path, **values: Any) -> str:

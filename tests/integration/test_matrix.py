@@ -20,41 +20,19 @@ import yaml
 from seft_bench.bench.finished import is_finished
 from seft_bench.bench.judges_at_work import check_judges
 from seft_bench.bench.plan import plan_bench
-from seft_bench.bench.publish import Benched
 from seft_bench.bench.resolved import Bench, open_bench
-from seft_bench.bench.run import run_bench
-from seft_bench.config import MatrixConfig, RubricJudgeConfig, by_name, load_matrix
+from seft_bench.config import MatrixConfig, RubricJudgeConfig, by_name, config_folder, load_matrix
 from seft_bench.errors import InputError
 from seft_bench.inference.budget import Budget
 from seft_bench.judges.rubric import RubricJudge
 from seft_bench.records import run_of
+from tests import small_matrix
 from tests.conftest import REPOSITORY
-
-FEW = {"max_steps": 4}
-
-
-def small(**changes: Any) -> dict[str, Any]:
-    values: dict[str, Any] = {
-        "name": "small",
-        "base": "tinyworld",
-        "seeds": [0],
-        "checkpoints": 2,
-        "suites": ["tiny-mtbench"],
-        "workers": 2,
-        "rows": [
-            {"name": "start", "method": "sft", "role": "start", "settings": {"start": FEW}},
-            {"name": "chosen", "method": "sft-chosen", "settings": {"start": FEW, "policy": FEW}},
-        ],
-    }
-    return {**values, **changes}
-
-
-def bench(matrix: MatrixConfig, out: Path, results: Path) -> Benched:
-    return run_bench(open_bench(matrix, out, results))
+from tests.small_matrix import bench
 
 
 def matrix_of(**changes: Any) -> MatrixConfig:
-    return MatrixConfig.model_validate(small(**changes))
+    return MatrixConfig.model_validate(small_matrix.values(**changes))
 
 
 @dataclass
@@ -85,10 +63,19 @@ def counted_lookups() -> Iterator[Lookups]:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lookups]:
+def few(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny MT-Bench with its first questions only, answered in short and at both of its decodings."""
+    shipped = yaml.safe_load((config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
+    folder = tmp_path_factory.mktemp("suite")
+    return small_matrix.write_yaml(folder / "few.yaml", **(shipped | {"max_questions": 6, "max_new_tokens": 16}))
+
+
+@pytest.fixture(scope="module")
+def ran(few: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Lookups]:
+    """The folder of a matrix whose two workers have done their work, and what this process looked up for it."""
     out = tmp_path_factory.mktemp("matrix")
     with counted_lookups() as seen:
-        done = bench(matrix_of(), out, out / "results")
+        done = bench(matrix_of(suites=[few]), out, out / "results")
     assert done.ran == 2
     assert not done.failures
     return out, seen
@@ -102,18 +89,19 @@ def finished(ran: tuple[Path, Lookups]) -> Path:
 def test_a_bench_looks_its_names_up_once(ran: tuple[Path, Lookups]) -> None:
     """From plan to tables; the judging thread alone opens judges of its own, as a store belongs to a thread."""
     _, seen = ran
-    assert seen.configs == {"tiny-mtbench": 1, "rubric": 1}
+    assert seen.configs == {"few": 1, "rubric": 1}
     assert seen.judges == {"rubric": 2}
 
 
-def test_a_plan_of_finished_cells_looks_its_names_up_once(finished: Path) -> None:
-    more_seeds = matrix_of(seeds=[0, 1, 2], judges=["rubric", "rubric-length-biased"], controls=["constant"])
+def test_a_plan_of_finished_cells_looks_its_names_up_once(few: str, finished: Path) -> None:
+    judges = ["rubric", "rubric-length-biased"]
+    more_seeds = matrix_of(suites=[few], seeds=[0, 1, 2], judges=judges, controls=["constant"])
     with counted_lookups() as seen:
         opened = open_bench(more_seeds, finished, finished / "results")
         plan = plan_bench(opened)
         check_judges(opened, Budget(None))
     assert len(plan.cells) == 6
-    assert seen.configs == {"tiny-mtbench": 1, "rubric": 1, "rubric-length-biased": 1}
+    assert seen.configs == {"few": 1, "rubric": 1, "rubric-length-biased": 1}
     assert seen.judges == {"rubric": 1, "rubric-length-biased": 1}
 
 
@@ -141,16 +129,17 @@ def test_tables_and_picture_are_written(finished: Path) -> None:
     } <= names
 
 
-def test_running_again_does_nothing_and_writes_the_same_bytes(finished: Path) -> None:
+def test_running_again_does_nothing_and_writes_the_same_bytes(few: str, finished: Path) -> None:
     before = {path: path.read_bytes() for path in (finished / "results").rglob("*") if path.is_file()}
-    done = bench(matrix_of(), finished, finished / "results")
+    done = bench(matrix_of(suites=[few]), finished, finished / "results")
     assert done.ran == 0
     assert {path: path.read_bytes() for path in (finished / "results").rglob("*") if path.is_file()} == before
 
 
-def test_another_results_folder_is_filled_from_what_is_there(finished: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cells_in_this_process")
+def test_another_results_folder_is_filled_from_what_is_there(few: str, finished: Path, tmp_path: Path) -> None:
     stages = {path: path.stat().st_mtime_ns for path in finished.glob("stages/*/stage.json")}
-    done = bench(matrix_of(), finished, tmp_path)
+    done = bench(matrix_of(suites=[few]), finished, tmp_path)
     assert done.ran == 2
     assert {path: path.stat().st_mtime_ns for path in finished.glob("stages/*/stage.json")} == stages
     assert (tmp_path / "leaderboard.csv").read_bytes() == (finished / "results" / "leaderboard.csv").read_bytes()
@@ -160,20 +149,19 @@ def test_stages_are_shared_between_rows(finished: Path) -> None:
     assert len(list((finished / "stages").glob("start-*"))) == 1
 
 
-def test_changed_settings_run_the_cell_anew_and_say_so(finished: Path) -> None:
-    changed = matrix_of(
-        rows=[{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 6}}}]
-    )
-    opened = Bench(changed, finished, finished / "results")
+def test_changed_settings_run_the_cell_anew_and_say_so(few: str, finished: Path) -> None:
+    rows = [{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 6}}}]
+    opened = Bench(matrix_of(suites=[few], rows=rows), finished, finished / "results")
     assert not is_finished(opened, opened.cells[0])
 
 
-def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("cells_in_this_process")
+def test_a_failed_cell_does_not_stop_the_others(few: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "sft.jsonl").write_text('{"prompt": [{"role": "user", "content": "q"}], "answer": "a"}\n' * 8)
     (data / "preferences.jsonl").write_text('{"prompt": [{"role": "user", "content": "q"}], "chosen": "a"}\n')
-    done = bench(matrix_of(data=str(data), workers=1), tmp_path / "out", tmp_path / "results")
+    done = bench(matrix_of(suites=[few], data=str(data)), tmp_path / "out", tmp_path / "results")
     assert [failure.cell for failure in done.failures] == ["chosen-seed0"]
     assert "line 1: key rejected is missing" in done.failures[0].message
     assert "rejected" in (tmp_path / "out" / "cells" / "chosen-seed0" / "error.txt").read_text()
@@ -196,8 +184,9 @@ def test_a_matrix_that_cannot_run_starts_nothing(changes: dict[str, Any], messag
     assert not (tmp_path / "out" / "cells").exists()
 
 
-def test_a_killed_driver_goes_on_to_the_same_tables(finished: Path, tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small()))
+@pytest.mark.slow  # tests/faults/test_bench_kill.py kills drivers and workers at other moments
+def test_a_killed_driver_goes_on_to_the_same_tables(few: str, finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small_matrix.values(suites=[few])))
     command = [
         sys.executable,
         "-m",

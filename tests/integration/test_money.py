@@ -8,91 +8,21 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from aiohttp import web
 
 from seft_bench import config
 from seft_bench.errors import InputError
 from seft_bench.files import read_log
 from seft_bench.inference import prices
-from tests.faults.chat_server import ChatServer, after, body_of, completion, serving, status
-from tests.integration.cli import REPOSITORY, Seen, seft_bench
-from tests.tiny_model import make_tiny_model
+from tests.faults.chat_server import ChatServer, after, body_of, completion, status
+from tests.integration.cli import REPOSITORY, Seen, good, seft_bench
+from tests.integration.priced import INPUT_USD, OUTPUT_USD, PAID_USD, QUESTIONS, write
 
-QUESTIONS = 12
-INPUT_USD, OUTPUT_USD = 1000.0, 2000.0
-PAID_USD = (100 * INPUT_USD + 10 * OUTPUT_USD) / 1e6
-"""A reply of `completion()`: 100 tokens in, 10 out."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: ChatServer) -> Path:
-    """A folder with a small suite, ready answers to it, and judges whose price is known and unknown."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("JUDGE_KEY", "sk-not-a-real-key-12345")
-    shipped = yaml.safe_load((config.config_folder() / "suites" / "tiny-mtbench.yaml").read_text())
-    small = shipped | {
-        "name": "small",
-        "max_questions": QUESTIONS,
-        "decodings": {"greedy": {"temperature": 0.0}},
-        "max_new_tokens": 64,
-    }
-    write(tmp_path / "suite.yaml", small)
-    write_judge(
-        tmp_path / "priced.yaml",
-        server.url,
-        input_usd_per_million_tokens=INPUT_USD,
-        output_usd_per_million_tokens=OUTPUT_USD,
-    )
-    write_judge(tmp_path / "unpriced.yaml", server.url)
-    write_answers(tmp_path)
-    return tmp_path
-
-
-def write(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(values))
-
-
-def write_judge(path: Path, url: str, **more: Any) -> None:
-    settings = {
-        "name": path.stem,
-        "kind": "openai",
-        "model": "judge",
-        "base_url": url,
-        "api_key_env": "JUDGE_KEY",
-        "templates": "seft-bench",
-    }
-    write(path, settings | {"max_attempts": 2, "max_in_flight": 4, "max_tokens": 50} | more)
-
-
-def write_answers(desk: Path) -> None:
-    from seft_bench.suites import load_suite
-
-    rows = [
-        {
-            "question_id": question.id,
-            "model_id": "mine",
-            "choices": [{"index": 0, "turns": [f"An answer to {turn}" for turn in question.turns]}],
-        }
-        for question in load_suite(str(desk / "suite.yaml")).questions()
-    ]
-    (desk / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+pytestmark = pytest.mark.usefixtures("priced_files")
 
 
 def judgments_wanted(desk: Path) -> int:
@@ -213,8 +143,8 @@ def test_what_is_judged_and_what_is_stored_is_not_asked_again(desk: Path, server
     assert (line["at_hand"], line["stored"], line["to_ask"], line["usd"]) == (0, judgments_wanted(desk), 0, [0, 0])
 
 
-def test_a_missing_answer_is_assumed_and_said_to_be(desk: Path, server: ChatServer, model: Path) -> None:
-    seen = seft_bench("eval", str(model), "--suite", "suite.yaml", "--judge", "priced.yaml", "--dry-run", "--json")
+def test_a_missing_answer_is_assumed_and_said_to_be(desk: Path, server: ChatServer, tiny_model: Path) -> None:
+    seen = seft_bench("eval", str(tiny_model), "--suite", "suite.yaml", "--judge", "priced.yaml", "--dry-run", "--json")
     answers, judging = json.loads(seen.out)["lines"]
     assert (answers["by"], answers["at_hand"], answers["wanted"], answers["usd"]) == (
         "this machine",
@@ -432,11 +362,6 @@ def test_the_list_and_show_say_state_and_price() -> None:
     shown = json.loads(good(seft_bench("judges", "show", "mtbench-gpt4")).out)["price_that_holds"]
     assert (shown["input_usd_per_million_tokens"], shown["as_of"]) == (30, "2026-11-21")
     assert shown["source"].startswith("https://developers.openai.com/")
-
-
-def good(seen: Seen) -> Seen:
-    assert seen.status == 0, seen.err
-    return seen
 
 
 def bad(seen: Seen) -> Seen:

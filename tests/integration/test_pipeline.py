@@ -25,6 +25,7 @@ from seft_bench.records import RunFacts
 from seft_bench.stages import runs
 from seft_bench.suites import load_suite
 from tests.conftest import REPOSITORY
+from tests.integration.cli import good, seft_bench
 
 FEW_STEPS: dict[str, Any] = {"max_steps": 4}
 SEFT: dict[str, Any] = {
@@ -249,12 +250,16 @@ def test_a_models_name_never_leaves_its_folder(name: str) -> None:
 
 
 def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    settings = "settings.start.max_steps=60"
-    command = [sys.executable, "-m", "seft_bench.cli.main", "train", "method=sft", "name=run", settings, "--out"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-    subprocess.run([*command, str(tmp_path / "whole")], check=True, env=environment, capture_output=True)
+    import torch
+
+    torch.set_num_threads(1)  # as in the process that is killed: with other threads, sums are added up otherwise
+    command = ("train", "method=sft", "name=run", "settings.start.max_steps=60", "--out")
+    good(seft_bench(*command, str(tmp_path / "whole")))
     process = subprocess.Popen(
-        [*command, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "seft_bench.cli.main", *command, str(tmp_path / "killed")],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     _wait_for(
         lambda: any(len(read_log(path)) > 20 for path in (tmp_path / "killed").glob("stages/*/train.jsonl")), process
@@ -262,7 +267,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "manifest.json").exists()
-    subprocess.run([*command, str(tmp_path / "killed")], check=True, env=environment, capture_output=True)
+    good(seft_bench(*command, str(tmp_path / "killed")))
     for name in ("train.jsonl", "checkpoints/step-000060/model.safetensors"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 

@@ -4,6 +4,7 @@ evaluates.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -120,8 +121,10 @@ def test_it_trains_and_evaluates(elsewhere: Elsewhere) -> None:
     assert "tiny-mtbench\t" in succeed(elsewhere.program, "suites", "list", folder=elsewhere.folder)
     checkpoints = succeed(elsewhere.program, "train", *QUICK, folder=elsewhere.folder).split()
     assert len(checkpoints) == 2
+    shipped = json.loads(succeed(elsewhere.program, "suites", "show", "tiny-mtbench", folder=elsewhere.folder))
+    (elsewhere.folder / "few.yaml").write_text(json.dumps(shipped | {"max_questions": 4}))
     printed = succeed(
-        elsewhere.program, "eval", checkpoints[-1], "--suite", "tiny-mtbench", "--json", folder=elsewhere.folder
+        elsewhere.program, "eval", checkpoints[-1], "--suite", "few.yaml", "--json", folder=elsewhere.folder
     )
     assert printed.count('"suite": "tiny-mtbench"') == 2  # sampled and greedy
     assert (elsewhere.folder / "results" / "leaderboard.md").is_file()

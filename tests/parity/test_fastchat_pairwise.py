@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 
 from seft_bench.evaluation.score_files import score_files
-from tests.integration import test_exchange_pairs as exchange
+from tests import pairwise_files
 from tests.integration.cli import seft_bench
 
-pytestmark = pytest.mark.peers
-desk = exchange.desk
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("pairwise_files")]
 
 
 def shown(path: Path, baseline: str | None) -> dict[str, list[str]]:
-    """What show_result prints: model -> win, loss, tie, win rate, loss rate, adjusted win rate; `baseline` is its mode
-    pairwise-baseline.
+    """Read what show_result prints: model -> win, loss, tie, win rate, loss rate, adjusted win rate.
+
+    Args:
+        baseline: compare with this model (show_result's mode pairwise-baseline).
     """
     show_result = pytest.importorskip(
         "fastchat.llm_judge.show_result", reason="fschat is not installed (extra `official`)"
@@ -59,20 +60,20 @@ def test_show_result_prints_our_figures(real: Path) -> None:
 def test_show_result_prints_our_figures_on_our_export_of_real_judgments(real: Path, tmp_path: Path) -> None:
     ours = {result.model: result.metrics for result in score_files("mtbench-pairwise", None, real)}
     seen = seft_bench(
-        "export", *exchange.FORMAT, "mtbench-pairwise", "--judgments", str(real), "--out", str(tmp_path / "out")
+        "export", *pairwise_files.FORMAT, "mtbench-pairwise", "--judgments", str(real), "--out", str(tmp_path / "out")
     )
     assert seen.status == 5, seen.err  # 75 of 160 comparisons
-    made = tmp_path / "out" / exchange.FOLDER / "gpt-4_pair.jsonl"
+    made = tmp_path / "out" / pairwise_files.FOLDER / "gpt-4_pair.jsonl"
     check(shown(made, None), ours)
     check(shown(made, "phi-3"), {"phi-3-dpo": ours["phi-3-dpo"]})
 
 
-@pytest.mark.parametrize("kind", exchange.KINDS)
+@pytest.mark.parametrize("kind", pairwise_files.KINDS)
 def test_show_result_prints_our_figures_on_our_own_judgments(desk: Path, kind: str) -> None:
-    answers, judgments = exchange.judged(("good", "middling", "poor"), exchange.KINDS[kind])
+    answers, judgments = pairwise_files.judged_pairs(("good", "middling", "poor"), pairwise_files.KINDS[kind])
     seen = seft_bench(
         "export",
-        *exchange.FORMAT,
+        *pairwise_files.FORMAT,
         "little.yaml",
         "--answers",
         str(answers),
@@ -84,4 +85,4 @@ def test_show_result_prints_our_figures_on_our_own_judgments(desk: Path, kind: s
     assert seen.status in (0, 5), seen.err
     ours = {result.model: result.metrics for result in score_files("little.yaml", answers, judgments)}
     assert len(ours) == 3
-    check(shown(desk / "out" / exchange.FOLDER / "judge-1a2b_pair.jsonl", "gpt-3.5-turbo"), ours)
+    check(shown(desk / "out" / pairwise_files.FOLDER / "judge-1a2b_pair.jsonl", "gpt-3.5-turbo"), ours)

@@ -40,30 +40,12 @@ from seft_bench.files import write_jsonl
 from seft_bench.records import Answer, Result, to_row
 from seft_bench.suites import load_suite
 from tests.integration.cli import seft_bench
+from tests.real_data import MODELS, compact
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
-MODELS = (
-    "NullModel",
-    "gpt-3.5-turbo-1106_verbose",
-    "gpt-3.5-turbo-1106_concise",
-    "gemma-2b-it",
-    "FuseChat-Gemma-2-9B-Instruct",
-    "phi-2",
-)
 JUDGE = "weighted_alpaca_eval_gpt4_turbo"
 QUESTIONS = 805
-
-
-@pytest.fixture
-def official(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-    return shared_data
-
-
-def compact(shared_data: Path, kind: str, model: str) -> list[dict[str, Any]]:
-    with gzip.open(shared_data / "alpaca_eval" / kind / f"{model}.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def official_files(shared_data: Path, model: str, folder: Path) -> tuple[Path, Path]:
@@ -99,8 +81,9 @@ def exported(suite_name: str, format_name: str, answers: Path | None, judgments:
 def its_figures(
     shared_data: Path, annotations: Path, monkeypatch: pytest.MonkeyPatch, length_controlled: bool = True
 ) -> dict[str, float]:
-    """What alpaca_eval's own metric makes of a file of annotations, read as its own `--is_recompute_metrics_only` reads
-    it.
+    """Return what alpaca_eval's own metric makes of a file of annotations.
+
+    The file is read as alpaca_eval's own `--is_recompute_metrics_only` reads it.
     """
     from alpaca_eval.metrics import glm_winrate
 
@@ -132,13 +115,13 @@ def check_table(path: Path, model: str, theirs: Mapping[str, float], outputs: Pa
 
 @pytest.mark.parametrize("model", MODELS)
 def test_alpaca_eval_gives_our_figures_on_real_models(
-    official: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    official_data: Path, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers, annotations = official_files(official, model, tmp_path / "in")
+    answers, annotations = official_files(official_data, model, tmp_path / "in")
     [ours] = score_files("alpacaeval", answers, annotations)
     exported("alpacaeval", "alpaca_eval", answers, annotations, tmp_path / "out")
     folder = tmp_path / "out" / "results" / model
-    theirs = its_figures(official, folder / JUDGE / "annotations.json", monkeypatch)
+    theirs = its_figures(official_data, folder / JUDGE / "annotations.json", monkeypatch)
     check_plain(theirs, ours)
     check_table(
         tmp_path / "out" / "leaderboards" / f"{JUDGE}_leaderboard.csv", model, theirs, folder / "model_outputs.json"
@@ -150,10 +133,10 @@ def test_alpaca_eval_gives_our_figures_on_real_models(
 
 
 def test_alpaca_eval_gives_our_figures_on_verbatim_files(
-    official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    official_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through import and export, and the same as on the files as they were published."""
-    source = official / "examples" / "alpaca_eval" / "gemma-2b-it"
+    source = official_data / "examples" / "alpaca_eval" / "gemma-2b-it"
     suite = load_suite("alpacaeval")
     [ours] = import_files("alpaca_eval", suite, [source], tmp_path / "runs", tmp_path / "results").results
     exported(
@@ -164,9 +147,9 @@ def test_alpaca_eval_gives_our_figures_on_verbatim_files(
         tmp_path / "out",
     )
     theirs = its_figures(
-        official, tmp_path / "out" / "results" / "gemma-2b-it" / JUDGE / "annotations.json", monkeypatch
+        official_data, tmp_path / "out" / "results" / "gemma-2b-it" / JUDGE / "annotations.json", monkeypatch
     )
-    assert theirs == its_figures(official, source / JUDGE / "annotations.json", monkeypatch)
+    assert theirs == its_figures(official_data, source / JUDGE / "annotations.json", monkeypatch)
     check_plain(theirs, ours)
     assert theirs["length_controlled_winrate"] == pytest.approx(ours.metrics["lc_win_rate"], abs=0.15)
 
@@ -196,12 +179,12 @@ def own_evaluation(suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_alpaca_eval_gives_our_figures_on_our_own_judgments(
-    official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    official_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = own_evaluation("tiny-alpacaeval", tmp_path, monkeypatch)
     [table] = (tmp_path / "out" / "leaderboards").iterdir()
     for path in (tmp_path / "out" / "results").glob("*/*/annotations.json"):
-        theirs = its_figures(official, path, monkeypatch, length_controlled=False)
+        theirs = its_figures(official_data, path, monkeypatch, length_controlled=False)
         model = json.loads(path.read_text())[0]["generator_2"]
         metrics = rows.pop(model)["metrics"]
         assert theirs["win_rate"] == pytest.approx(metrics["win_rate"], abs=1e-6)
@@ -215,7 +198,7 @@ def test_alpaca_eval_gives_our_figures_on_our_own_judgments(
 
 
 def shown(folder: Path, judge: str) -> dict[str, dict[str, float]]:
-    """What show_result prints for one judge: "First turn", "Second turn", "Average" -> model -> score."""
+    """Read what show_result prints for one judge: "First turn", "Second turn", "Average" -> model -> score."""
     from fastchat.llm_judge.show_result import display_result_single
 
     arguments = argparse.Namespace(bench_name="mt_bench", input_file=None, judge_model=judge, model_list=None)
@@ -235,8 +218,8 @@ def _table(text: str) -> dict[str, float]:
     return {row.group(1): float(row.group(2)) for row in rows if row}
 
 
-def test_show_result_prints_our_figures_on_real_models(official: Path, tmp_path: Path) -> None:
-    with gzip.open(official / "mt_bench" / "judgments_single.jsonl.gz", "rt", encoding="utf-8") as file:
+def test_show_result_prints_our_figures_on_real_models(official_data: Path, tmp_path: Path) -> None:
+    with gzip.open(official_data / "mt_bench" / "judgments_single.jsonl.gz", "rt", encoding="utf-8") as file:
         text = file.read()
     (tmp_path / "gpt-4_single.jsonl").write_text(text, encoding="utf-8")
     ours = {result.model: result for result in score_files("mtbench", None, tmp_path / "gpt-4_single.jsonl")}

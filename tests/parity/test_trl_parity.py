@@ -45,11 +45,6 @@ SAME = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("reference"), seed=5)
 
@@ -105,18 +100,18 @@ def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch
         )
 
 
-def test_sft(model: Path, tmp_path: Path) -> None:
+def test_sft(tiny_model: Path, tmp_path: Path) -> None:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
     rows = [{"prompt": row["prompt"], "answer": row["chosen"]} for row in ROWS]
-    measured, our_gradients, examples = ours(tmp_path, model, "sft", rows)
+    measured, our_gradients, examples = ours(tmp_path, tiny_model, "sft", rows)
     data = Dataset.from_list(
         [{"prompt": row["prompt"], "completion": [{"role": "assistant", "content": row["answer"]}]} for row in rows]
     )
     config = SFTConfig(output_dir=str(tmp_path / "trl"), **SAME)
     trainer = SFTTrainer(
-        model=load_model(model), args=config, train_dataset=data, processing_class=load_tokenizer(model)
+        model=load_model(tiny_model), args=config, train_dataset=data, processing_class=load_tokenizer(tiny_model)
     )
     batch = trl_batch(trainer)
     assert [
@@ -129,19 +124,19 @@ def test_sft(model: Path, tmp_path: Path) -> None:
     assert_same_gradients(our_gradients, gradients(trainer.model))
 
 
-def test_dpo(model: Path, reference: Path, tmp_path: Path) -> None:
+def test_dpo(tiny_model: Path, reference: Path, tmp_path: Path) -> None:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    measured, our_gradients, _ = ours(tmp_path, model, "dpo", ROWS, reference, beta=0.05)
+    measured, our_gradients, _ = ours(tmp_path, tiny_model, "dpo", ROWS, reference, beta=0.05)
     data = Dataset.from_list([conversational(row, "chosen", "rejected") for row in ROWS])
     config = DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.05, **SAME)
     trainer = DPOTrainer(
-        model=load_model(model),
+        model=load_model(tiny_model),
         ref_model=load_model(reference),
         args=config,
         train_dataset=data,
-        processing_class=load_tokenizer(model),
+        processing_class=load_tokenizer(tiny_model),
     )
     loss = trainer.compute_loss(trainer.model, trl_batch(trainer))
     loss.backward()
@@ -173,13 +168,13 @@ def nll_of_answers(trainer: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor
     ).loss
 
 
-def test_orpo(model: Path, tmp_path: Path) -> None:
+def test_orpo(tiny_model: Path, tmp_path: Path) -> None:
     """The odds-ratio term is TRL's own.
 
     Its NLL also counts the prompt, ours the answer, so that term is made from TRL's labels.
     """
-    measured, our_gradients, examples = ours(tmp_path, model, "orpo", ROWS, beta=0.3)
-    trainer = orpo_trainer(model, tmp_path, ROWS)
+    measured, our_gradients, examples = ours(tmp_path, tiny_model, "orpo", ROWS, beta=0.3)
+    trainer = orpo_trainer(tiny_model, tmp_path, ROWS)
     batch = trl_batch(trainer)
     assert int((batch["chosen_labels"][:, 1:] != -100).sum()) == sum(example.chosen.labelled for example in examples)
     chosen, rejected, *_, nll_with_prompt = trainer.concatenated_forward(trainer.model, batch)
@@ -196,10 +191,10 @@ def test_orpo(model: Path, tmp_path: Path) -> None:
     assert_same_gradients(our_gradients, gradients(trainer.model))
 
 
-def test_orpo_equals_the_whole_loss_of_trl_where_the_prompt_has_one_token(model: Path, tmp_path: Path) -> None:
+def test_orpo_equals_the_whole_loss_of_trl_where_the_prompt_has_one_token(tiny_model: Path, tmp_path: Path) -> None:
     """With the prompt cut to one token, which nothing predicts, TRL's NLL over prompt and answer is ours."""
-    trainer = orpo_trainer(model, tmp_path, ROWS)
-    _, _, examples = ours(tmp_path, model, "orpo", ROWS)
+    trainer = orpo_trainer(tiny_model, tmp_path, ROWS)
+    _, _, examples = ours(tmp_path, tiny_model, "orpo", ROWS)
     bare = [
         Example(
             *(
@@ -209,7 +204,7 @@ def test_orpo_equals_the_whole_loss_of_trl_where_the_prompt_has_one_token(model:
         )
         for example in examples
     ]
-    run = Run(load_model(model), bare, None, TrainJob(one_step(6), "orpo", {"beta": 0.3}))
+    run = Run(load_model(tiny_model), bare, None, TrainJob(one_step(6), "orpo", {"beta": 0.3}))
     measured = run._forward_backward(range(6))
     loss, _ = trainer.get_batch_loss_metrics(trainer.model, trl_batch_of(trainer, bare))
     assert measured["loss"].item() == pytest.approx(loss.item(), abs=1e-5)

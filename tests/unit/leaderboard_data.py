@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seft_bench.records import Result, RunFacts, run_of
+from seft_bench.report.tables import Cell, Table
 
 ROWS = {
     "start": ("SFT (start)", "start", "sft", 0),
@@ -22,6 +23,9 @@ ROWS = {
     "self-label": ("self-label", "control", "self-label", 2400),
 }
 """Row -> label, role, method, unannotated prompts."""
+
+LEVELS = {"start": 5.2, "dpo": 6.7, "seft": 7.1, "self-label": 7.05}
+"""Row -> mean grade of a small matrix."""
 
 
 def run_facts(row: str, seed: int, step: int = 150, final: bool = True) -> RunFacts:
@@ -135,3 +139,12 @@ def _grades(
         0.65 + difficulty / 10 + (content_gain if row == "seft" else 0.0) + own.normal(0, 0.05, questions), 0, 1
     )
     return grades, content
+
+
+def cells(table: Table, key: str) -> list[Cell]:
+    index = [column.key for column in table.columns].index(key)
+    return [row.cells[index] for row in table.rows]
+
+
+def values(table: Table, key: str) -> list[object]:
+    return [cell.value for cell in cells(table, key)]

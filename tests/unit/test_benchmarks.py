@@ -7,24 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from tests.benchmark_scripts import BENCHMARKS, load_script
+
 SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
-
-
-def load(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", BENCHMARKS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(autouse=True)
@@ -34,25 +24,25 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_help_is_the_method(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    module = load(name)
-    assert module.__doc__
-    monkeypatch.setattr(sys, "argv", [name, "--help"])
-    with pytest.raises(SystemExit) as stopped:
-        module.main()
-    assert stopped.value.code == 0
-    assert module.__doc__.splitlines()[0] in capsys.readouterr().out
+def test_help_is_the_method(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SCRIPTS:
+        module = load_script(name)
+        assert module.__doc__, name
+        monkeypatch.setattr(sys, "argv", [name, "--help"])
+        with pytest.raises(SystemExit) as stopped:
+            module.main()
+        assert stopped.value.code == 0, name
+        assert module.__doc__.splitlines()[0] in capsys.readouterr().out, name
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_each_script_is_explained(name: str) -> None:
-    assert f"`{name}.py`" in (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+def test_each_script_is_explained() -> None:
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    assert not [name for name in SCRIPTS if f"`{name}.py`" not in text]
 
 
 def test_lc_names_the_missing_annotations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        load("lc").main(["--data", str(tmp_path)])
+        load_script("lc").main(["--data", str(tmp_path)])
     assert stopped.value.code == 2
     message = capsys.readouterr().err
     assert "8 of 8 files are missing" in message
@@ -66,7 +56,7 @@ def test_lc_fits_the_leaderboards_model(shared_data: Path, monkeypatch: pytest.M
 
     from seft_bench.stats.length_control import length_controlled
 
-    module = load("lc")
+    module = load_script("lc")
     folder = module.material(shared_data.parent)
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(folder / "official"))
     rows = module.annotations(folder, "FuseChat-Gemma-2-9B-Instruct")
@@ -82,7 +72,7 @@ def test_lc_fits_the_leaderboards_model(shared_data: Path, monkeypatch: pytest.M
 def test_the_fastest_call_counts_and_the_first_does_not() -> None:
     """One call to warm up and three that are timed, of each, in turn."""
     calls: list[str] = []
-    times = load("lc").fastest({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
+    times = load_script("lc").fastest({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3)
     assert calls == ["a", "b"] * 4
     assert times.keys() == {"a", "b"}
 
@@ -90,14 +80,14 @@ def test_the_fastest_call_counts_and_the_first_does_not() -> None:
 @pytest.mark.parametrize("arguments", [["--in-flight", "0"], ["--in-flight", "32", "5000"], ["--repeats", "0"]])
 def test_judge_throughput_bounds_its_requests(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        load("judge_throughput").main(arguments)
+        load_script("judge_throughput").main(arguments)
     assert stopped.value.code == 2
     assert "from 1 to 1024 and --repeats at least 1" in capsys.readouterr().err
 
 
 def test_judge_throughput_takes_whole_rounds_of_the_steady_state(monkeypatch: pytest.MonkeyPatch) -> None:
     """10 in flight, one answer every 20 ms by the clock: 50 a second, whatever the ramp-up and the end took."""
-    module = load("judge_throughput")
+    module = load_script("judge_throughput")
     gaps = [1.0] * 30 + [0.02] * 200 + [5.0] * 10
     assert module.total(10) == len(gaps)
     now = 0.0
@@ -116,7 +106,7 @@ def test_judge_throughput_takes_whole_rounds_of_the_steady_state(monkeypatch: py
 
 
 def test_judge_throughput_asks_nothing_twice() -> None:
-    requests = load("judge_throughput").judge_requests(300)
+    requests = load_script("judge_throughput").judge_requests(300)
     assert (
         len({request.question.turns[0] for request in requests})
         == len({request.candidate for request in requests})
@@ -133,7 +123,7 @@ def test_judge_throughput_serves_a_grade_that_the_judge_reads() -> None:
     from seft_bench.inference.replies import read_completion
     from seft_bench.judges.parse import parse_rating
 
-    module = load("judge_throughput")
+    module = load_script("judge_throughput")
 
     async def ask(url: str) -> list[float | None]:
         async with aiohttp.ClientSession() as session:
@@ -162,7 +152,7 @@ def test_judge_throughput_serves_a_grade_that_the_judge_reads() -> None:
 def test_absent_peers_are_skipped_with_what_would_install_them(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = load("judge_throughput")
+    module = load_script("judge_throughput")
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     module.print_peers("http://127.0.0.1:1/v1", 32)
     lines = capsys.readouterr().out.splitlines()
@@ -176,7 +166,7 @@ def test_report_makes_a_case_that_the_report_reads(
     from seft_bench.report.site import write_report
 
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
-    load("report").make_case(shared_data, tmp_path, 2)
+    load_script("report").make_case(shared_data, tmp_path, 2)
     written = write_report(tmp_path / "report", tmp_path / "results", tmp_path / "runs")
     assert written.notes == ()
     assert len(list((tmp_path / "report" / "data" / "answers").glob("1-*.js"))) > 1
@@ -186,7 +176,7 @@ def test_tables_writes_real_rows_and_scores_them(
     shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Two mixed models: whole annotation files of 805 rows, and a leaderboard that ranks both by LC."""
-    module = load("tables")
+    module = load_script("tables")
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
     files = module.write_models(shared_data, tmp_path / "models", 2)
     seconds = module.measure(files, tmp_path / "results", {"lc_c": None, "lc_interval": None})

@@ -15,11 +15,6 @@ from tests.tiny_model import BOS, STOP, make_tiny_model, make_tiny_tokenizer
 FISH = [user("Name three fish.")]
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return make_tiny_tokenizer()
-
-
 def spell(tokenizer: Any, ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
 

@@ -1,4 +1,4 @@
-"""Which results a check's arguments mean, and what is said where they mean none."""
+"""The results that a check's arguments mean, and what is said where they mean none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may hold the machine's memory when: the order of work, and that everything is closed whatever happens."""
+"""The machine's memory, held by one at a time: the order of work, and that everything is closed whatever happens."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -325,39 +326,39 @@ def test_planning_loads_no_arrays_either() -> None:
 # What ships
 
 
-@pytest.mark.parametrize("name", sorted(config.shipped("suites")))
-def test_every_suite_loads(name: str) -> None:
-    suite = load_suite(name)
-    assert suite.config.name == name
-    assert config.load_judge(suite.config.default_judge)
+def test_every_suite_loads() -> None:
+    for name in sorted(config.shipped("suites")):
+        suite = load_suite(name)
+        assert suite.config.name == name
+        assert config.load_judge(suite.config.default_judge), name
 
 
-@pytest.mark.parametrize("name", sorted(config.shipped("judges")))
-def test_every_judge_loads(name: str) -> None:
-    judge = config.load_judge(name)
-    assert judge.name == name
-    if judge.kind == "vllm":  # its id is that of weights, which only users have
-        with pytest.raises(InputError, match="nothing is downloaded without being asked"):
-            _ = open_judge(judge).id
-    elif getattr(judge, "retired_on", None) is None:
-        assert open_judge(judge).id.startswith(f"{name}-")
+def test_every_judge_loads() -> None:
+    for name in sorted(config.shipped("judges")):
+        judge = config.load_judge(name)
+        assert judge.name == name
+        if judge.kind == "vllm":  # its id is that of weights, which only users have
+            with pytest.raises(InputError, match="nothing is downloaded without being asked"):
+                _ = open_judge(judge).id
+        elif getattr(judge, "retired_on", None) is None:
+            assert open_judge(judge).id.startswith(f"{name}-")
 
 
-@pytest.mark.parametrize("name", sorted(config.shipped("matrices")))
-def test_every_matrix_loads_and_its_rows_build(name: str) -> None:
-    matrix = config.load_matrix(name)
-    assert len({row.name for row in matrix.rows}) == len(matrix.rows)
-    for row in matrix.rows:
-        assert build_stages(row.method, row.settings, matrix.checkpoints)[-1].kind == "train"
-    for suite in matrix.suites:
-        config.load_judge(matrix.judge or config.load_suite(suite).default_judge)
+def test_every_matrix_loads_and_its_rows_build() -> None:
+    for name in sorted(config.shipped("matrices")):
+        matrix = config.load_matrix(name)
+        assert len({row.name for row in matrix.rows}) == len(matrix.rows), name
+        for row in matrix.rows:
+            assert build_stages(row.method, row.settings, matrix.checkpoints)[-1].kind == "train", (name, row.name)
+        for suite in matrix.suites:
+            assert config.load_judge(matrix.judge or config.load_suite(suite).default_judge), (name, suite)
 
 
-@pytest.mark.parametrize("name", sorted(recipes.shipped_recipes()))
-def test_every_recipe_loads_and_builds(name: str) -> None:
-    recipe = recipes.load_recipe(name)
-    assert recipe.name == name
-    assert build_stages(recipe.method, recipe.settings, 2)
+def test_every_recipe_loads_and_builds() -> None:
+    for name in sorted(recipes.shipped_recipes()):
+        recipe = recipes.load_recipe(name)
+        assert recipe.name == name
+        assert build_stages(recipe.method, recipe.settings, 2), name
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
@@ -397,3 +398,31 @@ def test_every_kind_of_config_has_its_class() -> None:
     assert {suite.protocol for suite in map(config.load_suite, config.shipped("suites"))} <= set(SUITES)
     assert {judge.kind for judge in map(config.load_judge, config.shipped("judges"))} <= set(JUDGES)
     assert {"md", "csv", "latex", "html", "json"} <= set(RENDERERS)
+
+
+# Tests
+
+
+def test_no_test_module_imports_another() -> None:
+    """Shared code is a fixture of a conftest.py, or a helper module, whose name does not begin with test_."""
+    files = sorted((REPOSITORY / "tests").rglob("*.py"))
+    wrong = [
+        f"{path.relative_to(REPOSITORY)} imports {name}"
+        for path in files
+        for name in sorted(imported_test_modules(path.read_text(encoding="utf-8")) & {file.stem for file in files})
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def imported_test_modules(text: str) -> set[str]:
+    """Parts of imported names that begin with test_, in statements and in code that a test hands to a process."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    statements = [ast.unparse(node) for node in nodes] + re.findall(r"(?:from|import) tests[\w.]*", text)
+    return {part for statement in statements for part in re.findall(r"\w+", statement) if part.startswith("test_")}
+
+
+def test_an_import_of_a_test_module_is_seen() -> None:
+    assert imported_test_modules("from tests.unit import test_a as a") == {"test_a"}
+    assert imported_test_modules("import tests.unit.test_b") == {"test_b"}
+    assert imported_test_modules('code = "from tests.unit.test_c import ROWS"') == {"test_c"}
+    assert imported_test_modules("from tests.tiny_model import make_tiny_model") == set()

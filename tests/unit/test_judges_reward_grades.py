@@ -21,13 +21,7 @@ from seft_bench.judges.reward_model import RewardModelJudge
 from seft_bench.records import Answer, JudgeRequest, to_row
 from seft_bench.stats.rewards import GradedReward, calibrate
 from seft_bench.suites import load_suite
-from tests.tiny_model import make_tiny_reward_model
-from tests.unit.test_judges_reward_model import QUESTION, independent_reward, judge_of, judged
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_reward_model(tmp_path_factory.mktemp("reward") / "tiny-reward", seed=1)
+from tests.unit.reward_judges import QUESTION, independent_reward, judge_of, judged
 
 
 def graded_files(folder: Path, answers: Sequence[Answer], grades: dict[tuple[str, int], float]) -> dict[str, str]:
@@ -92,11 +86,11 @@ def true_grades(folder: Path, answers: Sequence[Answer], noise: float = 0.0) -> 
     return found
 
 
-def test_grades_follow_the_graded_answers(folder: Path, tmp_path: Path) -> None:
+def test_grades_follow_the_graded_answers(reward_model: Path, tmp_path: Path) -> None:
     answers = tiny_answers()
-    grades = true_grades(folder, answers)
+    grades = true_grades(reward_model, answers)
     judge = judge_of(
-        folder, tmp_path / "runs" / "store.sqlite", calibration=graded_files(tmp_path, answers[:20], grades)
+        reward_model, tmp_path / "runs" / "store.sqlite", calibration=graded_files(tmp_path, answers[:20], grades)
     )
     judge.check(["grade"])
     questions = {question.id: question for question in load_suite("tiny-mtbench").questions()}
@@ -114,33 +108,33 @@ def test_grades_follow_the_graded_answers(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_fitted_map_is_kept_and_its_error_is_said_again(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    reward_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = tiny_answers(12)
     store, files = (
         tmp_path / "runs" / "store.sqlite",
-        graded_files(tmp_path, answers, true_grades(folder, answers, noise=0.5)),
+        graded_files(tmp_path, answers, true_grades(reward_model, answers, noise=0.5)),
     )
     request = JudgeRequest("grade", load_suite("tiny-mtbench").questions()[0], 1, ("Eel.",))
-    first = judge_of(folder, store, calibration=files)
+    first = judge_of(reward_model, store, calibration=files)
     score = judged(first, [request])[0].score
     monkeypatch.setattr(RewardModelJudge, "_fit", lambda self: pytest.fail("fitted again"))
-    again = judge_of(folder, store, calibration=files)
+    again = judge_of(reward_model, store, calibration=files)
     assert (again.id, again.notes, judged(again, [request])[0].score) == (first.id, first.notes, score)
 
 
-def test_rewards_that_say_nothing_of_the_grades_are_called_that(folder: Path, tmp_path: Path) -> None:
+def test_rewards_that_say_nothing_of_the_grades_are_called_that(reward_model: Path, tmp_path: Path) -> None:
     answers = tiny_answers(40)
-    flipped = {key: 11 - grade for key, grade in true_grades(folder, answers).items()}
-    judge = judge_of(folder, calibration=graded_files(tmp_path, answers, flipped))
+    flipped = {key: 11 - grade for key, grade in true_grades(reward_model, answers).items()}
+    judge = judge_of(reward_model, calibration=graded_files(tmp_path, answers, flipped))
     judged(judge, [JudgeRequest("grade", load_suite("tiny-mtbench").questions()[0], 1, ("Eel.",))])
     assert "these grades say little" in judge.notes[-1]
 
 
-def test_fastchats_files_calibrate_too(folder: Path, tmp_path: Path) -> None:
+def test_fastchats_files_calibrate_too(reward_model: Path, tmp_path: Path) -> None:
     answers = tiny_answers(15)
-    files = graded_files(tmp_path, answers, true_grades(folder, answers, noise=0.5))
-    ours = judge_of(folder, calibration=files)
+    files = graded_files(tmp_path, answers, true_grades(reward_model, answers, noise=0.5))
+    ours = judge_of(reward_model, calibration=files)
     judgments = read_judgments(Path(files["judgments"]))
     fastchat = tmp_path / "fastchat"
     write_jsonl(
@@ -175,7 +169,7 @@ def test_fastchats_files_calibrate_too(folder: Path, tmp_path: Path) -> None:
         ],
     )
     theirs = judge_of(
-        folder,
+        reward_model,
         calibration={
             "answers": str(fastchat / "answer.jsonl"),
             "judgments": str(fastchat / "judgment.jsonl"),
@@ -187,17 +181,17 @@ def test_fastchats_files_calibrate_too(folder: Path, tmp_path: Path) -> None:
     assert ours.id != theirs.id
 
 
-def test_a_judgment_of_another_text_is_not_calibrated_on(folder: Path, tmp_path: Path) -> None:
+def test_a_judgment_of_another_text_is_not_calibrated_on(reward_model: Path, tmp_path: Path) -> None:
     answers = tiny_answers(20)
-    files = graded_files(tmp_path, answers, true_grades(folder, answers))
+    files = graded_files(tmp_path, answers, true_grades(reward_model, answers))
     edited = [dataclasses.replace(answer, turns=("Changed.", *answer.turns[1:])) for answer in answers]
     write_jsonl(Path(files["answers"]), [to_row(answer) for answer in edited])
     with pytest.raises(InputError, match="no grade in"):
-        judge_of(folder, calibration=files).check(["grade"])
+        judge_of(reward_model, calibration=files).check(["grade"])
 
 
-def test_without_calibration_a_grade_stands_beside_the_reference(folder: Path) -> None:
-    judge = judge_of(folder)
+def test_without_calibration_a_grade_stands_beside_the_reference(reward_model: Path) -> None:
+    judge = judge_of(reward_model)
     judge.check_questions("grade", [QUESTION])
     judge.check(["grade"])
     requests = [
@@ -211,22 +205,22 @@ def test_without_calibration_a_grade_stands_beside_the_reference(folder: Path) -
             [text for pair in zip(QUESTION.turns, answers, strict=False) for text in pair]
             for answers in (texts, QUESTION.reference[: len(texts)])
         ]
-        difference = independent_reward(folder, *pairs[0]) - independent_reward(folder, *pairs[1])
+        difference = independent_reward(reward_model, *pairs[0]) - independent_reward(reward_model, *pairs[1])
         assert judgment.score == pytest.approx(1 + 9 / (1 + math.exp(-difference)), abs=1e-3)
     assert same.score == pytest.approx(5.5)
 
 
-def test_grades_without_scale_are_refused(folder: Path) -> None:
+def test_grades_without_scale_are_refused(reward_model: Path) -> None:
     plain = dataclasses.replace(QUESTION, reference=())
     for check in (
-        lambda: judge_of(folder).check(["grade"]),
-        lambda: judge_of(folder).check_questions("grade", [QUESTION, plain]),
-        lambda: judged(judge_of(folder), [JudgeRequest("grade", plain, 1, ("Eel.",))]),
+        lambda: judge_of(reward_model).check(["grade"]),
+        lambda: judge_of(reward_model).check_questions("grade", [QUESTION, plain]),
+        lambda: judged(judge_of(reward_model), [JudgeRequest("grade", plain, 1, ("Eel.",))]),
     ):
         with pytest.raises(InputError, match="calibration: "):
             check()
-    judge_of(folder).check_questions("preference", [plain])
-    judge_of(folder).check(["preference"])
+    judge_of(reward_model).check_questions("preference", [plain])
+    judge_of(reward_model).check(["preference"])
 
 
 @pytest.mark.parametrize(
@@ -234,7 +228,7 @@ def test_grades_without_scale_are_refused(folder: Path) -> None:
     [({("", 1): 5.0}, "no grade in"), ("few", "18 graded answers, at least 20"), ("same", "same grade")],
 )
 def test_what_cannot_be_calibrated_on_is_said_before_the_weights_are_read(
-    folder: Path, tmp_path: Path, grades: Any, message: str
+    reward_model: Path, tmp_path: Path, grades: Any, message: str
 ) -> None:
     answers = tiny_answers(9 if grades == "few" else 15)
     if isinstance(grades, str):
@@ -247,13 +241,14 @@ def test_what_cannot_be_calibrated_on_is_said_before_the_weights_are_read(
             json.dumps({"question_id": "none", "model": "x", "turn": 1, "score": 5, "judgment": "[[5]]"}) + "\n"
         )
     with pytest.raises(InputError, match=message):
-        judge_of(folder, calibration=files).check(["grade"])
+        judge_of(reward_model, calibration=files).check(["grade"])
 
 
-def test_a_calibration_file_that_is_not_there(folder: Path, tmp_path: Path) -> None:
+def test_a_calibration_file_that_is_not_there(reward_model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no file of answers at .*none\.jsonl"):
         _ = judge_of(
-            folder, calibration={"answers": str(tmp_path / "none.jsonl"), "judgments": str(tmp_path / "none.jsonl")}
+            reward_model,
+            calibration={"answers": str(tmp_path / "none.jsonl"), "judgments": str(tmp_path / "none.jsonl")},
         ).id
 
 

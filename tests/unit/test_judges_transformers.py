@@ -5,9 +5,7 @@ logits.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-import math
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from seft_bench.chat import next_token_id, prompt_ids, render
+from seft_bench.chat import next_token_id, prompt_ids
 from seft_bench.config import TransformersJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.judges import open_judge
@@ -23,6 +21,7 @@ from seft_bench.judges.prompts import render as render_prompt
 from seft_bench.judges.transformers import TransformersJudge
 from seft_bench.records import JudgeRequest, Judgment, Question
 from tests import tiny_model
+from tests.local_judges import independent_preference, loaded, with_config
 from tests.tiny_model import UNREADABLE, make_tiny_model, make_tiny_reward_model
 
 QUESTION = Question("tiny", "q", "", ("Name three fish.",))
@@ -30,17 +29,11 @@ ANSWERS = ("Pike.", "Pike, eel and trout, all of them good.", "A river has fish.
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def judge_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Our grading prompt has some 1,200 tokens under the tiny tokenizer, so the context is made longer."""
     return with_config(
         make_tiny_model(tmp_path_factory.mktemp("judge") / "tiny-judge", seed=3), max_position_embeddings=4096
     )
-
-
-def with_config(folder: Path, **values: Any) -> Path:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
-    return folder
 
 
 def judge_of(folder: Path, **settings: Any) -> TransformersJudge:
@@ -71,31 +64,11 @@ def preferences(candidate_first: bool) -> list[JudgeRequest]:
     ]
 
 
-@functools.cache
-def loaded(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
-
-
-def independent_preference(folder: Path, request: JudgeRequest) -> float:
-    """One unpadded forward pass, the two letters' raw logits, and nothing of the judge's code but the prompt."""
-    import torch
-
-    tokenizer, model = loaded(folder)
-    text = render(tokenizer, render_prompt(request, "seft-bench").messages)
-    with torch.no_grad():
-        logits = model(torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])).logits[0, -1].double()
-    letters = {letter: float(logits[tokenizer.convert_tokens_to_ids(letter)]) for letter in ("m", "M")}
-    probability_of_m = 1 / (1 + math.exp(letters["M"] - letters["m"]))
-    return 1 + (probability_of_m if request.candidate_first else 1 - probability_of_m)
-
-
 @pytest.mark.parametrize("candidate_first", [True, False])
-def test_a_preference_is_the_models_own_probability(folder: Path, candidate_first: bool) -> None:
+def test_a_preference_is_the_models_own_probability(judge_model: Path, candidate_first: bool) -> None:
     requests = preferences(candidate_first)
-    judgments = judged(judge_of(folder, batch_size=2), requests)
-    expected = [independent_preference(folder, request) for request in requests]
+    judgments = judged(judge_of(judge_model, batch_size=2), requests)
+    expected = [independent_preference(judge_model, request) for request in requests]
     assert [judgment.preference for judgment in judgments] == pytest.approx(expected, abs=1e-5)
     assert max(expected) - min(expected) > 1e-3  # the test tells answers apart
     assert {(judgment.status, judgment.details["preference_from"], judgment.price_usd) for judgment in judgments} == {
@@ -103,15 +76,15 @@ def test_a_preference_is_the_models_own_probability(folder: Path, candidate_firs
     }
 
 
-def test_batching_does_not_change_a_preference(folder: Path) -> None:
-    alone, together = (judged(judge_of(folder, batch_size=size), preferences(True)) for size in (1, 5))
+def test_batching_does_not_change_a_preference(judge_model: Path) -> None:
+    alone, together = (judged(judge_of(judge_model, batch_size=size), preferences(True)) for size in (1, 5))
     assert [judgment.preference for judgment in alone] == pytest.approx(
         [judgment.preference for judgment in together], abs=1e-4
     )
 
 
-def test_equal_answers_are_a_draw_without_loading_the_model(folder: Path, tmp_path: Path) -> None:
-    broken = Path(shutil.copytree(folder, tmp_path / "tiny"))
+def test_equal_answers_are_a_draw_without_loading_the_model(judge_model: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(judge_model, tmp_path / "tiny"))
     (broken / "model.safetensors").write_bytes(UNREADABLE)
     assert (
         judged(judge_of(broken), [JudgeRequest("preference", QUESTION, 1, ("Eel.",), ("Eel.",))])[0].preference == 1.5
@@ -121,7 +94,7 @@ def test_equal_answers_are_a_draw_without_loading_the_model(folder: Path, tmp_pa
 
 
 class GreedyReader:
-    """What the model writes greedily, token by token, without cache, batch or padding."""
+    """The model writing greedily, token by token, without cache, batch or padding."""
 
     def __init__(self, folder: Path) -> None:
         self.tokenizer, self.model = loaded(folder)
@@ -137,10 +110,10 @@ class GreedyReader:
         return str(self.tokenizer.decode(ids[start:], skip_special_tokens=True)).strip()
 
 
-def test_a_grade_that_cannot_be_read_is_a_parse_error_with_the_greedy_reply(folder: Path) -> None:
+def test_a_grade_that_cannot_be_read_is_a_parse_error_with_the_greedy_reply(judge_model: Path) -> None:
     requests = [JudgeRequest("grade", dataclasses.replace(QUESTION, id=answer), 1, (answer,)) for answer in ANSWERS[:3]]
-    reader = GreedyReader(folder)
-    judgments = judged(judge_of(folder, batch_size=3), requests)
+    reader = GreedyReader(judge_model)
+    judgments = judged(judge_of(judge_model, batch_size=3), requests)
     assert [judgment.raw for judgment in judgments] == [
         reader.write(request, 8, {reader.tokenizer.eos_token_id}) for request in requests
     ]
@@ -155,7 +128,7 @@ def taught(folder: Path, prompt: Sequence[int], reply: str) -> Path:
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     answer = [*tokenizer(reply, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     ids, labels = torch.tensor([[*prompt, *answer]]), torch.tensor([[-100] * len(prompt) + answer])
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(300):
         optimizer.zero_grad()
         loss = model(input_ids=ids, labels=labels).loss
@@ -169,12 +142,12 @@ def taught(folder: Path, prompt: Sequence[int], reply: str) -> Path:
     return folder
 
 
-def test_a_grade_that_is_written_is_read(folder: Path, tmp_path: Path) -> None:
-    other = Path(shutil.copytree(folder, tmp_path / "taught"))
+def test_a_grade_that_is_written_is_read(judge_model: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(judge_model, tmp_path / "taught"))
     request = JudgeRequest("grade", QUESTION, 1, ("Eel.",))
     taught(
         other,
-        prompt_ids(judge_of(folder).model.tokenizer, render_prompt(request, "seft-bench").messages),
+        prompt_ids(judge_of(judge_model).model.tokenizer, render_prompt(request, "seft-bench").messages),
         "Rating: [[7]]",
     )
     judgment = judged(judge_of(other, max_tokens=16), [request])[0]
@@ -184,12 +157,12 @@ def test_a_grade_that_is_written_is_read(folder: Path, tmp_path: Path) -> None:
         "Rating: [[7]]",
         "stop",
     )
-    assert judgment.judge_id != judge_of(folder, max_tokens=16).id
+    assert judgment.judge_id != judge_of(judge_model, max_tokens=16).id
 
 
 @pytest.mark.parametrize(("candidate_first", "preference"), [(True, 1.0), (False, 2.0)])
 def test_an_official_pairwise_verdict_is_written_and_read(
-    folder: Path,
+    judge_model: Path,
     tmp_path: Path,
     shared_data: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -202,46 +175,58 @@ def test_an_official_pairwise_verdict_is_written_and_read(
     monkeypatch.setenv("SEFT_BENCH_DATA_DIR", str(shared_data / "official"))
     question = dataclasses.replace(QUESTION, turns=("Name a fish.", "And a bird?"))
     request = JudgeRequest("preference", question, 2, ("Eel.", "Owl."), ("Carp.", "Wren."), candidate_first)
-    other = Path(shutil.copytree(folder, tmp_path / "taught"))
+    other = Path(shutil.copytree(judge_model, tmp_path / "taught"))
     prompt = render_prompt(request, "official")
-    taught(other, prompt_ids(judge_of(folder).model.tokenizer, prompt.messages), "[[B]]")
+    taught(other, prompt_ids(judge_of(judge_model).model.tokenizer, prompt.messages), "[[B]]")
     judgment = judged(judge_of(other, templates="official"), [request])[0]
     assert (judgment.status, judgment.preference, judgment.raw) == ("ok", preference, "[[B]]")
     assert judgment.details["template"] == prompt.template.name == "pair-v2-multi-turn"
 
 
-def test_a_prompt_that_does_not_fit_with_its_reply_is_over_length_to_the_token(folder: Path) -> None:
+def test_a_prompt_that_does_not_fit_with_its_reply_is_over_length_to_the_token(judge_model: Path) -> None:
     request = JudgeRequest("grade", QUESTION, 1, ("Eel.",))
-    needed = len(prompt_ids(judge_of(folder).model.tokenizer, render_prompt(request, "seft-bench").messages)) + 8
-    assert judged(judge_of(folder, context_tokens=needed), [request])[0].status == "parse_error"
-    over = judged(judge_of(folder, context_tokens=needed - 1), [request])[0]
+    needed = len(prompt_ids(judge_of(judge_model).model.tokenizer, render_prompt(request, "seft-bench").messages)) + 8
+    assert judged(judge_of(judge_model, context_tokens=needed), [request])[0].status == "parse_error"
+    over = judged(judge_of(judge_model, context_tokens=needed - 1), [request])[0]
     assert (over.status, over.score) == ("over_length", None)
     assert str(needed) in over.raw
     with pytest.raises(InputError, match="max_tokens"):
-        judge_of(folder, context_tokens=needed - 50).check(["grade"])
+        judge_of(judge_model, context_tokens=needed - 50).check(["grade"])
 
 
-def test_the_id_names_what_can_change_a_verdict_and_nothing_else(folder: Path, tmp_path: Path) -> None:
-    moved = Path(shutil.copytree(folder, tmp_path / "tiny-judge"))
+def test_the_id_names_what_can_change_a_verdict_and_nothing_else(judge_model: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(judge_model, tmp_path / "tiny-judge"))
     same = {
         judge_of(path, **settings).id
-        for path, settings in [(folder, {}), (moved, {}), (folder, {"batch_size": 3}), (folder, {"description": "x"})]
+        for path, settings in [
+            (judge_model, {}),
+            (moved, {}),
+            (judge_model, {"batch_size": 3}),
+            (judge_model, {"description": "x"}),
+        ]
     }
-    other = with_config(Path(shutil.copytree(folder, tmp_path / "other" / "tiny-judge")), rms_norm_eps=1e-4)
+    other = with_config(Path(shutil.copytree(judge_model, tmp_path / "other" / "tiny-judge")), rms_norm_eps=1e-4)
     assert len(same) == 1
     assert (
-        len({*same, judge_of(folder, max_tokens=9).id, judge_of(folder, templates="official").id, judge_of(other).id})
+        len(
+            {
+                *same,
+                judge_of(judge_model, max_tokens=9).id,
+                judge_of(judge_model, templates="official").id,
+                judge_of(other).id,
+            }
+        )
         == 4
     )
 
 
-def test_no_path_and_no_candidate_enters_the_record(folder: Path) -> None:
-    judgment = judged(judge_of(folder), preferences(True)[:1])[0]
+def test_no_path_and_no_candidate_enters_the_record(judge_model: Path) -> None:
+    judgment = judged(judge_of(judge_model), preferences(True)[:1])[0]
     assert judgment.requested_model == "tiny-judge"
-    assert str(folder.parent) not in json.dumps(dataclasses.asdict(judgment))
+    assert str(judge_model.parent) not in json.dumps(dataclasses.asdict(judgment))
 
 
-def test_the_judge_is_never_told_whose_answers_it_reads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judge_is_never_told_whose_answers_it_reads(judge_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from seft_bench.generators.transformers import TransformersGenerator
 
     seen: list[Any] = []
@@ -252,7 +237,7 @@ def test_the_judge_is_never_told_whose_answers_it_reads(folder: Path, monkeypatc
         real(self, *arguments, **keywords)
 
     monkeypatch.setattr(TransformersGenerator, "__init__", spy)
-    judged(judge_of(folder), preferences(True)[:1])
+    judged(judge_of(judge_model), preferences(True)[:1])
     assert len(seen) == 1
     assert "somebody" not in str(seen)
 
@@ -260,32 +245,32 @@ def test_the_judge_is_never_told_whose_answers_it_reads(folder: Path, monkeypatc
 # What is refused before anything runs
 
 
-def test_check_is_fine_without_touching_the_weights(folder: Path, tmp_path: Path) -> None:
-    broken = Path(shutil.copytree(folder, tmp_path / "tiny"))
+def test_check_is_fine_without_touching_the_weights(judge_model: Path, tmp_path: Path) -> None:
+    broken = Path(shutil.copytree(judge_model, tmp_path / "tiny"))
     (broken / "model.safetensors").write_bytes(UNREADABLE)
     judge_of(broken).check(["grade", "preference"])
 
 
-def test_no_chat_template(folder: Path, tmp_path: Path) -> None:
-    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
+def test_no_chat_template(judge_model: Path, tmp_path: Path) -> None:
+    bare = Path(shutil.copytree(judge_model, tmp_path / "bare"))
     (bare / "chat_template.jinja").unlink()
     with pytest.raises(InputError, match="no chat template"):
         judge_of(bare).check(["preference"])
 
 
-def test_a_chat_template_that_refuses_a_system_message(folder: Path, tmp_path: Path) -> None:
-    strict = Path(shutil.copytree(folder, tmp_path / "strict"))
+def test_a_chat_template_that_refuses_a_system_message(judge_model: Path, tmp_path: Path) -> None:
+    strict = Path(shutil.copytree(judge_model, tmp_path / "strict"))
     refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    (strict / "chat_template.jinja").write_text(refusal + (folder / "chat_template.jinja").read_text())
+    (strict / "chat_template.jinja").write_text(refusal + (judge_model / "chat_template.jinja").read_text())
     with pytest.raises(InputError, match="System role not supported"):
         judge_of(strict).check(["grade"])
 
 
 @pytest.mark.parametrize("opening", ["<think>\n\n</think>\n\n", "-> "])
-def test_letters_that_are_not_one_token_after_the_prompt(folder: Path, tmp_path: Path, opening: str) -> None:
+def test_letters_that_are_not_one_token_after_the_prompt(judge_model: Path, tmp_path: Path, opening: str) -> None:
     """The template writes something of its own before an answer that is not part of the prompt."""
-    other = Path(shutil.copytree(folder, tmp_path / "other"))
-    template = (folder / "chat_template.jinja").read_text()
+    other = Path(shutil.copytree(judge_model, tmp_path / "other"))
+    template = (judge_model / "chat_template.jinja").read_text()
     (other / "chat_template.jinja").write_text(
         template.replace(
             "{{ message['content'] }}",
@@ -308,8 +293,8 @@ def test_a_letter_that_the_template_writes_after_a_space(monkeypatch: pytest.Mon
     assert next_token_id(tokenizer, messages, "m or M") is None
 
 
-def test_pickled_weights(folder: Path, tmp_path: Path) -> None:
-    pickled = Path(shutil.copytree(folder, tmp_path / "pickled"))
+def test_pickled_weights(judge_model: Path, tmp_path: Path) -> None:
+    pickled = Path(shutil.copytree(judge_model, tmp_path / "pickled"))
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
     with pytest.raises(InputError, match=r"pytorch_model\.bin, which can run code"):
         judge_of(pickled)
@@ -320,16 +305,16 @@ def test_a_reward_model_is_no_causal_language_model(tmp_path: Path) -> None:
         judge_of(make_tiny_reward_model(tmp_path / "reward")).check(["preference"])
 
 
-def test_a_gpu_that_is_not_there(folder: Path) -> None:
+def test_a_gpu_that_is_not_there(judge_model: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(InputError, match="no GPU"):
-        judge_of(folder, device="cuda")
+        judge_of(judge_model, device="cuda")
 
 
-def test_out_of_memory_says_what_to_change(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_says_what_to_change(judge_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
     from seft_bench.generators.transformers import TransformersGenerator
@@ -339,4 +324,4 @@ def test_out_of_memory_says_what_to_change(folder: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(TransformersGenerator, "next_token_logits", full)
     with pytest.raises(InputError, match="batch_size"):
-        judged(judge_of(folder), preferences(True))
+        judged(judge_of(judge_model), preferences(True))

@@ -14,7 +14,7 @@ from seft_bench.records import Result
 from seft_bench.report.leaderboard import plain_table, plain_tables
 from seft_bench.report.render import RENDERERS, html_page, to_csv, to_html, to_json, to_latex, to_markdown
 from seft_bench.report.tables import Cell, Column, Table, TableRow
-from tests.unit.leaderboard_data import result
+from tests.unit.leaderboard_data import cells, result, values
 
 HOSTILE = "\x1b[2J<script>alert('x')</script>|**bold** a_b 50%&\u202e\u200b${x}\nnext"
 
@@ -30,15 +30,6 @@ def model(name: str, score: float, **changes: object) -> Result:
         "judge_id": "gpt-4",
     }
     return Result("mtbench", name, metrics, **(values | changes))  # type: ignore[arg-type]
-
-
-def cells(table: Table, key: str) -> list[Cell]:
-    index = [column.key for column in table.columns].index(key)
-    return [row.cells[index] for row in table.rows]
-
-
-def values(table: Table, key: str) -> list[object]:
-    return [cell.value for cell in cells(table, key)]
 
 
 def test_rows_are_ranked_from_best_to_worst_and_equal_scores_share_a_rank() -> None:

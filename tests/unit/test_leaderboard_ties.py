@@ -17,10 +17,7 @@ from seft_bench.report.leaderboard import Plan, method_table, method_tables, pla
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.ties import paired_by_question
 from tests.conftest import REPOSITORY
-from tests.unit.leaderboard_data import matrix, result
-from tests.unit.test_leaderboard import cells, values
-
-ROWS = {"start": 5.2, "dpo": 6.7, "seft": 7.1, "self-label": 7.05}
+from tests.unit.leaderboard_data import LEVELS, cells, matrix, result, values
 
 
 def model(name: str, figures: list[float], suite: str = "tiny-mtbench") -> Result:
@@ -102,9 +99,9 @@ def test_without_figures_of_every_question_no_tie_is_claimed() -> None:
 @pytest.mark.parametrize("name", sorted(RENDERERS))
 def test_shuffled_results_give_the_same_bytes(name: str) -> None:
     results = [
-        item for item in matrix(ROWS, questions=25) if not (run_of(item).row == "dpo" and run_of(item).seed == 2)
+        item for item in matrix(LEVELS, questions=25) if not (run_of(item).row == "dpo" and run_of(item).seed == 2)
     ]
-    plan = Plan({row: row for row in (*ROWS, "orpo")}, [1, 2, 3])
+    plan = Plan({row: row for row in (*LEVELS, "orpo")}, [1, 2, 3])
     expected = RENDERERS[name](method_table(results, plan=plan)), RENDERERS[name](plain_table(results))
     for seed in range(3):
         shuffled = random.Random(seed).sample(results, len(results))
@@ -113,11 +110,11 @@ def test_shuffled_results_give_the_same_bytes(name: str) -> None:
 
 def test_two_processes_with_other_hash_seeds_give_the_same_bytes() -> None:
     code = (
-        "from tests.unit.test_leaderboard_ties import ROWS; from tests.unit.leaderboard_data import matrix\n"
+        "from tests.unit.leaderboard_data import LEVELS, matrix\n"
         "from seft_bench.report.published_files import load_published\n"
         "from seft_bench.report.sheets import STYLES, Sheets; from seft_bench.report.leaderboard import Plan\n"
-        "results, published = matrix(ROWS, questions=12), load_published('alignment-papers')\n"
-        "for plan in (None, Plan(ROWS, [1, 2, 3, 4])):\n"
+        "results, published = matrix(LEVELS, questions=12), load_published('alignment-papers')\n"
+        "for plan in (None, Plan(LEVELS, [1, 2, 3, 4])):\n"
         "    for style in STYLES: print(Sheets(results, plan, published).text(style))"
     )
     texts = [
@@ -139,7 +136,7 @@ def test_two_processes_with_other_hash_seeds_give_the_same_bytes() -> None:
 
 def test_a_row_with_fewer_seeds_shows_its_count_and_is_marked_in_every_figure() -> None:
     results = [
-        item for item in matrix(ROWS, questions=15) if not (run_of(item).row == "dpo" and run_of(item).seed == 2)
+        item for item in matrix(LEVELS, questions=15) if not (run_of(item).row == "dpo" and run_of(item).seed == 2)
     ]
     table = method_table(results)
     said = "DPO: 2 of 3 seeds; no result of seed 2."
@@ -159,10 +156,10 @@ def test_a_row_with_fewer_seeds_shows_its_count_and_is_marked_in_every_figure() 
 
 def test_a_seed_and_a_row_that_nobody_has_are_said() -> None:
     table = method_table(
-        matrix(ROWS, questions=10), plan=Plan({**dict.fromkeys(ROWS, ""), "orpo": "ORPO"}, [1, 2, 3, 4])
+        matrix(LEVELS, questions=10), plan=Plan({**dict.fromkeys(LEVELS, ""), "orpo": "ORPO"}, [1, 2, 3, 4])
     )
     assert "No final result yet, so no row: ORPO." in table.notes
-    assert len(table.footnotes) == len(ROWS)
+    assert len(table.footnotes) == len(LEVELS)
     assert all("3 of 4 seeds; no result of seed 4." in footnote for footnote in table.footnotes)
     assert any("4 training seeds" in note for note in table.notes)
 
@@ -171,9 +168,9 @@ def test_with_several_bases_only_rows_without_a_result_are_said_to_lack_one() ->
     results = [
         dataclasses.replace(item, run=dataclasses.replace(run_of(item), base=base))
         for base in ("small", "large")
-        for item in matrix(ROWS, questions=10)
+        for item in matrix(LEVELS, questions=10)
     ]
-    plan = Plan({**dict.fromkeys(ROWS, ""), "orpo": "ORPO"}, [1, 2, 3])
+    plan = Plan({**dict.fromkeys(LEVELS, ""), "orpo": "ORPO"}, [1, 2, 3])
     assert "No final result yet, so no row: ORPO (small), ORPO (large)." in method_table(results, plan=plan).notes
     assert [table.notes[-1] for table in method_tables(results, plan=plan)][:2] == [
         f"No final result yet, so no row: ORPO ({base})." for base in ("small", "large")

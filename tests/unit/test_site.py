@@ -29,7 +29,7 @@ SUITE = "tiny-mtbench"
 
 
 def delivered(path: Path) -> Any:
-    """What a data file hands over, read as the browser would."""
+    """Read what a data file hands over, as the browser would."""
     text = path.read_text(encoding="utf-8")
     assert text.startswith("seftBench.deliver(")
     assert text.endswith(");\n")

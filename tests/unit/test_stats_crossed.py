@@ -11,22 +11,13 @@ import pytest
 from scipy import stats
 
 from seft_bench.stats.components import Components, components_of, variance_and_degrees
-from seft_bench.stats.crossed import MethodDifference, lc_method_difference, method_difference
+from seft_bench.stats.crossed import lc_method_difference, method_difference
 from seft_bench.stats.crossed_power import minimal_effect, needed_questions, needed_seeds
-from seft_bench.stats.lc_regression import NO_GAMED_ROWS, Comparisons
 from seft_bench.stats.paired import checked, lc_difference, mean_difference, verdict
+from tests.unit.crossed_data import against_zero, drawn, simulated_comparisons
 
 SMALL = np.array([[1.0, 2.0, 6.0], [3.0, 2.0, 4.0], [2.0, 5.0, 8.0]])
 """Differences of three seeds on three questions: question means 2, 3, 6; seed means 3, 3, 5; grand mean 11 / 3."""
-
-
-def drawn(seed: int, k: int = 3, n: int = 80, own: float = 0.5, between: float = 0.2, rest: float = 1.0) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.normal(0, own, n) + rng.normal(0, between, (k, 1)) + rng.normal(0, rest, (k, n))
-
-
-def against_zero(grid: np.ndarray) -> MethodDifference:
-    return method_difference(grid, np.zeros_like(grid), paired=True)
 
 
 # Variance components
@@ -176,20 +167,8 @@ def test_the_bootstrap_stands_beside_it() -> None:
 # Length control
 
 
-def comparisons(seed: int, n: int = 60, level: float = 0.0) -> Comparisons:
-    rng = np.random.default_rng(seed)
-    lengths = rng.normal(50, 200, n)
-    wins = 1 / (
-        1
-        + np.exp(
-            -(level + np.random.default_rng(99).normal(0, 1, n) - 0.3 * np.tanh(lengths / 200) + rng.normal(0, 1, n))
-        )
-    )
-    return Comparisons(wins, lengths, np.zeros(n), NO_GAMED_ROWS)
-
-
 def test_lc_of_equal_seeds_is_lc_of_two_models() -> None:
-    one, other = comparisons(1, level=-0.3), comparisons(2)
+    one, other = simulated_comparisons(1, level=-0.3), simulated_comparisons(2)
     found, plain = (
         lc_method_difference([one] * 3, [other] * 3, paired=True, resamples=500),
         lc_difference(one, other, resamples=500),
@@ -200,7 +179,10 @@ def test_lc_of_equal_seeds_is_lc_of_two_models() -> None:
 
 
 def test_lc_by_refits_agrees_with_the_sandwich_formula() -> None:
-    arms = [[comparisons(10 * side + seed, level=-0.2 * side + 0.1 * seed) for seed in range(3)] for side in range(2)]
+    arms = [
+        [simulated_comparisons(10 * side + seed, level=-0.2 * side + 0.1 * seed) for seed in range(3)]
+        for side in range(2)
+    ]
     for paired in (True, False):
         refits, sandwich = (lc_method_difference(*arms, paired=paired, resamples=resamples) for resamples in (1000, 0))
         assert refits.delta == pytest.approx(sandwich.delta)
@@ -212,7 +194,10 @@ def test_lc_by_refits_agrees_with_the_sandwich_formula() -> None:
 def test_lc_between_seeds_is_the_variance_of_the_seeds_own_figures() -> None:
     from seft_bench.stats.length_control import length_controlled
 
-    arms = [[comparisons(10 * side + seed, level=0.5 * seed * (side == 0)) for seed in range(3)] for side in range(2)]
+    arms = [
+        [simulated_comparisons(10 * side + seed, level=0.5 * seed * (side == 0)) for seed in range(3)]
+        for side in range(2)
+    ]
     found = lc_method_difference(*arms, paired=True, resamples=50)
     gaps = [
         length_controlled(one).win_rate - length_controlled(other).win_rate for one, other in zip(*arms, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 
 import pytest
@@ -91,6 +92,7 @@ def test_about_a_third_of_the_task_types_is_annotated_and_all_are_prompted() -> 
     assert min(prompted.values()) > 0.75 * max(prompted.values())
 
 
+@functools.cache
 def _first_turns(seed: int) -> dict[str, set[str]]:
     train, held_out = world.preference_rows(seed)
     rows = {
@@ -110,9 +112,12 @@ def test_no_evaluation_or_tuning_question_is_in_any_training_data(seed: int) -> 
         assert not turns & reserved, name
 
 
-def test_no_evaluation_or_tuning_question_is_in_the_pre_training_text() -> None:
+@pytest.mark.parametrize(
+    "documents", [4000, pytest.param(world.PRETRAINING_DOCUMENTS, marks=pytest.mark.slow, id="all")]
+)
+def test_no_evaluation_or_tuning_question_is_in_the_pre_training_text(documents: int) -> None:
     reserved = world.reserved_first_turns()
-    for row in world.pretraining_rows():
+    for row in world.pretraining_rows(documents):
         text = row["text"]
         if text.startswith(world.MARKS["user"]):
             assert text.split(world.END)[0].removeprefix(world.MARKS["user"]) not in reserved

@@ -9,17 +9,12 @@ from typing import Any
 import pytest
 
 from seft_bench.errors import InputError
-from tests.tiny_model import BOS, STOP, make_tiny_tokenizer
+from tests.tiny_model import BOS, STOP
 from training.data import Example, Tokens, batch_plan, collate, load_examples
 
 ASK = [{"role": "user", "content": "What is two plus three?"}]
 SFT_ROW = {"prompt": ASK, "answer": "Five."}
 PAIR_ROW = {"prompt": ASK, "chosen": "Five.", "rejected": "The lazy dog, and the river, and the fox."}
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return make_tiny_tokenizer()
 
 
 def load(tmp_path: Path, tokenizer: Any, rows: list[Any], pairs: bool = False, max_length: int = 512) -> Any:

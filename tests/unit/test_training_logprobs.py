@@ -10,17 +10,11 @@ import pytest
 import torch
 
 from seft_bench.chat import answer_ids, load_tokenizer, user
-from tests.tiny_model import make_tiny_model
 from training.checkpoint import load_model
 from training.data import Example, Tokens, collate
 from training.logprobs import answer_logprobs, reference_logprobs, score_answers, score_sequences
 
 SEQUENCES = [Tokens.of([5, 9, 30], [7, 80, 3]), Tokens.of([5], [8, 9, 10, 44, 2, 1]), Tokens.of([], [60, 61, 62, 1])]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 def summed_by_hand(model: Any, sequence: Tokens) -> float:
@@ -67,8 +61,8 @@ def test_logits_at_labelled_positions_equal_full_logits(kind: str) -> None:
     assert sums.tolist() == pytest.approx([summed_by_hand(model, sequence) for sequence in SEQUENCES], abs=1e-4)
 
 
-def test_the_projection_really_sees_labelled_positions_only(folder: Path) -> None:
-    model = load_model(folder)
+def test_the_projection_really_sees_labelled_positions_only(tiny_model: Path) -> None:
+    model = load_model(tiny_model)
     seen: list[tuple[int, ...]] = []
     handle = model.get_output_embeddings().register_forward_hook(
         lambda _module, inputs, _output: seen.append(tuple(inputs[0].shape))
@@ -79,9 +73,9 @@ def test_the_projection_really_sees_labelled_positions_only(folder: Path) -> Non
     assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 320)  # and the hook is gone afterwards
 
 
-def test_gradients_equal_those_of_full_logits(folder: Path) -> None:
+def test_gradients_equal_those_of_full_logits(tiny_model: Path) -> None:
     def gradients(full: bool) -> list[torch.Tensor]:
-        model, batch = load_model(folder), collate(SEQUENCES)
+        model, batch = load_model(tiny_model), collate(SEQUENCES)
         if full:
             mask = (
                 torch.arange(batch.ids.shape[1])[None]
@@ -97,37 +91,37 @@ def test_gradients_equal_those_of_full_logits(folder: Path) -> None:
         torch.testing.assert_close(ours, full, rtol=1e-4, atol=1e-5)
 
 
-def test_scores_come_back_in_the_order_given_whatever_the_batch_size(folder: Path) -> None:
+def test_scores_come_back_in_the_order_given_whatever_the_batch_size(tiny_model: Path) -> None:
     pairs = [([user(f"What is {number} plus two?")], "It is " + "so " * number + "fine.") for number in (9, 1, 5, 3, 0)]
-    alone = [score_answers(folder, None, [pair])[0] for pair in pairs]
-    together = score_answers(folder, load_tokenizer(folder), pairs, batch_size=2)
+    alone = [score_answers(tiny_model, None, [pair])[0] for pair in pairs]
+    together = score_answers(tiny_model, load_tokenizer(tiny_model), pairs, batch_size=2)
     assert [scored.tokens for scored in together] == [scored.tokens for scored in alone]
     assert [scored.sum for scored in together] == pytest.approx([scored.sum for scored in alone], rel=1e-5)
     assert together[0].mean == pytest.approx(together[0].sum / together[0].tokens)
 
 
-def test_an_answers_score_is_its_log_likelihood_stop_token_included(folder: Path) -> None:
-    tokenizer, model = load_tokenizer(folder), load_model(folder).eval()
+def test_an_answers_score_is_its_log_likelihood_stop_token_included(tiny_model: Path) -> None:
+    tokenizer, model = load_tokenizer(tiny_model), load_model(tiny_model).eval()
     before, after = answer_ids(tokenizer, [user("Name a fish.")], "A pike.")
-    (scored,) = score_answers(folder, tokenizer, [([user("Name a fish.")], "A pike.")])
+    (scored,) = score_answers(tiny_model, tokenizer, [([user("Name a fish.")], "A pike.")])
     assert scored.tokens == len(after)
     assert after[-1] == tokenizer.eos_token_id
     assert scored.sum == pytest.approx(summed_by_hand(model, Tokens.of(before, after)), abs=1e-4)
 
 
-def test_scoring_leaves_the_model_as_it_was(folder: Path) -> None:
-    model = load_model(folder).train()
+def test_scoring_leaves_the_model_as_it_was(tiny_model: Path) -> None:
+    model = load_model(tiny_model).train()
     score_sequences(model, SEQUENCES)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_reference_logprobs_are_computed_once_and_again_for_other_data(folder: Path, tmp_path: Path) -> None:
+def test_reference_logprobs_are_computed_once_and_again_for_other_data(tiny_model: Path, tmp_path: Path) -> None:
     loads: list[str] = []
 
     def load() -> Any:
         loads.append("loaded")
-        return load_model(folder)
+        return load_model(tiny_model)
 
     examples = [Example(SEQUENCES[0], SEQUENCES[1]), Example(SEQUENCES[1], SEQUENCES[2])]
     first = reference_logprobs(load, "fingerprint", examples, 2, tmp_path)
@@ -135,7 +129,8 @@ def test_reference_logprobs_are_computed_once_and_again_for_other_data(folder: P
     assert loads == ["loaded"]
     assert torch.equal(first, again)
     flat = [
-        scored.sum for scored in score_sequences(load_model(folder), [*examples[0].sequences, *examples[1].sequences])
+        scored.sum
+        for scored in score_sequences(load_model(tiny_model), [*examples[0].sequences, *examples[1].sequences])
     ]
     assert first.flatten().tolist() == pytest.approx(flat, rel=1e-5)
     reference_logprobs(load, "fingerprint", examples[:1], 2, tmp_path)
@@ -143,19 +138,19 @@ def test_reference_logprobs_are_computed_once_and_again_for_other_data(folder: P
     assert len(loads) == 3
 
 
-def test_a_model_is_loaded_from_safetensors_only(folder: Path, tmp_path: Path) -> None:
+def test_a_model_is_loaded_from_safetensors_only(tiny_model: Path, tmp_path: Path) -> None:
     from seft_bench.errors import InputError
 
     with pytest.raises(InputError, match="model folder not found"):
         load_model(tmp_path / "absent")
     with pytest.raises(InputError, match=r"without config\.json"):
         load_model(tmp_path)
-    (tmp_path / "config.json").write_text((folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text((tiny_model / "config.json").read_text())
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
     with pytest.raises(InputError, match=r"only pytorch_model\.bin, which could run code"):
         load_model(tmp_path)
     (tmp_path / "pytorch_model.bin").unlink()
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no-such-model"}))
-    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (tmp_path / "model.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes())
     with pytest.raises(InputError, match="no causal language model can be loaded"):
         load_model(tmp_path)

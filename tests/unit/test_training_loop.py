@@ -41,11 +41,6 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Rows of unequal length: questions about numbers, a short good answer and a long bad one."""
     folder = tmp_path_factory.mktemp("data")
@@ -111,10 +106,12 @@ def kill_after(step: int) -> OnStep:
 # --- what a run writes
 
 
-def test_a_run_leaves_checkpoints_a_curve_and_a_summary(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_a_run_leaves_checkpoints_a_curve_and_a_summary(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
     reported: list[tuple[int, int]] = []
     summary = train(
-        model,
+        tiny_model,
         data["sft"],
         tmp_path / "run",
         job(checkpoints=2),
@@ -138,11 +135,11 @@ def test_a_run_leaves_checkpoints_a_curve_and_a_summary(model: Path, data: dict[
     assert summary.peak_rss_megabytes > 50  # importing torch alone takes more
 
 
-def test_a_checkpoint_is_a_complete_model_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    summary = train(model, data["sft"], tmp_path / "run", job())
+def test_a_checkpoint_is_a_complete_model_folder(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    summary = train(tiny_model, data["sft"], tmp_path / "run", job())
     folder = summary.checkpoints[-1]
-    assert load_tokenizer(folder).chat_template == load_tokenizer(model).chat_template
-    assert load_model(folder).config.vocab_size == load_model(model).config.vocab_size
+    assert load_tokenizer(folder).chat_template == load_tokenizer(tiny_model).chat_template
+    assert load_model(folder).config.vocab_size == load_model(tiny_model).config.vocab_size
     facts = json.loads((folder / "checkpoint.json").read_text())
     run = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts == {
@@ -156,16 +153,16 @@ def test_a_checkpoint_is_a_complete_model_folder(model: Path, data: dict[str, Pa
 
 
 def test_a_finished_run_is_returned_without_any_work(
-    model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    summary = train(model, data["sft"], tmp_path / "run", job())
+    summary = train(tiny_model, data["sft"], tmp_path / "run", job())
     before = {
         path: path.stat().st_mtime_ns
         for path in (tmp_path / "run").rglob("*")
         if path.is_file() and path.name != ".lock"
     }
     monkeypatch.setattr(loop, "load_or_initialise", lambda *_: pytest.fail("a finished run loaded its model"))
-    assert train(model, data["sft"], tmp_path / "run", job()) == summary
+    assert train(tiny_model, data["sft"], tmp_path / "run", job()) == summary
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -192,13 +189,13 @@ def test_a_folder_without_weights_starts_from_an_initialisation_by_the_seed(
 
 
 @pytest.mark.parametrize("loss", ["sft", "dpo", "orpo"])
-def test_batch_8_by_1_equals_batch_2_by_4(loss: str, model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_batch_8_by_1_equals_batch_2_by_4(loss: str, tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     """Loss, gradient norm and metrics of every step, over several updates, are the same to float32's rounding."""
     # Against a reference of its own: where policy and reference are equal, the sign of a margin is rounding noise.
     reference = make_tiny_model(tmp_path / "reference", seed=5)
     for micro_batch_size in (8, 2, 3):
         plan = job(loss, micro_batch_size=micro_batch_size, learning_rate=1e-3)
-        train(model, data[loss], tmp_path / str(micro_batch_size), plan, reference_folder=reference)
+        train(tiny_model, data[loss], tmp_path / str(micro_batch_size), plan, reference_folder=reference)
     whole = rows(tmp_path / "8")
     assert len(whole) == 8
     for parts in (rows(tmp_path / "2"), rows(tmp_path / "3")):
@@ -206,14 +203,16 @@ def test_batch_8_by_1_equals_batch_2_by_4(loss: str, model: Path, data: dict[str
             assert other == pytest.approx(one, rel=2e-4, abs=2e-5)
 
 
-def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(model: Path, data: dict[str, Path]) -> None:
+def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(
+    tiny_model: Path, data: dict[str, Path]
+) -> None:
     """SFT's gradient of one global batch, split unevenly, against transformers' own loss over all labelled tokens."""
     from training.data import collate, load_examples
 
-    examples, _ = load_examples(data["sft"], load_tokenizer(model), pairs=False, max_length=512)
-    run = Run(load_model(model), examples, None, job(global_batch_size=EXAMPLES, micro_batch_size=7))
+    examples, _ = load_examples(data["sft"], load_tokenizer(tiny_model), pairs=False, max_length=512)
+    run = Run(load_model(tiny_model), examples, None, job(global_batch_size=EXAMPLES, micro_batch_size=7))
     run._forward_backward(range(EXAMPLES))
-    plain, batch = load_model(model), collate(example.chosen for example in examples)
+    plain, batch = load_model(tiny_model), collate(example.chosen for example in examples)
     plain(input_ids=batch.ids, labels=batch.ids.masked_fill(~batch.labelled, -100)).loss.backward()
     for ours, theirs in zip(run.model.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
@@ -222,11 +221,11 @@ def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(model
 # --- it learns
 
 
-def test_sft_lowers_the_loss_and_teaches_when_to_stop(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    summary = train(model, data["sft"], tmp_path / "run", job(epochs=20, learning_rate=1e-2))
+def test_sft_lowers_the_loss_and_teaches_when_to_stop(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    summary = train(tiny_model, data["sft"], tmp_path / "run", job(epochs=20, learning_rate=1e-2))
     curve = [row["loss"] for row in rows(tmp_path / "run")]
     assert curve[-1] < 0.3 * curve[0]
-    tokenizer, trained = load_tokenizer(model), load_model(summary.checkpoints[-1])
+    tokenizer, trained = load_tokenizer(tiny_model), load_model(summary.checkpoints[-1])
     ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": "What is 5 plus two?"}],
         add_generation_prompt=True,
@@ -240,9 +239,9 @@ def test_sft_lowers_the_loss_and_teaches_when_to_stop(model: Path, data: dict[st
 
 @pytest.mark.parametrize("loss", ["dpo", "orpo"])
 def test_preference_losses_learn_to_prefer_the_chosen_answer(
-    loss: str, model: Path, data: dict[str, Path], tmp_path: Path
+    loss: str, tiny_model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
-    train(model, data[loss], tmp_path / "run", job(loss, epochs=6, learning_rate=1e-3))
+    train(tiny_model, data[loss], tmp_path / "run", job(loss, epochs=6, learning_rate=1e-3))
     assert rows(tmp_path / "run")[-1]["reward_accuracy"] > 0.9
     if loss == "dpo":
         first = rows(tmp_path / "run")[0]
@@ -251,15 +250,15 @@ def test_preference_losses_learn_to_prefer_the_chosen_answer(
 
 
 def test_dpo_measures_rewards_against_the_reference_it_is_given(
-    model: Path, data: dict[str, Path], tmp_path: Path
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
     other = make_tiny_model(tmp_path / "other", seed=5)
-    train(model, data["dpo"], tmp_path / "run", job("dpo"), reference_folder=other)
+    train(tiny_model, data["dpo"], tmp_path / "run", job("dpo"), reference_folder=other)
     assert abs(rows(tmp_path / "run")[0]["reward_margin"]) > 0.01
 
 
 def test_a_checkpoint_that_is_start_and_reference_is_fingerprinted_once(
-    model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
 
@@ -268,20 +267,20 @@ def test_a_checkpoint_that_is_start_and_reference_is_fingerprinted_once(
         return files.sha256_folder(folder)
 
     monkeypatch.setattr(record, "sha256_folder", sha256_folder)
-    train(model, data["dpo"], tmp_path / "run", job("dpo"), reference_folder=model)
-    assert hashed == [model]
+    train(tiny_model, data["dpo"], tmp_path / "run", job("dpo"), reference_folder=tiny_model)
+    assert hashed == [tiny_model]
     inputs = json.loads((tmp_path / "run" / "run.json").read_text())["inputs"]
-    assert inputs["model"] == inputs["reference"] == files.sha256_folder(model)
+    assert inputs["model"] == inputs["reference"] == files.sha256_folder(tiny_model)
 
 
 def test_a_small_gradient_limit_scales_the_update_not_the_logged_norm(
-    model: Path, data: dict[str, Path], tmp_path: Path
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
     """Adam divides the scale out, so the first step is nearly the same; the logged norm is the one before the cut."""
-    train(model, data["sft"], tmp_path / "loose", job(max_grad_norm=1e9, max_steps=1, epochs=None))
-    train(model, data["sft"], tmp_path / "tight", job(max_grad_norm=1e-6, max_steps=1, epochs=None))
+    train(tiny_model, data["sft"], tmp_path / "loose", job(max_grad_norm=1e9, max_steps=1, epochs=None))
+    train(tiny_model, data["sft"], tmp_path / "tight", job(max_grad_norm=1e-6, max_steps=1, epochs=None))
     assert rows(tmp_path / "tight")[0]["grad_norm"] == rows(tmp_path / "loose")[0]["grad_norm"] > 1
-    start = load_file(model / "model.safetensors")
+    start = load_file(tiny_model / "model.safetensors")
     moved = {
         name: (weights(tmp_path / name, 1)["model.norm.weight"] - start["model.norm.weight"]).abs().max().item()
         for name in ("loose", "tight")
@@ -294,15 +293,22 @@ def test_a_small_gradient_limit_scales_the_update_not_the_logged_norm(
 
 @pytest.mark.parametrize(("loss", "killed_after"), [("sft", 1), ("sft", 5), ("dpo", 5), ("orpo", 8)])
 def test_a_killed_run_goes_on_bit_for_bit(
-    loss: str, killed_after: int, model: Path, data: dict[str, Path], tmp_path: Path
+    loss: str, killed_after: int, tiny_model: Path, data: dict[str, Path], tmp_path: Path
 ) -> None:
     plan = job(loss, checkpoints=2)
-    train(model, data[loss], tmp_path / "whole", plan, save_state_every_steps=3)
+    train(tiny_model, data[loss], tmp_path / "whole", plan, save_state_every_steps=3)
     with pytest.raises(Killed):
-        train(model, data[loss], tmp_path / "killed", plan, save_state_every_steps=3, on_step=kill_after(killed_after))
+        train(
+            tiny_model,
+            data[loss],
+            tmp_path / "killed",
+            plan,
+            save_state_every_steps=3,
+            on_step=kill_after(killed_after),
+        )
     steps: list[int] = []
     resumed = train(
-        model,
+        tiny_model,
         data[loss],
         tmp_path / "killed",
         plan,
@@ -328,18 +334,18 @@ def test_a_run_with_dropout_goes_on_bit_for_bit_too(data: dict[str, Path], tmp_p
 
 
 def test_a_save_that_is_cut_off_never_looks_like_a_checkpoint(
-    model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The kill comes when the weights of the checkpoint at step 4 are written and the rest is not."""
     plan = job(checkpoints=2)
-    train(model, data["sft"], tmp_path / "whole", plan)
+    train(tiny_model, data["sft"], tmp_path / "whole", plan)
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_json", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
-            train(model, data["sft"], tmp_path / "killed", plan)
+            train(tiny_model, data["sft"], tmp_path / "killed", plan)
     assert list((tmp_path / "killed" / "checkpoints").glob("step-*")) == []
     assert list((tmp_path / "killed" / "checkpoints").glob(".writing-*/model.safetensors"))
-    train(model, data["sft"], tmp_path / "killed", plan)
+    train(tiny_model, data["sft"], tmp_path / "killed", plan)
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
@@ -356,10 +362,13 @@ train(model, data, out, plan, save_state_every_steps=2, on_step=lambda *_: time.
 """
 
 
-def test_a_process_killed_by_the_system_goes_on_bit_for_bit(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.slow  # the command is killed in tests/integration/test_pipeline.py, and the loop by an exception above
+def test_a_process_killed_by_the_system_goes_on_bit_for_bit(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
     out, plan = tmp_path / "killed", job("dpo", epochs=8, checkpoints=3)
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(model), str(data["dpo"]), str(out)],
+        [sys.executable, "-c", CHILD, str(tiny_model), str(data["dpo"]), str(out)],
         cwd=REPOSITORY,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
@@ -370,18 +379,18 @@ def test_a_process_killed_by_the_system_goes_on_bit_for_bit(model: Path, data: d
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     assert not (out / "summary.json").exists()
-    train(model, data["dpo"], tmp_path / "whole", plan)
-    train(model, data["dpo"], out, plan)
+    train(tiny_model, data["dpo"], tmp_path / "whole", plan)
+    train(tiny_model, data["dpo"], out, plan)
     assert_same_run(out, tmp_path / "whole")
 
 
-def test_another_run_is_not_mixed_into_a_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_another_run_is_not_mixed_into_a_folder(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        train(model, data["orpo"], tmp_path / "run", job("orpo"), save_state_every_steps=2, on_step=kill_after(3))
+        train(tiny_model, data["orpo"], tmp_path / "run", job("orpo"), save_state_every_steps=2, on_step=kill_after(3))
     with pytest.raises(
         InputError, match=r"holds a run with another learning_rate, seed\. Give the new run another folder, or remove"
     ):
-        train(model, data["orpo"], tmp_path / "run", job("orpo", learning_rate=1e-4, seed=1))
+        train(tiny_model, data["orpo"], tmp_path / "run", job("orpo", learning_rate=1e-4, seed=1))
     changed = tmp_path / "changed.jsonl"
     changed.write_text(
         data["orpo"].read_text()
@@ -389,18 +398,18 @@ def test_another_run_is_not_mixed_into_a_folder(model: Path, data: dict[str, Pat
         + "\n"
     )
     with pytest.raises(InputError, match="holds a run with another data"):
-        train(model, changed, tmp_path / "run", job("orpo"))
-    train(model, data["orpo"], tmp_path / "run", job("orpo"))  # the first run is intact and goes on
+        train(tiny_model, changed, tmp_path / "run", job("orpo"))
+    train(tiny_model, data["orpo"], tmp_path / "run", job("orpo"))  # the first run is intact and goes on
     with pytest.raises(InputError, match="another seed"):
-        train(model, data["orpo"], tmp_path / "run", job("orpo", seed=1))
+        train(tiny_model, data["orpo"], tmp_path / "run", job("orpo", seed=1))
 
 
 # --- wrong input, and arithmetic of steps
 
 
-def test_a_diverging_run_says_so(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_a_diverging_run_says_so(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"training diverged at step .* Lower learning_rate"):
-        train(model, data["sft"], tmp_path / "run", job(learning_rate=1e38, epochs=5))
+        train(tiny_model, data["sft"], tmp_path / "run", job(learning_rate=1e38, epochs=5))
 
 
 def test_a_tokenizer_of_another_model_is_refused(data: dict[str, Path], tmp_path: Path) -> None:
@@ -412,9 +421,9 @@ def test_a_tokenizer_of_another_model_is_refused(data: dict[str, Path], tmp_path
         train(model, data["sft"], tmp_path / "run", job())
 
 
-def test_missing_inputs_are_named(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+def test_missing_inputs_are_named(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match="training data not found"):
-        train(model, tmp_path / "absent.jsonl", tmp_path / "run", job())
+        train(tiny_model, tmp_path / "absent.jsonl", tmp_path / "run", job())
     with pytest.raises(InputError, match="tokenizer"):
         train(tmp_path / "absent", data["sft"], tmp_path / "run", job())
 
@@ -466,8 +475,8 @@ def test_the_learning_rate_rises_over_the_warmup_and_falls_as_a_cosine() -> None
     assert learning_rate_at(settings(learning_rate=1.0, warmup_ratio=0.0), 1, 20) == 1.0
 
 
-def test_a_summary_survives_moving_the_folder(model: Path, data: dict[str, Path], tmp_path: Path) -> None:
-    summary = train(model, data["sft"], tmp_path / "run", job())
+def test_a_summary_survives_moving_the_folder(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
+    summary = train(tiny_model, data["sft"], tmp_path / "run", job())
     moved = (tmp_path / "run").rename(tmp_path / "moved")
     found = record.load_summary(moved)
     assert isinstance(found, TrainSummary)

@@ -1,4 +1,4 @@
-"""What the tests against real vLLM share: tiny models that its CPU kernels take, and one server for all of them."""
+"""Fixtures of the tests against real vLLM: tiny models that its CPU kernels take, and one server for all of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 from seft_bench.config import DecodingConfig
 from seft_bench.generators import Decoding
 from seft_bench.records import Answer, Question
-from tests.tiny_model import make_tiny_model
+from tests.tiny_model import VLLM_HIDDEN_SIZE, make_tiny_model
 
-HIDDEN_SIZE = 128  # heads of 32: vLLM's CPU attention knows no smaller ones
 QUESTIONS = [
     Question(
         suite="s",
@@ -28,21 +27,11 @@ AnswersOf = Callable[..., dict[str, Answer]]
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two of one architecture, whose weights vLLM can exchange."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    return (
-        make_tiny_model(folder / "a", seed=0, hidden_size=HIDDEN_SIZE, tied=False),
-        make_tiny_model(folder / "b", seed=1, hidden_size=HIDDEN_SIZE, tied=False),
-    )
-
-
-@pytest.fixture(scope="session")
 def tied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two whose input and output embeddings are one tensor, which vLLM does not reload."""
     folder = tmp_path_factory.mktemp("tied")
-    return make_tiny_model(folder / "c", seed=2, hidden_size=HIDDEN_SIZE), make_tiny_model(
-        folder / "d", seed=3, hidden_size=HIDDEN_SIZE
+    return make_tiny_model(folder / "c", seed=2, hidden_size=VLLM_HIDDEN_SIZE), make_tiny_model(
+        folder / "d", seed=3, hidden_size=VLLM_HIDDEN_SIZE
     )
 
 
@@ -50,7 +39,11 @@ def tied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def judge_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One whose context holds a judge's prompt."""
     return make_tiny_model(
-        tmp_path_factory.mktemp("judge") / "judge", seed=4, hidden_size=HIDDEN_SIZE, tied=False, context_tokens=4096
+        tmp_path_factory.mktemp("judge") / "judge",
+        seed=4,
+        hidden_size=VLLM_HIDDEN_SIZE,
+        tied=False,
+        context_tokens=4096,
     )
 
 
@@ -90,6 +83,6 @@ def new_server(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def server(new_server: Callable[..., Any]) -> Iterator[Any]:
+def vllm_server(new_server: Callable[..., Any]) -> Iterator[Any]:
     with new_server() as running:
         yield running

@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_greedy_answers_equal_transformers_on_each_checkpoint(
-    server: Any,
+    vllm_server: Any,
     checkpoints: tuple[Path, Path],
     answers_of: AnswersOf,
     by_transformers: Callable[[Path], dict[str, Answer]],
@@ -43,9 +43,9 @@ def test_greedy_answers_equal_transformers_on_each_checkpoint(
     """
     store, processes, seen = tmp_path / "store.sqlite", set(), {}
     for folder in (*checkpoints, checkpoints[0]):
-        generator = VLLMGenerator(folder, "m", server, store_path=store)
+        generator = VLLMGenerator(folder, "m", vllm_server, store_path=store)
         seen[folder] = answers_of(generator)
-        processes.add(server.pid)
+        processes.add(vllm_server.pid)
         assert seen[folder] == by_transformers(folder)
     assert len(processes) == 1
     assert all(
@@ -53,24 +53,28 @@ def test_greedy_answers_equal_transformers_on_each_checkpoint(
     )
 
 
-def test_the_prompt_is_ours_token_by_token(server: Any, checkpoints: tuple[Path, Path]) -> None:
-    server.serve(checkpoints[0])
+def test_the_prompt_is_ours_token_by_token(vllm_server: Any, checkpoints: tuple[Path, Path]) -> None:
+    vllm_server.serve(checkpoints[0])
     tokenizer = load_tokenizer(checkpoints[0])
     messages = [
         {"role": "user", "content": "a <|end|> b"},
         {"role": "assistant", "content": " c "},
         {"role": "user", "content": "d"},
     ]
-    told = server.post(
+    told = vllm_server.post(
         "/tokenize",
-        {"model": server.served_name, "messages": without_markup(tokenizer, messages), "add_generation_prompt": True},
+        {
+            "model": vllm_server.served_name,
+            "messages": without_markup(tokenizer, messages),
+            "add_generation_prompt": True,
+        },
     )["tokens"]
     assert told == prompt_ids(tokenizer, messages)
     assert told.count(tokenizer.bos_token_id) == 1
 
 
 def test_an_answer_at_the_end_of_the_context_is_cut_and_a_longer_prompt_is_over_length(
-    server: Any,
+    vllm_server: Any,
     checkpoints: tuple[Path, Path],
     answers_of: AnswersOf,
     by_transformers: Callable[[Path], dict[str, Answer]],
@@ -80,7 +84,7 @@ def test_an_answer_at_the_end_of_the_context_is_cut_and_a_longer_prompt_is_over_
     questions = [
         dataclasses.replace(QUESTIONS[0], id=str(words), turns=("a river " * words,)) for words in (80, 120, 400)
     ]
-    found = answers_of(VLLMGenerator(checkpoints[0], "m", server), questions, tokens=500)
+    found = answers_of(VLLMGenerator(checkpoints[0], "m", vllm_server), questions, tokens=500)
     expected = answers_of(TransformersGenerator(checkpoints[0], "m"), questions, tokens=500)
     assert [answer.finish_reasons for answer in expected.values()].count(("over_length",)) >= 1
     for key, answer in expected.items():
@@ -91,22 +95,22 @@ def test_an_answer_at_the_end_of_the_context_is_cut_and_a_longer_prompt_is_over_
         )
 
 
-def test_a_seed_is_a_sample(server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf) -> None:
-    generator = VLLMGenerator(checkpoints[0], "m", server)
+def test_a_seed_is_a_sample(vllm_server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf) -> None:
+    generator = VLLMGenerator(checkpoints[0], "m", vllm_server)
     first, again, other = (answers_of(generator, temperature=1.0, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 
 
 def test_a_server_killed_under_way_says_so_and_the_same_call_goes_on(
-    server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf
+    vllm_server: Any, checkpoints: tuple[Path, Path], answers_of: AnswersOf
 ) -> None:
-    generator = VLLMGenerator(checkpoints[1], "m", server)
+    generator = VLLMGenerator(checkpoints[1], "m", vllm_server)
     found: dict[str, Answer] = {}
 
     def take(answer: Answer) -> None:
         if not found:
-            for process in engines_of(server.pid):
+            for process in engines_of(vllm_server.pid):
                 os.kill(process, signal.SIGKILL)
         found[answer.question_id] = answer
 
@@ -138,11 +142,14 @@ def engines_of(supervisor: int) -> list[int]:
 
 
 def test_tied_embeddings_are_answered_rightly_too(
-    server: Any, tied: tuple[Path, Path], answers_of: AnswersOf, by_transformers: Callable[[Path], dict[str, Answer]]
+    vllm_server: Any,
+    tied: tuple[Path, Path],
+    answers_of: AnswersOf,
+    by_transformers: Callable[[Path], dict[str, Answer]],
 ) -> None:
     for folder in tied:
-        assert answers_of(VLLMGenerator(folder, "m", server)) == by_transformers(folder)
-    server.stop()
+        assert answers_of(VLLMGenerator(folder, "m", vllm_server)) == by_transformers(folder)
+    vllm_server.stop()
 
 
 def test_a_folder_that_vllm_cannot_run_shows_the_end_of_its_log(
