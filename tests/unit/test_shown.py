@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from seft_bench.bench.shown import judge_names
+from seft_bench.bench.shown import short_names
 
 
 def test_a_judge_file_is_called_by_its_stem() -> None:
-    assert judge_names(["/long/path/judge.yaml", "rubric", "gpt-4.1"]) == {
+    assert short_names(["/long/path/judge.yaml", "rubric", "gpt-4.1"]) == {
         "/long/path/judge.yaml": "judge",
         "rubric": "rubric",
         "gpt-4.1": "gpt-4.1",
@@ -15,4 +15,4 @@ def test_a_judge_file_is_called_by_its_stem() -> None:
 
 def test_judges_of_one_name_keep_their_paths() -> None:
     paths = ["a/judge.yaml", "b/judge.yml"]
-    assert judge_names(paths) == {path: path for path in paths}
+    assert short_names(paths) == {path: path for path in paths}
