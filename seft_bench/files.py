@@ -241,6 +241,25 @@ def sha256_folder(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.j
     return sha256_json([(path.name, sha256_file(path)) for path in files])
 
 
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+def folder_stamp(folder: Path) -> Stamp:
+    """Name, size and time of change of each file of a folder: while they stay, so do hashes of what it holds."""
+    files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+
+
+def sha256_folder_once(folder: Path) -> str:
+    """As `sha256_folder`; this process reads the folder again only when a file in it has changed."""
+    return _sha256_folder_at(folder.absolute(), folder_stamp(folder))
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_folder_at(folder: Path, _stamp: Stamp) -> str:
+    return sha256_folder(folder)
+
+
 def check_safetensors(folder: Path) -> None:
     """Refuse weights that were cut off or are none, by their headers alone.
 

@@ -117,7 +117,6 @@ def bench(matrix: MatrixConfig, out: Path, results: Path) -> Benched:
 
 def _run_cells_here(opened: Bench, todo: Sequence[Cell], settings: ExecutorSettings) -> Iterator[WorkerEvent]:
     """Run cells in this process, as an executor does in its workers; what it changes for a worker is put back."""
-    forget_files()
     for cell in todo:
         folder, arguments = Path.cwd(), sys.argv
         events: list[WorkerEvent] = []
@@ -127,14 +126,6 @@ def _run_cells_here(opened: Bench, todo: Sequence[Cell], settings: ExecutorSetti
             os.chdir(folder)
             sys.argv = arguments
         yield from events
-
-
-def forget_files() -> None:
-    """Forget what stages remember of files' contents: each bench has workers of its own, which remember nothing."""
-    for module in [module for name, module in sys.modules.items() if name.startswith("seft_bench.stages")]:
-        for value in vars(module).values():
-            if hasattr(value, "cache_clear"):
-                value.cache_clear()
 
 
 def start(matrix: str, out: Path, *options: str) -> subprocess.Popen[str]:

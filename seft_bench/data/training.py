@@ -10,7 +10,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from seft_bench.errors import InputError
-from seft_bench.files import locked, sha256_file, sha256_folder, sha256_json, write_json, write_jsonl
+from seft_bench.files import (
+    Stamp,
+    folder_stamp,
+    locked,
+    sha256_file,
+    sha256_folder_once,
+    sha256_json,
+    write_json,
+    write_jsonl,
+)
 from seft_bench.records import Row
 
 TINYWORLD = "tinyworld"
@@ -64,26 +73,14 @@ def content_hashes(base: str, data: str) -> dict[str, str]:
     """
     found = {}
     if base != TINYWORLD and (Path(base) / "config.json").is_file():
-        found["base"] = _hash_of_base(Path(base), _stamps(Path(base)))
+        found["base"] = sha256_folder_once(Path(base))
     if data != TINYWORLD and Path(data).is_dir():
-        found["data"] = _hash_of_data(Path(data), _stamps(Path(data)))
+        found["data"] = _hash_of_data(Path(data), folder_stamp(Path(data)))
     return found
 
 
-def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Name, size and time of change of each file: while they stay, so do the hashes of this process."""
-    return tuple(
-        (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.iterdir()) if path.is_file()
-    )
-
-
 @lru_cache(maxsize=16)
-def _hash_of_base(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
-    return sha256_folder(folder)
-
-
-@lru_cache(maxsize=16)
-def _hash_of_data(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+def _hash_of_data(folder: Path, stamp: Stamp) -> str:
     return sha256_json(
         [(path.name, sha256_file(path)) for path in sorted(folder.glob("*.jsonl")) if path.stem in _makers()]
     )

@@ -14,13 +14,12 @@ and a server whose figures waver more than that has its responses asked for agai
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import ServiceUnavailableError
-from seft_bench.files import sha256_folder, sha256_json
+from seft_bench.files import sha256_folder_once, sha256_json
 from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import Reply
 from seft_bench.records import Message
@@ -123,21 +122,10 @@ def model_identity(client: ChatClient) -> list[Any]:
     entry = next((item for item in known if item.get("id") == client.model), {})
     stable = {key: value for key, value in entry.items() if key not in ("created", "permission")}
     root = Path(str(stable.get("root") or "."))
-    return [stable, _folder_hash(root, _stamp(root)) if root.is_absolute() and root.is_dir() else ""]
+    return [stable, sha256_folder_once(root) if root.is_absolute() and root.is_dir() else ""]
 
 
 def engine_version(client: ChatClient) -> str:
     """Return the version that `GET /version` beside the API gives (vLLM), "" if there is no such thing."""
     said = client.get_json(f"{client.base_url.removesuffix('/v1')}/version")
     return str(said.get("version") or "") if isinstance(said, dict) else ""
-
-
-def _stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return names, sizes and times of the files, which tell whether the folder must be read again."""
-    stats = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()] if folder.is_dir() else []
-    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
-
-
-@functools.lru_cache(maxsize=64)
-def _folder_hash(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
-    return sha256_folder(folder)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError
-from seft_bench.files import locked, read_json, sha256_file, sha256_folder, sha256_json, write_json
+from seft_bench.files import locked, read_json, read_once, sha256_file, sha256_folder_once, sha256_json, write_json
 from seft_bench.records import Base, Data, Output, Row, Source
 from seft_bench.stages.common import Find, StageRun, Workshop
 from seft_bench.stages.revise import run_revise
@@ -29,6 +28,8 @@ __all__ = ["StageRun", "Workshop", "folder_name", "run_stage", "run_stages", "st
 
 FORMAT = 1
 """Raised when a change of the code changes what a stage makes: old folders are then not taken for new ones."""
+
+_file_hash = read_once(sha256_file)
 
 
 def run_stages(stages: Sequence[kinds.Stage], shop: Workshop) -> list[StageRun]:
@@ -105,21 +106,11 @@ def folder_name(stage: kinds.Stage, identity: Row) -> str:
 def _fingerprint(source: Source, done: Mapping[str, StageRun], shop: Workshop) -> str:
     match source:
         case Base():
-            return _folder_hash(shop.base)
+            return sha256_folder_once(shop.base)
         case Data(name):
             return _file_hash(_data_file(shop, name))
         case Output(name):
             return done[name].folder.name
-
-
-@lru_cache(maxsize=64)
-def _folder_hash(folder: Path) -> str:
-    return sha256_folder(folder)
-
-
-@lru_cache(maxsize=64)
-def _file_hash(path: Path) -> str:
-    return sha256_file(path)
 
 
 # Places: where the inputs lie

@@ -260,3 +260,12 @@ def test_who_waits_for_a_lock_is_told_once(tmp_path: Path) -> None:
         assert waited.wait(60)
     other.join(60)
     assert not other.is_alive()
+
+
+def test_a_folder_is_hashed_anew_when_a_file_in_it_changed(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    first = files.sha256_folder_once(tmp_path)
+    assert first == files.sha256_folder_once(tmp_path) == files.sha256_folder(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    os.utime(tmp_path / "config.json", ns=(1, 1))  # of another time, however coarse the file system's clock
+    assert files.sha256_folder_once(tmp_path) == files.sha256_folder(tmp_path) != first
