@@ -131,7 +131,7 @@ def test_missing_files_say_what_is_there(tmp_path: Path) -> None:
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"ok \xff")
     assert "not UTF-8 text" in message(files.read_text, tmp_path / "a")
-    (tmp_path / "b.json").write_text('{"a": 1,\n}')
+    (tmp_path / "b.json").write_text('{"a": 1,\n oops}')
     assert "line 2" in message(files.read_json, tmp_path / "b.json")
     (tmp_path / "c.json").write_bytes(b'{"a": "\xff"}')
     assert "not UTF-8 text" in message(files.read_json, tmp_path / "c.json")

@@ -178,7 +178,7 @@ def test_malformed_json_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not found"):
         read_judgments(tmp_path / "absent.jsonl")
     array = tmp_path / "a.json"
-    array.write_text("[\n{},\n]")
+    array.write_text("[\n{},\noops]")
     with pytest.raises(InputError, match="line 3"):
         read_judgments(array)
 
