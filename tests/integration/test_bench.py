@@ -245,9 +245,10 @@ def test_more_gpus_than_there_are() -> None:
 
 def test_an_unknown_executor_and_a_missing_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     matrix = small_matrix.write_matrix(tmp_path)
-    seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--executor", "slurm")
-    assert seen.status == 2
-    assert "unknown executor 'slurm': known are local, ray" in seen.err
+    for options in ([], ["--dry-run"]):
+        seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--executor", "slurm", *options)
+        assert seen.status == 2
+        assert "unknown executor 'slurm': known are local, ray" in seen.err
     monkeypatch.setitem(sys.modules, "ray", None)
     seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"), "--executor", "ray")
     assert seen.status == 2

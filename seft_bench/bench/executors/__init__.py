@@ -47,15 +47,17 @@ class ExecutorSettings:
     gpus_per_cell: float | None = None
     retries: int = 2
 
+    def __post_init__(self) -> None:
+        if self.name not in EXECUTORS:
+            raise unknown_name("executor", self.name, EXECUTORS)
+
 
 def check_executor(settings: ExecutorSettings, bench: Bench) -> None:
-    """Refuse an executor that is unknown, whose package is not installed, or that cannot run this matrix.
+    """Refuse an executor whose package is not installed, or that cannot run this matrix.
 
     Raises:
         InputError: it cannot be used.
     """
-    if settings.name not in EXECUTORS:
-        raise unknown_name("executor", settings.name, EXECUTORS)
     if settings.name == "ray":
         from seft_bench.bench.executors.ray import import_ray
 
