@@ -96,7 +96,7 @@ class EvaluationFiles:
 
     def judgment_rows(self, judge: Judge) -> list[Row]:
         """Return the judge's rows at hand, oldest first, failed ones too."""
-        return list(read_log(self._judgments_path(judge)))
+        return read_log(self._judgments_path(judge))
 
     def add_judgments(self, judge: Judge, judgments: Sequence[Judgment]) -> None:
         append_rows(self._judgments_path(judge), [to_row(judgment) for judgment in judgments])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from seft_bench.bench.cells import checkpoints_of
 from seft_bench.bench.finished import is_finished
 from seft_bench.bench.resolved import Bench, MatrixSuite
@@ -10,6 +12,7 @@ from seft_bench.evaluation_files import evaluation_files
 from seft_bench.inference.budget import Budget, meter
 from seft_bench.inference.store import ResponseStore
 from seft_bench.judges import Judge, open_judge
+from seft_bench.subjects import Subject
 
 
 class JudgesAtWork:
@@ -44,11 +47,12 @@ def check_judges(bench: Bench, budget: Budget) -> None:
         ServiceUnavailableError: a judge cannot be reached.
     """
     _check_store(bench)
+    subjects = _unfinished_subjects(bench)
     for suite in bench.suites:
         for name in suite.judges:
             judge = bench.judges[name]
             meter(judge.client, judge.price, budget)
-            if not _is_judged(bench, suite, judge):
+            if subjects is None or not _are_judged(bench, subjects, suite, judge):
                 check_judge(judge, suite.suite)
 
 
@@ -58,15 +62,23 @@ def _check_store(bench: Bench) -> None:
         ResponseStore(bench.places.store).close()
 
 
-def _is_judged(bench: Bench, suite: MatrixSuite, judge: Judge) -> bool:
-    """Are all verdicts of the unfinished cells at hand?"""
+def _unfinished_subjects(bench: Bench) -> list[Subject] | None:
+    """Return the checkpoints of all unfinished cells; None where one of them is still to be trained."""
+    subjects: list[Subject] = []
     for cell in bench.cells:
         if is_finished(bench, cell):
             continue
         run = bench.trained_run(cell)
         if run is None:
-            return False
-        for subject in checkpoints_of(cell, run):
-            if not all(files.is_judged(judge) for files in evaluation_files(subject, suite.suite, bench.places)):
-                return False
-    return True
+            return None
+        subjects += checkpoints_of(cell, run)
+    return subjects
+
+
+def _are_judged(bench: Bench, subjects: Sequence[Subject], suite: MatrixSuite, judge: Judge) -> bool:
+    """Are all of a judge's verdicts on these subjects at hand?"""
+    return all(
+        files.is_judged(judge)
+        for subject in subjects
+        for files in evaluation_files(subject, suite.suite, bench.places, questions=suite.questions)
+    )

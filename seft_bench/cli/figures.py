@@ -24,12 +24,12 @@ def show_figures(scored: Sequence[Result], as_json: bool, advice: str) -> None:
     Args:
         advice: what to do about figures that are withheld.
     """
-    from seft_bench.report.leaderboard import plain_tables
-    from seft_bench.results import noted
-
     if as_json:
         print_json(scored)
     elif scored:
+        from seft_bench.report.leaderboard import plain_tables  # numpy and scipy, which JSON does without
+        from seft_bench.results import noted
+
         print_tables(plain_tables(scored))
         for text in noted(scored):
             note(text)
