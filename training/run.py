@@ -89,7 +89,7 @@ class Run:
         """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones."""
         examples = [self.examples[index] for index in micro_batch]
         chosen, rejected = [example.chosen for example in examples], [e.rejected for e in examples if e.rejected]
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.dtype == "bfloat16"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "mixed"):
             sums, tokens = answer_logprobs(self.model, collate(chosen + rejected).to(self.device))
         if not rejected:
             return Logprobs(sums, tokens)

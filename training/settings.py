@@ -31,7 +31,7 @@ class TrainSettings(Strict):
         max_grad_norm: the gradient's norm is cut to this.
         max_length: tokens of prompt and answer together.
         device: "auto", "cpu", "cuda", ...
-        dtype: "float32", or "bfloat16" for mixed precision over float32 weights.
+        precision: "float32", or "mixed": bfloat16 in the forward over float32 weights.
     """
 
     learning_rate: float = Field(gt=0)
@@ -46,7 +46,7 @@ class TrainSettings(Strict):
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=512, ge=2)
     device: str = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "mixed"] = "float32"
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
@@ -55,6 +55,36 @@ class TrainSettings(Strict):
                 f"give exactly one of epochs and max_steps, got epochs={self.epochs!r} and max_steps={self.max_steps!r}"
             )
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, values: object) -> object:
+        if isinstance(values, dict) and "dtype" in values:
+            raise ValueError("`dtype` is called `precision`: write `precision: mixed` for `dtype: bfloat16`")
+        return values
+
+    def identity_row(self) -> Row:
+        """Render what decides a run's outcome: run.json and the names of stage folders are made of it.
+
+        A setting that came after the first ones is left out where it has its default: a new one renames no folder.
+        """
+        row = self.model_dump(mode="json")
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        return {
+            name: value
+            for name, value in row.items()
+            if name not in OUTCOME_STAYS and (name in FIRST_SETTINGS or getattr(self, name) != defaults[name])
+        }
+
+
+FIRST_SETTINGS = frozenset(
+    "learning_rate epochs max_steps global_batch_size micro_batch_size warmup_ratio schedule weight_decay adam_betas "
+    "max_grad_norm max_length device precision".split()
+)
+"""Settings of the first format, which are always part of a run's identity."""
+
+OUTCOME_STAYS: frozenset[str] = frozenset()
+"""Settings that change how a run is watched or kept, never what it makes."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +122,7 @@ class TrainJob:
         """Render the job as run.json holds it: a run is recognised by this row."""
         return {
             "loss": self.loss,
-            **self.settings.model_dump(),
+            **self.settings.identity_row(),
             "loss_settings": dict(self.loss_settings),
             "seed": self.seed,
             "checkpoints": self.checkpoints,

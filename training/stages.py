@@ -74,7 +74,7 @@ class Train:
 
     def settings_row(self) -> Row:
         train = {
-            **self.settings.model_dump(exclude_none=True),
+            **{key: value for key, value in self.settings.identity_row().items() if value is not None},
             "loss": self.loss,
             "checkpoints": self.checkpoints,
             "loss_settings": dict(self.loss_settings),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StageRun", "Workshop", "folder_name", "run_stage", "run_stages", "stage_identity"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a change of the code changes what a stage makes: old folders are then not taken for new ones."""
 
 _file_hash = read_once(sha256_file)
