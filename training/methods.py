@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from seft_bench.config import Strict, validate
-from seft_bench.errors import unknown_name
+from seft_bench.errors import InputError, unknown_name
 from seft_bench.records import Base, Data, Output
 
 from .seft import SeftSettings, seft_stages
@@ -169,6 +169,10 @@ METHODS: dict[str, Method] = {
 }
 
 
+EVERY_TRAINING = "training"
+"""Key of a recipe's settings that hold for every training stage of its method, below each stage's own."""
+
+
 def find_method(name: str) -> Method:
     """Look a method up.
 
@@ -187,8 +191,32 @@ def build_stages(method: str, settings: Mapping[str, Any], checkpoints: int) -> 
         InputError: unknown method, or wrong settings, all of them at once.
     """
     entry = find_method(method)
-    merged = merge_settings(entry.settings().model_dump(exclude_none=True), settings)
+    common, own = _for_every_training(entry.settings, settings)
+    merged = merge_settings(merge_settings(entry.settings().model_dump(exclude_none=True), common), own)
     return entry.stages(validate(merged, entry.settings, f"settings of method {method!r}"), checkpoints)
+
+
+def _for_every_training(model: type[Strict], settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take `training` out of the settings: it holds for every training stage that does not say otherwise.
+
+    Returns:
+        What it means, by stage; and the other settings.
+
+    Raises:
+        InputError: `training` is no mapping, or has keys that no training stage knows.
+    """
+    own = {key: value for key, value in settings.items() if key != EVERY_TRAINING}
+    given = settings.get(EVERY_TRAINING) or {}
+    if not isinstance(given, Mapping) or not given.keys() <= TrainSettings.model_fields.keys():
+        unknown = (
+            sorted(map(str, given.keys() - TrainSettings.model_fields.keys())) if isinstance(given, Mapping) else []
+        )
+        what = f"unknown key {', '.join(unknown)}" if unknown else f"a mapping is expected, got {given!r}"
+        raise InputError(
+            f"settings.{EVERY_TRAINING}: {what}; allowed are {', '.join(sorted(TrainSettings.model_fields))}"
+        )
+    trained = [name for name, entry in model.model_fields.items() if entry.annotation is TrainSettings]
+    return {name: dict(given) for name in trained}, own
 
 
 def merge_settings(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

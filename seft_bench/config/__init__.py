@@ -15,7 +15,7 @@ from seft_bench.config.judges import (
     TransformersJudgeConfig,
     VLLMJudgeConfig,
 )
-from seft_bench.config.loading import Strict, load_yaml, read_yaml, validate
+from seft_bench.config.loading import Strict, load_yaml, read_yaml, validate, with_overrides
 from seft_bench.config.matrices import MatrixConfig, MatrixRow, RecipeConfig
 from seft_bench.config.suites import DecodingConfig, SuiteConfig
 
@@ -43,4 +43,5 @@ __all__ = [
     "read_yaml",
     "shipped",
     "validate",
+    "with_overrides",
 ]

@@ -29,10 +29,18 @@ def load_yaml(path: Path, model: type[ConfigT] | TypeAdapter[Any], overrides: It
     Raises:
         InputError: with every error of the file at once: key, value, and what is allowed.
     """
-    values = read_yaml(path)
+    return validate(with_overrides(read_yaml(path), overrides), model, str(path))
+
+
+def with_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Set the keys that "key=value" or "settings.key=value" name, in place; the value is read as YAML.
+
+    Raises:
+        InputError: an override of another form, or below a key that holds a value.
+    """
     for override in overrides:
         _apply(values, override)
-    return validate(values, model, str(path))
+    return values
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from seft_bench.config import RecipeConfig, load_yaml
-from seft_bench.errors import unknown_name
+from seft_bench.config import RecipeConfig, read_yaml, validate, with_overrides
+from seft_bench.errors import InputError, unknown_name
+from seft_bench.stages import door
 
 DEFAULT_RECIPE = "tiny-seft"
 
@@ -30,8 +32,32 @@ def load_recipe(name: str = DEFAULT_RECIPE, overrides: Sequence[str] = ()) -> Re
     """
     if "=" in name:
         name, overrides = DEFAULT_RECIPE, [name, *overrides]
-    recipe: RecipeConfig = load_yaml(_find(name), RecipeConfig, overrides)
+    path = _find(name)
+    recipe: RecipeConfig = validate(with_overrides(_extended(path, ()), overrides), RecipeConfig, str(path))
     return recipe
+
+
+def _extended(path: Path, below: Sequence[Path]) -> dict[str, Any]:
+    """Read a recipe laid over the ones that it `extends`: a file beside it or a shipped recipe, later ones on top.
+
+    Args:
+        below: the files that are being read because of this one.
+
+    Raises:
+        InputError: a file is missing or extends itself.
+    """
+    if path.resolve() in below:
+        raise InputError(f"{path} extends itself, through {', '.join(map(str, below))}")
+    own = read_yaml(path)
+    named = own.pop("extends", [])
+    names = [named] if isinstance(named, str) else named
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: extends names a recipe or a list of them, got {named!r}")
+    values: dict[str, Any] = {}
+    for name in names:
+        parent = path.parent / name if name.endswith((".yaml", ".yml")) else _find(name)
+        values = door.methods.merge_settings(values, _extended(parent, (*below, path.resolve())))
+    return door.methods.merge_settings(values, own)
 
 
 def _find(name: str) -> Path:

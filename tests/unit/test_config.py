@@ -248,3 +248,35 @@ def test_the_protocol_of_each_shipped_suite_of_mtbench() -> None:
     assert found.pop("mtbench-pairwise") == "mtbench-pairwise"
     assert set(found.values()) == {"mtbench"}
     assert {"mtbench", "mtbench-corrected", "mtbench-strict", "tiny-mtbench"} <= set(found)
+
+
+def test_a_recipe_is_laid_over_the_ones_that_it_extends(tmp_path: Path) -> None:
+    (tmp_path / "common.yaml").write_text("base: b\nsettings: {training: {precision: mixed}, policy: {max_steps: 9}}\n")
+    (tmp_path / "big.yaml").write_text("seed: 3\nsettings: {policy: {learning_rate: 1.0e-6}}\n")
+    (tmp_path / "own.yaml").write_text(
+        "extends: [common.yaml, big.yaml]\nname: own\nmethod: dpo\nsettings: {policy: {epochs: 1}}\n"
+    )
+    recipe = load_recipe(str(tmp_path / "own.yaml"), ["settings.beta=0.01"])
+    assert (recipe.base, recipe.seed, recipe.method) == ("b", 3, "dpo")
+    assert recipe.settings == {
+        "training": {"precision": "mixed"},
+        "policy": {"learning_rate": 1e-6, "epochs": 1},  # epochs took the common max_steps away
+        "beta": 0.01,
+    }
+    (tmp_path / "shipped.yaml").write_text("extends: tiny-seft\nname: mine\nseed: 7\n")
+    assert load_recipe(str(tmp_path / "shipped.yaml")).method == "seft"
+
+
+@pytest.mark.parametrize(
+    ("extends", "says"),
+    [
+        ("[loop.yaml]", "extends itself"),
+        ("[gone.yaml]", "cannot be read"),
+        ("nobody", "nobody"),
+        ("{a: 1}", "extends names a recipe or a list of them"),
+    ],
+)
+def test_what_cannot_be_extended_is_one_message(tmp_path: Path, extends: str, says: str) -> None:
+    (tmp_path / "loop.yaml").write_text(f"extends: {extends}\nname: own\nmethod: dpo\nbase: b\n")
+    with pytest.raises(InputError, match=says):
+        load_recipe(str(tmp_path / "loop.yaml"))

@@ -107,3 +107,28 @@ def test_a_training_that_would_never_or_twice_end_is_refused_before_anything_run
 def test_an_unknown_method_names_the_known_ones() -> None:
     with pytest.raises(InputError, match="known are dpo, orpo"):
         build_stages("ppo", {}, 1)
+
+
+def test_training_holds_for_every_training_stage_that_says_nothing_else() -> None:
+    found = stages(
+        "seft", training={"epochs": 2, "precision": "mixed"}, policy={"max_steps": 10}, reviser={"precision": "float32"}
+    )
+    trained = {name: stage.settings for name, stage in found.items() if stage.kind == "train"}
+    assert {name: settings.precision for name, settings in trained.items()} == {
+        "start": "mixed",
+        "preliminary-reviser": "mixed",
+        "reviser": "float32",
+        "policy-1": "mixed",
+        "policy-2": "mixed",
+    }
+    assert [trained[name].epochs for name in ("start", "reviser")] == [2, 2]
+    assert (trained["policy-1"].epochs, trained["policy-1"].max_steps) == (None, 5)
+    assert stages("seft", training={}) == stages("seft")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"), [({"rank": 8}, "unknown key rank; allowed are adam_betas"), (3, "a mapping is expected, got 3")]
+)
+def test_training_settings_that_no_stage_knows_are_refused(given: object, says: str) -> None:
+    with pytest.raises(InputError, match=rf"settings\.training: {says}"):
+        stages("dpo", training=given)
