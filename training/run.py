@@ -16,10 +16,8 @@ from .checkpoint import pick_device
 from .data import Example, batch_plan, collate
 from .logprobs import answer_logprobs
 from .losses import Logprobs, Totals
-from .settings import TrainJob, TrainSettings, learning_rate_at, steps_in_epoch, total_steps
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
-"""AdamW's state of one parameter, by torch's names."""
+from .optimizers import build_optimizer, clip_gradients, optimizer_tensors, restore_optimizer, update
+from .settings import TrainJob, learning_rate_at, steps_in_epoch, total_steps
 
 
 class Run:
@@ -39,7 +37,7 @@ class Run:
         self.parameters = {
             name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
         }
-        self.optimizer = _optimizer(self.parameters.values(), self.settings)
+        self.optimizer = build_optimizer(self.parameters, self.settings)
         self.lengths = [example.length for example in examples]
         self.steps = total_steps(self.settings, len(examples))
         self.step = self.tokens = self.labelled_tokens = 0
@@ -52,11 +50,11 @@ class Run:
         torch.manual_seed(self.job.seed * 1_000_003 + self.step)
         learning_rate = learning_rate_at(self.settings, self.step, self.steps)
         measured = self._forward_backward(self._global_batch())
-        measured["grad_norm"] = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.max_grad_norm)
+        measured["grad_norm"] = clip_gradients(self.parameters, self.settings.max_grad_norm)
         # The step's only wait for the device.
         values = dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))
         self._check_finite(values)
-        self._update(learning_rate)
+        update(self.optimizer, learning_rate)
         return self.position() | {"learning_rate": learning_rate} | values
 
     def position(self) -> Row:
@@ -106,19 +104,10 @@ class Run:
                 f"{self.settings.learning_rate}) and train into a new folder."
             )
 
-    def _update(self, learning_rate: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that a resumed run needs besides the counters: weights, buffers, Adam's moments."""
-        state = {f"model/{name}": tensor for name, tensor in self._model_tensors().items()}
-        for name, parameter in self.parameters.items():
-            if moments := self.optimizer.state[parameter]:
-                state |= {f"adam/{moment}/{name}": moments[moment] for moment in MOMENTS}
-        return state
+        """Everything that a resumed run needs besides the counters: weights, buffers, the optimizer's state."""
+        weights = {f"model/{name}": tensor for name, tensor in self._model_tensors().items()}
+        return weights | optimizer_tensors(self.optimizer, self.parameters)
 
     def facts(self) -> Row:
         """Return the counters, which a saved state holds beside the tensors."""
@@ -130,21 +119,8 @@ class Run:
         with torch.no_grad():
             for name, tensor in self._model_tensors().items():
                 tensor.copy_(tensors[f"model/{name}"])
-        for name, parameter in self.parameters.items():
-            if f"adam/step/{name}" in tensors:
-                self.optimizer.state[parameter] = {
-                    moment: tensors[f"adam/{moment}/{name}"].to(self.device) for moment in MOMENTS
-                }
+        restore_optimizer(self.optimizer, self.parameters, tensors)
 
     def _model_tensors(self) -> dict[str, Tensor]:
         """Weights and buffers, tied ones once."""
         return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-
-
-def _optimizer(parameters: Any, settings: TrainSettings) -> torch.optim.AdamW:
-    matrices = [parameter for parameter in parameters if parameter.dim() >= 2]
-    vectors = [parameter for parameter in parameters if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.adam_betas, fused=True
-    )

@@ -1,0 +1,78 @@
+"""Optimizers: built from the settings, and their state as named tensors, whatever an optimizer keeps.
+
+Everything here works on a mapping from names to parameters, so that a model may be wrapped or sharded before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from seft_bench.errors import InputError
+
+from .settings import TrainSettings
+
+PREFIX = "optimizer"
+
+
+def build_optimizer(parameters: Mapping[str, Tensor], settings: TrainSettings) -> torch.optim.Optimizer:
+    """Build the optimizer of the settings; weight decay is of matrices only, never of norms and biases."""
+    matrices = [parameter for parameter in parameters.values() if parameter.dim() >= 2]
+    vectors = [parameter for parameter in parameters.values() if parameter.dim() < 2]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.adam_betas, fused=True
+    )
+
+
+def clip_gradients(parameters: Mapping[str, Tensor], max_norm: float) -> Tensor:
+    """Scale all gradients so that their joint norm is at most `max_norm`; return the norm before."""
+    return torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm)
+
+
+def update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Take one step with this learning rate, and forget the gradients."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name the optimizer's state: "optimizer/KEY/PARAMETER" by its own keys; plain counts become scalar tensors."""
+    return {
+        f"{PREFIX}/{key}/{name}": value if isinstance(value, Tensor) else torch.tensor(value)
+        for name, parameter in parameters.items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+) -> None:
+    """Put the state that `optimizer_tensors` named back; state of any other name is another version's.
+
+    Raises:
+        InputError: the tensors hold no state of this optimizer.
+    """
+    states: dict[str, dict[str, Tensor | int]] = {}
+    for full_name, tensor in tensors.items():
+        prefix, _, rest = full_name.partition("/")
+        if prefix == PREFIX:
+            key, _, name = rest.partition("/")
+            states.setdefault(name, {})[key] = _restored(tensor)
+    if not states.keys() & parameters.keys():
+        raise InputError("the training state was written by another version: remove the run's folder `state`")
+    for name, parameter in parameters.items():
+        if name in states:
+            optimizer.state[parameter] = {
+                key: value.to(parameter.device) if isinstance(value, Tensor) else value
+                for key, value in states[name].items()
+            }
+
+
+def _restored(tensor: Tensor) -> Tensor | int:
+    """A scalar int64 was a plain count; torch's own step counters are float32 tensors."""
+    return int(tensor) if tensor.dim() == 0 and tensor.dtype == torch.int64 else tensor
