@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,13 @@ from seft_bench.chat import load_tokenizer
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, locked, read_log, write_json, write_jsonl
 
-from .checkpoint import load_or_initialise, load_state, pick_device, save_checkpoint, save_state, step_name
+from .checkpoint import load_or_initialise, load_state, pick_device, step_name
 from .data import DataCounts, Example, load_examples
 from .logprobs import reference_logprobs
 from .record import Clock, TrainSummary, check_same_run, finished_summary, identify, save_summary
 from .run import Run
-from .settings import TrainJob, TrainSettings, checkpoint_steps
+from .saving import Saver, StateRhythm
+from .settings import TrainJob, TrainSettings, checkpoint_steps, course_of, total_steps
 
 __all__ = ["OnStep", "TrainJob", "TrainSettings", "TrainSummary", "train"]
 
@@ -45,7 +45,7 @@ def train(
     *,
     reference_folder: Path | None = None,
     on_step: OnStep | None = None,
-    save_state_every_steps: int = 50,
+    save_state_every_steps: int | None = None,
 ) -> TrainSummary:
     """Train a model; go on where a killed run stopped; return the summary at once where the run is finished.
 
@@ -55,6 +55,7 @@ def train(
         data_file: JSON Lines, see `data`.
         out: folder of this run alone.
         reference_folder: the frozen model of losses that need one; None is the start model itself.
+        save_state_every_steps: saves the state a killed run goes on from by steps instead of by minutes.
 
     Raises:
         InputError: wrong data or model, or `out` holds a run with other settings or inputs.
@@ -71,12 +72,14 @@ def train(
         pairs, max_length = job.loss_entry.needs_pairs, job.settings.max_length
         examples, counts = load_examples(data_file, tokenizer, pairs=pairs, max_length=max_length)
         _check_vocabulary(model, examples, model_folder)
+        _ = course_of(job.settings, total_steps(job.settings, len(examples)))
         reference = None
         if job.loss_entry.needs_reference:
             reference = _reference(reference_folder or model_folder, identity.frozen, examples, out, job)
         run = Run(model, examples, reference, job)
         _resume_or_clean(run, clock, out)
-        _take_all_steps(run, _Saver(out, tokenizer, identity.hash, clock, save_state_every_steps), on_step)
+        rhythm = StateRhythm(60 * job.settings.save_state_every_minutes, save_state_every_steps)
+        _take_all_steps(run, Saver(out, tokenizer, identity.hash, clock, rhythm), on_step)
         return _finish(run, counts, out, clock)
 
 
@@ -114,35 +117,13 @@ def _resume_or_clean(run: Run, clock: Clock, out: Path) -> None:
     write_jsonl(out / "train.jsonl", [row for row in read_log(out / "train.jsonl") if row["step"] <= run.step])
 
 
-def _take_all_steps(run: Run, saver: _Saver, on_step: OnStep | None) -> None:
+def _take_all_steps(run: Run, saver: Saver, on_step: OnStep | None) -> None:
     while run.step < run.steps:
         row = run.take_step()
         append_rows(saver.out / "train.jsonl", [row])
         saver.save(run, row["loss"])
         if on_step:
             on_step(run.step, run.steps, row["loss"])
-
-
-@dataclass(frozen=True)
-class _Saver:
-    """Saves checkpoints, and the state that a killed run goes on from."""
-
-    out: Path
-    tokenizer: Any
-    settings_hash: str
-    clock: Clock
-    every_steps: int
-
-    def save(self, run: Run, loss: float) -> None:
-        """Save what is due after a step."""
-        at_checkpoint = run.step in checkpoint_steps(run.steps, run.job.checkpoints)
-        if at_checkpoint:
-            facts = {"step": run.step, "steps": run.steps, "tokens": run.tokens, "loss": loss}
-            folder = self.out / "checkpoints" / step_name(run.step)
-            save_checkpoint(folder, run.model, self.tokenizer, facts | {"settings_hash": self.settings_hash})
-        if at_checkpoint or run.step % self.every_steps == 0:
-            # After the checkpoint: a run that goes on from this state never makes that checkpoint again.
-            save_state(self.out / "state", run.tensors(), run.facts() | self.clock.facts())
 
 
 def _finish(run: Run, counts: DataCounts, out: Path, clock: Clock) -> TrainSummary:

@@ -13,6 +13,8 @@ from seft_bench.config import Strict
 from seft_bench.errors import InputError
 from seft_bench.records import Row
 
+from .schedules import Course, DecayShape, ScheduleName, scheduled_learning_rate
+
 if TYPE_CHECKING:
     from .losses import Loss
 
@@ -26,12 +28,17 @@ class TrainSettings(Strict):
         global_batch_size: examples (a pair is one) between two optimizer steps.
         micro_batch_size: examples in one forward; changes memory and speed, not the result.
         warmup_ratio: share of the steps in which the learning rate rises linearly.
-        schedule: "cosine" (to 0 at the end) or "constant", after warmup.
+        warmup_steps: their number, which goes before the ratio where it is given.
+        schedule: after warmup: "cosine" or "linear" (to 0 at the end), "constant", "inverse_sqrt", or "wsd" (constant,
+            then a decay), see `schedules`.
+        decay_ratio, decay_shape: share of the steps in which "wsd" decays, and how: "linear" or "1-sqrt".
         weight_decay: of matrices only, never of norms and biases.
         max_grad_norm: the gradient's norm is cut to this.
         max_length: tokens of prompt and answer together.
         device: "auto", "cpu", "cuda", ...
         precision: "float32", or "mixed": bfloat16 in the forward over float32 weights.
+        save_state_every_minutes: how often what a killed run goes on from is saved; seldomer where that would take
+            more than 5 % of the time.
     """
 
     learning_rate: float = Field(gt=0)
@@ -40,19 +47,31 @@ class TrainSettings(Strict):
     global_batch_size: int = Field(default=16, gt=0)
     micro_batch_size: int = Field(default=16, gt=0)
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_steps: int | None = Field(default=None, ge=0)
+    schedule: ScheduleName = "cosine"
+    decay_ratio: float = Field(default=0.1, gt=0, le=1)
+    decay_shape: DecayShape = "linear"
     weight_decay: float = Field(default=0.0, ge=0)
     adam_betas: tuple[float, float] = (0.9, 0.999)
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=512, ge=2)
     device: str = "auto"
     precision: Literal["float32", "mixed"] = "float32"
+    save_state_every_minutes: float = Field(default=10.0, gt=0)
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError(
                 f"give exactly one of epochs and max_steps, got epochs={self.epochs!r} and max_steps={self.max_steps!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> TrainSettings:
+        if self.schedule == "wsd" and self.warmup_steps is None and self.warmup_ratio + self.decay_ratio > 1:
+            raise ValueError(
+                f"warmup_ratio and decay_ratio are shares of one run, got {self.warmup_ratio} and {self.decay_ratio}"
             )
         return self
 
@@ -83,7 +102,7 @@ FIRST_SETTINGS = frozenset(
 )
 """Settings of the first format, which are always part of a run's identity."""
 
-OUTCOME_STAYS: frozenset[str] = frozenset()
+OUTCOME_STAYS = frozenset(["save_state_every_minutes"])
 """Settings that change how a run is watched or kept, never what it makes."""
 
 
@@ -162,15 +181,23 @@ def checkpoint_steps(steps: int, checkpoints: int) -> list[int]:
 
 
 def learning_rate_at(settings: TrainSettings, step: int, steps: int) -> float:
-    """Learning rate of one step, counted from 1: linear warmup, then the schedule.
+    """Learning rate of one step, counted from 1: linear warmup, then the schedule."""
+    return scheduled_learning_rate(settings.learning_rate, settings.schedule, course_of(settings, steps), step)
 
-    The cosine reaches 0 just after the last step. Warmup's first step already learns (1 / warmup steps),
-    where the usual lambda schedules waste it at 0.
+
+def course_of(settings: TrainSettings, steps: int) -> Course:
+    """Lay the settings' shares out in the steps of a run.
+
+    Raises:
+        InputError: a given number of warmup steps takes the whole run, or meets the decay.
     """
-    warmup = math.ceil(settings.warmup_ratio * steps)
-    if step <= warmup:
-        return settings.learning_rate * step / warmup
-    if settings.schedule == "constant":
-        return settings.learning_rate
-    done = (step - 1 - warmup) / (steps - warmup)
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    decay = math.ceil(settings.decay_ratio * steps) if settings.schedule == "wsd" else 0
+    if settings.warmup_steps is None:
+        warmup = math.ceil(settings.warmup_ratio * steps)
+        return Course(steps, warmup, min(decay, steps - warmup), settings.decay_shape)
+    if settings.warmup_steps >= steps or settings.warmup_steps + decay > steps:
+        raise InputError(
+            f"training settings: {settings.warmup_steps} warmup_steps{f' and {decay} of decay' if decay else ''} do "
+            f"not fit into the run's {steps} steps. Give fewer, or a warmup_ratio"
+        )
+    return Course(steps, settings.warmup_steps, decay, settings.decay_shape)

@@ -27,7 +27,7 @@ from training import checkpoint, loop, record
 from training.checkpoint import load_model
 from training.loop import OnStep, TrainJob, TrainSettings, TrainSummary, train
 from training.run import Run
-from training.settings import checkpoint_steps, learning_rate_at, total_steps
+from training.settings import checkpoint_steps, total_steps
 
 EXAMPLES = 26
 
@@ -439,7 +439,9 @@ def test_missing_inputs_are_named(tiny_model: Path, data: dict[str, Path], tmp_p
             {"learning_rate": 0.0, "micro_batch_size": 0},
             "(?s)2 errors.*learning_rate: Input should be greater than 0.*micro_batch_size: Input should be greater",
         ),
-        ({"schedule": "linear"}, "schedule: Input should be 'cosine' or 'constant'"),
+        ({"schedule": "step"}, "schedule: Input should be 'cosine', 'constant', 'linear', 'inverse_sqrt' or 'wsd'"),
+        ({"schedule": "wsd", "warmup_ratio": 0.6, "decay_ratio": 0.5}, r"shares of one run, got 0\.6 and 0\.5"),
+        ({"save_state_every_minutes": 0}, "save_state_every_minutes: Input should be greater than 0"),
         ({"precision": "float16"}, "precision: Input should be 'float32' or 'mixed'"),
         ({"dtype": "bfloat16"}, "`dtype` is called `precision`"),
         ({"warmup_ratio": 1.5}, "warmup_ratio: Input should be less than or equal to 1"),
@@ -461,19 +463,6 @@ def test_steps_and_checkpoints() -> None:
     assert checkpoint_steps(150, 2) == [75, 150]
     assert checkpoint_steps(2, 4) == [1, 2]
     assert checkpoint_steps(7, 3) == [2, 5, 7]
-
-
-def test_the_learning_rate_rises_over_the_warmup_and_falls_as_a_cosine() -> None:
-    """20 steps, warmup 2: half, full, then 0.5 (1 + cos(pi k / 18)) for k = 0..17; at k = 9 that is one half."""
-    plan = settings(learning_rate=1.0)
-    curve = [learning_rate_at(plan, step, 20) for step in range(1, 21)]
-    assert curve[:3] == [0.5, 1.0, 1.0]
-    assert curve[11] == pytest.approx(0.5)
-    assert curve[19] == pytest.approx(0.0075961, abs=1e-6)  # 0.5 (1 + cos(17 pi / 18))
-    assert curve[2:] == sorted(curve[2:], reverse=True)
-    constant = settings(learning_rate=1.0, schedule="constant")
-    assert [learning_rate_at(constant, step, 20) for step in (1, 2, 11, 20)] == [0.5, 1.0, 1.0, 1.0]
-    assert learning_rate_at(settings(learning_rate=1.0, warmup_ratio=0.0), 1, 20) == 1.0
 
 
 def test_a_summary_survives_moving_the_folder(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:

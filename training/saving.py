@@ -1,0 +1,93 @@
+"""What a run saves while it trains: the checkpoints asked for, and the state that a killed run goes on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import save_checkpoint, save_state, step_name
+from .record import Clock
+from .run import Run
+from .settings import checkpoint_steps
+
+FIRST_SAVE_SECONDS = 60.0
+"""A run's first state is saved this early: a long step or a slow disk shows in what it took."""
+
+LARGEST_SHARE = 0.05
+"""Of the run's time, that saving its state may take."""
+
+
+@dataclass
+class StateRhythm:
+    """When the state is saved: by a clock, or every so many steps.
+
+    Attributes:
+        every_seconds: between two saves; longer where saves would take more than `LARGEST_SHARE` of the time.
+        every_steps: a save each so many steps instead, whatever it takes.
+        seconds: a clock.
+    """
+
+    every_seconds: float
+    every_steps: int | None = None
+    seconds: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+    ended: float | None = field(init=False, default=None)
+    spent: float = field(init=False, default=0.0)
+    longest: float = field(init=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        self.started = self.seconds()
+
+    def is_due(self, step: int, at_checkpoint: bool) -> bool:
+        """Return whether the state is saved after this step.
+
+        A checkpoint is a good moment, because what goes on from there never makes it again.
+        """
+        if self.every_steps is not None:
+            return at_checkpoint or step % self.every_steps == 0
+        wanted = self.every_seconds if self.ended else min(self.every_seconds, FIRST_SAVE_SECONDS)
+        waited = self.seconds() - (self.ended or self.started)
+        return (at_checkpoint or waited >= wanted) and self._is_affordable()
+
+    def _is_affordable(self) -> bool:
+        """Return whether all saves together stay within their share; what the first one takes, nobody knows yet."""
+        return self.spent + self.longest <= LARGEST_SHARE * (self.seconds() - self.started)
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Measure one save."""
+        before = self.seconds()
+        yield
+        self.ended = self.seconds()
+        self.spent += self.ended - before
+        self.longest = max(self.longest, self.ended - before)
+
+
+@dataclass(frozen=True)
+class Saver:
+    """Saves checkpoints, and the state that a killed run goes on from."""
+
+    out: Path
+    tokenizer: Any
+    settings_hash: str
+    clock: Clock
+    rhythm: StateRhythm
+
+    def save(self, run: Run, loss: float) -> None:
+        """Save what is due after a step."""
+        at_checkpoint = run.step in checkpoint_steps(run.steps, run.job.checkpoints)
+        if at_checkpoint:
+            self._save_checkpoint(run, loss)
+        if self.rhythm.is_due(run.step, at_checkpoint):
+            # After the checkpoint: a run that goes on from this state never makes that checkpoint again.
+            with self.rhythm.measured():
+                save_state(self.out / "state", run.tensors(), run.facts() | self.clock.facts())
+
+    def _save_checkpoint(self, run: Run, loss: float) -> None:
+        facts = {"step": run.step, "steps": run.steps, "tokens": run.tokens, "loss": loss}
+        folder = self.out / "checkpoints" / step_name(run.step)
+        save_checkpoint(folder, run.model, self.tokenizer, facts | {"settings_hash": self.settings_hash})
