@@ -14,7 +14,7 @@ class RecipeConfig(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run's folder")
     method: str
-    base: str = Field(description="'tinyworld', a checkpoint folder, or a hub id")
+    base: str = Field(description="'tinyworld', a checkpoint folder, or a hub id (owner/name, owner/name@revision)")
     data: str = Field(default="tinyworld", description="'tinyworld' or a folder of JSONL data sets")
     seed: int = 0
     settings: dict[str, Any] = Field(

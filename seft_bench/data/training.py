@@ -101,7 +101,7 @@ def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:
 def open_base(name: str, what: str = "base") -> Path:
     """Find the folder of a base model: the tinyworld's shipped one, a folder, or a hub id.
 
-    A hub id is fetched once, safetensors only.
+    A hub id is fetched once, safetensors only; owner/name@revision names a commit, tag or branch.
 
     Args:
         what: what messages call it.
@@ -116,7 +116,7 @@ def open_base(name: str, what: str = "base") -> Path:
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(
             f"{what} {name!r} is no checkpoint: it has no config.json. It is 'tinyworld', a checkpoint folder, or a "
-            "hub id (owner/name)."
+            "hub id (owner/name, or owner/name@revision)."
         )
     return _from_hub(name, what)
 
@@ -140,8 +140,15 @@ def _from_hub(name: str, what: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+    repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]))
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"],
+            )
+        )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         first = str(error).splitlines()[0]
         raise InputError(f"{what} {name!r} is no folder here, and it cannot be fetched from the hub: {first}") from None
