@@ -18,7 +18,7 @@ from pathlib import Path
 
 from seft_bench.config import RecipeConfig
 from seft_bench.console import Progress, note
-from seft_bench.data.training import content_hashes, open_base, open_blank_base, open_data
+from seft_bench.data.training import open_base, open_blank_base, open_data
 from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files, measured_config
 from seft_bench.files import locked, sha256_folder, sha256_json
 from seft_bench.generators import Generator
@@ -27,6 +27,7 @@ from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import replaces_other_weights, save_result
 from seft_bench.stages import Workshop, door, run_stages
+from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.runs import TrainedRun, finished_run, publish_run
 from seft_bench.subjects import Subject
 from seft_bench.suites import Suite
@@ -53,17 +54,16 @@ def train(
     Raises:
         InputError: unknown method, wrong settings, missing data or base.
     """
-    method = door.methods.find_method(recipe.method)
     plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
     if finished := finished_run(recipe, out, checkpoints):
         return finished
     started_at = now()
     shared = stages_folder or out / "stages"
     base = _base_of(recipe, shared.parent / "data")
-    data = open_data(recipe.data, recipe.seed, shared.parent / "data", method.data)
+    data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed_data(recipe))
     shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
     stages = run_stages(plan, shop)
-    parents = {"base": sha256_folder(base)} | content_hashes(recipe.base, recipe.data)
+    parents = {"base": sha256_folder(base)} | contents_of(recipe)
     return publish_run(recipe, out, stages, checkpoints, started_at, parents)
 
 

@@ -134,37 +134,30 @@ def self_label_stages(settings: SelfLabelSettings, checkpoints: int) -> list[Sta
 
 @dataclass(frozen=True)
 class Method:
-    """A method: its settings class, its stages, one sentence, and the data sets that it reads."""
+    """A method: its settings class, its stages, and one sentence."""
 
     settings: type[Strict]
     stages: Callable[[Any, int], list[Stage]]
     summary: str
-    data: tuple[str, ...]
 
 
 METHODS: dict[str, Method] = {
     "pretrain": Method(
-        PretrainSettings, pretrain_stages, "language modelling from scratch (makes the tinyworld's base)", ("pretrain",)
+        PretrainSettings, pretrain_stages, "language modelling from scratch (makes the tinyworld's base)"
     ),
-    "sft": Method(SftSettings, sft_stages, "SFT on annotated conversations: the start of every other method", ("sft",)),
-    "sft-chosen": Method(
-        ChosenSettings, chosen_stages, "SFT on the good answers of the preference data", ("sft", "preferences")
-    ),
-    "dpo": Method(DpoSettings, dpo_stages, "direct preference optimisation (arXiv 2305.18290)", ("sft", "preferences")),
-    "orpo": Method(
-        OrpoSettings, orpo_stages, "odds-ratio preference optimisation (arXiv 2403.07691)", ("sft", "preferences")
-    ),
+    "sft": Method(SftSettings, sft_stages, "SFT on annotated conversations: the start of every other method"),
+    "sft-chosen": Method(ChosenSettings, chosen_stages, "SFT on the good answers of the preference data"),
+    "dpo": Method(DpoSettings, dpo_stages, "direct preference optimisation (arXiv 2305.18290)"),
+    "orpo": Method(OrpoSettings, orpo_stages, "odds-ratio preference optimisation (arXiv 2403.07691)"),
     "seft": Method(
         SeftSettings,
         seft_stages,
         "self-evolution fine-tuning with an adaptive reviser (arXiv 2406.10813, our reading)",
-        ("sft", "preferences", "calibration", "prompts"),
     ),
     "self-label": Method(
         SelfLabelSettings,
         self_label_stages,
         "control: the SFT-on-good-answers model labels the unannotated prompts itself",
-        ("sft", "preferences", "prompts"),
     ),
 }
 

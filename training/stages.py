@@ -6,11 +6,11 @@ the two name the stage's folder, so they stay as they are, or old folders are no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
-from seft_bench.records import Row, Source
+from seft_bench.records import Data, Row, Source
 
 from .settings import DraftSettings, TrainJob, TrainSettings
 
@@ -230,6 +230,12 @@ Stage = Train | Sample | Score | Revise
 def row_sources(stage: Stage) -> list[Source]:
     """Return the inputs of a stage that are rows, not models or thresholds."""
     return [source for role, source in stage.inputs.items() if role in ("data", "prompts", "preferences")]
+
+
+def data_sets(stages: Iterable[Stage]) -> list[str]:
+    """Name the data sets that stages read, each once, in the order in which they are first read."""
+    sources = [source for stage in stages for source in stage.inputs.values()]
+    return list(dict.fromkeys(source.name for source in sources if isinstance(source, Data)))
 
 
 def _given(**sources: Source | None) -> dict[str, Source]:

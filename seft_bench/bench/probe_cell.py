@@ -89,10 +89,10 @@ class _Probe:
         from seft_bench.data.training import open_data
 
         self._matrix, self._cell, self._folder = matrix, cell, folder
-        method = door.methods.find_method(cell.row.method)
         self.stages = {stage.name: stage for stage in door.methods.build_stages(cell.row.method, cell.row.settings, 1)}
-        data = open_data(cell.data, cell.seed, folder / "data", method.data)
-        self._rows = {name: read_jsonl(data / f"{name}.jsonl", "data set") for name in method.data}
+        needed = door.stages.data_sets(self.stages.values())
+        data = open_data(cell.data, cell.seed, folder / "data", needed)
+        self._rows = {name: read_jsonl(data / f"{name}.jsonl", "data set") for name in needed}
         self._batch = max([size for stage in self.stages.values() if (size := _batch_size(stage))], default=32)
 
     def train(self, size: int, name: str) -> list[StageRun]:

@@ -10,13 +10,14 @@ from typing import Any
 
 from seft_bench.bench.matrix import Cell, cells_of
 from seft_bench.config import JudgeConfig, MatrixConfig, MatrixRow, load_judge
-from seft_bench.data.training import TINYWORLD, content_hashes, open_base, open_data
+from seft_bench.data.training import TINYWORLD, open_base, open_data
 from seft_bench.errors import InputError
 from seft_bench.evaluation_files import Places
 from seft_bench.files import sha256_file, sha256_json
 from seft_bench.inference.store import store_path
 from seft_bench.judges import Judge, open_judge
 from seft_bench.records import Answer, Question
+from seft_bench.stages.recipes import contents_of
 from seft_bench.stages.runs import TrainedRun, is_other_run, matching_run
 from seft_bench.suites import Suite, load_suite
 
@@ -161,10 +162,9 @@ class Bench:
         return sha256_json(parts)
 
     @cached_property
-    def _contents(self) -> Mapping[tuple[str, str], Mapping[str, str]]:
-        """Base and data -> hashes of what they hold."""
-        matrix = self.matrix
-        return {(base, data): content_hashes(base, data) for base in matrix.all_bases for data in matrix.all_data}
+    def _contents(self) -> Mapping[str, Mapping[str, str]]:
+        """Name of a cell -> hashes of what its base and the data sets that it reads hold."""
+        return {cell.name: contents_of(cell.recipe) for cell in self.cells}
 
     def identity(self, cell: Cell) -> str:
         """Hash of all that decides a cell's results."""
@@ -177,7 +177,7 @@ class Bench:
             "judge": matrix.judge,
             "diagnostics_judge": matrix.diagnostics_judge,
             "measured_by": self.measured_by,
-            "contents": self._contents[cell.base, cell.data],
+            "contents": self._contents[cell.name],
         }
         shared |= {"judges": matrix.judges} if matrix.judges else {}
         return sha256_json([shared, cell.row.model_dump(mode="json"), cell.seed])
@@ -212,8 +212,8 @@ def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
     from seft_bench.stages import door
 
     try:
-        door.methods.build_stages(row.method, row.settings, matrix.checkpoints)
+        stages = door.methods.build_stages(row.method, row.settings, matrix.checkpoints)
         for data in set(matrix.all_data) - {TINYWORLD}:  # which is written when it is needed
-            open_data(data, 0, Path(), door.methods.find_method(row.method).data)
+            open_data(data, 0, Path(), door.stages.data_sets(stages))
     except InputError as error:
         raise InputError(f"row {row.name!r}: {error}") from None

@@ -118,17 +118,17 @@ def methods_show(name: str) -> None:
     """A method's stages and default settings as JSON."""
     from seft_bench.stages import door
 
-    method = door.methods.find_method(name)
+    method, plan = door.methods.find_method(name), door.methods.build_stages(name, {}, 1)
     stages = [
         {"name": stage.name, "kind": stage.kind, "inputs": {role: str(source) for role, source in stage.inputs.items()}}
-        for stage in door.methods.build_stages(name, {}, 1)
+        for stage in plan
     ]
     print(
         json.dumps(
             {
                 "method": name,
                 "summary": method.summary,
-                "data": method.data,
+                "data": door.stages.data_sets(plan),
                 "stages": stages,
                 "settings": method.settings().model_dump(),
             },

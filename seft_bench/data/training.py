@@ -6,23 +6,22 @@ A data set is a JSON Lines file in a folder; docs/data.md says what each holds. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pathlib import Path
 
 from seft_bench.errors import InputError
 from seft_bench.files import (
-    Stamp,
-    folder_stamp,
     locked,
+    read_once,
     sha256_file,
     sha256_folder_once,
-    sha256_json,
     write_json,
     write_jsonl,
 )
 from seft_bench.records import Row
 
 TINYWORLD = "tinyworld"
+
+_file_hash = read_once(sha256_file)
 
 
 def open_data(name: str, seed: int, folder: Path, needed: Iterable[str]) -> Path:
@@ -31,7 +30,7 @@ def open_data(name: str, seed: int, folder: Path, needed: Iterable[str]) -> Path
     Args:
         name: "tinyworld", or a folder of the user's.
         folder: where the tinyworld's data sets are written, one folder a seed.
-        needed: names of data sets ("sft", "preferences", "calibration", "prompts", "pretrain").
+        needed: names of the data sets that its stages read; others need not be there.
 
     Raises:
         InputError: the folder or a data set is missing.
@@ -65,25 +64,21 @@ def _tinyworld_data(seed: int, folder: Path, needed: Iterable[str]) -> Path:
     return target
 
 
-def content_hashes(base: str, data: str) -> dict[str, str]:
+def content_hashes(base: str, data: str, needed: Iterable[str]) -> dict[str, str]:
     """Hash a base and data that are folders of the user's: what they hold may change under the same path.
 
+    Args:
+        needed: names of the data sets that the method reads; others are no part of what it makes.
+
     Returns:
-        "base" and "data"; neither for what carries its version in its name (the tinyworld, a hub id) or is not there.
+        "base" and "data/NAME" of each data set; neither for what carries its version in its name (the tinyworld, a hub
+        id) or is not there.
     """
     found = {}
     if base != TINYWORLD and (Path(base) / "config.json").is_file():
         found["base"] = sha256_folder_once(Path(base))
-    if data != TINYWORLD and Path(data).is_dir():
-        found["data"] = _hash_of_data(Path(data), folder_stamp(Path(data)))
-    return found
-
-
-@lru_cache(maxsize=16)
-def _hash_of_data(folder: Path, stamp: Stamp) -> str:
-    return sha256_json(
-        [(path.name, sha256_file(path)) for path in sorted(folder.glob("*.jsonl")) if path.stem in _makers()]
-    )
+    files = {} if data == TINYWORLD else {name: Path(data) / f"{name}.jsonl" for name in needed}
+    return found | {f"data/{name}": _file_hash(path) for name, path in files.items() if path.is_file()}
 
 
 def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:

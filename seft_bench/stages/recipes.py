@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.config import RecipeConfig, read_yaml, validate, with_overrides
+from seft_bench.data.training import content_hashes
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.stages import door
 
@@ -58,6 +59,20 @@ def _extended(path: Path, below: Sequence[Path]) -> dict[str, Any]:
         parent = path.parent / name if name.endswith((".yaml", ".yml")) else _find(name)
         values = door.methods.merge_settings(values, _extended(parent, (*below, path.resolve())))
     return door.methods.merge_settings(values, own)
+
+
+def needed_data(recipe: RecipeConfig) -> list[str]:
+    """Name the data sets that a recipe's stages read.
+
+    Raises:
+        InputError: unknown method or wrong settings.
+    """
+    return door.stages.data_sets(door.methods.build_stages(recipe.method, recipe.settings, 1))
+
+
+def contents_of(recipe: RecipeConfig) -> dict[str, str]:
+    """Hash what a recipe's base and data sets hold, see `content_hashes`: as much its identity as its settings."""
+    return content_hashes(recipe.base, recipe.data, needed_data(recipe))
 
 
 def _find(name: str) -> Path:

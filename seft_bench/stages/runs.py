@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.config import RecipeConfig
-from seft_bench.data.training import content_hashes
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
 from seft_bench.records import Output, Row, RunFacts, to_row
 from seft_bench.stages import StageRun
+from seft_bench.stages.recipes import contents_of
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: 
     """Say what tells a run from the one asked for; None where nothing does."""
     if manifest["config"] != recipe.model_dump(mode="json"):
         return "of another recipe"
-    contents = content_hashes(recipe.base, recipe.data)
-    if other := [role for role, digest in contents.items() if manifest.get("parents", {}).get(role, digest) != digest]:
+    contents, parents = contents_of(recipe), manifest.get("parents", {})
+    known = {role: parents.get(role, parents.get("data", digest)) for role, digest in contents.items()}
+    if other := [role for role, digest in contents.items() if known[role] != digest]:
         return f"whose {' and '.join(other)} held something else"
     # Old runs do not say how many were asked for.
     asked = manifest.get("checkpoints_asked", len(manifest["checkpoints"]))

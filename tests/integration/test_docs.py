@@ -21,6 +21,7 @@ from seft_bench.report.published_files import PublishedConfig
 from tests.integration.cli import REPOSITORY, seft_bench
 from tests.tiny_model import make_tiny_model
 from training.methods import METHODS, build_stages
+from training.stages import data_sets
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md"), *(REPOSITORY / "results").glob("*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -213,20 +214,26 @@ def documented_data() -> dict[str, list[dict[str, Any]]]:
 
 
 def test_every_data_set_that_a_method_reads_is_documented() -> None:
-    assert set(documented_data()) == {name for method in METHODS.values() for name in method.data}
+    read = {name: data_sets(build_stages(name, {}, 1)) for name in METHODS}
+    assert set(documented_data()) == {name for names in read.values() for name in names}
     text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
     for name, readers in re.findall(r"^\| `(\w+)\.jsonl` \| .*? \| (.*) \|$", text, re.MULTILINE):
         named = set(re.findall(r"`([\w-]+)`", readers))
-        reading = {method for method, entry in METHODS.items() if name in entry.data}
+        reading = {method for method, names in read.items() if name in names}
         assert named == (set(METHODS) - reading if readers.startswith("all but") else reading)
 
 
 @pytest.mark.parametrize("method", ["seft", "self-label", "orpo", "pretrain"])
 def test_the_documented_rows_train(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows of docs/data.md as a user's own folder, under a model of the user's own."""
+    """The rows of docs/data.md as a user's own folder, under a model of the user's own.
+
+    Files that the method does not read are not there.
+    """
     monkeypatch.chdir(tmp_path)
-    for name, rows in documented_data().items():
-        (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "data").mkdir()
+    documented = documented_data()
+    for name in data_sets(build_stages(method, {}, 1)):
+        rows = documented[name]
         (tmp_path / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     make_tiny_model(tmp_path / "model", with_weights=method != "pretrain")
     steps = [
