@@ -18,6 +18,7 @@ from pathlib import Path
 
 from seft_bench.config import RecipeConfig
 from seft_bench.console import Progress, note
+from seft_bench.data.bases import with_chat_template
 from seft_bench.data.training import open_base, open_blank_base, open_data
 from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files, measured_config
 from seft_bench.files import locked, sha256_folder, sha256_json
@@ -68,8 +69,11 @@ def train(
 
 
 def _base_of(recipe: RecipeConfig, folder: Path) -> Path:
-    """The base's folder; pre-training starts from a blank one, made on the spot."""
-    return open_blank_base(recipe.base, folder) if recipe.method == "pretrain" else open_base(recipe.base)
+    """The base's folder; a blank one, for pre-training, and one with another chat template are made on the spot."""
+    if recipe.method == "pretrain":
+        return open_blank_base(recipe.base, folder)
+    base = open_base(recipe.base)
+    return with_chat_template(base, recipe.chat_template, folder / "bases") if recipe.chat_template else base
 
 
 # Evaluate

@@ -16,6 +16,9 @@ class RecipeConfig(Strict):
     method: str
     base: str = Field(description="'tinyworld', a checkpoint folder, or a hub id (owner/name, owner/name@revision)")
     data: str = Field(default="tinyworld", description="'tinyworld' or a folder of JSONL data sets")
+    chat_template: str | None = Field(
+        default=None, description="instead of the base's own: a shipped one's name, a .jinja file, or Jinja text"
+    )
     seed: int = 0
     settings: dict[str, Any] = Field(
         default_factory=dict, description="the method's settings, see `seft-bench methods show`"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.config import RecipeConfig, read_yaml, validate, with_overrides
+from seft_bench.data.bases import read_chat_template, shipped_chat_templates
 from seft_bench.data.training import content_hashes
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.stages import door
@@ -35,7 +36,10 @@ def load_recipe(name: str = DEFAULT_RECIPE, overrides: Sequence[str] = ()) -> Re
         name, overrides = DEFAULT_RECIPE, [name, *overrides]
     path = _find(name)
     recipe: RecipeConfig = validate(with_overrides(_extended(path, ()), overrides), RecipeConfig, str(path))
-    return recipe
+    if recipe.chat_template is None or recipe.chat_template in shipped_chat_templates():
+        return recipe
+    # A run's recipe holds the text: a file may change under its name.
+    return recipe.model_copy(update={"chat_template": read_chat_template(recipe.chat_template)})
 
 
 def _extended(path: Path, below: Sequence[Path]) -> dict[str, Any]:

@@ -68,7 +68,8 @@ def _run_in(out: Path) -> TrainedRun | None:
 
 def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: int) -> str | None:
     """Say what tells a run from the one asked for; None where nothing does."""
-    if manifest["config"] != recipe.model_dump(mode="json"):
+    # A key that came after a run was made is null in the recipe that asks for the same.
+    if _given(manifest["config"]) != _given(recipe.model_dump(mode="json")):
         return "of another recipe"
     contents, parents = contents_of(recipe), manifest.get("parents", {})
     known = {role: parents.get(role, parents.get("data", digest)) for role, digest in contents.items()}
@@ -77,6 +78,10 @@ def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: 
     # Old runs do not say how many were asked for.
     asked = manifest.get("checkpoints_asked", len(manifest["checkpoints"]))
     return None if asked == checkpoints else f"that was asked for {asked} checkpoints, not {checkpoints}"
+
+
+def _given(config: Mapping[str, Any]) -> Row:
+    return {key: value for key, value in config.items() if value is not None}
 
 
 def withdraw_run(out: Path) -> None:

@@ -1,0 +1,81 @@
+"""Bases whose tokenizer has no chat template, or another than the recipe's: given one without touching their files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from seft_bench.errors import InputError, unknown_name
+from seft_bench.files import locked, read_json, sha256_folder_once, sha256_json
+
+TEMPLATE_FILE = "chat_template.jinja"
+
+
+def shipped_chat_templates() -> dict[str, Path]:
+    folder = Path(__file__).parent / "chat_templates"
+    return {path.stem: path for path in sorted(folder.glob("*.jinja"))}
+
+
+def read_chat_template(name: str) -> str:
+    """Read a template: a shipped one's name, a .jinja file, or the Jinja text itself.
+
+    Raises:
+        InputError: an unknown name, a file that cannot be read, or text that is no Jinja.
+    """
+    known = shipped_chat_templates()
+    if name in known:
+        return known[name].read_text(encoding="utf-8")
+    if "{" not in name and not name.endswith(".jinja"):
+        raise unknown_name("chat template", name, known, "A template of your own is a .jinja file, or its text.")
+    text = _text_of(Path(name)) if name.endswith(".jinja") else name
+    _check_template(text, name)
+    return text
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"chat template {path} cannot be read: {error}") from None
+
+
+def _check_template(text: str, name: str) -> None:
+    import jinja2
+
+    try:
+        jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(
+            text.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+        )
+    except jinja2.TemplateSyntaxError as error:
+        shown = name if name.endswith(".jinja") else "the recipe's"
+        raise InputError(f"chat template ({shown}), line {error.lineno}: {error.message}") from None
+
+
+def with_chat_template(base: Path, template: str, folder: Path) -> Path:
+    """Make a checkpoint folder of the base's files with another chat template; weights are linked, not copied.
+
+    Args:
+        template: as `read_chat_template` takes it.
+        folder: holds such bases, one a base and template; one that is there is taken as it is.
+    """
+    text = read_chat_template(template)
+    target = folder / f"{base.name}-{sha256_json([sha256_folder_once(base), text])[:10]}"
+    with locked(folder / ".locks" / target.name):
+        if not target.exists():
+            _write(base, text, target)
+    return target
+
+
+def _write(base: Path, text: str, target: Path) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for source in base.iterdir():
+        if source.is_file() and source.name not in (TEMPLATE_FILE, "tokenizer_config.json"):
+            (partial / source.name).symlink_to(source.resolve())
+    settings = read_json(base / "tokenizer_config.json", "settings of a tokenizer")
+    settings.pop("chat_template", None)
+    (partial / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    (partial / TEMPLATE_FILE).write_text(text, encoding="utf-8")
+    partial.rename(target)
