@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from seft_bench.chat import answer_text
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.records import Answer, Message, Question
 
@@ -94,8 +95,9 @@ class ConversationGenerator(BaseGenerator):
 
     def _completion(self, prompt_tokens: int, ids: list[int]) -> Completion:
         stopped = bool(ids) and ids[-1] in self.stops
-        text = self.tokenizer.decode(ids[:-1] if stopped else ids, skip_special_tokens=True).strip()
-        return Completion(text, "stop" if stopped else "length", prompt_tokens, len(ids))
+        return Completion(
+            answer_text(self.tokenizer, ids, self.stops), "stop" if stopped else "length", prompt_tokens, len(ids)
+        )
 
 
 def over_length(prompts: Sequence[Sequence[int]], context_tokens: int) -> dict[int, Completion]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from seft_bench.chat import prompt_ids, without_markup
+from seft_bench.chat import answer_text, prompt_ids, without_markup
 from seft_bench.errors import InputError
 from seft_bench.inference.client import ChatCall, ChatClient, OnReply
 from seft_bench.inference.replies import Reply
@@ -115,6 +115,4 @@ class AnswerClient(VLLMClient):
                 "transformers."
             )
         ids = list(reply.body["choices"][0]["token_ids"])
-        ended = bool(ids) and ids[-1] in self.stops
-        text = self.tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True).strip()
-        return dataclasses.replace(reply, text=text)
+        return dataclasses.replace(reply, text=answer_text(self.tokenizer, ids, self.stops))

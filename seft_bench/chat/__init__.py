@@ -1,0 +1,67 @@
+"""Chat messages -> token ids: once, in one place, for training, revising, sampling and judging.
+
+The template renders BOS and every marker itself, so nothing here adds special tokens again: a double BOS is the
+classic silent error (trl issue 1400). `markup` keeps texts from writing markers, `template` finds out by rendering
+what a chat template writes around an answer, `ids` makes tokens of both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from seft_bench.chat.ids import (
+    answer_ids,
+    answer_text,
+    conversation_ids,
+    next_token_id,
+    prompt_ids,
+)
+from seft_bench.chat.messages import as_messages, assistant, user
+from seft_bench.chat.spans import conversation_spans
+from seft_bench.chat.template import render, stop_ids, without_markup
+from seft_bench.errors import InputError
+
+__all__ = [
+    "answer_ids",
+    "answer_text",
+    "as_messages",
+    "assistant",
+    "conversation_ids",
+    "conversation_spans",
+    "load_tokenizer",
+    "next_token_id",
+    "prompt_ids",
+    "render",
+    "stop_ids",
+    "user",
+    "without_markup",
+]
+
+
+def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
+    """The tokenizer of a checkpoint, checked for what every stage needs of it.
+
+    Raises:
+        InputError: no tokenizer, no chat template, or no end-of-sequence token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"no tokenizer can be loaded from {folder}: {str(error).splitlines()[0]}. Save the tokenizer beside the "
+            "weights (tokenizer.save_pretrained)."
+        ) from None
+    if not tokenizer.chat_template:
+        raise InputError(
+            f"the tokenizer of {folder} has no chat template, so prompts would be guessed. Add chat_template.jinja (or "
+            "`chat_template` in tokenizer_config.json) to the checkpoint."
+        )
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"the tokenizer of {folder} has no eos_token, so answers would never end. Set `eos_token` in "
+            "tokenizer_config.json."
+        )
+    return tokenizer

@@ -1,0 +1,110 @@
+"""Token ids of prompts, answers and whole conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from seft_bench.chat.messages import assistant
+from seft_bench.chat.template import (
+    ChatFormat,
+    Turn,
+    chat_format,
+    encode,
+    last_turn,
+    rendered,
+    without_markup,
+)
+from seft_bench.records import Message
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Ids of a conversation up to and with the marker that opens the assistant's answer."""
+    return encode(tokenizer, rendered(tokenizer, without_markup(tokenizer, messages), open_answer=True))
+
+
+def conversation_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
+    """Ids of a whole conversation that ends with an answer, as the template writes it: what a reward model reads."""
+    return encode(tokenizer, rendered(tokenizer, without_markup(tokenizer, messages)))
+
+
+def answer_ids(tokenizer: Any, messages: Sequence[Message], answer: str | Message) -> tuple[list[int], list[int]]:
+    """Ids of (prompt, answer): the answer ends with the template's stop token, which is learnt like any other.
+
+    The prompt is what sampling is given, token by token. Both together are `apply_chat_template` of the whole
+    conversation up to the stop token. Where a token of the whole conversation would span the border (a line break of
+    the prompt and one of the answer), no cut of it is what sampling sees: then the prompt stays, and the answer is
+    tokenised behind it. The same holds where the template opens a turn in one way for sampling and in another way in a
+    conversation (DeepSeek-R1's `<think>`).
+
+    Args:
+        answer: the text, or an assistant's message with its reasoning.
+
+    Raises:
+        InputError: the template refuses the conversation, or does not write the answer's reasoning.
+    """
+    form, asked = chat_format(tokenizer), without_markup(tokenizer, messages)
+    [said] = without_markup(tokenizer, [assistant(answer) if isinstance(answer, str) else answer])
+    prompt = rendered(tokenizer, asked, open_answer=True)
+    turn, before = last_turn(tokenizer, asked, said, prompt), encode(tokenizer, prompt)
+    end = End.of(tokenizer, turn, form)
+    ids = encode(tokenizer, prompt + turn.answer + end.text)
+    after = ids[len(before) :] if ids[: len(before)] == before else ids_behind(tokenizer, turn.answer + end.text)
+    return before, end.cut(after)
+
+
+class End(NamedTuple):
+    """How an answer ends: with the first of the `markers` control tokens of `text`, or with EOS where it has none."""
+
+    text: str
+    markers: int
+    form: ChatFormat
+
+    @classmethod
+    def of(cls, tokenizer: Any, turn: Turn, form: ChatFormat) -> End:
+        markers = sum(token in form.marker_ids for token in encode(tokenizer, turn.closing))
+        return cls(turn.closing if markers else "", markers, form)
+
+    def cut(self, ids: list[int]) -> list[int]:
+        """Cut what follows the stop token, told from the end: an answer's opening may hold markers too."""
+        if not self.markers:
+            return [*ids, self.form.stop_id]
+        places = [place for place, token in enumerate(ids) if token in self.form.marker_ids]
+        return ids[: places[-self.markers] + 1]
+
+
+def ids_behind(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a text that stands inside a longer one: SentencePiece marks the first word of a text on its own.
+
+    It is tokenised behind a character that does not melt into it.
+    """
+    for anchor in ("0", "a", ".", "\n"):
+        before = encode(tokenizer, anchor)
+        ids = encode(tokenizer, anchor + text)
+        if ids[: len(before)] == before:
+            return ids[len(before) :]
+    return encode(tokenizer, text)
+
+
+def next_token_id(tokenizer: Any, messages: Sequence[Message], text: str) -> int | None:
+    """Return the one token with which an answer that is only `text` goes on after the prompt.
+
+    A leading space of the template's is included.
+
+    None where it takes several tokens, or melts into the prompt's last one: then no single log-probability belongs to
+    it.
+    """
+    asked = without_markup(tokenizer, messages)
+    prompt = rendered(tokenizer, asked, open_answer=True)
+    turn = last_turn(tokenizer, asked, assistant(text), prompt)
+    ids = encode(tokenizer, prompt + turn.answer)
+    return ids[-1] if ids[:-1] == encode(tokenizer, prompt) else None
+
+
+def answer_text(tokenizer: Any, ids: Sequence[int], stops: Sequence[int]) -> str:
+    """The text of a sampled answer: without its stop token, and without what the template writes before an answer."""
+    form = chat_format(tokenizer)
+    said = list(ids[:-1] if ids and ids[-1] in stops else ids)
+    if form.opening and said[: len(opening := ids_behind(tokenizer, form.opening))] == opening:
+        said = said[len(opening) :]
+    return str(tokenizer.decode(said, skip_special_tokens=True)).strip()

@@ -1,0 +1,259 @@
+"""What a chat template writes around an answer, found out by rendering one, and conversations as it renders them.
+
+Nothing is looked for by an answer's own text: Qwen3's template writes `<think>` itself, so an answer `think` would be
+found inside it. The text that is looked for is one that no template writes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from seft_bench.chat.markup import broken_up, marker_texts, pattern_of
+from seft_bench.chat.messages import REASONING_KEYS, assistant, user
+from seft_bench.errors import InputError
+from seft_bench.records import Message
+
+SENTINEL = "Zq7Xanswer9Kv"
+"""A text that no template writes, and that trimming leaves as it is."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The end of a rendered conversation.
+
+    Attributes:
+        answer: the answer as the template writes it, and what it writes before it ("<think>\\n\\n</think>\\n\\n").
+        closing: what follows the answer, the stop token first of all.
+    """
+
+    answer: str
+    closing: str
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """What a tokenizer's template writes around texts.
+
+    Attributes:
+        markers: finds control tokens in a text.
+        marker_ids: their ids.
+        opening: what stands between the prompt and an answer; None where the template opens an answer in one way for
+            sampling and in another way in a conversation (DeepSeek-R1's `<think>`).
+        closing: what follows an answer at a conversation's end.
+        stop_id: the first marker of `closing`, EOS where it has none: what training teaches and sampling waits for.
+        stops: all tokens that end an answer.
+        reasoning_key: the key of a message whose reasoning the template writes, "" where it writes none.
+    """
+
+    markers: re.Pattern[str] | None
+    marker_ids: frozenset[int]
+    opening: str | None
+    closing: str
+    stop_id: int
+    stops: tuple[int, ...]
+    reasoning_key: str
+
+
+_known: WeakKeyDictionary[Any, tuple[Any, ChatFormat]] = WeakKeyDictionary()
+
+
+def chat_format(tokenizer: Any) -> ChatFormat:
+    """Find out a tokenizer's format; once, unless its template or its vocabulary changed.
+
+    Raises:
+        InputError: the template refuses a question with an answer, or shows no answer.
+    """
+    state = (str(tokenizer.chat_template), len(tokenizer), tokenizer.eos_token_id, tokenizer.name_or_path)
+    known = _known.get(tokenizer)
+    if known is None or known[0] != state:
+        known = _known[tokenizer] = (state, _find_out(tokenizer))
+    return known[1]
+
+
+def _find_out(tokenizer: Any) -> ChatFormat:
+    asked = [user("What is it?")]
+    prompt = rendered(tokenizer, asked, open_answer=True)
+    whole = rendered(tokenizer, [*asked, assistant(SENTINEL)])
+    head, closing = around_sentinel(whole)
+    texts = marker_texts(tokenizer, f"{tokenizer.get_chat_template()}\n{prompt}\n{whole}")
+    ids = frozenset(tokenizer.convert_tokens_to_ids(list(texts))) | frozenset(tokenizer.all_special_ids)
+    marker = [token for token in encode(tokenizer, closing) if token in ids][:1]
+    stops = [*marker, *_generation_stops(tokenizer.name_or_path), tokenizer.eos_token_id]
+    return ChatFormat(
+        markers=pattern_of(texts),
+        marker_ids=ids,
+        opening=head[len(prompt) :] if head.startswith(prompt) else None,
+        closing=closing,
+        stop_id=marker[0] if marker else tokenizer.eos_token_id,
+        stops=tuple(dict.fromkeys(stops)),
+        reasoning_key=_reasoning_key(tokenizer, asked),
+    )
+
+
+def around_sentinel(whole: str) -> tuple[str, str]:
+    """Return what a rendered conversation has before and after the sentinel, which is its last answer."""
+    head, found, closing = whole.rpartition(SENTINEL)
+    if not found:
+        raise InputError("the chat template does not write the assistant's answer at the end of a conversation")
+    return head, closing
+
+
+def _reasoning_key(tokenizer: Any, asked: list[Message]) -> str:
+    for key in REASONING_KEYS:
+        if SENTINEL in rendered(tokenizer, [*asked, {**assistant("It is this."), key: SENTINEL}]):
+            return key
+    return ""
+
+
+def _generation_stops(checkpoint: str) -> list[int]:
+    """Read eos_token_id of the checkpoint folder's generation_config.json: one id, several, or none."""
+    path = Path(checkpoint) / "generation_config.json"
+    if not checkpoint or not path.is_file():
+        return []
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+    except (ValueError, AttributeError):
+        raise InputError(f"{path} is no JSON object") from None
+    return [token for token in (found if isinstance(found, list) else [found]) if isinstance(token, int)]
+
+
+def stop_ids(tokenizer: Any) -> list[int]:
+    """Tokens that end an answer.
+
+    The one that the template writes after it, those of generation_config.json in the checkpoint's folder, and EOS.
+    """
+    return list(chat_format(tokenizer).stops)
+
+
+def rendered(tokenizer: Any, messages: Sequence[Message], *, open_answer: bool = False) -> str:
+    """Render messages as they are.
+
+    Raises:
+        InputError: the template refuses them, or a text is no Unicode.
+    """
+    try:
+        text = str(tokenizer.apply_chat_template(list(messages), add_generation_prompt=open_answer, tokenize=False))
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"a text holds half a surrogate pair ({error.object[error.start]!r}), which no tokenizer takes"
+        ) from None
+    except Exception as error:  # jinja2's, whose templates raise what they like
+        roles = ", ".join(message["role"] for message in messages)
+        raise InputError(
+            f"the model's chat template refuses these messages ({roles}): {(str(error).splitlines() or ['?'])[0]}"
+        ) from None
+    return text
+
+
+def render(tokenizer: Any, messages: Sequence[Message]) -> str:
+    """The prompt as text, for people to read."""
+    return rendered(tokenizer, without_markup(tokenizer, messages), open_answer=True)
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Ids of a rendered text, as `apply_chat_template` makes them."""
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+# Texts without markup
+
+
+def without_markup(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+    """Return the messages with control tokens in their texts broken up by a space: no text opens or ends a turn.
+
+    Reasoning is put under the key that the template reads, also where it stands in the answer as a model wrote it.
+    """
+    form = chat_format(tokenizer)
+    return [_without_markup(_with_reasoning_apart(message, form), form) for message in messages]
+
+
+def _without_markup(message: Message, form: ChatFormat) -> Message:
+    return {
+        key: broken_up(value, form.markers) if isinstance(value, str) and key != "role" else value
+        for key, value in message.items()
+    }
+
+
+_REASONED = re.compile(r"\s*<think>(?P<reasoning>.*?)</think>\s*(?P<answer>.*)", re.DOTALL)
+
+
+def _with_reasoning_apart(message: Message, form: ChatFormat) -> Message:
+    """Return an assistant's message with its reasoning under the key that the template reads."""
+    if message["role"] != "assistant" or not form.reasoning_key:
+        return message
+    given = reasoning_of(message)
+    others = {key: value for key, value in message.items() if key not in REASONING_KEYS}
+    if given:
+        return {**others, form.reasoning_key: given}
+    if found := _REASONED.fullmatch(message["content"]):
+        reasoning = found["reasoning"].strip("\n")
+        return {**others, "content": found["answer"], **({form.reasoning_key: reasoning} if reasoning else {})}
+    return others
+
+
+def reasoning_of(message: Message) -> str:
+    return next((message[key] for key in REASONING_KEYS if message.get(key)), "")
+
+
+# The last turn
+
+
+def last_turn(tokenizer: Any, asked: Sequence[Message], said: Message, prompt: str) -> Turn:
+    """Return the answer as the template writes it behind the prompt, and what follows it.
+
+    Args:
+        asked, said: conversation and answer, both without markup.
+        prompt: `asked`, rendered for sampling.
+
+    Raises:
+        InputError: the template refuses the conversation, or does not write the answer's reasoning.
+    """
+    form = chat_format(tokenizer)
+    whole = rendered(tokenizer, [*asked, said])
+    if form.opening is not None and not reasoning_of(said):
+        middle = between(whole, prompt + form.opening, form.closing)
+        if middle is not None and middle.strip() == said["content"].strip():
+            return Turn(form.opening + middle, form.closing)
+    return _turn_by_sentinel(tokenizer, asked, said, prompt, whole)
+
+
+def _turn_by_sentinel(tokenizer: Any, asked: Sequence[Message], said: Message, prompt: str, whole: str) -> Turn:
+    """Find the answer by rendering another one in its place.
+
+    Where the template opens an answer for sampling in another way than in a conversation, the answer stands right
+    behind the prompt, which is what sampling sees. Where it rewrites the answer, the answer is taken as it is.
+    """
+    head, closing = around_sentinel(rendered(tokenizer, [*asked, {**said, "content": SENTINEL}]))
+    opening = head[len(prompt) :] if head.startswith(prompt) else ""
+    check_reasoning(said, opening)
+    middle = between(whole, head, closing)
+    if middle is None or middle.strip() != said["content"].strip():
+        middle = said["content"].strip()
+    return Turn(opening + middle, closing)
+
+
+def check_reasoning(said: Message, before: str) -> None:
+    """Refuse reasoning that is not in what the template writes before an answer.
+
+    Raises:
+        InputError: it would be lost.
+    """
+    if reasoning_of(said).strip() not in before:
+        raise InputError(
+            "the answer has reasoning, which the model's chat template does not write before it: it would be lost. "
+            "Remove reasoning_content, or use a template that writes it"
+        )
+
+
+def between(whole: str, head: str, closing: str) -> str | None:
+    """The text between the two, None where it does not stand between them."""
+    if not whole.startswith(head) or not whole.endswith(closing) or len(whole) < len(head) + len(closing):
+        return None
+    return whole[len(head) : len(whole) - len(closing)]

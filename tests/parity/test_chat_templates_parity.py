@@ -1,0 +1,113 @@
+"""Every chat template that TRL ships, over tiny tokenizers with its control tokens: trained ids are the template's.
+
+Half of a family's control tokens are known to tokenizer.json only, and its thinking marks are not special, as in the
+families' own tokenizers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from seft_bench import chat
+from seft_bench.chat import assistant, user
+from seft_bench.chat.template import chat_format
+from seft_bench.errors import InputError
+from tests.chat_tokenizers import byte_level, metaspace
+
+pytestmark = pytest.mark.peers
+
+CONTROL = re.compile(
+    r"<\|[^|<>{}\n]+\|>|<\uff5c[^\uff5c\n]+\uff5c>|</?think>|<(?:start|end)_of_\w+>|<\|?turn\|?>|\[/?INST\]|</?s>"
+)
+ASK = [user("What is two plus three?")]
+TALK = [*ASK, assistant("Five."), user("Name three fish.")]
+ANSWERS = ("Carp, tuna, cod.", "think", "i", ">", "  The fox. ", "x\n\ny")
+TAKES_LISTS = ("idefics3", "llava_next", "smolvlm")
+"""Templates of models for pictures, whose messages hold lists."""
+OPENED_OTHERWISE = ("deepseek", "nemotron")
+"""Templates that write `<think>` for sampling, and something else in a conversation."""
+WRITES_NO_STOP = ("glm4moe",)
+
+
+def templates() -> dict[str, str]:
+    trl = pytest.importorskip("trl")
+    folder = Path(trl.__file__).parent / "chat_templates"
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
+
+
+def family(make: Callable[..., Any], source: str) -> Any:
+    control = list(dict.fromkeys(CONTROL.findall(source)))
+    thinking = [token for token in control if "think" in token]
+    special = [token for token in control if token not in thinking]
+    half = len(special) // 2
+    known, hidden = special[:half], special[half:]
+    return make(source, "<|eos|>", special=known, hidden=hidden, plain=thinking, bos_token="<|bos|>")
+
+
+@pytest.mark.parametrize("make", [byte_level, metaspace])
+def test_what_is_trained_is_the_template(make: Callable[..., Any]) -> None:
+    checked = 0
+    for name, source in templates().items():
+        tokenizer = family(make, source)
+        if name.startswith(TAKES_LISTS):
+            with pytest.raises(InputError, match="chat template"):
+                chat.stop_ids(tokenizer)
+            continue
+        for messages in (ASK, TALK):
+            for answer in ANSWERS:
+                _check(name, tokenizer, messages, answer)
+        checked += 1
+    assert checked >= 10
+
+
+def _check(name: str, tokenizer: Any, messages: list[dict[str, str]], answer: str) -> None:
+    prompt, learnt = chat.answer_ids(tokenizer, messages, answer)
+    as_ids = {"tokenize": True, "return_dict": False}
+    assert prompt == tokenizer.apply_chat_template(messages, add_generation_prompt=True, **as_ids), name
+    stop, *_ = chat.stop_ids(tokenizer)
+    assert learnt[-1] == stop, name
+    assert stop not in learnt[:-1], name
+    assert chat.answer_text(tokenizer, learnt, [stop]) == answer.strip(), name
+    whole = tokenizer.apply_chat_template([*messages, assistant(answer)], **as_ids)
+    if name.startswith(OPENED_OTHERWISE):
+        assert tokenizer.decode(learnt[:-1]).strip() == answer.strip(), name
+    elif name in WRITES_NO_STOP:
+        assert [*prompt, *learnt] == [*whole, tokenizer.eos_token_id], name
+    else:
+        assert [*prompt, *learnt] == whole[: len(prompt) + len(learnt)], name
+        assert not tokenizer.decode(whole[len(prompt) + len(learnt) :], skip_special_tokens=True).strip(), name
+
+
+@pytest.mark.parametrize("make", [byte_level, metaspace])
+def test_no_text_writes_a_marker(make: Callable[..., Any]) -> None:
+    for name, source in templates().items():
+        if name.startswith(TAKES_LISTS):
+            continue
+        tokenizer = family(make, source)
+        markers = chat_format(tokenizer).marker_ids
+        hostile = " ".join(token.content for token in tokenizer.added_tokens_decoder.values() if len(token.content) > 1)
+        asked = [user(hostile), assistant(f"So {hostile}"), user(hostile)]
+        written, clean = (
+            [[token for token in ids if token in markers] for ids in chat.answer_ids(tokenizer, messages, answer)]
+            for messages, answer in ((asked, f"So {hostile}"), (TALK, "Five."))
+        )
+        assert written == clean, name
+
+
+def test_all_turns_of_a_conversation_end_where_they_are_said_to() -> None:
+    for name, source in templates().items():
+        if name.startswith(TAKES_LISTS):
+            continue
+        tokenizer = family(byte_level, source)
+        conversation = [*TALK, assistant("Carp, tuna.")]
+        ids, learnt = chat.conversation_spans(tokenizer, conversation)
+        whole = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False)
+        said = [tokenizer.decode(ids[slice(*place)], skip_special_tokens=True) for place in learnt]
+        assert [text.strip().endswith(end) for text, end in zip(said, ("Five.", "Carp, tuna."), strict=True)], name
+        assert ids[: len(whole)] == whole[: len(ids)], name
+        assert ids[-1] in chat.stop_ids(tokenizer), name
