@@ -235,7 +235,11 @@ def sha256_json(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def sha256_folder(folder: Path, patterns: Iterable[str] = ("*.safetensors", "*.json", "*.jinja", "*.model")) -> str:
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model")
+"""Weights, configuration and tokenizer of a model folder."""
+
+
+def sha256_folder(folder: Path, patterns: Iterable[str] = MODEL_FILES) -> str:
     """Fingerprint of a checkpoint folder: names and contents of its weights, configuration and tokenizer."""
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)} - {folder / "manifest.json"})
     return sha256_json([(path.name, sha256_file(path)) for path in files])

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seft_bench.checkpoints import base_of, is_adapter
+from seft_bench.checkpoints.adapters import is_adapted, merge_adapter, save_adapter, write_folder
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, write_json
 
@@ -35,13 +37,15 @@ def has_weights(folder: Path) -> bool:
 
 
 def load_model(folder: Path) -> Any:
-    """Load the causal language model of a checkpoint folder, in float32 on the CPU.
+    """Load the causal language model of a checkpoint folder, in float32 on the CPU; an adapter is merged into its base.
 
     Raises:
         InputError: no such folder, no safetensors weights, or weights that the model class does not know.
     """
     from transformers import AutoModelForCausalLM
 
+    if is_adapter(folder):
+        return merge_adapter(load_model(base_of(folder)), folder)
     _check_folder(folder)
     if not has_weights(folder):
         raise InputError(
@@ -62,6 +66,8 @@ def load_or_initialise(folder: Path, seed: int) -> Any:
     """Load the folder's model; one with config.json and no weights gives a fresh model, initialised from `seed`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    if is_adapter(folder):
+        return load_model(folder)
     _check_folder(folder)
     if has_weights(folder) or _other_weights(folder):
         return load_model(folder)
@@ -116,15 +122,21 @@ class _quiet_transformers:
 
 
 def save_checkpoint(folder: Path, model: Any, tokenizer: Any, facts: Mapping[str, Any]) -> None:
-    """Write a Hugging Face folder (safetensors, config, tokenizer, chat template) with `facts` as checkpoint.json."""
+    """Write a model folder (safetensors, config, tokenizer, chat template) with `facts` as checkpoint.json.
+
+    A model with an adapter over it (`adapters.attach`) is written as a folder of peft's, without its base.
+    """
 
     def write(target: Path) -> None:
         with _quiet_transformers():
-            model.save_pretrained(str(target))
+            if is_adapted(model):
+                save_adapter(model, target)
+            else:
+                model.save_pretrained(str(target))
         tokenizer.save_pretrained(str(target))
         write_json(target / "checkpoint.json", facts)
 
-    _write_folder(folder, write)
+    write_folder(folder, write)
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -139,7 +151,7 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         write_json(target / "state.json", facts)
 
     current = folder / step_name(facts["step"])
-    _write_folder(current, write)
+    write_folder(current, write)
     for older in set(folder.glob("step-*")) - {current}:
         shutil.rmtree(older)
 
@@ -162,13 +174,3 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
 
 def step_name(step: int) -> str:
     return f"step-{step:06d}"
-
-
-def _write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    temporary = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write(temporary)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)

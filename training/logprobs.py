@@ -83,11 +83,12 @@ class AnswerLogprob:
 
 def score_sequences(model: Any, sequences: Sequence[Tokens], batch_size: int = 32) -> list[AnswerLogprob]:
     """Log-likelihood of every sequence's labelled part, in the order given; no gradients, sorted by length inside."""
+    # no_grad, not inference_mode: a model that is trained afterwards may keep tensors of this forward (rotary tables).
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
     scored: dict[int, AnswerLogprob] = {}
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    with torch.inference_mode():
+    with torch.no_grad():
         for start in range(0, len(order), batch_size):
             chunk = order[start : start + batch_size]
             sums, tokens = answer_logprobs(model, collate(sequences[index] for index in chunk).to(device))

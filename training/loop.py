@@ -4,7 +4,8 @@ A run's folder:
 
     run.json                     settings and hashes of all inputs; a rerun must match them
     train.jsonl                  one row a step
-    checkpoints/step-000075/     Hugging Face folder and checkpoint.json
+    checkpoints/step-000075/     Hugging Face folder (with LoRA: peft's, of the adapter alone) and checkpoint.json
+    merged-base/                 the start as a whole model, where an adapter is trained over another adapter
     reference/                   log-probabilities under the reference model
     state/                       what a killed run goes on from; removed at the end
     summary.json                 written last: the run is finished
@@ -23,6 +24,7 @@ from seft_bench.chat import load_tokenizer
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, locked, read_log, write_json, write_jsonl
 
+from .adapters import Start, open_start
 from .checkpoint import load_or_initialise, load_state, pick_device, step_name
 from .data import DataCounts, Example, load_examples
 from .logprobs import reference_logprobs
@@ -66,20 +68,22 @@ def train(
         if finished := finished_summary(out):
             return finished
         write_json(out / "run.json", identity.as_row())
-        tokenizer, model = load_tokenizer(model_folder), load_or_initialise(model_folder, job.seed)
+        tokenizer, start = load_tokenizer(model_folder), open_start(model_folder, job, out / "merged-base")
         # Started here, so that the first run of a process is not charged with importing the model's code.
         clock = Clock()
         pairs, max_length = job.loss_entry.needs_pairs, job.settings.max_length
         examples, counts = load_examples(data_file, tokenizer, pairs=pairs, max_length=max_length)
-        _check_vocabulary(model, examples, model_folder)
+        _check_vocabulary(start.model, examples, model_folder)
         _ = course_of(job.settings, total_steps(job.settings, len(examples)))
         reference = None
         if job.loss_entry.needs_reference:
-            reference = _reference(reference_folder or model_folder, identity.frozen, examples, out, job)
-        run = Run(model, examples, reference, job)
+            frozen = None if reference_folder in (None, model_folder) else reference_folder
+            reference = _reference(start, frozen, identity.frozen, examples, out, job)
+        run = Run(start.model, examples, reference, job)
         _resume_or_clean(run, clock, out)
         rhythm = StateRhythm(60 * job.settings.save_state_every_minutes, save_state_every_steps)
-        _take_all_steps(run, Saver(out, tokenizer, identity.hash, clock, rhythm), on_step)
+        facts = {"settings_hash": identity.hash, **start.facts}
+        _take_all_steps(run, Saver(out, tokenizer, facts, clock, rhythm), on_step)
         return _finish(run, counts, out, clock)
 
 
@@ -94,11 +98,17 @@ def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> 
         )
 
 
-def _reference(folder: Path, fingerprint: str, examples: Sequence[Example], out: Path, job: TrainJob) -> Tensor:
-    """Return [examples, 2] log-probabilities under the frozen model, which is loaded only where none are kept."""
+def _reference(
+    start: Start, frozen: Path | None, fingerprint: str, examples: Sequence[Example], out: Path, job: TrainJob
+) -> Tensor:
+    """Return [examples, 2] log-probabilities under the frozen model.
+
+    None is the model that training starts from, which is asked before its first step; no second one is loaded.
+    """
 
     def load() -> Any:
-        return load_or_initialise(folder, job.seed).to(pick_device(job.settings.device))
+        model = load_or_initialise(frozen, job.seed) if frozen else start.model
+        return model.to(pick_device(job.settings.device))
 
     return reference_logprobs(load, fingerprint, examples, job.settings.micro_batch_size, out / "reference")
 

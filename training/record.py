@@ -9,8 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from seft_bench.checkpoints import fingerprint
 from seft_bench.errors import InputError
-from seft_bench.files import read_json, sha256_file, sha256_folder, sha256_json, write_json
+from seft_bench.files import read_json, sha256_file, sha256_json, write_json
 from seft_bench.records import Row
 
 from .data import DataCounts
@@ -102,10 +103,10 @@ def identify(model_folder: Path, data_file: Path, job: TrainJob, reference_folde
     """
     if not data_file.is_file():
         raise InputError(f"training data not found: {data_file}")
-    model = sha256_folder(model_folder)
+    model = fingerprint(model_folder)
     reference = None
     if reference_folder:
-        reference = model if reference_folder == model_folder else sha256_folder(reference_folder)
+        reference = model if reference_folder == model_folder else fingerprint(reference_folder)
     return Identity(job.as_row(), model, sha256_file(data_file), reference)
 
 

@@ -122,5 +122,5 @@ class Run:
         restore_optimizer(self.optimizer, self.parameters, tensors)
 
     def _model_tensors(self) -> dict[str, Tensor]:
-        """Weights and buffers, tied ones once."""
-        return dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        """Weights that are trained, tied ones once, and buffers; frozen weights are where they came from."""
+        return self.parameters | dict(self.model.named_buffers())

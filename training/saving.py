@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seft_bench.records import Row
+
 from .checkpoint import save_checkpoint, save_state, step_name
 from .record import Clock
 from .run import Run
@@ -69,11 +71,15 @@ class StateRhythm:
 
 @dataclass(frozen=True)
 class Saver:
-    """Saves checkpoints, and the state that a killed run goes on from."""
+    """Saves checkpoints, and the state that a killed run goes on from.
+
+    Attributes:
+        facts: what every checkpoint's checkpoint.json says of this run.
+    """
 
     out: Path
     tokenizer: Any
-    settings_hash: str
+    facts: Row
     clock: Clock
     rhythm: StateRhythm
 
@@ -90,4 +96,4 @@ class Saver:
     def _save_checkpoint(self, run: Run, loss: float) -> None:
         facts = {"step": run.step, "steps": run.steps, "tokens": run.tokens, "loss": loss}
         folder = self.out / "checkpoints" / step_name(run.step)
-        save_checkpoint(folder, run.model, self.tokenizer, facts | {"settings_hash": self.settings_hash})
+        save_checkpoint(folder, run.model, self.tokenizer, facts | self.facts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,27 @@ from .schedules import Course, DecayShape, ScheduleName, scheduled_learning_rate
 
 if TYPE_CHECKING:
     from .losses import Loss
+
+
+class LoraSettings(Strict):
+    """LoRA (arXiv 2106.09685): low-rank matrices are learnt beside frozen weights, through peft.
+
+    Rank and alpha as in alignment-handbook's `zephyr-7b-beta/sft/config_qlora.yaml` (which has a dropout of 0.05 on
+    top); all linear layers as in QLoRA (arXiv 2305.14314).
+
+    Attributes:
+        rank: of the matrices.
+        alpha: what they add is scaled by alpha / rank.
+        dropout: of what enters them, while training.
+        target_modules: "all-linear" (but the output layer), or names of layers, such as q_proj.
+        use_rslora: scale by alpha / sqrt(rank) (arXiv 2312.03732).
+    """
+
+    rank: int = Field(default=16, gt=0)
+    alpha: int = Field(default=16, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
+    use_rslora: bool = False
 
 
 class TrainSettings(Strict):
@@ -39,6 +60,7 @@ class TrainSettings(Strict):
         precision: "float32", or "mixed": bfloat16 in the forward over float32 weights.
         save_state_every_minutes: how often what a killed run goes on from is saved; seldomer where that would take
             more than 5 % of the time.
+        lora: train an adapter over the frozen model, and save adapters; None trains all weights.
     """
 
     learning_rate: float = Field(gt=0)
@@ -58,6 +80,7 @@ class TrainSettings(Strict):
     device: str = "auto"
     precision: Literal["float32", "mixed"] = "float32"
     save_state_every_minutes: float = Field(default=10.0, gt=0)
+    lora: LoraSettings | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:

@@ -20,6 +20,7 @@ from seft_bench.chat.ids import (
 from seft_bench.chat.messages import as_messages, assistant, user
 from seft_bench.chat.spans import conversation_spans
 from seft_bench.chat.template import render, stop_ids, without_markup
+from seft_bench.checkpoints import is_adapter, tokenizer_folder
 from seft_bench.errors import InputError
 
 __all__ = [
@@ -40,7 +41,7 @@ __all__ = [
 
 
 def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
-    """The tokenizer of a checkpoint, checked for what every stage needs of it.
+    """The tokenizer of a checkpoint, checked for what every stage needs of it; an adapter without one has its base's.
 
     Raises:
         InputError: no tokenizer, no chat template, or no end-of-sequence token.
@@ -48,7 +49,8 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+        place = tokenizer_folder(Path(folder)) if is_adapter(Path(folder)) else folder
+        tokenizer = AutoTokenizer.from_pretrained(str(place), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"no tokenizer can be loaded from {folder}: {str(error).splitlines()[0]}. Save the tokenizer beside the "

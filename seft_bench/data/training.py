@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from seft_bench.checkpoints import fetch_from_hub, fingerprint, is_checkpoint
 from seft_bench.errors import InputError
 from seft_bench.files import (
     locked,
     read_once,
     sha256_file,
-    sha256_folder_once,
     write_json,
     write_jsonl,
 )
@@ -75,8 +75,8 @@ def content_hashes(base: str, data: str, needed: Iterable[str]) -> dict[str, str
         id) or is not there.
     """
     found = {}
-    if base != TINYWORLD and (Path(base) / "config.json").is_file():
-        found["base"] = sha256_folder_once(Path(base))
+    if base != TINYWORLD and is_checkpoint(Path(base)):
+        found["base"] = fingerprint(Path(base))
     files = {} if data == TINYWORLD else {name: Path(data) / f"{name}.jsonl" for name in needed}
     return found | {f"data/{name}": _file_hash(path) for name, path in files.items() if path.is_file()}
 
@@ -94,7 +94,7 @@ def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:
 
 
 def open_base(name: str, what: str = "base") -> Path:
-    """Find the folder of a base model: the tinyworld's shipped one, a folder, or a hub id.
+    """Find the folder of a base model: the tinyworld's shipped one, a folder (an adapter's too), or a hub id.
 
     A hub id is fetched once, safetensors only; owner/name@revision names a commit, tag or branch.
 
@@ -106,14 +106,14 @@ def open_base(name: str, what: str = "base") -> Path:
     """
     if name == TINYWORLD:
         return Path(__file__).parent.parent / "tinyworld" / "base"
-    if (Path(name) / "config.json").is_file():
+    if is_checkpoint(Path(name)):
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(
-            f"{what} {name!r} is no checkpoint: it has no config.json. It is 'tinyworld', a checkpoint folder, or a "
-            "hub id (owner/name, or owner/name@revision)."
+            f"{what} {name!r} is no checkpoint: it has neither config.json nor adapter_config.json. It is 'tinyworld', "
+            "a checkpoint folder, or a hub id (owner/name, or owner/name@revision)."
         )
-    return _from_hub(name, what)
+    return fetch_from_hub(name, what)
 
 
 def open_blank_base(name: str, folder: Path) -> Path:
@@ -129,21 +129,3 @@ def open_blank_base(name: str, folder: Path) -> Path:
     target = folder / f"tinyworld-v{WORLD_VERSION}-blank"
     with locked(folder / ".locks" / target.name):
         return target if (target / "config.json").exists() else write_blank_model(target)
-
-
-def _from_hub(name: str, what: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    repository, _, revision = name.partition("@")
-    try:
-        return Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"],
-            )
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        first = str(error).splitlines()[0]
-        raise InputError(f"{what} {name!r} is no folder here, and it cannot be fetched from the hub: {first}") from None

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
+from seft_bench.checkpoints import base_of, is_adapter
+from seft_bench.checkpoints.adapters import merge_adapter
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
@@ -84,6 +86,8 @@ class TransformersGenerator(ConversationGenerator):
 def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: bool = False) -> PreTrainedModel:
     """Load a causal LM for inference: float32 on CPU (bf16 is slower there), the checkpoint's own type on a GPU.
 
+    A folder with an adapter is merged into its base in memory.
+
     Raises:
         InputError: the folder or hub id holds no causal LM in safetensors.
     """
@@ -91,6 +95,10 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
+
+    if is_adapter(Path(model)):
+        base = load_causal_lm(base_of(Path(model)), device, trust_remote_code)
+        return cast("PreTrainedModel", merge_adapter(base, Path(model)).eval())
 
     logging.disable_progress_bar()  # our own bars say what is going on
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device

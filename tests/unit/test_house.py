@@ -44,7 +44,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("judges",),
     ("generators",),
     ("training", "formats", "inference", "data", "results", "manifest"),
-    ("chat", "files", "tinyworld", "config", "stats", "records", "errors", "console"),
+    ("chat",),
+    ("checkpoints",),
+    ("files", "tinyworld", "config", "stats", "records", "errors", "console"),
 )
 """The rooms (a package or a module of `seft_bench`, and `training`) from the top floor to the ground. A room imports
 rooms below it, or on its own floor; never upwards, and no two rooms import each other. Imports inside functions and for
@@ -57,11 +59,12 @@ STRICTER = {
     "console": ("errors",),
     "files": ("errors", "records"),
     "config": ("errors",),
-    "chat": ("errors", "records"),
+    "checkpoints": ("errors", "files", "records"),
+    "chat": ("checkpoints", "errors", "records"),
     "tinyworld": ("records",),
     "stats": ("records", "errors"),
-    "training": ("records", "config", "errors", "files", "chat"),
-    "generators": ("chat", "config", "errors", "files", "formats", "records", "inference"),
+    "training": ("records", "config", "errors", "files", "checkpoints", "chat"),
+    "generators": ("chat", "checkpoints", "config", "errors", "files", "formats", "records", "inference"),
 }
 """Room -> all rooms that it may import."""
 

@@ -262,11 +262,11 @@ def test_a_checkpoint_that_is_start_and_reference_is_fingerprinted_once(
 ) -> None:
     hashed: list[Path] = []
 
-    def sha256_folder(folder: Path) -> str:
+    def fingerprint(folder: Path) -> str:
         hashed.append(folder)
         return files.sha256_folder(folder)
 
-    monkeypatch.setattr(record, "sha256_folder", sha256_folder)
+    monkeypatch.setattr(record, "fingerprint", fingerprint)
     train(tiny_model, data["dpo"], tmp_path / "run", job("dpo"), reference_folder=tiny_model)
     assert hashed == [tiny_model]
     inputs = json.loads((tmp_path / "run" / "run.json").read_text())["inputs"]

@@ -1,0 +1,109 @@
+"""LoRA: where a training run starts, with an adapter over it or without, through peft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from seft_bench.checkpoints import adapter_config as read_adapter_config
+from seft_bench.checkpoints import base_of, base_place, base_record, check_adapter, is_adapter
+from seft_bench.checkpoints.adapters import adapter_tensors, merged_folder
+from seft_bench.errors import InputError
+from seft_bench.records import Row
+
+from .checkpoint import load_model, load_or_initialise
+from .settings import LoraSettings, TrainJob
+
+ONLY_IN_PLACE = ("alpha_pattern", "rank_pattern", "use_dora", "modules_to_save")
+"""Of an adapter's configuration: what none of ours has, and what changes what its tensors do."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training starts.
+
+    Attributes:
+        model: all its weights are trained, or those of the adapter over it.
+        facts: what checkpoint.json says of every checkpoint: an adapter's base, by its hash.
+    """
+
+    model: Any
+    facts: Row = field(default_factory=dict)
+
+
+def open_start(folder: Path, job: TrainJob, merged_base: Path) -> Start:
+    """Load the model that training starts from, on the CPU, and lay an adapter over it where LoRA is asked for.
+
+    A start that is itself an adapter goes on being trained where the settings are its own (its dropout may differ).
+    Otherwise it is merged into its base: in memory where all weights are trained, and in `merged_base` where another
+    adapter is trained, whose base must stay.
+
+    Raises:
+        InputError: no model can be loaded, or LoRA does not fit it.
+    """
+    lora = job.settings.lora
+    if lora is None:
+        return Start(load_or_initialise(folder, job.seed))
+    if not is_adapter(folder):
+        return Start(attach(load_model(folder), folder, lora, job.seed), base_record(folder))
+    check_adapter(folder)
+    base = base_of(folder)
+    model = attach(load_model(base), base, lora, job.seed)
+    if _goes_on(folder, model):
+        return Start(model, base_record(base))
+    merged = merged_folder(folder, merged_base)
+    return Start(attach(load_model(merged), merged, lora, job.seed), base_record(merged))
+
+
+def attach(model: Any, base: Path, lora: LoraSettings, seed: int) -> Any:
+    """Lay a fresh adapter over a model, which changes nothing of what it computes; only the adapter is trained.
+
+    Its weights follow from the seed alone, and are float32 whatever the model's are.
+
+    Args:
+        base: the folder of the model, which the adapter's checkpoints will name.
+
+    Raises:
+        InputError: the model has no such layers, or they are its embeddings or its output layer.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_rslora=lora.use_rslora,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            adapted = get_peft_model(model, config)
+        except ValueError as error:
+            raise InputError(f"lora does not fit the model {base}: {(str(error).splitlines() or ['?'])[0]}") from None
+    ends = (adapted.get_input_embeddings(), adapted.get_output_embeddings())
+    if any(hasattr(layer, "base_layer") for layer in ends):
+        raise InputError("lora: embeddings and output layer cannot be target_modules; name layers between them")
+    for key, value in base_place(base).items():
+        setattr(adapted.peft_config["default"], key, value)
+    return adapted
+
+
+def _goes_on(adapter: Path, model: Any) -> bool:
+    """Give a fresh adapter the weights of a saved one, where both are of one shape; else leave it, and return False."""
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
+    fresh, saved = model.peft_config["default"], read_adapter_config(adapter)
+    here, there = get_peft_model_state_dict(model, save_embedding_layers=False), adapter_tensors(adapter)
+    same = (
+        {name: tensor.shape for name, tensor in here.items()} == {name: tensor.shape for name, tensor in there.items()}
+        and (saved.get("lora_alpha"), bool(saved.get("use_rslora"))) == (fresh.lora_alpha, fresh.use_rslora)
+        and not any(saved.get(key) for key in ONLY_IN_PLACE)
+    )
+    if same:
+        set_peft_model_state_dict(model, there)
+    return same
