@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from seft_bench.checkpoints import fingerprint
 from seft_bench.config import RecipeConfig
 from seft_bench.console import Progress, note
 from seft_bench.data.bases import with_chat_template
 from seft_bench.data.training import open_base, open_blank_base, open_data
 from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files, measured_config
-from seft_bench.files import locked, sha256_folder, sha256_json
+from seft_bench.files import locked, sha256_json
 from seft_bench.generators import Generator
 from seft_bench.judges import Judge
 from seft_bench.manifest import build_manifest, now
@@ -64,7 +65,7 @@ def train(
     data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed_data(recipe))
     shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
     stages = run_stages(plan, shop)
-    parents = {"base": sha256_folder(base)} | contents_of(recipe)
+    parents = {"base": fingerprint(base)} | contents_of(recipe)
     return publish_run(recipe, out, stages, checkpoints, started_at, parents)
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from seft_bench.checkpoints import check_adapter, fingerprint, is_adapter, is_checkpoint
 from seft_bench.errors import InputError
-from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_folder, sha256_json
+from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json
 from seft_bench.generators import Generator
 from seft_bench.records import RunFacts
 from seft_bench.stages.runs import checkpoint_name, checkpoints_below, run_facts
@@ -45,14 +46,14 @@ class Subject:
 def checkpoint_subject(
     folder: Path, model_id: str, run: RunFacts | None = None, trust_remote_code: bool = False
 ) -> Subject:
-    """A checkpoint folder as a subject; its weights are read only when answers are missing."""
+    """A checkpoint folder (or an adapter's) as a subject; its weights are read only when answers are missing."""
 
     def load() -> Generator:
         from seft_bench.generators.transformers import TransformersGenerator
 
         return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
 
-    return Subject(model_id, sha256_folder(folder), load, run, folder=folder)
+    return Subject(model_id, fingerprint(folder), load, run, folder=folder)
 
 
 def all_runs(runs: Path) -> list[str]:
@@ -81,7 +82,7 @@ def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
     path = Path(model)
     if path.is_file():
         return _ready_answers(path)
-    if (path / "config.json").is_file():
+    if is_checkpoint(path):
         return [_checkpoint(path, trust_remote_code)]
     if path.is_dir():
         return _checkpoints_below(path, trust_remote_code)
@@ -97,8 +98,8 @@ def _checkpoints_below(folder: Path, trust_remote_code: bool) -> list[Subject]:
     if not found:
         there = ", ".join(sorted(child.name for child in folder.iterdir())[:12]) or "nothing"
         raise InputError(
-            f"no checkpoint in {folder}: a checkpoint is a folder with config.json, model.safetensors and tokenizer. "
-            f"It holds: {there}"
+            f"no checkpoint in {folder}: a checkpoint is a folder with config.json, model.safetensors and tokenizer, "
+            f"or an adapter of peft's with adapter_config.json and adapter_model.safetensors. It holds: {there}"
         )
     return [_checkpoint(child, trust_remote_code) for child in found]
 
@@ -108,7 +109,7 @@ def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
     from seft_bench.chat import load_tokenizer
 
     load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
-    check_safetensors(folder)
+    check_adapter(folder) if is_adapter(folder) else check_safetensors(folder)
     run = folder.parent.parent
     is_of_run = folder.parent.name == "checkpoints" and (run / "manifest.json").is_file()
     facts = _run_facts(run, folder) if is_of_run else None

@@ -113,6 +113,19 @@ def check_adapter(adapter: Path) -> None:
     check_safetensors(adapter)
 
 
+def check_whole(folder: Path, what: str) -> None:
+    """Refuse an adapter where a whole model is needed, with the command that makes one.
+
+    Args:
+        what: what messages call it.
+    """
+    if is_adapter(folder):
+        raise InputError(
+            f"{what} {folder} is an adapter, and a whole model is needed: `seft-bench export {folder} --merge --out "
+            "FOLDER` writes it"
+        )
+
+
 def base_of(adapter: Path) -> Path:
     """Find the whole model that an adapter was trained over: the folder or hub id that adapter_config.json names.
 

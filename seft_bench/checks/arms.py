@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seft_bench.checkpoints import fingerprint, is_checkpoint
 from seft_bench.errors import InputError, WithheldError
-from seft_bench.files import sha256_folder
 from seft_bench.records import Result, run_of
 from seft_bench.report.arms import is_control, is_final
 from seft_bench.results import read_result, slug
@@ -144,7 +144,7 @@ def _refuse_other_weights(path: Path, found: Sequence[Result]) -> None:
     recorded = {str(((result.manifest or {}).get("parents") or {}).get("model", "")) for result in found} - {""}
     if checkpoint is None or not recorded:
         return
-    if sha256_folder(checkpoint) not in recorded:
+    if fingerprint(checkpoint) not in recorded:
         raise InputError(
             f"the results of {found[0].model!r} are of other weights than {checkpoint} holds (another folder of that "
             f"name, or trained on since). Run `seft-bench eval {checkpoint} --suite SUITE` again; two folders of one "
@@ -162,7 +162,7 @@ def _model_ids(path: Path) -> list[str]:
 
 def _checkpoint_of(path: Path) -> Path | None:
     """The folder itself, or the last checkpoint of a run or of a folder of checkpoints."""
-    if (path / "config.json").is_file():
+    if is_checkpoint(path):
         return path
     return last_checkpoint(path) if path.is_dir() else None
 

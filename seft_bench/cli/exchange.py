@@ -24,13 +24,18 @@ ReferenceOption = Annotated[
 
 
 def export_files(
-    format_name: FormatOption,
-    suite: SuiteOption,
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
     models: Annotated[
         list[str] | None,
         typer.Argument(metavar="MODEL", help="Evaluated models or runs.", show_default="all on this suite"),
     ] = None,
+    format_name: Annotated[
+        str | None, typer.Option("--format", help="alpaca_eval, fastchat or fastchat-pairs.", show_default=False)
+    ] = None,
+    suite: Annotated[str | None, typer.Option(help="Suite that the rows belong to.", show_default=False)] = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Write one adapter, merged into its base, as a whole model instead.")
+    ] = False,
     judge: Annotated[
         str | None, typer.Option(help="Only this judge's verdicts: its id or name.", show_default="all")
     ] = None,
@@ -39,10 +44,16 @@ def export_files(
     judgments: Annotated[Path | None, typer.Option(help="A file of judgments, instead of evaluated models.")] = None,
     reference: ReferenceOption = None,
 ) -> None:
-    """Write evaluated models, or files of answers and judgments, as the official tools' files."""
+    """Write evaluated models, or files of answers and judgments, as the official tools' files; or merge an adapter."""
+    if merge:
+        given = (format_name, suite, judge, decoding, answers, judgments, reference)
+        _export_merged(models or [], out, any(value is not None for value in given))
+        return
     from seft_bench.exchange.exporting import check_format, export
     from seft_bench.exchange.sources import evaluated, of_files
 
+    if format_name is None or suite is None:
+        raise InputError("export needs --format and --suite; or --merge, which writes an adapter as a whole model")
     chosen = _suite(suite, reference)
     check_format(format_name, chosen)
     if answers or judgments:
@@ -66,6 +77,16 @@ def export_files(
     if done.withheld:
         note("Their rows are exported, and no figure of ours is. Judge the rest, or quote nothing.")
         raise typer.Exit(EXIT_WITHHELD)
+
+
+def _export_merged(models: list[str], out: Path, has_other_options: bool) -> None:
+    from seft_bench.exchange.merging import merge_model
+
+    if len(models) != 1 or has_other_options:
+        raise InputError(
+            "--merge takes one MODEL (an adapter's folder, a run, or a hub id) and --out FOLDER, and nothing else"
+        )
+    print(merge_model(models[0], out))
 
 
 def _suite(name: str, reference: Path | None) -> Suite:

@@ -10,10 +10,12 @@ import contextlib
 import dataclasses
 import gc
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from seft_bench.checkpoints import fingerprint, is_adapter
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.judges import Judge
 from seft_bench.subjects import Subject
@@ -36,6 +38,30 @@ class Engine(Protocol):
         """Give the memory back; the next answer would take it again."""
 
 
+class WholeModels:
+    """Whole models of adapters, for engines that take no others: written when first asked for, gone when closed."""
+
+    def __init__(self, beside: Path) -> None:
+        self._beside = beside
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def of(self, folder: Path) -> Path:
+        """Return the folder itself, or that of the model that an adapter gives, in a place of its own."""
+        if not is_adapter(folder):
+            return folder
+        from seft_bench.checkpoints.adapters import merged_folder
+
+        if self._folder is None:
+            self._beside.mkdir(parents=True, exist_ok=True)
+            self._folder = tempfile.TemporaryDirectory(prefix="merged-", dir=self._beside)
+        return merged_folder(folder, Path(self._folder.name) / fingerprint(folder)[:16])
+
+    def close(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
+        self._folder = None
+
+
 class ServerEngine:
     """One vLLM server, started at the first answer that is missing.
 
@@ -48,6 +74,7 @@ class ServerEngine:
         from seft_bench.inference.vllm.server import VLLMServer
 
         self.server: VLLMServer = VLLMServer(find_environment(), log_folder, trust_remote_code=trust_remote_code)
+        self.whole = WholeModels(log_folder.parent)
 
     def answers_for(self, subject: Subject) -> Subject:
         from seft_bench.generators.vllm_server import VLLMGenerator
@@ -58,11 +85,12 @@ class ServerEngine:
         return dataclasses.replace(
             subject,
             engine=self.server.engine,
-            open_generator=lambda: VLLMGenerator(folder, subject.model_id, self.server),
+            open_generator=lambda: VLLMGenerator(self.whole.of(folder), subject.model_id, self.server),
         )
 
     def close(self) -> None:
         self.server.stop()
+        self.whole.close()
 
 
 class InProcessEngine:
@@ -76,6 +104,7 @@ class InProcessEngine:
         from seft_bench.generators.vllm_engine import VLLMEngine
 
         self.engine: VLLMEngine = VLLMEngine(trust_remote_code=trust_remote_code)
+        self.whole = WholeModels(log_folder.parent)
 
     def answers_for(self, subject: Subject) -> Subject:
         from seft_bench.generators.vllm_engine import VLLMEngineGenerator
@@ -85,11 +114,14 @@ class InProcessEngine:
             return subject
         name = f"{self.engine.version} in process"  # its random streams are not the server's
         return dataclasses.replace(
-            subject, engine=name, open_generator=lambda: VLLMEngineGenerator(folder, subject.model_id, self.engine)
+            subject,
+            engine=name,
+            open_generator=lambda: VLLMEngineGenerator(self.whole.of(folder), subject.model_id, self.engine),
         )
 
     def close(self) -> None:
         self.engine.close()
+        self.whole.close()
 
 
 ENGINES: dict[str, type[ServerEngine] | type[InProcessEngine]] = {

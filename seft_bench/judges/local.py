@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from seft_bench.chat import load_tokenizer
+from seft_bench.checkpoints import check_whole
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_folder
 
@@ -41,6 +42,7 @@ class LocalModel:
 
         self.judge, self.trust_remote_code = judge, trust_remote_code
         self.folder = open_base(model, f"model of judge {judge}:")
+        check_whole(self.folder, f"model of judge {judge}:")
         self.name = model if self.folder != Path(model) else self.folder.resolve().name
         self.device = self._device(device)
         self._context_tokens = context_tokens

@@ -13,6 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seft_bench.checkpoints import check_whole
 from seft_bench.config import VLLMJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, sha256_folder, sha256_json
@@ -205,6 +206,7 @@ def find_model(name: str) -> Path:
     Raises:
         InputError: it is not on this machine; with what would fetch it.
     """
+    check_whole(Path(name).expanduser(), "judge's model")
     if (Path(name).expanduser() / "config.json").is_file():
         return Path(name).expanduser()
     if name.startswith((".", "/", "~")) or name.count("/") != 1:

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seft_bench.checkpoints import fingerprint
 from seft_bench.errors import InputError
-from seft_bench.files import locked, read_json, read_once, sha256_file, sha256_folder_once, sha256_json, write_json
+from seft_bench.files import locked, read_json, read_once, sha256_file, sha256_json, write_json
 from seft_bench.records import Base, Data, Output, Row, Source
 from seft_bench.stages.common import Find, StageRun, Workshop
 from seft_bench.stages.revise import run_revise
@@ -106,7 +107,7 @@ def folder_name(stage: kinds.Stage, identity: Row) -> str:
 def _fingerprint(source: Source, done: Mapping[str, StageRun], shop: Workshop) -> str:
     match source:
         case Base():
-            return sha256_folder_once(shop.base)
+            return fingerprint(shop.base)
         case Data(name):
             return _file_hash(_data_file(shop, name))
         case Output(name):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from seft_bench.checkpoints import is_checkpoint
 from seft_bench.config import RecipeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl
@@ -255,7 +256,7 @@ def _link_or_copy(source: str, target: str) -> None:
 def checkpoints_below(folder: Path) -> list[Path]:
     """List the checkpoints of a run, or of a trainer's folder, by step: checkpoint-500 comes before checkpoint-1000."""
     parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    found = [child for child in parent.iterdir() if (child / "config.json").is_file()]
+    found = [child for child in parent.iterdir() if is_checkpoint(child)]
     return sorted(found, key=lambda child: (_step(child.name), child.name))
 
 

@@ -1,0 +1,37 @@
+"""`seft-bench export --merge`: the whole model of an adapter over its base, as every other tool reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from seft_bench.checkpoints import fetch_from_hub, is_adapter, is_checkpoint
+from seft_bench.errors import InputError
+from seft_bench.stages.runs import checkpoints_below, last_checkpoint
+
+
+def merge_model(model: str, out: Path) -> Path:
+    """Write the whole model of an adapter to `out`, and return it.
+
+    Args:
+        model: folder of an adapter, of a run (its last checkpoint), or a hub id.
+
+    Raises:
+        InputError: there is no adapter, its base is not to be found, or `out` holds something else.
+    """
+    from seft_bench.checkpoints.adapters import merged_folder
+
+    return merged_folder(_adapter(model), out)
+
+
+def _adapter(model: str) -> Path:
+    path = Path(model)
+    if not path.exists() and model.count("/") == 1 and not model.startswith((".", "/")):
+        path = fetch_from_hub(model, "model")
+    found = path if is_checkpoint(path) else last_checkpoint(path) if path.is_dir() else None
+    if found is None:
+        there = ", ".join(child.name for child in checkpoints_below(path)) if path.is_dir() else ""
+        several = f"; it holds several models ({there}): name one" if there else ""
+        raise InputError(f"no adapter in {model!r}: --merge takes a folder with adapter_config.json, or a run{several}")
+    if not is_adapter(found):
+        raise InputError(f"{found} is a whole model already (it has config.json): there is nothing to merge")
+    return found
