@@ -15,6 +15,7 @@ from seft_bench.errors import InputError
 from seft_bench.records import Row
 
 from .checkpoint import load_model, load_or_initialise
+from .precision import prepare_model
 from .settings import LoraSettings, TrainJob
 
 ONLY_IN_PLACE = ("alpha_pattern", "rank_pattern", "use_dora", "modules_to_save")
@@ -46,16 +47,19 @@ def open_start(folder: Path, job: TrainJob, merged_base: Path) -> Start:
     """
     lora = job.settings.lora
     if lora is None:
-        return Start(load_or_initialise(folder, job.seed))
+        return Start(prepare_model(load_or_initialise(folder, job.seed), job.settings))
     if not is_adapter(folder):
-        return Start(attach(load_model(folder), folder, lora, job.seed), base_record(folder))
+        return _adapted(folder, lora, job)
     check_adapter(folder)
     base = base_of(folder)
-    model = attach(load_model(base), base, lora, job.seed)
-    if _goes_on(folder, model):
-        return Start(model, base_record(base))
-    merged = merged_folder(folder, merged_base)
-    return Start(attach(load_model(merged), merged, lora, job.seed), base_record(merged))
+    start = _adapted(base, lora, job)
+    return start if _goes_on(folder, start.model) else _adapted(merged_folder(folder, merged_base), lora, job)
+
+
+def _adapted(base: Path, lora: LoraSettings, job: TrainJob) -> Start:
+    """Lay a fresh adapter over a base, which is made ready before: the adapter's own dropout stays."""
+    model = prepare_model(load_model(base), job.settings)
+    return Start(attach(model, base, lora, job.seed), base_record(base))
 
 
 def attach(model: Any, base: Path, lora: LoraSettings, seed: int) -> Any:

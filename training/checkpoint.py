@@ -36,8 +36,8 @@ def has_weights(folder: Path) -> bool:
     return any(folder.glob(WEIGHTS))
 
 
-def load_model(folder: Path) -> Any:
-    """Load the causal language model of a checkpoint folder, in float32 on the CPU; an adapter is merged into its base.
+def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Load the causal language model of a checkpoint folder, on the CPU; an adapter is merged into its base.
 
     Raises:
         InputError: no such folder, no safetensors weights, or weights that the model class does not know.
@@ -45,7 +45,7 @@ def load_model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     if is_adapter(folder):
-        return merge_adapter(load_model(base_of(folder)), folder)
+        return merge_adapter(load_model(base_of(folder), dtype), folder)
     _check_folder(folder)
     if not has_weights(folder):
         raise InputError(
@@ -56,24 +56,24 @@ def load_model(folder: Path) -> Any:
     with _quiet_transformers():
         return _loaded(
             lambda: AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
+                str(folder), dtype=dtype, use_safetensors=True, local_files_only=True
             ),
             folder,
         )
 
 
-def load_or_initialise(folder: Path, seed: int) -> Any:
+def load_or_initialise(folder: Path, seed: int, dtype: torch.dtype = torch.float32) -> Any:
     """Load the folder's model; one with config.json and no weights gives a fresh model, initialised from `seed`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if is_adapter(folder):
-        return load_model(folder)
+        return load_model(folder, dtype)
     _check_folder(folder)
     if has_weights(folder) or _other_weights(folder):
-        return load_model(folder)
+        return load_model(folder, dtype)
     torch.manual_seed(seed)
     config = _loaded(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), folder)
-    return _loaded(lambda: AutoModelForCausalLM.from_config(config, dtype=torch.float32), folder)
+    return _loaded(lambda: AutoModelForCausalLM.from_config(config, dtype=dtype), folder)
 
 
 def _check_folder(folder: Path) -> None:

@@ -228,6 +228,11 @@ def batch_plan(lengths: Sequence[int], global_batch_size: int, seed: int, epoch:
     return batches
 
 
+def micro_batches(batch: Sequence[int], size: int) -> list[Sequence[int]]:
+    """Cut a global batch into the parts that go through the model together."""
+    return [batch[start : start + size] for start in range(0, len(batch), size)]
+
+
 class Batch(NamedTuple):
     """Sequences padded on the right to the longest.
 

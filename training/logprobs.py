@@ -7,7 +7,7 @@ does everything else: whatever it applies to logits (soft capping, scaling) is a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from seft_bench.chat import answer_ids, load_tokenizer
-from seft_bench.files import sha256_json, write_atomic
 from seft_bench.records import Message
 
 from .checkpoint import load_model, pick_device
@@ -67,6 +66,15 @@ def _projecting_only(projection: Any | None, positions: Tensor) -> Iterator[None
     finally:
         if handle is not None:
             handle.remove()
+
+
+def example_logprobs(model: Any, examples: Sequence[Example], device: torch.device) -> tuple[Tensor, Tensor]:
+    """`answer_logprobs` of a micro-batch in one forward: the chosen answers, then the rejected ones.
+
+    Policy and reference both come through here: in bfloat16, equal weights give equal sums only in equal batches.
+    """
+    chosen, rejected = [example.chosen for example in examples], [e.rejected for e in examples if e.rejected]
+    return answer_logprobs(model, collate(chosen + rejected).to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,32 +141,3 @@ def score_answer_lists(
     model = load_model(model_folder).to(pick_device(device))
     sequences = [[Tokens.of(*answer_ids(tokenizer, messages, answer)) for messages, answer in pairs] for pairs in lists]
     return [score_sequences(model, part, batch_size) for part in sequences]
-
-
-def reference_logprobs(
-    load_reference: Callable[[], Any],
-    fingerprint: str,
-    examples: Sequence[Example],
-    batch_size: int,
-    cache_folder: Path,
-) -> Tensor:
-    """Log-probabilities of all pairs under the reference model: computed once, then read from `cache_folder`.
-
-    The file is named by the hash of the model's fingerprint and of the token ids, which covers data, chat template and
-    maximal length at once.
-
-    Args:
-        load_reference: called only when the file is not there yet.
-
-    Returns:
-        [number of examples, 2] float32 on the CPU: sums of the chosen and of the rejected answer.
-    """
-    from safetensors.torch import load, save
-
-    sequences = [sequence for example in examples for sequence in example.sequences]
-    key = sha256_json([fingerprint, [[sequence.ids.tolist(), sequence.prompt_tokens] for sequence in sequences]])
-    path = cache_folder / f"{key[:32]}.safetensors"
-    if not path.exists():
-        sums = torch.tensor([scored.sum for scored in score_sequences(load_reference(), sequences, batch_size)])
-        write_atomic(path, save({"sums": sums.reshape(-1, 2)}))
-    return load(path.read_bytes())["sums"]

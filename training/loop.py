@@ -27,8 +27,9 @@ from seft_bench.files import append_rows, locked, read_log, write_json, write_js
 from .adapters import Start, open_start
 from .checkpoint import load_or_initialise, load_state, pick_device, step_name
 from .data import DataCounts, Example, load_examples
-from .logprobs import reference_logprobs
+from .precision import prepare_model
 from .record import Clock, TrainSummary, check_same_run, finished_summary, identify, save_summary
+from .reference import reference_logprobs
 from .run import Run
 from .saving import Saver, StateRhythm
 from .settings import TrainJob, TrainSettings, checkpoint_steps, course_of, total_steps
@@ -107,10 +108,10 @@ def _reference(
     """
 
     def load() -> Any:
-        model = load_or_initialise(frozen, job.seed) if frozen else start.model
+        model = prepare_model(load_or_initialise(frozen, job.seed), job.settings) if frozen else start.model
         return model.to(pick_device(job.settings.device))
 
-    return reference_logprobs(load, fingerprint, examples, job.settings.micro_batch_size, out / "reference")
+    return reference_logprobs(load, fingerprint, examples, job, out / "reference")
 
 
 def _resume_or_clean(run: Run, clock: Clock, out: Path) -> None:

@@ -80,7 +80,7 @@ def dpo_loss(logprobs: Logprobs, totals: Totals, beta: float = 0.1) -> LossOutpu
     rejected_reward = beta * (rejected - reference_rejected)
     margin = chosen_reward - rejected_reward
     metrics = {
-        "reward_accuracy": (margin > 0).float().sum() / totals.examples,
+        "reward_accuracy": _right(margin) / totals.examples,
         "reward_margin": margin.detach().sum() / totals.examples,
         "chosen_reward": chosen_reward.detach().sum() / totals.examples,
         "rejected_reward": rejected_reward.detach().sum() / totals.examples,
@@ -104,10 +104,15 @@ def orpo_loss(logprobs: Logprobs, totals: Totals, beta: float = 0.1) -> LossOutp
     odds_term = -F.logsigmoid(log_odds_ratio).sum() / totals.examples
     metrics = {
         "nll": nll.detach(),
-        "reward_accuracy": (log_odds_ratio > 0).float().sum() / totals.examples,
+        "reward_accuracy": _right(log_odds_ratio) / totals.examples,
         "log_odds_ratio": log_odds_ratio.detach().sum() / totals.examples,
     }
     return LossOutput(nll + beta * odds_term, metrics)
+
+
+def _right(margin: Tensor) -> Tensor:
+    """Count the pairs told right; a margin of exactly 0, as every pair has before the first update, is half right."""
+    return torch.heaviside(margin.detach(), margin.new_tensor(0.5)).sum()
 
 
 def _log_odds(log_p: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from seft_bench.errors import InputError
 from seft_bench.records import Row
 
 from .checkpoint import pick_device
-from .data import Example, batch_plan, collate
-from .logprobs import answer_logprobs
+from .data import Example, batch_plan, micro_batches
+from .logprobs import example_logprobs
 from .losses import Logprobs, Totals
 from .optimizers import build_optimizer, clip_gradients, optimizer_tensors, restore_optimizer, update
+from .precision import autocast
 from .settings import TrainJob, learning_rate_at, steps_in_epoch, total_steps
 
 
@@ -73,8 +74,8 @@ class Run:
         examples = [self.examples[index] for index in batch]
         totals = Totals(len(examples), sum(example.chosen.labelled for example in examples))
         measured: dict[str, Tensor] = {}
-        for start in range(0, len(batch), self.settings.micro_batch_size):
-            logprobs = self._logprobs(batch[start : start + self.settings.micro_batch_size])
+        for micro_batch in micro_batches(batch, self.settings.micro_batch_size):
+            logprobs = self._logprobs(micro_batch)
             loss, metrics = self.loss.function(logprobs, totals, **self.job.loss_settings)
             loss.backward()
             for name, share in {"loss": loss.detach(), **metrics}.items():
@@ -86,12 +87,11 @@ class Run:
     def _logprobs(self, micro_batch: Sequence[int]) -> Logprobs:
         """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones."""
         examples = [self.examples[index] for index in micro_batch]
-        chosen, rejected = [example.chosen for example in examples], [e.rejected for e in examples if e.rejected]
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.settings.precision == "mixed"):
-            sums, tokens = answer_logprobs(self.model, collate(chosen + rejected).to(self.device))
-        if not rejected:
+        with autocast(self.settings, self.device):
+            sums, tokens = example_logprobs(self.model, examples, self.device)
+        n = len(examples)
+        if len(sums) == n:
             return Logprobs(sums, tokens)
-        n = len(chosen)
         if self.reference is None:
             return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:])
         reference = self.reference[list(micro_batch)].to(self.device).unbind(dim=1)

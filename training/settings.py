@@ -61,6 +61,9 @@ class TrainSettings(Strict):
         save_state_every_minutes: how often what a killed run goes on from is saved; seldomer where that would take
             more than 5 % of the time.
         lora: train an adapter over the frozen model, and save adapters; None trains all weights.
+        dropout: keep the model's own dropout; off, policy and reference compute the same function.
+        gradient_checkpointing: keep each layer's input only, and compute the layer again for its gradient.
+        attention: kernel; "auto" takes the best that is there.
     """
 
     learning_rate: float = Field(gt=0)
@@ -81,6 +84,9 @@ class TrainSettings(Strict):
     precision: Literal["float32", "mixed"] = "float32"
     save_state_every_minutes: float = Field(default=10.0, gt=0)
     lora: LoraSettings | None = None
+    dropout: bool = False
+    gradient_checkpointing: bool = False
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] = "auto"
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
@@ -96,6 +102,12 @@ class TrainSettings(Strict):
             raise ValueError(
                 f"warmup_ratio and decay_ratio are shares of one run, got {self.warmup_ratio} and {self.decay_ratio}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _flash_is_half(self) -> TrainSettings:
+        if self.attention == "flash_attention_2" and self.precision == "float32":
+            raise ValueError("attention: flash_attention_2 computes in bfloat16: give precision: mixed")
         return self
 
     @model_validator(mode="before")

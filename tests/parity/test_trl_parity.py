@@ -20,8 +20,8 @@ from seft_bench.chat import load_tokenizer
 from tests.tiny_model import make_tiny_model
 from training.checkpoint import load_model
 from training.data import Example, load_examples
-from training.logprobs import reference_logprobs
 from training.loop import TrainJob, TrainSettings
+from training.reference import reference_logprobs
 from training.run import Run
 
 pytestmark = pytest.mark.peers
@@ -76,7 +76,7 @@ def ours(
     sums = (
         None
         if reference is None
-        else reference_logprobs(lambda: load_model(reference), "reference", examples, 4, tmp_path / "cache")
+        else reference_logprobs(lambda: load_model(reference), "reference", examples, job, tmp_path / "cache")
     )
     run = Run(load_model(model), examples, sums, job)
     measured = run._forward_backward(range(len(rows)))

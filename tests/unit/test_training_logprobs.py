@@ -12,7 +12,9 @@ import torch
 from seft_bench.chat import answer_ids, load_tokenizer, user
 from training.checkpoint import load_model
 from training.data import Example, Tokens, collate
-from training.logprobs import answer_logprobs, reference_logprobs, score_answers, score_sequences
+from training.logprobs import answer_logprobs, score_answers, score_sequences
+from training.loop import TrainJob, TrainSettings
+from training.reference import reference_logprobs
 
 SEQUENCES = [Tokens.of([5, 9, 30], [7, 80, 3]), Tokens.of([5], [8, 9, 10, 44, 2, 1]), Tokens.of([], [60, 61, 62, 1])]
 
@@ -123,9 +125,10 @@ def test_reference_logprobs_are_computed_once_and_again_for_other_data(tiny_mode
         loads.append("loaded")
         return load_model(tiny_model)
 
+    job = TrainJob(TrainSettings(learning_rate=1e-3, epochs=1, micro_batch_size=2), "dpo")
     examples = [Example(SEQUENCES[0], SEQUENCES[1]), Example(SEQUENCES[1], SEQUENCES[2])]
-    first = reference_logprobs(load, "fingerprint", examples, 2, tmp_path)
-    again = reference_logprobs(load, "fingerprint", examples, 2, tmp_path)
+    first = reference_logprobs(load, "fingerprint", examples, job, tmp_path)
+    again = reference_logprobs(load, "fingerprint", examples, job, tmp_path)
     assert loads == ["loaded"]
     assert torch.equal(first, again)
     flat = [
@@ -133,8 +136,8 @@ def test_reference_logprobs_are_computed_once_and_again_for_other_data(tiny_mode
         for scored in score_sequences(load_model(tiny_model), [*examples[0].sequences, *examples[1].sequences])
     ]
     assert first.flatten().tolist() == pytest.approx(flat, rel=1e-5)
-    reference_logprobs(load, "fingerprint", examples[:1], 2, tmp_path)
-    reference_logprobs(load, "another model", examples, 2, tmp_path)
+    reference_logprobs(load, "fingerprint", examples[:1], job, tmp_path)
+    reference_logprobs(load, "another model", examples, job, tmp_path)
     assert len(loads) == 3
 
 

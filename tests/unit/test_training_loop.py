@@ -326,10 +326,13 @@ def test_a_run_with_dropout_goes_on_bit_for_bit_too(data: dict[str, Path], tmp_p
     model = make_tiny_model(tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps({**config, "attention_dropout": 0.3}))
-    train(model, data["sft"], tmp_path / "whole", job(), save_state_every_steps=3)
+    plan = job(dropout=True)
+    train(model, data["sft"], tmp_path / "whole", plan, save_state_every_steps=3)
     with pytest.raises(Killed):
-        train(model, data["sft"], tmp_path / "killed", job(), save_state_every_steps=3, on_step=kill_after(4))
-    train(model, data["sft"], tmp_path / "killed", job(), save_state_every_steps=3)
+        train(model, data["sft"], tmp_path / "killed", plan, save_state_every_steps=3, on_step=kill_after(4))
+    train(model, data["sft"], tmp_path / "killed", plan, save_state_every_steps=3)
+    train(model, data["sft"], tmp_path / "without", job())
+    assert rows(tmp_path / "without")[0]["loss"] != rows(tmp_path / "whole")[0]["loss"]
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
