@@ -47,7 +47,7 @@ def open_start(folder: Path, job: TrainJob, merged_base: Path) -> Start:
     """
     lora = job.settings.lora
     if lora is None:
-        return Start(prepare_model(load_or_initialise(folder, job.seed), job.settings))
+        return Start(prepare_model(load_or_initialise(folder, job.seed, fresh=job.fresh), job.settings))
     if not is_adapter(folder):
         return _adapted(folder, lora, job)
     check_adapter(folder)

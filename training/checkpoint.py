@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.checkpoints.adapters import is_adapted, merge_adapter, save_adapter, write_folder
+from seft_bench.checkpoints.weights import load_whole
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, write_json
 
@@ -40,7 +41,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Load the causal language model of a checkpoint folder, on the CPU; an adapter is merged into its base.
 
     Raises:
-        InputError: no such folder, no safetensors weights, or weights that the model class does not know.
+        InputError: no such folder, no safetensors weights, or weights that are not all of this model.
     """
     from transformers import AutoModelForCausalLM
 
@@ -50,27 +51,27 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     if not has_weights(folder):
         raise InputError(
             f"{folder} holds no {WEIGHTS}{_other_weights(folder)}. Save the model with save_pretrained, which writes "
-            "safetensors."
+            "safetensors. Only the method `pretrain` starts from nothing."
         )
     check_safetensors(folder)
     with _quiet_transformers():
-        return _loaded(
-            lambda: AutoModelForCausalLM.from_pretrained(
-                str(folder), dtype=dtype, use_safetensors=True, local_files_only=True
-            ),
-            folder,
-        )
+        return load_whole(AutoModelForCausalLM, folder, "causal language model", dtype=dtype, local_files_only=True)
 
 
-def load_or_initialise(folder: Path, seed: int, dtype: torch.dtype = torch.float32) -> Any:
-    """Load the folder's model; one with config.json and no weights gives a fresh model, initialised from `seed`."""
+def load_or_initialise(folder: Path, seed: int, dtype: torch.dtype = torch.float32, *, fresh: bool = False) -> Any:
+    """Load the folder's model.
+
+    Args:
+        fresh: a folder with config.json and no weights gives a model initialised from `seed`; else it is refused.
+
+    Raises:
+        InputError: as of `load_model`.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if is_adapter(folder):
+    if not fresh or is_adapter(folder) or has_weights(folder) or _other_weights(folder):
         return load_model(folder, dtype)
     _check_folder(folder)
-    if has_weights(folder) or _other_weights(folder):
-        return load_model(folder, dtype)
     torch.manual_seed(seed)
     config = _loaded(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), folder)
     return _loaded(lambda: AutoModelForCausalLM.from_config(config, dtype=dtype), folder)

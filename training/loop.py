@@ -25,7 +25,7 @@ from seft_bench.errors import InputError
 from seft_bench.files import append_rows, locked, read_log, write_json, write_jsonl
 
 from .adapters import Start, open_start
-from .checkpoint import load_or_initialise, load_state, pick_device, step_name
+from .checkpoint import load_model, load_state, pick_device, step_name
 from .data import DataCounts, Example, load_examples
 from .precision import prepare_model
 from .record import Clock, TrainSummary, check_same_run, finished_summary, identify, save_summary
@@ -53,8 +53,7 @@ def train(
     """Train a model; go on where a killed run stopped; return the summary at once where the run is finished.
 
     Args:
-        model_folder: where training starts; a folder with config.json and tokenizer but no weights starts from a fresh
-            initialisation.
+        model_folder: where training starts; without weights only where the job may start from nothing.
         data_file: JSON Lines, see `data`.
         out: folder of this run alone.
         reference_folder: the frozen model of losses that need one; None is the start model itself.
@@ -108,7 +107,7 @@ def _reference(
     """
 
     def load() -> Any:
-        model = prepare_model(load_or_initialise(frozen, job.seed), job.settings) if frozen else start.model
+        model = prepare_model(load_model(frozen), job.settings) if frozen else start.model
         return model.to(pick_device(job.settings.device))
 
     return reference_logprobs(load, fingerprint, examples, job, out / "reference")

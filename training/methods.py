@@ -75,7 +75,8 @@ def _good_answers(settings: TrainSettings, checkpoints: int) -> Train:
 
 
 def pretrain_stages(settings: PretrainSettings, checkpoints: int) -> list[Stage]:
-    return [Train("base", Base(), Data("pretrain"), Shape("documents"), settings.train, checkpoints=checkpoints)]
+    shape = Shape("documents")
+    return [Train("base", Base(), Data("pretrain"), shape, settings.train, checkpoints=checkpoints, fresh=True)]
 
 
 def sft_stages(settings: SftSettings, checkpoints: int) -> list[Stage]:

@@ -150,6 +150,7 @@ class TrainJob:
         loss_settings: its settings, defaults where absent.
         checkpoints: how many are saved, evenly spaced, the last one at the end.
         seed: of the order of examples, of a fresh initialisation, and of dropout.
+        fresh: a model folder without weights starts from an initialisation, where it is else refused.
 
     Raises:
         InputError: unknown loss, a setting that it does not take, or no checkpoint asked for.
@@ -160,6 +161,7 @@ class TrainJob:
     loss_settings: Mapping[str, float] = field(default_factory=dict)
     checkpoints: int = 1
     seed: int = 0
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         _ = self.loss_entry

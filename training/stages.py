@@ -50,6 +50,7 @@ class Train:
         checkpoints: how many are saved.
         reference: the frozen model of losses that need one.
         preferences: preference pairs, where the shape mixes them in.
+        fresh: the model may be a configuration without weights.
     """
 
     kind: ClassVar[Literal["train"]] = "train"
@@ -63,6 +64,7 @@ class Train:
     checkpoints: int = 1
     reference: Source | None = None
     preferences: Source | None = None
+    fresh: bool = False
 
     @property
     def inputs(self) -> dict[str, Source]:
@@ -70,7 +72,7 @@ class Train:
         return _given(model=self.model, reference=self.reference, data=self.data, preferences=self.preferences)
 
     def job(self, seed: int) -> TrainJob:
-        return TrainJob(self.settings, self.loss, self.loss_settings, self.checkpoints, seed)
+        return TrainJob(self.settings, self.loss, self.loss_settings, self.checkpoints, seed, self.fresh)
 
     def settings_row(self) -> Row:
         train = {

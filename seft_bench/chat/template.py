@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from seft_bench.chat.markup import broken_up, marker_texts, pattern_of
 from seft_bench.chat.messages import REASONING_KEYS, assistant, user
+from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.errors import InputError
 from seft_bench.records import Message
 
@@ -113,7 +114,8 @@ def _reasoning_key(tokenizer: Any, asked: list[Message]) -> str:
 
 def _generation_stops(checkpoint: str) -> list[int]:
     """Read eos_token_id of the checkpoint folder's generation_config.json: one id, several, or none."""
-    path = Path(checkpoint) / "generation_config.json"
+    folder = Path(checkpoint)
+    path = (base_of(folder) if is_adapter(folder) else folder) / "generation_config.json"
     if not checkpoint or not path.is_file():
         return []
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.checkpoints.adapters import merge_adapter
-from seft_bench.errors import InputError
+from seft_bench.checkpoints.weights import load_whole, positions_of
 from seft_bench.files import check_safetensors
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
 from seft_bench.records import Message
@@ -45,7 +45,7 @@ class TransformersGenerator(ConversationGenerator):
         self.tokenizer = load_tokenizer(model, trust_remote_code)
         self.model = load_causal_lm(model, device, trust_remote_code)
         self.stops = stop_ids(self.tokenizer)
-        self.context_tokens: int = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
+        self.context_tokens: int = positions_of(self.model.config) or 1 << 30
 
     def complete(
         self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
@@ -89,10 +89,9 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
     A folder with an adapter is merged into its base in memory.
 
     Raises:
-        InputError: the folder or hub id holds no causal LM in safetensors.
+        InputError: the folder or hub id holds no causal LM in safetensors, or not all its weights.
     """
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -103,15 +102,13 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
     logging.disable_progress_bar()  # our own bars say what is going on
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     check_safetensors(Path(model))
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(
-            str(model),
-            dtype=torch.float32 if place == "cpu" else "auto",
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(f"no causal language model can be loaded from {model}: {str(error).splitlines()[0]}") from None
+    loaded: PreTrainedModel = load_whole(
+        AutoModelForCausalLM,
+        model,
+        "causal language model",
+        dtype=torch.float32 if place == "cpu" else "auto",
+        trust_remote_code=trust_remote_code,
+    )
     return loaded.to(place).eval()
 
 

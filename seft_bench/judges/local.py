@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.checkpoints import check_whole
+from seft_bench.checkpoints.weights import positions_of
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_folder
 
@@ -71,8 +72,7 @@ class LocalModel:
     @functools.cached_property
     def context_tokens(self) -> int:
         """The smallest of what the YAML, the model and its tokenizer allow."""
-        text = self.config.get_text_config()
-        limits = (self._context_tokens, getattr(text, "max_position_embeddings", None), self.tokenizer.model_max_length)
+        limits = (self._context_tokens, positions_of(self.config), self.tokenizer.model_max_length)
         return int(min(limit for limit in (*limits, UNBOUNDED_TOKENS) if limit))
 
     @functools.cached_property
@@ -88,10 +88,9 @@ class LocalModel:
 
     @property
     def load_options(self) -> dict[str, Any]:
-        """Keywords for from_pretrained: float32 on CPU, the checkpoint's own type on a GPU; never a pickle."""
+        """Keywords for `load_whole`: float32 on CPU, the checkpoint's own type on a GPU."""
         return {
             "dtype": "float32" if self.device == "cpu" else "auto",
-            "use_safetensors": True,
             "trust_remote_code": self.trust_remote_code,
         }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seft_bench.chat import assistant, conversation_ids, user
+from seft_bench.checkpoints.weights import load_whole
 from seft_bench.errors import InputError
 from seft_bench.judges.local import LocalModel, batches, free_memory
 from seft_bench.records import Message, Status
@@ -147,25 +148,14 @@ def load_classifier(model: LocalModel) -> Any:
     """Load the model with its weights, in evaluation mode.
 
     Raises:
-        InputError: it cannot be loaded, or weights are missing, which transformers would draw at random.
+        InputError: it cannot be loaded, or its weights are not all of this model.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # our own bars say what is going on
     try:
-        loaded, report = AutoModelForSequenceClassification.from_pretrained(
-            str(model.folder), output_loading_info=True, **model.load_options
-        )
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise InputError(
-            f"judge {model.judge}: no reward model can be loaded from {model.name}: {str(error).splitlines()[0]}"
-        ) from None
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise InputError(
-            f"judge {model.judge}: {model.name} lacks the weights {', '.join(missing[:4])}, which would be drawn at "
-            "random"
-        )
+        loaded = load_whole(AutoModelForSequenceClassification, model.folder, "reward model", **model.load_options)
+    except InputError as error:
+        raise InputError(f"judge {model.judge}: {error}") from None
     return loaded.to(model.device).eval()

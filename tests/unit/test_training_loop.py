@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {loss: folder / f"{name}.jsonl" for loss, name in by_loss.items()}
 
 
-OF_JOB = ("loss_settings", "checkpoints", "seed")
+OF_JOB = ("loss_settings", "checkpoints", "seed", "fresh")
 
 
 def settings(**changes: Any) -> TrainSettings:
@@ -161,7 +161,7 @@ def test_a_finished_run_is_returned_without_any_work(
         for path in (tmp_path / "run").rglob("*")
         if path.is_file() and path.name != ".lock"
     }
-    monkeypatch.setattr(loop, "load_or_initialise", lambda *_: pytest.fail("a finished run loaded its model"))
+    monkeypatch.setattr(loop, "open_start", lambda *_: pytest.fail("a finished run loaded its model"))
     assert train(tiny_model, data["sft"], tmp_path / "run", job()) == summary
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
@@ -176,7 +176,7 @@ def test_a_folder_without_weights_starts_from_an_initialisation_by_the_seed(
     )
     outs = {name: tmp_path / name for name in ("first", "again", "other")}
     for name, seed in (("first", 1), ("again", 1), ("other", 2)):
-        train(bare, texts, outs[name], job(seed=seed, max_steps=1, epochs=None))
+        train(bare, texts, outs[name], job(seed=seed, max_steps=1, epochs=None, fresh=True))
     first, again, other = (weights(out, 1)["model.norm.weight"] for out in outs.values())
     assert torch.equal(first, again)
     embeddings = [weights(out, 1)["model.embed_tokens.weight"] for out in outs.values()]
