@@ -20,7 +20,7 @@ from seft_bench.checkpoints import fingerprint
 from seft_bench.config import RecipeConfig
 from seft_bench.console import Progress, note
 from seft_bench.data.bases import with_chat_template
-from seft_bench.data.training import open_base, open_blank_base, open_data
+from seft_bench.data.training import data_record, open_base, open_blank_base, open_data
 from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files, measured_config
 from seft_bench.files import locked, sha256_json
 from seft_bench.generators import Generator
@@ -62,11 +62,13 @@ def train(
     started_at = now()
     shared = stages_folder or out / "stages"
     base = _base_of(recipe, shared.parent / "data")
-    data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed_data(recipe))
+    needed = needed_data(recipe)
+    data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed)
     shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
     stages = run_stages(plan, shop)
     parents = {"base": fingerprint(base)} | contents_of(recipe)
-    return publish_run(recipe, out, stages, checkpoints, started_at, parents)
+    read = data_record(recipe.data, data, needed)
+    return publish_run(recipe, out, stages, checkpoints, started_at, parents, read)
 
 
 def _base_of(recipe: RecipeConfig, folder: Path) -> Path:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from seft_bench.config import MatrixConfig, MatrixRow, RecipeConfig
+from seft_bench.config import DataConfig, MatrixConfig, MatrixRow, RecipeConfig, data_label
 from seft_bench.errors import InputError
 from seft_bench.records import Result, run_of
 from seft_bench.results import slug
@@ -30,7 +30,7 @@ class Cell:
     row: MatrixRow
     seed: int
     base: str
-    data: str
+    data: str | DataConfig
     base_name: str = ""
     data_name: str = ""
 
@@ -64,11 +64,11 @@ def cells_of(matrix: MatrixConfig) -> list[Cell]:
     Raises:
         InputError: two bases, data sets or cells would have one name.
     """
-    bases, data = _names("bases", matrix.all_bases), _names("data", matrix.all_data)
+    bases, data = _names("bases", matrix.all_bases), _names("data", list(map(data_label, matrix.all_data)))
     found = [
-        Cell(row, seed, base, data_set, bases[base], data[data_set])
+        Cell(row, seed, base, data_set, bases[base], data[data_label(data_set)])
         for base in bases
-        for data_set in data
+        for data_set in matrix.all_data
         for seed in matrix.seeds
         for row in matrix.rows
     ]

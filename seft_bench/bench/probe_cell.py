@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.bench.matrix import Cell, find_cell
-from seft_bench.config import MatrixConfig
+from seft_bench.config import MatrixConfig, data_label, data_row
 from seft_bench.files import read_jsonl, sha256_json, write_jsonl
 from seft_bench.generators import Decoding
 from seft_bench.records import Answer, Base, Data, Output, Row, Source
@@ -100,7 +100,7 @@ class _Probe:
         from seft_bench.data.training import open_base
         from seft_bench.stages import Workshop, run_stages
 
-        data = self._folder / name / f"data-{_slug(self._cell.data)}-{self._batch}"
+        data = self._folder / name / f"data-{_slug(data_label(self._cell.data))}-{self._batch}"
         for data_set, rows in self._rows.items():
             write_jsonl(data / f"{data_set}.jsonl", rows[: BATCHES[size] * self._batch])
         small = [self._small(stage, size) for stage in self.stages.values()]
@@ -125,7 +125,7 @@ class _Probe:
             role: self.identity(source.stage) if isinstance(source, Output) else str(source)
             for role, source in stage.inputs.items()
         }
-        return sha256_json([self._cell.base, self._cell.data, stage.kind, stage.settings_row(), inputs])
+        return sha256_json([self._cell.base, data_row(self._cell.data), stage.kind, stage.settings_row(), inputs])
 
     def full_cost(self, small: StageRun, large: StageRun) -> Cost:
         """Estimate a stage's cost at full size from its two small runs."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.bench.matrix import Cell, cells_of
-from seft_bench.config import JudgeConfig, MatrixConfig, MatrixRow, load_judge
-from seft_bench.data.training import TINYWORLD, open_base, open_data
+from seft_bench.config import JudgeConfig, MatrixConfig, MatrixRow, data_row, load_judge
+from seft_bench.data.training import check_data, open_base
 from seft_bench.errors import InputError
 from seft_bench.evaluation_files import Places
 from seft_bench.files import sha256_file, sha256_json
@@ -171,7 +171,7 @@ class Bench:
         matrix = self.matrix
         shared: dict[str, Any] = {
             "base": cell.base,
-            "data": cell.data,
+            "data": data_row(cell.data),
             "checkpoints": matrix.checkpoints,
             "suites": matrix.suites,
             "judge": matrix.judge,
@@ -213,7 +213,7 @@ def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
 
     try:
         stages = door.methods.build_stages(row.method, row.settings, matrix.checkpoints)
-        for data in set(matrix.all_data) - {TINYWORLD}:  # which is written when it is needed
-            open_data(data, 0, Path(), door.stages.data_sets(stages))
+        for data in matrix.all_data:
+            check_data(data, door.stages.data_sets(stages))
     except InputError as error:
         raise InputError(f"row {row.name!r}: {error}") from None

@@ -8,6 +8,7 @@ from typing import Any
 
 from seft_bench.bench.plan import BenchPlan, CellState, Part
 from seft_bench.bench.probe import Hours
+from seft_bench.config import data_row
 
 
 def short_names(judges: Sequence[str]) -> dict[str, str]:
@@ -92,7 +93,7 @@ def plan_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
             "row": state.cell.row.name,
             "method": state.cell.row.method,
             "base": state.cell.base,
-            "data": state.cell.data,
+            "data": data_row(state.cell.data),
             "seed": state.cell.seed,
             "state": state.state,
             "trained": state.is_trained,

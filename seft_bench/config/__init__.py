@@ -4,6 +4,7 @@ Config objects stop at the door: commands turn them into plain arguments.
 """
 
 from seft_bench.config.by_name import config_folder, load_judge, load_matrix, load_suite, shipped
+from seft_bench.config.data import ROLES, DataConfig, Role, SourceConfig, data_label, data_row
 from seft_bench.config.judges import (
     GradedAnswersConfig,
     JudgeConfig,
@@ -20,6 +21,8 @@ from seft_bench.config.matrices import MatrixConfig, MatrixRow, RecipeConfig
 from seft_bench.config.suites import DecodingConfig, SuiteConfig
 
 __all__ = [
+    "ROLES",
+    "DataConfig",
     "DecodingConfig",
     "GradedAnswersConfig",
     "JudgeConfig",
@@ -30,12 +33,16 @@ __all__ = [
     "RecipeConfig",
     "ReplayJudgeConfig",
     "RewardModelJudgeConfig",
+    "Role",
     "RubricJudgeConfig",
+    "SourceConfig",
     "Strict",
     "SuiteConfig",
     "TransformersJudgeConfig",
     "VLLMJudgeConfig",
     "config_folder",
+    "data_label",
+    "data_row",
     "load_judge",
     "load_matrix",
     "load_suite",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -82,11 +82,12 @@ def validate(values: Mapping[str, Any], model: type[ConfigT] | TypeAdapter[Any],
 
 
 def _describe(item: Any, model: Any) -> str:
-    key = ".".join(str(part) for part in item["loc"]) or "(top)"
+    place = [part for part in item["loc"] if not str(part).startswith("(")]  # which of several forms was read
+    key = ".".join(str(part) for part in place) or "(top)"
     if item["type"] == "value_error" and not item["loc"]:
         return f"  {item['msg'].removeprefix('Value error, ')}"
     if item["type"] == "extra_forbidden":
-        allowed = sorted(getattr(model, "model_fields", {})) if len(item["loc"]) == 1 else []
+        allowed = _keys_at(model, place[:-1])
         return f"  {key}: unknown key" + (f"; allowed are {', '.join(allowed)}" if allowed else "")
     if item["type"] == "missing":
         return f"  {key}: is missing"
@@ -94,3 +95,28 @@ def _describe(item: Any, model: Any) -> str:
         got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
         return f"  {key}: {item['ctx']['error']}{got}"
     return f"  {key}: {item['msg']} (got {item['input']!r})"
+
+
+def _keys_at(model: Any, place: Sequence[Any]) -> list[str]:
+    """List the keys that a config knows at a place in it; none where the place is no config's."""
+    for part in place:
+        if isinstance(part, str):
+            fields = getattr(model, "model_fields", {})
+            model = next(
+                (
+                    below
+                    for name, field in fields.items()
+                    if part in (name, field.alias)
+                    for below in _configs_in(field)
+                ),
+                None,
+            )
+    return sorted(field.alias or name for name, field in getattr(model, "model_fields", {}).items())
+
+
+def _configs_in(annotated: Any) -> list[Any]:
+    """List the config classes that a field's type mentions."""
+    kind = getattr(annotated, "annotation", annotated)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [below for part in get_args(kind) for below in _configs_in(part)]

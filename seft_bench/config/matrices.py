@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from seft_bench.config.data import DataConfig, TrainingData, data_label
 from seft_bench.config.loading import Strict
 
 
@@ -15,7 +16,9 @@ class RecipeConfig(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run's folder")
     method: str
     base: str = Field(description="'tinyworld', a checkpoint folder, or a hub id (owner/name, owner/name@revision)")
-    data: str = Field(default="tinyworld", description="'tinyworld' or a folder of JSONL data sets")
+    data: TrainingData = Field(
+        default="tinyworld", description="'tinyworld', a folder of JSONL data sets, or a source for each role"
+    )
     chat_template: str | None = Field(
         default=None, description="instead of the base's own: a shipped one's name, a .jinja file, or Jinja text"
     )
@@ -24,6 +27,12 @@ class RecipeConfig(Strict):
         default_factory=dict, description="the method's settings, see `seft-bench methods show`"
     )
     description: str = ""
+
+
+_DataOfMatrix = Annotated[
+    Annotated[TrainingData, Tag("(one)")] | Annotated[list[TrainingData], Tag("(several)")],
+    Discriminator(lambda value: "(several)" if isinstance(value, list) else "(one)"),
+]
 
 
 class MatrixRow(Strict):
@@ -43,9 +52,7 @@ class MatrixConfig(Strict):
     description: str = ""
     base: str | None = None
     bases: list[str] = Field(default_factory=list, description="several bases, instead of `base`")
-    data: str | list[str] = Field(
-        default="tinyworld", description="'tinyworld' or a folder of JSONL data sets; several as a list"
-    )
+    data: _DataOfMatrix = Field(default="tinyworld", description="as in a recipe; several as a list")
     seeds: list[int] = Field(min_length=1)
     checkpoints: int = Field(
         default=2, gt=0, description="saved checkpoints a method, evenly over its last training stage"
@@ -81,13 +88,15 @@ class MatrixConfig(Strict):
             raise ValueError("`data` is an empty list")
         for key, values in (
             ("bases", self.bases),
-            ("data", self.all_data),
+            ("data", [data_label(data) for data in self.all_data]),
             ("judges", self.judges),
             ("suites", self.suites),
             ("seeds", self.seeds),
         ):
             if len(set(values)) < len(values):
                 raise ValueError(f"`{key}` holds something twice: {', '.join(map(str, values))}")
+        if len(self.all_data) > 1 and any(isinstance(data, DataConfig) and not data.name for data in self.all_data):
+            raise ValueError("`data`: of several, each that names sources needs a `name`")
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise ValueError(f"two rows have one name: {', '.join(names)}")
@@ -98,8 +107,8 @@ class MatrixConfig(Strict):
         return self.bases or [str(self.base)]
 
     @property
-    def all_data(self) -> list[str]:
-        return [self.data] if isinstance(self.data, str) else self.data
+    def all_data(self) -> list[str | DataConfig]:
+        return self.data if isinstance(self.data, list) else [self.data]
 
     def as_row(self) -> dict[str, Any]:
         """JSON-ready.

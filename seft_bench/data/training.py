@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from seft_bench.checkpoints import fetch_from_hub, fingerprint, is_checkpoint
+from seft_bench.config import DataConfig
+from seft_bench.data.resolving import fingerprints, resolve, source_for
+from seft_bench.data.sources import file_hash
 from seft_bench.errors import InputError
 from seft_bench.files import (
     locked,
-    read_once,
+    read_json,
     sha256_file,
     write_json,
     write_jsonl,
@@ -21,26 +24,43 @@ from seft_bench.records import Row
 
 TINYWORLD = "tinyworld"
 
-_file_hash = read_once(sha256_file)
 
-
-def open_data(name: str, seed: int, folder: Path, needed: Iterable[str]) -> Path:
+def open_data(data: str | DataConfig, seed: int, folder: Path, needed: Iterable[str]) -> Path:
     """Find the folder of the data sets that a method needs.
 
     Args:
-        name: "tinyworld", or a folder of the user's.
-        folder: where the tinyworld's data sets are written, one folder a seed.
+        data: "tinyworld", a folder of the user's, or a source for each role.
+        folder: where the tinyworld's data sets are written, one folder a seed, and what sources become.
         needed: names of the data sets that its stages read; others need not be there.
 
     Raises:
-        InputError: the folder or a data set is missing.
+        InputError: a source is missing or malformed.
     """
-    if name == TINYWORLD:
+    needed = list(needed)
+    if data == TINYWORLD:
         return _tinyworld_data(seed, folder, needed)
-    own = Path(name)
+    check_data(data, needed)
+    return Path(data) if isinstance(data, str) else resolve(data, folder, needed)
+
+
+def check_data(data: str | DataConfig, needed: Iterable[str]) -> None:
+    """Look whether everything that is needed is there, without reading it.
+
+    Raises:
+        InputError: the folder, a data set or a source is missing.
+    """
+    if isinstance(data, DataConfig):
+        for name in needed:
+            source_for(data, name)
+    elif data != TINYWORLD:
+        _check_folder(Path(data), needed)
+
+
+def _check_folder(own: Path, needed: Iterable[str]) -> None:
     if not own.is_dir():
         raise InputError(
-            f"data {name!r} is neither 'tinyworld' nor a folder. docs/data.md says which files such a folder holds."
+            f"data {str(own)!r} is neither 'tinyworld' nor a folder. docs/data.md says which files such a folder "
+            "holds, and how to name other sources."
         )
     missing = [f"{data_set}.jsonl" for data_set in needed if not (own / f"{data_set}.jsonl").is_file()]
     if missing:
@@ -48,7 +68,6 @@ def open_data(name: str, seed: int, folder: Path, needed: Iterable[str]) -> Path
         raise InputError(
             f"data folder {own} lacks {', '.join(missing)}. It holds: {there}. docs/data.md says what each file is."
         )
-    return own
 
 
 def _tinyworld_data(seed: int, folder: Path, needed: Iterable[str]) -> Path:
@@ -64,8 +83,20 @@ def _tinyworld_data(seed: int, folder: Path, needed: Iterable[str]) -> Path:
     return target
 
 
-def content_hashes(base: str, data: str, needed: Iterable[str]) -> dict[str, str]:
-    """Hash a base and data that are folders of the user's: what they hold may change under the same path.
+def data_record(data: str | DataConfig, folder: Path, needed: Iterable[str]) -> Row:
+    """Say of each data set that was read where it came from and what it held, for the run's manifest.
+
+    Args:
+        folder: what `open_data` found.
+    """
+    made = read_json(folder / "manifest.json", "manifest of data sets") if isinstance(data, DataConfig) else {}
+    source = "tinyworld" if data == TINYWORLD else str(folder)
+    plain = {name: {"source": source, "sha256": file_hash(folder / f"{name}.jsonl")} for name in needed}
+    return {name: made.get(name, plain[name]) for name in plain}
+
+
+def content_hashes(base: str, data: str | DataConfig, needed: Iterable[str]) -> dict[str, str]:
+    """Hash a base and data that are the user's: what they hold may change under the same path.
 
     Args:
         needed: names of the data sets that the method reads; others are no part of what it makes.
@@ -77,8 +108,14 @@ def content_hashes(base: str, data: str, needed: Iterable[str]) -> dict[str, str
     found = {}
     if base != TINYWORLD and is_checkpoint(Path(base)):
         found["base"] = fingerprint(Path(base))
+    return found | {f"data/{name}": digest for name, digest in _data_hashes(data, needed).items()}
+
+
+def _data_hashes(data: str | DataConfig, needed: Iterable[str]) -> dict[str, str]:
+    if isinstance(data, DataConfig):
+        return fingerprints(data, needed)
     files = {} if data == TINYWORLD else {name: Path(data) / f"{name}.jsonl" for name in needed}
-    return found | {f"data/{name}": _file_hash(path) for name, path in files.items() if path.is_file()}
+    return {name: file_hash(path) for name, path in files.items() if path.is_file()}
 
 
 def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:

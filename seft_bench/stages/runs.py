@@ -102,12 +102,15 @@ def publish_run(
     checkpoints: int,
     started_at: str,
     parents: Mapping[str, str],
+    data: Mapping[str, Row],
 ) -> TrainedRun:
     """Fill the run's folder from its stages; the manifest comes last of all.
 
     Args:
         stages: all finished stages, the one that trained the policy last.
         checkpoints: how many to publish, evenly spaced over all rounds of the policy.
+        parents: hashes of what it was made from.
+        data: data set -> where it came from, and what of it was used.
     """
     import yaml
 
@@ -129,6 +132,7 @@ def publish_run(
         "checkpoints_asked": checkpoints,
         "stages": [stage.folder.name for stage in stages],
         "cost": run_cost(stages),
+        "data": dict(data),
     }
     write_json(out / "manifest.json", manifest)
     return TrainedRun(out, tuple(out / "checkpoints" / name for name in names), manifest)

@@ -85,6 +85,10 @@ PURE = (
     "seft_bench.report.curves",
     "seft_bench.report.site.encode",
     "seft_bench.judges.parse",
+    "seft_bench.data.conversations",
+    "seft_bench.data.roles",
+    "seft_bench.data.shapes",
+    "seft_bench.data.splitting",
     "seft_bench.tinyworld.rubric",
     "training.losses",
 )
