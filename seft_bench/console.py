@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is under way, how many are done, how many there are)."""
+
+Watch = Callable[[str, int, int, str], None]
+"""Called after a step of a training with (stage, steps done, steps in all, the step's figures in words)."""
 
 SAFE_CONTROLS = "\n\t"
 
@@ -34,6 +38,60 @@ def steps_shown() -> Iterator[Progress]:
         return
     with _bars() as bars:
         yield _Bars(bars).show
+
+
+class TrainingLines:
+    """Progress of trainings where there is no terminal: a line every so often, and one for each finished thing."""
+
+    EVERY_SECONDS = 30.0
+
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._said: dict[str, float] = {}
+
+    def watch(self, what: str, done: int, total: int, figures: str) -> None:
+        """Say the figures of a step, if it is time or the last step."""
+        now = self._seconds()
+        if done == total:
+            note(f"  {what}: {done} steps done, {figures}")
+        elif now - self._said.setdefault(what, now) >= self.EVERY_SECONDS:
+            self._said[what] = now
+            note(f"  {what}: step {done} of {total}, {figures}")
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Say that something else than a training is done."""
+        _line_when_done(what, done, total)
+
+
+class TrainingBars:
+    """Progress of trainings on a terminal: a bar, and below it the figures of the last step."""
+
+    def __init__(self, bars: _Bars, figures: Any) -> None:
+        self._bars, self._figures = bars, figures
+
+    def watch(self, what: str, done: int, total: int, figures: str) -> None:
+        """Move the bar, and replace the figures."""
+        self._figures.plain = f"  {plain(figures)}" if done < total else ""
+        self._bars.show(what, done, total)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Move the bar of something else than a training."""
+        self._bars.show(what, done, total)
+
+
+@contextmanager
+def training_shown() -> Iterator[TrainingLines | TrainingBars]:
+    """Progress of a method's stages, with the figures of those that train."""
+    if not sys.stderr.isatty():
+        yield TrainingLines()
+        return
+    from rich.console import Console, Group
+    from rich.live import Live
+    from rich.text import Text
+
+    bars, figures = _bars(), Text()
+    with Live(Group(bars, figures), console=Console(stderr=True), transient=True, redirect_stdout=False):
+        yield TrainingBars(_Bars(bars), figures)
 
 
 def _line_when_done(what: str, done: int, total: int) -> None:

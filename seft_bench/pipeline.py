@@ -18,7 +18,7 @@ from pathlib import Path
 
 from seft_bench.checkpoints import fingerprint
 from seft_bench.config import RecipeConfig
-from seft_bench.console import Progress, note
+from seft_bench.console import Progress, Watch, note
 from seft_bench.data.bases import with_chat_template
 from seft_bench.data.training import data_record, open_base, open_blank_base, open_data
 from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files, measured_config
@@ -30,6 +30,7 @@ from seft_bench.records import Answer, Judgment, Question, Result, from_row, to_
 from seft_bench.results import replaces_other_weights, save_result
 from seft_bench.stages import Workshop, door, run_stages
 from seft_bench.stages.recipes import contents_of, needed_data
+from seft_bench.stages.reporting import trackers_of
 from seft_bench.stages.runs import TrainedRun, finished_run, publish_run
 from seft_bench.subjects import Subject
 from seft_bench.suites import Suite
@@ -45,6 +46,7 @@ def train(
     checkpoints: int = 2,
     diagnostics_judge: str | None = None,
     progress: Progress = lambda what, done, total: None,
+    watch: Watch | None = None,
 ) -> TrainedRun:
     """Run a recipe's method; finished stages are taken as they are, a finished run is returned at once.
 
@@ -52,19 +54,21 @@ def train(
         out: the run's folder.
         stages_folder: where stages lie that several runs may share; default: in `out`.
         checkpoints: saved checkpoints of each policy stage, evenly spaced.
+        watch: called after each step of a training, in place of `progress`.
 
     Raises:
-        InputError: unknown method, wrong settings, missing data or base.
+        InputError: unknown method, wrong settings, missing data, base or tracker.
     """
     plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
     if finished := finished_run(recipe, out, checkpoints):
         return finished
+    report_to = trackers_of(plan)
     started_at = now()
     shared = stages_folder or out / "stages"
     base = _base_of(recipe, shared.parent / "data")
     needed = needed_data(recipe)
     data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed)
-    shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress)
+    shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to)
     stages = run_stages(plan, shop)
     parents = {"base": fingerprint(base)} | contents_of(recipe)
     read = data_record(recipe.data, data, needed)

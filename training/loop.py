@@ -3,18 +3,20 @@
 A run's folder:
 
     run.json                     settings and hashes of all inputs; a rerun must match them
-    train.jsonl                  one row a step
+    train.jsonl                  one row a step; what a clock says of it is in timings.jsonl
     checkpoints/step-000075/     Hugging Face folder (with LoRA: peft's, of the adapter alone) and checkpoint.json
     merged-base/                 the start as a whole model, where an adapter is trained over another adapter
     reference/                   log-probabilities under the reference model
     state/                       what a killed run goes on from; removed at the end
+    tensorboard/                 TensorBoard's event files, where it is installed
     summary.json                 written last: the run is finished
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +24,21 @@ from torch import Tensor
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.errors import InputError
-from seft_bench.files import append_rows, locked, read_log, write_json, write_jsonl
+from seft_bench.files import locked, read_log, write_json
 
 from .adapters import Start, open_start
 from .checkpoint import load_model, load_state, pick_device, step_name
 from .data import DataCounts, Example, load_examples
 from .precision import prepare_model
-from .record import Clock, TrainSummary, check_same_run, finished_summary, identify, save_summary
+from .record import Clock, Identity, TrainSummary, check_same_run, finished_summary, identify, save_summary
 from .reference import reference_logprobs
 from .run import Run
 from .saving import Saver, StateRhythm
-from .settings import TrainJob, TrainSettings, checkpoint_steps, course_of, total_steps
+from .settings import TrackerName, TrainJob, TrainSettings, checkpoint_steps, course_of, total_steps
+from .trackers import EVENTS, Tracked, Trackers, chosen_trackers
+from .watch import TRAIN_LOG, OnStep, Pace, Watch, cut_logs
 
 __all__ = ["OnStep", "TrainJob", "TrainSettings", "TrainSummary", "train"]
-
-OnStep = Callable[[int, int, float], None]
-"""Called after every step with (steps done, steps in all, loss)."""
 
 
 def train(
@@ -67,6 +68,7 @@ def train(
         check_same_run(out, identity)
         if finished := finished_summary(out):
             return finished
+        trackers = chosen_trackers(job.settings.report_to)
         write_json(out / "run.json", identity.as_row())
         tokenizer, start = load_tokenizer(model_folder), open_start(model_folder, job, out / "merged-base")
         # Started here, so that the first run of a process is not charged with importing the model's code.
@@ -82,9 +84,24 @@ def train(
         run = Run(start.model, examples, reference, job)
         _resume_or_clean(run, clock, out)
         rhythm = StateRhythm(60 * job.settings.save_state_every_minutes, save_state_every_steps)
-        facts = {"settings_hash": identity.hash, **start.facts}
-        _take_all_steps(run, Saver(out, tokenizer, facts, clock, rhythm), on_step)
+        saver = Saver(out, tokenizer, {"settings_hash": identity.hash, **start.facts}, clock, rhythm)
+        with _watch(run, trackers, identity, out, on_step) as watch:
+            _take_all_steps(run, saver, watch)
         return _finish(run, counts, out, clock)
+
+
+@contextmanager
+def _watch(
+    run: Run, trackers: Sequence[TrackerName], identity: Identity, out: Path, on_step: OnStep | None
+) -> Iterator[Watch]:
+    """Open the logs and trackers of a run, and close the trackers whatever happens."""
+    pace = Pace(run.steps)
+    pace.start(run.step, run.tokens)
+    opened = Trackers(trackers, Tracked(out, identity.hash[:16], identity.settings, run.step))
+    try:
+        yield Watch(out, pace, opened, on_step)
+    finally:
+        opened.close()
 
 
 def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> None:
@@ -118,27 +135,27 @@ def _resume_or_clean(run: Run, clock: Clock, out: Path) -> None:
     state = load_state(out / "state")
     if state is None:
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
-        for name in ("train.jsonl", "summary.json"):
-            (out / name).unlink(missing_ok=True)
+        shutil.rmtree(out / EVENTS, ignore_errors=True)
+        (out / "summary.json").unlink(missing_ok=True)
+        cut_logs(out, 0)
         return
     tensors, facts = state
     run.restore(tensors, facts)
     clock.add(facts)
-    write_jsonl(out / "train.jsonl", [row for row in read_log(out / "train.jsonl") if row["step"] <= run.step])
+    cut_logs(out, run.step)
 
 
-def _take_all_steps(run: Run, saver: Saver, on_step: OnStep | None) -> None:
+def _take_all_steps(run: Run, saver: Saver, watch: Watch) -> None:
     while run.step < run.steps:
         row = run.take_step()
-        append_rows(saver.out / "train.jsonl", [row])
+        watch.stepped(row)
         saver.save(run, row["loss"])
-        if on_step:
-            on_step(run.step, run.steps, row["loss"])
+        watch.show()
 
 
 def _finish(run: Run, counts: DataCounts, out: Path, clock: Clock) -> TrainSummary:
     """Write the summary, which marks the run as finished, and remove what only a killed one needs."""
-    last = read_log(out / "train.jsonl")[-1]
+    last = read_log(out / TRAIN_LOG)[-1]
     names = [step_name(step) for step in checkpoint_steps(run.steps, run.job.checkpoints)]
     summary = TrainSummary(
         steps=run.steps,

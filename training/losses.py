@@ -70,7 +70,9 @@ def dpo_loss(logprobs: Logprobs, totals: Totals, beta: float = 0.1) -> LossOutpu
     """Direct preference optimisation, sigmoid form (Rafailov et al. 2023, arXiv 2305.18290, equation 7).
 
     L = - mean_i log sigmoid(beta ((s_w - s_l) - (r_w - r_l))), with s and r the summed log-probabilities under policy
-    and reference, and the mean over the pairs of the global batch.
+    and reference, and the mean over the pairs of the global batch. The metric `log_ratio` is the mean of s - r over all
+    answers, chosen and rejected: the usual stand-in for the divergence from the reference. The answers are the data's,
+    not the policy's own, so it is no KL divergence and mostly falls below 0.
 
     Args:
         beta: strength of the pull to the reference, > 0; the published recipes use 0.01 to 0.1.
@@ -84,6 +86,7 @@ def dpo_loss(logprobs: Logprobs, totals: Totals, beta: float = 0.1) -> LossOutpu
         "reward_margin": margin.detach().sum() / totals.examples,
         "chosen_reward": chosen_reward.detach().sum() / totals.examples,
         "rejected_reward": rejected_reward.detach().sum() / totals.examples,
+        "log_ratio": (chosen_reward + rejected_reward).detach().sum() / (2 * beta * totals.examples),
     }
     return LossOutput(-F.logsigmoid(margin).sum() / totals.examples, metrics)
 

@@ -27,6 +27,7 @@ class TrainSummary:
         tokens, labelled_tokens: seen over all steps, both sides of pairs, padding not counted.
         cpu_seconds, wall_seconds: spent in `train`, added up over resumed runs (work lost to a kill is not in it).
         peak_rss_megabytes: of the process, so it includes what ran in it before.
+        peak_gpu_megabytes: of tensors on its GPU, since this run began; None without one.
         checkpoints: folders in the order of their steps.
         final_loss: of the last step.
     """
@@ -41,6 +42,7 @@ class TrainSummary:
     peak_rss_megabytes: float
     checkpoints: tuple[Path, ...]
     final_loss: float
+    peak_gpu_megabytes: float | None = None
 
 
 def save_summary(out: Path, summary: TrainSummary) -> None:
@@ -124,21 +126,50 @@ def check_same_run(out: Path, identity: Identity) -> None:
     )
 
 
+def peak_rss_megabytes() -> float:
+    """Peak memory of this process."""
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def peak_gpu_megabytes() -> float | None:
+    """Peak memory of this process's tensors on its GPU since it was last forgotten; None where it uses none."""
+    import torch
+
+    if not torch.cuda.is_initialized():
+        return None
+    allocated: int = torch.cuda.max_memory_allocated()
+    return round(allocated / (1 << 20), 1)
+
+
+def forget_gpu_peak() -> None:
+    """Measure the peak from here on."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def _larger(one: float | None, other: float | None) -> float | None:
+    return max((value for value in (one, other) if value is not None), default=None)
+
+
 class Clock:
     """CPU and wall seconds and peak memory of a run, added up over resumes."""
 
     def __init__(self) -> None:
         self.cpu_start, self.wall_start = time.process_time(), time.monotonic()
-        self.before = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_rss_megabytes": 0.0}
+        self.before: Row = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_rss_megabytes": 0.0}
+        forget_gpu_peak()
 
     def add(self, facts: Row) -> None:
         """Count what the killed run had spent up to its saved state."""
-        self.before = {key: facts[key] for key in self.before}
+        self.before = {key: facts.get(key) for key in (*self.before, "peak_gpu_megabytes")}
 
-    def facts(self) -> dict[str, float]:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    def facts(self) -> Row:
         return {
             "cpu_seconds": round(self.before["cpu_seconds"] + time.process_time() - self.cpu_start, 3),
             "wall_seconds": round(self.before["wall_seconds"] + time.monotonic() - self.wall_start, 3),
-            "peak_rss_megabytes": round(max(self.before["peak_rss_megabytes"], peak), 1),
+            "peak_rss_megabytes": _larger(self.before["peak_rss_megabytes"], peak_rss_megabytes()),
+            "peak_gpu_megabytes": _larger(self.before.get("peak_gpu_megabytes"), peak_gpu_megabytes()),
         }

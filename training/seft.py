@@ -134,6 +134,7 @@ def _round(settings: SeftSettings, number: int, evolution: Evolution, policy: So
         reviser=None if decision == "never" else REVISER,
         decider=_decider(settings),
         calibration=Output(calibration[-1].name) if calibration else None,
+        round=number,
     )
     step = settings.policy.model_copy(update={"max_steps": _part_of_steps(settings, number, rounds)})
     train = Train(f"policy-{number}", policy, Output(revised.name), Shape("drafts"), step, checkpoints=checkpoints)

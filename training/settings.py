@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,6 +17,8 @@ from .schedules import Course, DecayShape, ScheduleName, scheduled_learning_rate
 
 if TYPE_CHECKING:
     from .losses import Loss
+
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
 
 class LoraSettings(Strict):
@@ -64,6 +66,8 @@ class TrainSettings(Strict):
         dropout: keep the model's own dropout; off, policy and reference compute the same function.
         gradient_checkpointing: keep each layer's input only, and compute the layer again for its gradient.
         attention: kernel; "auto" takes the best that is there.
+        report_to: trackers that are told the run's figures: "tensorboard", "wandb", "trackio"; None is TensorBoard
+            where it is installed.
     """
 
     learning_rate: float = Field(gt=0)
@@ -87,6 +91,7 @@ class TrainSettings(Strict):
     dropout: bool = False
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] = "auto"
+    report_to: list[TrackerName] | None = None
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
@@ -137,8 +142,15 @@ FIRST_SETTINGS = frozenset(
 )
 """Settings of the first format, which are always part of a run's identity."""
 
-OUTCOME_STAYS = frozenset(["save_state_every_minutes"])
+OUTCOME_STAYS = frozenset(["save_state_every_minutes", "report_to"])
 """Settings that change how a run is watched or kept, never what it makes."""
+
+
+def without_outcome_stays(given: Any) -> Any:
+    """Return a recipe's settings, at every depth, without those that change nothing of what is made."""
+    if isinstance(given, Mapping):
+        return {key: without_outcome_stays(value) for key, value in given.items() if key not in OUTCOME_STAYS}
+    return given
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,7 @@ class Revise:
         reviser: None where nothing is revised (decision "never").
         decider: the model that emits labels, where the decision is "token".
         calibration: the stage with the threshold, where there is one.
+        round: its number, from 1; for people, what is made does not depend on it.
     """
 
     kind: ClassVar[Literal["revise"]] = "revise"
@@ -213,6 +214,7 @@ class Revise:
     reviser: Source | None = None
     decider: Source | None = None
     calibration: Source | None = None
+    round: int = 1
 
     @property
     def inputs(self) -> dict[str, Source]:

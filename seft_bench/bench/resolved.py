@@ -17,6 +17,7 @@ from seft_bench.files import sha256_file, sha256_json
 from seft_bench.inference.store import store_path
 from seft_bench.judges import Judge, open_judge
 from seft_bench.records import Answer, Question
+from seft_bench.stages import door
 from seft_bench.stages.recipes import contents_of
 from seft_bench.stages.runs import TrainedRun, is_other_run, matching_run
 from seft_bench.suites import Suite, load_suite
@@ -180,7 +181,8 @@ class Bench:
             "contents": self._contents[cell.name],
         }
         shared |= {"judges": matrix.judges} if matrix.judges else {}
-        return sha256_json([shared, cell.row.model_dump(mode="json"), cell.seed])
+        row = door.settings.without_outcome_stays(cell.row.model_dump(mode="json"))
+        return sha256_json([shared, row, cell.seed])
 
 
 def _judged_by(judge: JudgeConfig) -> list[Any]:

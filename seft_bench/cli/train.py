@@ -24,7 +24,7 @@ def train(
 ) -> None:
     """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so."""
     from seft_bench import pipeline
-    from seft_bench.console import steps_shown
+    from seft_bench.console import training_shown
     from seft_bench.files import read_json
     from seft_bench.stages.diagnostics import describe
     from seft_bench.stages.recipes import load_recipe
@@ -35,8 +35,15 @@ def train(
     if fresh:
         forget_run(folder)
     judge = "rubric" if chosen.data == "tinyworld" and chosen.method != "pretrain" else None
-    with steps_shown() as progress:
-        run = pipeline.train(chosen, folder, checkpoints=checkpoints, diagnostics_judge=judge, progress=progress)
+    with training_shown() as shown:
+        run = pipeline.train(
+            chosen,
+            folder,
+            checkpoints=checkpoints,
+            diagnostics_judge=judge,
+            progress=shown.progress,
+            watch=shown.watch,
+        )
     for checkpoint in run.checkpoints:
         print(checkpoint)
     for line in describe(read_json(run.folder / "diagnostics.json")):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seft_bench.console import Progress
+from seft_bench.console import Progress, Watch
 from seft_bench.records import Source
 
 if TYPE_CHECKING:
-    from seft_bench.stages.door import stages
+    from seft_bench.stages.door import settings, stages
 
 OUTPUTS = {"sample": "drafts.jsonl", "score": "scores.jsonl", "revise": "revised.jsonl"}
 """Kind of a stage -> the file of rows that it makes; a train stage makes checkpoints."""
@@ -32,6 +32,9 @@ class Workshop:
         base: checkpoint folder.
         data: folder of JSONL data sets.
         diagnostics_judge: name of a judge that grades revisions, for the diagnostics only.
+        progress: called as stages advance.
+        watch: called after each step of a training in place of `progress`, with its figures.
+        report_to: trackers that are told what stages say of themselves, as in `TrainSettings`.
     """
 
     folder: Path
@@ -40,6 +43,8 @@ class Workshop:
     seed: int
     diagnostics_judge: str | None = None
     progress: Progress = field(default=lambda stage, done, total: None)
+    watch: Watch | None = None
+    report_to: Sequence[settings.TrackerName] | None = None
 
 
 @dataclass(frozen=True)

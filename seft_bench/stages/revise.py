@@ -10,6 +10,7 @@ from seft_bench.files import read_json, read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
+from seft_bench.stages.reporting import report_revisions
 from seft_bench.stages.sample import greedy
 from seft_bench.stages.score import deciding_models, draft_statistics, mean_logprobs
 
@@ -29,6 +30,7 @@ def run_revise(stage: stages.Revise, find: Find, folder: Path, shop: Workshop) -
         from seft_bench.stages.diagnostics import grade_revisions
 
         diagnostics |= grade_revisions(outcome, shop.diagnostics_judge, folder, door.reviser.auc)
+    report_revisions(stage, diagnostics, folder, shop)
     return {"diagnostics": diagnostics, "tokens_generated": tokens}
 
 

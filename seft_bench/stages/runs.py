@@ -17,7 +17,7 @@ from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
 from seft_bench.records import Output, Row, RunFacts, to_row
-from seft_bench.stages import StageRun
+from seft_bench.stages import StageRun, door
 from seft_bench.stages.recipes import contents_of
 
 
@@ -70,7 +70,8 @@ def _run_in(out: Path) -> TrainedRun | None:
 def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: int) -> str | None:
     """Say what tells a run from the one asked for; None where nothing does."""
     # A key that came after a run was made is null in the recipe that asks for the same.
-    if _given(manifest["config"]) != _given(recipe.model_dump(mode="json")):
+    decides = door.settings.without_outcome_stays
+    if _given(decides(manifest["config"])) != _given(decides(recipe.model_dump(mode="json"))):
         return "of another recipe"
     contents, parents = contents_of(recipe), manifest.get("parents", {})
     known = {role: parents.get(role, parents.get("data", digest)) for role, digest in contents.items()}

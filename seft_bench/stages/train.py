@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         folder,
         stage.job(shop.seed),
         reference_folder=find(stage.reference) if stage.reference else None,
-        on_step=lambda step, steps, loss: shop.progress(stage.name, step, steps),
+        on_step=_shown(stage.name, shop),
     )
     return {
         "steps": summary.steps,
@@ -37,3 +38,11 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         "rows": len(rows),
         "checkpoints": [path.name for path in summary.checkpoints],
     }
+
+
+def _shown(stage: str, shop: Workshop) -> Callable[[int, int, Row], None]:
+    """Show each step: with its figures to those who watch, else as mere progress."""
+    watch = shop.watch
+    if watch is None:
+        return lambda step, steps, figures: shop.progress(stage, step, steps)
+    return lambda step, steps, figures: watch(stage, step, steps, door.watch.describe(figures))

@@ -63,7 +63,7 @@ STRICTER = {
     "chat": ("checkpoints", "errors", "records"),
     "tinyworld": ("records",),
     "stats": ("records", "errors"),
-    "training": ("records", "config", "errors", "files", "checkpoints", "chat"),
+    "training": ("records", "config", "errors", "files", "checkpoints", "chat", "console"),
     "generators": ("chat", "checkpoints", "config", "errors", "files", "formats", "records", "inference"),
 }
 """Room -> all rooms that it may import."""

@@ -30,13 +30,20 @@ def test_dpo_by_hand() -> None:
     """beta 0.5; pair 1: (-2 - -3) - (-4 - -3) = 2, margin 1; pair 2: (-5 - -4) - (-1 - -1) = -1, margin -0.5.
 
     -ln sigmoid(1) = ln(1 + e^-1) = 0.313262; -ln sigmoid(-0.5) = ln(1 + e^0.5) = 0.974077; mean 0.643669.
-    Rewards of the chosen: 0.5 * 1 and 0.5 * -1, of the rejected: 0.5 * -1 and 0: means 0 and -0.25.
+    Rewards of the chosen: 0.5 * 1 and 0.5 * -1, of the rejected: 0.5 * -1 and 0: means 0 and -0.25. Log-ratios of the
+    four answers: 1, -1, -1 and 0.
     """
     logprobs = Logprobs(tensor(-2, -5), tensor(3, 3), tensor(-4, -1), tensor(3, 3), tensor(-3, -4), tensor(-3, -1))
     loss, metrics = dpo_loss(logprobs, Totals(2, 6), beta=0.5)
     assert loss.item() == pytest.approx((math.log1p(math.exp(-1)) + math.log1p(math.exp(0.5))) / 2)
     assert {name: value.item() for name, value in metrics.items()} == pytest.approx(
-        {"reward_accuracy": 0.5, "reward_margin": 0.25, "chosen_reward": 0.0, "rejected_reward": -0.25}
+        {
+            "reward_accuracy": 0.5,
+            "reward_margin": 0.25,
+            "chosen_reward": 0.0,
+            "rejected_reward": -0.25,
+            "log_ratio": -0.25,
+        }
     )
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from seft_bench.config import RecipeConfig
+from seft_bench.errors import InputError
+from seft_bench.files import write_json
 from seft_bench.records import Base, Data, Output, Source
 from seft_bench.stages import StageRun
-from seft_bench.stages.runs import policy_chain, run_cost, spread_checkpoints
+from seft_bench.stages.runs import finished_run, policy_chain, run_cost, spread_checkpoints
 from training.settings import DraftSettings, TrainSettings
 from training.stages import Sample, Shape, Train
 
@@ -55,3 +60,14 @@ def test_the_cost_counts_shared_stages_and_all_rounds() -> None:
         "policy_steps": 150,
         "cpu_seconds": 4 * 1.25 + 2.0,
     }
+
+
+def test_a_run_that_was_watched_otherwise_is_the_same_run(tmp_path: Path) -> None:
+    def recipe(**policy: Any) -> RecipeConfig:
+        settings = {"training": {"report_to": ["wandb"]}, "policy": {"max_steps": 5, **policy}}
+        return RecipeConfig(name="run", method="sft", base="tinyworld", settings=settings)
+
+    write_json(tmp_path / "manifest.json", {"config": recipe().model_dump(mode="json"), "checkpoints": []})
+    assert finished_run(recipe(report_to=[], save_state_every_minutes=1), tmp_path, 0) is not None
+    with pytest.raises(InputError, match="of another recipe"):
+        finished_run(recipe(learning_rate=1.0), tmp_path, 0)

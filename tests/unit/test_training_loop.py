@@ -28,6 +28,7 @@ from training.checkpoint import load_model
 from training.loop import OnStep, TrainJob, TrainSettings, TrainSummary, train
 from training.run import Run
 from training.settings import checkpoint_steps, total_steps
+from training.trackers import is_installed
 
 EXAMPLES = 26
 
@@ -96,7 +97,7 @@ class Killed(BaseException):
 
 
 def kill_after(step: int) -> OnStep:
-    def on_step(done: int, _steps: int, _loss: float) -> None:
+    def on_step(done: int, _steps: int, _figures: dict[str, Any]) -> None:
         if done == step:
             raise Killed
 
@@ -122,6 +123,8 @@ def test_a_run_leaves_checkpoints_a_curve_and_a_summary(
         "checkpoints",
         "run.json",
         "summary.json",
+        *(["tensorboard"] if is_installed("tensorboard") else []),
+        "timings.jsonl",
         "train.jsonl",
     ]
     assert [path.name for path in summary.checkpoints] == ["step-000004", "step-000008"]
