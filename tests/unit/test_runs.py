@@ -63,8 +63,8 @@ def test_the_cost_counts_shared_stages_and_all_rounds() -> None:
 
 
 def test_a_run_that_was_watched_otherwise_is_the_same_run(tmp_path: Path) -> None:
-    def recipe(**policy: Any) -> RecipeConfig:
-        settings = {"training": {"report_to": ["wandb"]}, "policy": {"max_steps": 5, **policy}}
+    def recipe(**start: Any) -> RecipeConfig:
+        settings = {"training": {"report_to": ["wandb"]}, "start": {"max_steps": 5, **start}}
         return RecipeConfig(name="run", method="sft", base="tinyworld", settings=settings)
 
     write_json(tmp_path / "manifest.json", {"config": recipe().model_dump(mode="json"), "checkpoints": []})
