@@ -29,6 +29,7 @@ from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import replaces_other_weights, save_result
 from seft_bench.stages import Workshop, door, run_stages
+from seft_bench.stages.engines import open_engine
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.reporting import trackers_of
 from seft_bench.stages.runs import TrainedRun, finished_run, publish_run
@@ -69,7 +70,8 @@ def train(
     needed = needed_data(recipe)
     data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed)
     shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to)
-    stages = run_stages(plan, shop)
+    with open_engine(recipe.engine, shared.parent / "vllm-logs", recipe.vllm.server_arguments()) as engine:
+        stages = run_stages(plan, dataclasses.replace(shop, engine=engine))
     parents = {"base": fingerprint(base)} | contents_of(recipe)
     read = data_record(recipe.data, data, needed)
     return publish_run(recipe, out, stages, checkpoints, started_at, parents, read)

@@ -7,11 +7,11 @@ A cell is one row and one seed, on one base and one data set. Everything here fo
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from seft_bench.config import DataConfig, MatrixConfig, MatrixRow, RecipeConfig, data_label
+from seft_bench.config import DataConfig, EngineName, MatrixConfig, MatrixRow, RecipeConfig, VLLMConfig, data_label
 from seft_bench.errors import InputError
 from seft_bench.records import Result, run_of
 from seft_bench.results import slug
@@ -25,6 +25,7 @@ class Cell:
         base, data: as the matrix names them.
         base_name, data_name: what tells the cell from those on another base or data set; "" where the matrix has only
             one.
+        engine, vllm: who draws texts between trainings, and how its server is started.
     """
 
     row: MatrixRow
@@ -33,6 +34,8 @@ class Cell:
     data: str | DataConfig
     base_name: str = ""
     data_name: str = ""
+    engine: EngineName = "transformers"
+    vllm: VLLMConfig = field(default_factory=VLLMConfig)
 
     @property
     def name(self) -> str:
@@ -53,6 +56,8 @@ class Cell:
             data=self.data,
             seed=self.seed,
             settings=self.row.settings,
+            engine=self.engine,
+            vllm=self.vllm,
         )
 
 
@@ -66,7 +71,7 @@ def cells_of(matrix: MatrixConfig) -> list[Cell]:
     """
     bases, data = _names("bases", matrix.all_bases), _names("data", list(map(data_label, matrix.all_data)))
     found = [
-        Cell(row, seed, base, data_set, bases[base], data[data_label(data_set)])
+        Cell(row, seed, base, data_set, bases[base], data[data_label(data_set)], matrix.engine, matrix.vllm)
         for base in bases
         for data_set in matrix.all_data
         for seed in matrix.seeds

@@ -99,6 +99,7 @@ class _Probe:
         """Run all stages on parts of the data sets, with few steps."""
         from seft_bench.data.training import open_base
         from seft_bench.stages import Workshop, run_stages
+        from seft_bench.stages.engines import open_engine
 
         data = self._folder / name / f"data-{_slug(data_label(self._cell.data))}-{self._batch}"
         for data_set, rows in self._rows.items():
@@ -107,7 +108,9 @@ class _Probe:
         shop = Workshop(
             self._folder / name, open_base(self._cell.base), data, self._cell.seed, self._matrix.diagnostics_judge
         )
-        return run_stages(small, shop)
+        recipe = self._cell.recipe
+        with open_engine(recipe.engine, self._folder / "vllm-logs", recipe.vllm.server_arguments()) as engine:
+            return run_stages(small, replace(shop, engine=engine))
 
     def _small(self, stage: kinds.Stage, size: int) -> kinds.Stage:
         if stage.kind != "train":

@@ -181,6 +181,7 @@ class Bench:
             "contents": self._contents[cell.name],
         }
         shared |= {"judges": matrix.judges} if matrix.judges else {}
+        shared |= {"engine": matrix.engine} if matrix.engine != "transformers" else {}
         row = door.settings.without_outcome_stays(cell.row.model_dump(mode="json"))
         return sha256_json([shared, row, cell.seed])
 

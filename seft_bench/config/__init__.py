@@ -5,6 +5,7 @@ Config objects stop at the door: commands turn them into plain arguments.
 
 from seft_bench.config.by_name import config_folder, load_judge, load_matrix, load_suite, shipped
 from seft_bench.config.data import ROLES, DataConfig, Role, SourceConfig, data_label, data_row
+from seft_bench.config.engines import EngineName, VLLMConfig
 from seft_bench.config.judges import (
     GradedAnswersConfig,
     JudgeConfig,
@@ -24,6 +25,7 @@ __all__ = [
     "ROLES",
     "DataConfig",
     "DecodingConfig",
+    "EngineName",
     "GradedAnswersConfig",
     "JudgeConfig",
     "LocalJudgeConfig",
@@ -39,6 +41,7 @@ __all__ = [
     "Strict",
     "SuiteConfig",
     "TransformersJudgeConfig",
+    "VLLMConfig",
     "VLLMJudgeConfig",
     "config_folder",
     "data_label",

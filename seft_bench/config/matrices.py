@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from seft_bench.config.data import DataConfig, TrainingData, data_label
+from seft_bench.config.engines import EngineName, VLLMConfig
 from seft_bench.config.loading import Strict
 
 
@@ -26,7 +27,15 @@ class RecipeConfig(Strict):
     settings: dict[str, Any] = Field(
         default_factory=dict, description="the method's settings, see `seft-bench methods show`"
     )
+    engine: EngineName = Field(
+        default="transformers", description="who draws drafts and revisions and measures likelihoods"
+    )
+    vllm: VLLMConfig = Field(default=VLLMConfig(), description="how `engine: vllm` starts its server")
     description: str = ""
+
+    def as_row(self) -> dict[str, Any]:
+        """JSON-ready; keys that came later are left out at their defaults, so that old runs are found again."""
+        return self.model_dump(mode="json", exclude=_at_default(self, "engine", "vllm"))
 
 
 _DataOfMatrix = Annotated[
@@ -73,6 +82,10 @@ class MatrixConfig(Strict):
     controls: list[Literal["constant", "copy-prompt", "length-only"]] = Field(
         default_factory=list, description="answers without a model, at the tables' foot"
     )
+    engine: EngineName = Field(
+        default="transformers", description="who draws drafts and revisions and measures likelihoods"
+    )
+    vllm: VLLMConfig = Field(default=VLLMConfig(), description="how `engine: vllm` starts its servers, one a cell")
     published: str | None = Field(
         default=None, description="published figures in a table of their own: a shipped set, or a YAML file"
     )
@@ -116,4 +129,10 @@ class MatrixConfig(Strict):
         Keys that came later are left out where they say nothing, so that old matrices keep their bytes.
         """
         later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published")
-        return self.model_dump(mode="json", exclude={key for key in later if not getattr(self, key)})
+        unsaid = {key for key in later if not getattr(self, key)} | _at_default(self, "engine", "vllm")
+        return self.model_dump(mode="json", exclude=unsaid)
+
+
+def _at_default(config: Strict, *keys: str) -> set[str]:
+    fields = type(config).model_fields
+    return {key for key in keys if getattr(config, key) == fields[key].default}

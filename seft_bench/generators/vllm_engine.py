@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -12,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
+from seft_bench.chat import load_tokenizer, stop_ids
 from seft_bench.errors import InputError
-from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
+from seft_bench.generators.vllm_tokens import TokenGenerator
 from seft_bench.inference.vllm.environment import CPU_SETTINGS, SETTINGS
 from seft_bench.inference.vllm.server import reloads_rightly, shape_of
-from seft_bench.records import Message
+from seft_bench.inference.vllm.tokens import TokenRequest
 
 if TYPE_CHECKING:
     from vllm import LLM
@@ -90,7 +89,7 @@ class VLLMEngine:
             raise InputError(f"vLLM does not load {folder}: {str(error).splitlines()[0]}") from None
 
 
-class VLLMEngineGenerator(ConversationGenerator):
+class VLLMEngineGenerator(TokenGenerator):
     """A checkpoint in a `VLLMEngine`, prompted with our own token ids; each conversation draws from its own seed.
 
     Args:
@@ -103,37 +102,26 @@ class VLLMEngineGenerator(ConversationGenerator):
         self.tokenizer = load_tokenizer(folder, engine.trust_remote_code)
         self.stops = stop_ids(self.tokenizer)
 
-    def complete(
-        self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
-    ) -> list[Completion]:
+    def _load(self) -> int:
+        return int(self.engine.load(self.folder).model_config.max_model_len)
+
+    def _draw(self, requests: Sequence[TokenRequest]) -> list[list[int]]:
         from vllm import SamplingParams
 
-        llm = self.engine.load(self.folder)
-        context_tokens = int(llm.model_config.max_model_len)
-        prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
-        done = over_length(prompts, context_tokens)
-        asked = [index for index in range(len(prompts)) if index not in done]
         parameters = [
             SamplingParams(
-                temperature=samplings[index].temperature,
-                top_p=samplings[index].top_p,
-                max_tokens=min(max_new_tokens, context_tokens - len(prompts[index])),
-                seed=conversation_seed(seed, samplings[index].key),
-                stop_token_ids=self.stops,
+                temperature=request.temperature,
+                top_p=request.top_p,
+                max_tokens=request.max_tokens,
+                seed=request.seed,
+                stop_token_ids=list(self.stops),
                 detokenize=False,
             )
-            for index in asked
+            for request in requests
         ]
-        inputs = [{"prompt_token_ids": prompts[index]} for index in asked]
-        outputs = llm.generate(inputs, parameters, use_tqdm=False) if asked else []
-        for index, output in zip(asked, outputs, strict=True):
-            done[index] = self._completion(len(prompts[index]), list(output.outputs[0].token_ids))
-        return [done[index] for index in range(len(prompts))]
-
-
-def conversation_seed(seed: int, key: str) -> int:
-    """Return the seed of one conversation's random stream, in [0, 2^31)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big") >> 1
+        prompts = [{"prompt_token_ids": list(request.prompt)} for request in requests]
+        outputs = self.engine.load(self.folder).generate(prompts, parameters, use_tqdm=False)
+        return [list(output.outputs[0].token_ids) for output in outputs]
 
 
 @functools.cache

@@ -88,6 +88,7 @@ class ChatClient:
     """
 
     meter: Meter | None = None  # counts what is paid, and stops at a budget
+    path = "/chat/completions"
 
     def __init__(
         self,
@@ -232,7 +233,7 @@ class ChatClient:
     async def _attempt(self, session: Any, call: ChatCall) -> Reply:
         import aiohttp
 
-        url, headers = f"{self.base_url}/chat/completions", self._headers()
+        url, headers = f"{self.base_url}{self.path}", self._headers()
         entered_at = await self.limit.enter()
         try:
             async with session.post(url, json=self._body(call), headers=headers) as response:
@@ -284,13 +285,16 @@ class ChatClient:
 
     def _read_body(self, text: str, latency_seconds: float) -> Reply:
         try:
-            reply = read_completion(json.loads(text), latency_seconds)
+            reply = self._completion(json.loads(text), latency_seconds)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise _Retry(
                 f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}", may_be_paid=True
             ) from None
         self.limit.succeeded()
         return reply
+
+    def _completion(self, body: Mapping[str, Any], latency_seconds: float) -> Reply:
+        return read_completion(body, latency_seconds)
 
     def _throttled(self, headers: Mapping[str, str], text: str, entered_at: float) -> Exception:
         wait = retry_after_seconds(headers)

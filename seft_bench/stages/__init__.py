@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.checkpoints import fingerprint
+from seft_bench.config import EngineName
 from seft_bench.errors import InputError
 from seft_bench.files import locked, read_json, read_once, sha256_file, sha256_json, write_json
 from seft_bench.records import Base, Data, Output, Row, Source
@@ -43,7 +44,9 @@ def run_stages(stages: Sequence[kinds.Stage], shop: Workshop) -> list[StageRun]:
 
 def run_stage(stage: kinds.Stage, done: Mapping[str, StageRun], shop: Workshop) -> StageRun:
     """Run one stage, or take it as it is where it is finished."""
-    identity = stage_identity(stage, lambda source: _fingerprint(source, done, shop), shop.seed, shop.diagnostics_judge)
+    identity = stage_identity(
+        stage, lambda source: _fingerprint(source, done, shop), shop.seed, shop.diagnostics_judge, shop.engine.name
+    )
     folder = shop.folder / folder_name(stage, identity)
     with locked(shop.folder / ".locks" / folder.name):  # a second cell that needs the same stage waits for it
         if not (folder / "stage.json").exists():
@@ -60,11 +63,18 @@ def run_stage(stage: kinds.Stage, done: Mapping[str, StageRun], shop: Workshop) 
 def _run(stage: kinds.Stage, find: Find, folder: Path, shop: Workshop) -> Row:
     """Run what the stage's kind says; return what its record shall say beyond times."""
     if stage.kind == "train":
+        shop.engine.release()  # a training wants all memory
         return run_train(stage, find, folder, shop)
+    return _run_between_trainings(stage, find, folder, shop) | shop.engine.facts()
+
+
+def _run_between_trainings(
+    stage: kinds.Sample | kinds.Score | kinds.Revise, find: Find, folder: Path, shop: Workshop
+) -> Row:
     if stage.kind == "sample":
         return run_sample(stage, find, folder, shop)
     if stage.kind == "score":
-        return run_score(stage, find, folder, shop)
+        return run_score(stage, find, folder, shop.engine)
     return run_revise(stage, find, folder, shop)
 
 
@@ -87,9 +97,17 @@ class _Clock:
 
 
 def stage_identity(
-    stage: kinds.Stage, fingerprint: Callable[[Source], str], seed: int, diagnostics_judge: str | None
+    stage: kinds.Stage,
+    fingerprint: Callable[[Source], str],
+    seed: int,
+    diagnostics_judge: str | None,
+    engine: EngineName = "transformers",
 ) -> Row:
-    """Gather all that decides a stage's outcome: kind, settings, seed, and the contents of its inputs."""
+    """Gather all that decides a stage's outcome: kind, settings, seed, the contents of its inputs, and the engine.
+
+    The first engine is not named, as it came before the others.
+    """
+    named = {} if engine == "transformers" or stage.kind == "train" else {"engine": engine}
     return {
         "format": FORMAT,
         "kind": stage.kind,
@@ -97,6 +115,7 @@ def stage_identity(
         "seed": seed,
         "inputs": {role: fingerprint(source) for role, source in sorted(stage.inputs.items())},
         "diagnostics_judge": diagnostics_judge if stage.kind == "revise" else None,
+        **named,
     }
 
 

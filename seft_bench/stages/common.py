@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.console import Progress, Watch
 from seft_bench.records import Source
+from seft_bench.stages.engines import Engine, OwnEngine
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import settings, stages
@@ -35,6 +36,7 @@ class Workshop:
         progress: called as stages advance.
         watch: called after each step of a training in place of `progress`, with its figures.
         report_to: trackers that are told what stages say of themselves, as in `TrainSettings`.
+        engine: draws texts and measures likelihoods between trainings.
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class Workshop:
     progress: Progress = field(default=lambda stage, done, total: None)
     watch: Watch | None = None
     report_to: Sequence[settings.TrackerName] | None = None
+    engine: Engine = field(default_factory=OwnEngine)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from seft_bench.files import read_json, read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
+from seft_bench.stages.engines import Engine
 from seft_bench.stages.reporting import report_revisions
 from seft_bench.stages.sample import greedy
 from seft_bench.stages.score import deciding_models, draft_statistics, mean_logprobs
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def run_revise(stage: stages.Revise, find: Find, folder: Path, shop: Workshop) -> Row:
     """Decide on every draft, revise the ones that are not kept, and save what the policy shall learn as `answer`."""
     rows = read_jsonl(find(stage.data), "drafts", ["prompt", "draft", "samples"])
-    outcome, tokens = _DECIDERS.get(stage.decision, _decide_and_revise)(rows, stage, find)
+    outcome, tokens = _DECIDERS.get(stage.decision, _decide_and_revise)(rows, stage, find, shop.engine)
     for row in outcome:
         row["answer"] = row["draft"] if row["kept"] else row["revision"]
     write_jsonl(folder / OUTPUTS["revise"], outcome)
@@ -41,11 +42,11 @@ The revision is what replaces the draft where it is not kept.
 """
 
 
-def _best_samples(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Decided:
+def _best_samples(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: Engine) -> Decided:
     """Internal evolution: take, of the policy's own samples, the one that the reviser would rather keep."""
     flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
     asked = [door.reviser.revision_prompt(prompt, text, stage.settings.instruction) for prompt, text in flat]
-    [means] = mean_logprobs(find(stage.reviser), asked, [text for _, text in flat])
+    [means] = mean_logprobs(engine, find(stage.reviser), asked, [text for _, text in flat])
     scores = iter(means)
     best = [max((next(scores), text) for text in row["samples"]) for row in rows]
     return [
@@ -54,25 +55,27 @@ def _best_samples(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Deci
     ], 0
 
 
-def _keep_all(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Decided:
+def _keep_all(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: Engine) -> Decided:
     """Keep the policy's own drafts, unrevised."""
     return [{**row, "kept": True, "statistic": None, "revision": ""} for row in rows], 0
 
 
-def _revise_all(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Decided:
+def _revise_all(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: Engine) -> Decided:
     """Always rewrite."""
-    revisions, tokens = greedy(find(stage.reviser), _asked(rows, stage), stage.settings)
+    revisions, tokens = greedy(engine, find(stage.reviser), _asked(rows, stage), stage.settings)
     return [
         {**row, "kept": False, "statistic": None, "revision": text} for row, text in zip(rows, revisions, strict=True)
     ], tokens
 
 
-def _decide_and_revise(rows: Sequence[Row], stage: stages.Revise, find: Find) -> Decided:
+def _decide_and_revise(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: Engine) -> Decided:
     """External evolution: keep the drafts whose statistic reaches this round's threshold, revise the others."""
     asked, models = _asked(rows, stage), deciding_models(stage, find)
-    statistics, revisions, tokens = draft_statistics(asked, [row["draft"] for row in rows], models, stage.settings)
+    statistics, revisions, tokens = draft_statistics(
+        engine, asked, [row["draft"] for row in rows], models, stage.settings
+    )
     if revisions is None:
-        revisions, tokens = greedy(models.reviser, asked, stage.settings)
+        revisions, tokens = greedy(engine, models.reviser, asked, stage.settings)
     threshold = read_json(find(stage.calibration).parent / "stage.json")["calibration"]["threshold"]
     decided = zip(rows, statistics, revisions, strict=True)
     return [
@@ -86,7 +89,7 @@ def _asked(rows: Sequence[Row], stage: stages.Revise) -> list[list[Message]]:
     return [door.reviser.revision_prompt(row["prompt"], row["draft"], stage.settings.instruction) for row in rows]
 
 
-_DECIDERS: dict[str, Callable[[Sequence[Row], stages.Revise, Find], Decided]] = {
+_DECIDERS: dict[str, Callable[[Sequence[Row], stages.Revise, Find, Engine], Decided]] = {
     "best_sample": _best_samples,
     "never": _keep_all,
     "always": _revise_all,

@@ -69,9 +69,7 @@ def _run_in(out: Path) -> TrainedRun | None:
 
 def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: int) -> str | None:
     """Say what tells a run from the one asked for; None where nothing does."""
-    # A key that came after a run was made is null in the recipe that asks for the same.
-    decides = door.settings.without_outcome_stays
-    if _given(decides(manifest["config"])) != _given(decides(recipe.model_dump(mode="json"))):
+    if _outcome(manifest["config"]) != _outcome(recipe.as_row()):
         return "of another recipe"
     contents, parents = contents_of(recipe), manifest.get("parents", {})
     known = {role: parents.get(role, parents.get("data", digest)) for role, digest in contents.items()}
@@ -82,8 +80,10 @@ def _other_than(manifest: Mapping[str, Any], recipe: RecipeConfig, checkpoints: 
     return None if asked == checkpoints else f"that was asked for {asked} checkpoints, not {checkpoints}"
 
 
-def _given(config: Mapping[str, Any]) -> Row:
-    return {key: value for key, value in config.items() if value is not None}
+def _outcome(config: Mapping[str, Any]) -> Row:
+    """Leave out what changes nothing that is made, as how a server was started, and null keys, which may be newer."""
+    decides = door.settings.without_outcome_stays(config)
+    return {key: value for key, value in decides.items() if key != "vllm" and value is not None}
 
 
 def withdraw_run(out: Path) -> None:
@@ -122,12 +122,12 @@ def publish_run(
     for name, folder in published:
         _link_folder(folder, out / "checkpoints" / name)
     write_jsonl(out / "train.jsonl", _log(chain))
-    write_atomic(out / "recipe.yaml", yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False))
+    write_atomic(out / "recipe.yaml", yaml.safe_dump(recipe.as_row(), sort_keys=False))
     write_json(
         out / "diagnostics.json", {stage.stage.name: said for stage in stages if (said := _diagnostics(stage.record))}
     )
     names = [name for name, _ in published]
-    manifest = to_row(build_manifest(recipe.model_dump(mode="json"), recipe.seed, started_at, parents=parents))
+    manifest = to_row(build_manifest(recipe.as_row(), recipe.seed, started_at, parents=parents))
     manifest |= {
         "checkpoints": names,
         "checkpoints_asked": checkpoints,
@@ -229,7 +229,8 @@ def forget_run(folder: Path) -> None:
     """
     if not folder.exists():
         return
-    ours = {"manifest.json", "recipe.yaml", "checkpoints", "stages", "data", "train.jsonl", "diagnostics.json"}
+    folders = {"checkpoints", "stages", "data", "vllm-logs"}
+    ours = {"manifest.json", "recipe.yaml", "train.jsonl", "diagnostics.json"} | folders
     foreign = sorted(
         child.name for child in folder.iterdir() if child.name not in ours and not child.name.startswith(".")
     )

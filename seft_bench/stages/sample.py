@@ -10,9 +10,10 @@ from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_jsonl, read_log, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
+from seft_bench.stages.engines import Engine
 
 if TYPE_CHECKING:
-    from seft_bench.generators.transformers import TransformersGenerator
+    from seft_bench.generators.conversations import ConversationGenerator
     from seft_bench.stages.door import stages
 
 PROMPTS_AT_ONCE = 1024
@@ -58,7 +59,7 @@ def _sample_all(stage: stages.Sample, prompts: Sequence[Row], model: Path, log: 
     sampled = read_log(log)
     draw: Draw | None = None
     while len(sampled) < len(prompts):
-        draw = draw or _drawer(stage, model, shop.seed)
+        draw = draw or _drawer(stage, shop.engine.generator(model, stage.settings.batch_size), shop.seed)
         fresh = draw(prompts[len(sampled) : len(sampled) + PROMPTS_AT_ONCE], len(sampled))
         append_rows(log, fresh)
         sampled += fresh
@@ -66,11 +67,11 @@ def _sample_all(stage: stages.Sample, prompts: Sequence[Row], model: Path, log: 
     return sampled
 
 
-def _drawer(stage: stages.Sample, model: Path, seed: int) -> Draw:
-    """Load the model once, for any number of draws."""
+def _drawer(stage: stages.Sample, generator: ConversationGenerator, seed: int) -> Draw:
+    """Return what draws with one loaded model, any number of times."""
     from seft_bench.generators.conversations import Sampling
 
-    settings, generator = stage.settings, _generator(model, stage.settings.batch_size)
+    settings = stage.settings
 
     def draw(rows: Sequence[Row], first: int) -> list[Row]:
         keys = [(index, sample) for index in range(len(rows)) for sample in range(stage.samples)]
@@ -90,18 +91,14 @@ def _drawer(stage: stages.Sample, model: Path, seed: int) -> Draw:
     return draw
 
 
-def _generator(model: Path, batch_size: int) -> TransformersGenerator:
-    from seft_bench.generators.transformers import TransformersGenerator
-
-    return TransformersGenerator(model, model.name, batch_size=batch_size)
-
-
-def greedy(model: Path, conversations: Sequence[Sequence[Message]], settings: stages.Revising) -> tuple[list[str], int]:
+def greedy(
+    engine: Engine, model: Path, conversations: Sequence[Sequence[Message]], settings: stages.Revising
+) -> tuple[list[str], int]:
     """Complete conversations greedily; return the texts, and how many tokens they took."""
     from seft_bench.generators.conversations import Sampling
 
     samplings = [Sampling(str(index), 0.0) for index in range(len(conversations))]
-    generator = _generator(model, settings.batch_size)
+    generator = engine.generator(model, settings.batch_size)
     completions = generator.complete(conversations, samplings, settings.max_new_tokens, seed=0)
     tokens = sum(completion.completion_tokens for completion in completions)
     return [completion.text for completion in completions], tokens

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
-from seft_bench.stages.common import OUTPUTS, Find, Workshop
+from seft_bench.stages.common import OUTPUTS, Find
+from seft_bench.stages.engines import Engine
 from seft_bench.stages.sample import greedy
 
 if TYPE_CHECKING:
@@ -19,18 +20,20 @@ if TYPE_CHECKING:
 Conversation = Sequence[Message]
 
 
-def run_score(stage: stages.Score, find: Find, folder: Path, shop: Workshop) -> Row:
+def run_score(stage: stages.Score, find: Find, folder: Path, engine: Engine) -> Row:
     """Score what the stage says: labels, or the threshold of a decision."""
-    return _label_pairs(stage, find, folder) if stage.what == "labels" else _calibrate(stage, find, folder)
+    if stage.what == "labels":
+        return _label_pairs(stage, find, folder, engine)
+    return _calibrate(stage, find, folder, engine)
 
 
-def _label_pairs(stage: stages.LabelPairs, find: Find, folder: Path) -> Row:
+def _label_pairs(stage: stages.LabelPairs, find: Find, folder: Path, engine: Engine) -> Row:
     """Label annotated pairs by the preliminary reviser's likelihoods: rows of the pair with delta and label."""
     pairs = read_jsonl(find(stage.data), "preference pairs", ["prompt", "chosen", "rejected"])
     reviser = door.reviser
     prompts = [reviser.revision_prompt(row["prompt"], row["rejected"], stage.instruction) for row in pairs]
     answers = [row["chosen"] for row in pairs], [row["rejected"] for row in pairs]
-    good, poor = mean_logprobs(find(stage.reviser), prompts, *answers)
+    good, poor = mean_logprobs(engine, find(stage.reviser), prompts, *answers)
     deltas = [reviser.delta(*both) for both in zip(good, poor, strict=True)]
     labels = reviser.label_pairs(deltas, stage.levels)
     rows = [{**row, "delta": delta, "label": label} for row, delta, label in zip(pairs, deltas, labels, strict=True)]
@@ -41,7 +44,7 @@ def _label_pairs(stage: stages.LabelPairs, find: Find, folder: Path) -> Row:
     }
 
 
-def _calibrate(stage: stages.Calibrate, find: Find, folder: Path) -> Row:
+def _calibrate(stage: stages.Calibrate, find: Find, folder: Path, engine: Engine) -> Row:
     """Set a threshold that keeps few of the poor drafts.
 
     A draft is poor when the reviser prefers the annotated good answer to it.
@@ -50,9 +53,9 @@ def _calibrate(stage: stages.Calibrate, find: Find, folder: Path) -> Row:
     reviser, models = door.reviser, deciding_models(stage, find)
     asked = [reviser.revision_prompt(row["prompt"], row["draft"], stage.settings.instruction) for row in rows]
     drafts = [row["draft"] for row in rows]
-    good, own = mean_logprobs(models.reviser, asked, [row["chosen"] for row in rows], drafts)
+    good, own = mean_logprobs(engine, models.reviser, asked, [row["chosen"] for row in rows], drafts)
     poor = [reviser.delta(*both) > 0 for both in zip(good, own, strict=True)]
-    statistics, _, tokens = draft_statistics(asked, drafts, models, stage.settings, own)
+    statistics, _, tokens = draft_statistics(engine, asked, drafts, models, stage.settings, own)
     calibration = reviser.calibrate(statistics, poor, stage.max_poor_kept)
     scored = [{**row, "statistic": value, "poor": bad} for row, value, bad in zip(rows, statistics, poor, strict=True)]
     write_jsonl(folder / OUTPUTS["score"], scored)
@@ -67,17 +70,16 @@ def _finite(value: float) -> float:
     return max(value, -1e9)
 
 
-def mean_logprobs(model: Path, prompts: Sequence[Conversation], *answers: Sequence[str]) -> list[list[float]]:
+def mean_logprobs(
+    engine: Engine, model: Path, prompts: Sequence[Conversation], *answers: Sequence[str]
+) -> list[list[float]]:
     """Mean log-probability per token of each answer, its stop token included.
 
     Returns:
         One list for each list of answers to the same prompts.
     """
     lists = [list(zip(prompts, texts, strict=True)) for texts in answers]
-    return [
-        [score.sum / max(1, score.tokens) for score in scores]
-        for scores in door.logprobs.score_answer_lists(model, None, lists)
-    ]
+    return [[score.sum / max(1, score.tokens) for score in scores] for scores in engine.score(model, lists)]
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def deciding_models(stage: stages.Calibrate | stages.Revise, find: Find) -> Deci
 
 
 def draft_statistics(
+    engine: Engine,
     asked: Sequence[Conversation],
     drafts: Sequence[str],
     models: DecidingModels,
@@ -114,21 +117,19 @@ def draft_statistics(
     """
     reviser = door.reviser
     if models.decider:
-        return _label_statistics(models.decider, asked), None, 0
+        return _label_statistics(engine, models.decider, asked), None, 0
     if settings.statistic == "keep":
-        kept = own or mean_logprobs(models.reviser, asked, drafts)[0]
+        kept = own or mean_logprobs(engine, models.reviser, asked, drafts)[0]
         return [reviser.keep_statistic(value) for value in kept], None, 0
-    revisions, tokens = greedy(models.reviser, asked, settings)
-    *unknown, revised = mean_logprobs(models.reviser, asked, *([] if own else [drafts]), revisions)
+    revisions, tokens = greedy(engine, models.reviser, asked, settings)
+    *unknown, revised = mean_logprobs(engine, models.reviser, asked, *([] if own else [drafts]), revisions)
     return [reviser.mode_statistic(*both) for both in zip(own or unknown[0], revised, strict=True)], revisions, tokens
 
 
-def _label_statistics(decider: Path, asked: Sequence[Conversation]) -> list[float]:
+def _label_statistics(engine: Engine, decider: Path, asked: Sequence[Conversation]) -> list[float]:
     """Log-odds of the emitted label "no revise" against the likeliest other one."""
     texts = door.reviser.LABEL_TEXTS
-    scored = door.logprobs.score_answer_lists(
-        decider, None, [[(prompt, text) for prompt in asked] for text in texts.values()]
-    )
+    scored = engine.score(decider, [[(prompt, text) for prompt in asked] for text in texts.values()])
     scores = {label: [score.sum for score in row] for label, row in zip(texts, scored, strict=True)}
     others = [label for label in texts if label != "no_revise"]
     return [keep - max(scores[label][index] for label in others) for index, keep in enumerate(scores["no_revise"])]

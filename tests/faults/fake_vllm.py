@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 VERSION = "0.32.0"
+CONTEXT_TOKENS = 512
 
 
 def make_environment(folder: Path) -> Path:
@@ -54,12 +55,21 @@ def behaviour() -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
+def weights_of(folder: Path) -> str:
+    """Return what texts name a checkpoint's weights by."""
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:8]
+
+
+def logprob_of(weights: str, token: int) -> float:
+    return -(1 + (token + int(weights, 16)) % 7) / 10
+
+
 class Fake:
     """The loaded weights, and how many completions were asked for."""
 
-    def __init__(self, folder: Path, served_name: str) -> None:
+    def __init__(self, folder: Path, served_name: str, context_tokens: int) -> None:
         self.folder = self.started_on = folder
-        self.served_name, self.completions = served_name, 0
+        self.served_name, self.completions, self.context_tokens = served_name, 0, context_tokens
         self.lock = threading.Lock()
         self._tokenizer: Any = None
 
@@ -69,7 +79,7 @@ class Fake:
 
     @property
     def weights(self) -> str:
-        return hashlib.sha256((self.folder / "model.safetensors").read_bytes()).hexdigest()[:8]
+        return weights_of(self.folder)
 
     @property
     def tokenizer(self) -> Any:
@@ -88,13 +98,16 @@ class Fake:
         text = template.render(messages=messages, bos_token=bos, add_generation_prompt=True)
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _count(self) -> None:
         with self.lock:
             self.completions += 1
-            print(f"completion {self.completions}", flush=True)
+            print(f"completion {self.completions} with {self.weights}", flush=True)
             if self.completions >= int(behaviour().get("die-after", 1 << 30)):
                 print("EngineDeadError: the engine is gone", flush=True)
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        self._count()
         if "structured_outputs" in body:
             return self._reply("m", {"logprobs": {"content": [{"top_logprobs": self._choice(body)}]}})
         text = f"Rating: [[7]] {self.weights} {body['messages'][-1]['content'][:20]}"
@@ -105,6 +118,21 @@ class Fake:
         return self._reply(text, {"token_ids": ids}) | {
             "prompt_token_ids": [0, *prompt] if "other-prompt" in behaviour() else prompt
         }
+
+    def complete_tokens(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Token ids in and out; what is drawn depends on the weights, the prompt, and for a sample its seed."""
+        self._count()
+        prompt = body["prompt"]
+        if len(prompt) + body["max_tokens"] > self.context_tokens:
+            return {"error": {"message": f"maximum context length is {self.context_tokens} tokens", "code": 400}}
+        basis = [prompt, body["seed"]] if body["temperature"] > 0 else [prompt]
+        text = f"{self.weights} {hashlib.sha256(json.dumps(basis).encode()).hexdigest()[:8]}"
+        ids = [*self.tokenizer.encode(text, add_special_tokens=False).ids, *body.get("stop_token_ids", [])[:1]]
+        choice: dict[str, Any] = {"token_ids": ids[: body["max_tokens"]], "text": ""}
+        if body.get("prompt_logprobs") == 0:
+            listed = [{str(token): {"logprob": logprob_of(self.weights, token), "rank": 1}} for token in prompt]
+            choice["prompt_logprobs"] = [None, *listed[1:]]
+        return {"model": self.served_name, "choices": [choice]}
 
     def _choice(self, body: dict[str, Any]) -> list[dict[str, Any]]:
         first, second = body["structured_outputs"]["choice"]
@@ -124,13 +152,16 @@ def handler_of(fake: Fake) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            entry = {"id": fake.served_name, "root": str(fake.started_on), "max_model_len": 512}
+            entry = {"id": fake.served_name, "root": str(fake.started_on), "max_model_len": fake.context_tokens}
             self._send(200, {"data": [entry]} if self.path == "/v1/models" else None)
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"{}")
             if self.path == "/v1/chat/completions":
                 return self._send(200, fake.complete(body))
+            if self.path == "/v1/completions":
+                reply = fake.complete_tokens(body)
+                return self._send(reply.get("error", {}).get("code", 200), reply)
             if "VLLM_SERVER_DEV_MODE" not in os.environ or "no-reload" in behaviour():
                 return self._send(404, None)
             if self.path == "/collective_rpc":
@@ -156,6 +187,7 @@ def serve() -> None:
     for name in ("--model", "--host", "--served-model-name"):
         parser.add_argument(name, required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--max-model-len", type=int, default=CONTEXT_TOKENS)
     options, _ = parser.parse_known_args()
     misbehaviour = behaviour()
     print("environment:", json.dumps(sorted(os.environ)), flush=True)
@@ -173,7 +205,7 @@ def serve() -> None:
         raise RuntimeError("no kernel for this head size")
     if "slow" in misbehaviour:
         time.sleep(600)
-    fake = Fake(Path(options.model), options.served_model_name)
+    fake = Fake(Path(options.model), options.served_model_name, options.max_model_len)
     ManyAtOnce((options.host, options.port), handler_of(fake)).serve_forever()
 
 

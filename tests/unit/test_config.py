@@ -82,7 +82,7 @@ def test_all_errors_are_shown_at_once(tmp_path: Path) -> None:
     assert lines[0] == f"{path}: 4 errors"
     assert [line.split(":")[0].strip() for line in lines[1:]] == ["name", "base", "seed", "colour"]
     assert "base: is missing" in lines[2]
-    allowed = "base, chat_template, data, description, method, name, seed, settings"
+    allowed = "base, chat_template, data, description, engine, method, name, seed, settings, vllm"
     assert lines[4].endswith(f"unknown key; allowed are {allowed}")
 
 

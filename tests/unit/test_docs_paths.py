@@ -16,8 +16,8 @@ PATH = re.compile(rf"\b((?:{'|'.join(TOP)})/[\w./-]*[\w/])")
 """A path from the top of the repository."""
 CODE = re.compile(r"`([\w./]+\.(?:py|yaml))`")
 """A file in backticks, perhaps named from inside its package (`judges/base.py`)."""
-MODULE = re.compile(r"\b((?:seft_bench|training)(?:\.[a-z_]\w*)+)\b")
-"""A dotted module, perhaps with a name that it defines behind it."""
+MODULE = re.compile(r"\b((?:seft_bench|training)(?:\.(?!md\b)[a-z_]\w*)+)\b")
+"""A dotted module, perhaps with a name that it defines behind it; docs/training.md is none."""
 MADE_LATER = re.compile(r"results/(?!README|tinyworld)|eval_configs/(?:suites|judges)/(?:my|own)")
 """Paths that a command of the user's makes, as `results/leaderboard.md`."""
 

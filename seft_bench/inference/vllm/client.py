@@ -21,18 +21,12 @@ TIMEOUT_SECONDS = 3600.0
 MAX_IN_FLIGHT = 256
 
 
-class VLLMClient(ChatClient):
-    """Asks a `VLLMServer`. The request key holds what is served, not the port, so a rerun finds its stored responses.
-
-    Args:
-        tokenizer: of the served checkpoint. Its special tokens in texts are broken up before they are sent, as the
-            server would take them for markup.
-    """
+class ServerClient(ChatClient):
+    """Asks a `VLLMServer`. A request's key holds what is served, not the port: a rerun finds its stored responses."""
 
     def __init__(
         self,
         server: VLLMServer,
-        tokenizer: PreTrainedTokenizerBase,
         store: ResponseStore | None = None,
         *,
         max_in_flight: int = MAX_IN_FLIGHT,
@@ -46,7 +40,7 @@ class VLLMClient(ChatClient):
             max_in_flight=max_in_flight,
             timeout_seconds=timeout_seconds,
         )
-        self.server, self.tokenizer = server, tokenizer
+        self.server = server
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         """Run as `ChatClient.run` does, against the checkpoint that is loaded now.
@@ -67,6 +61,27 @@ class VLLMClient(ChatClient):
         except Exception:
             self.server.check_alive()  # no use in trying again
             raise
+
+
+class VLLMClient(ServerClient):
+    """Sends messages.
+
+    Args:
+        tokenizer: of the served checkpoint. Its special tokens in texts are broken up before they are sent, as the
+            server would take them for markup.
+    """
+
+    def __init__(
+        self,
+        server: VLLMServer,
+        tokenizer: PreTrainedTokenizerBase,
+        store: ResponseStore | None = None,
+        *,
+        max_in_flight: int = MAX_IN_FLIGHT,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        super().__init__(server, store, max_in_flight=max_in_flight, timeout_seconds=timeout_seconds)
+        self.tokenizer = tokenizer
 
     def _body(self, call: ChatCall) -> dict[str, Any]:
         return {**super()._body(call), "messages": without_markup(self.tokenizer, call.messages)}

@@ -1,0 +1,143 @@
+"""Engines: who draws drafts and revisions and measures likelihoods in the stages between trainings.
+
+A model in this process, or a vLLM server of ours. The server takes most of a GPU, so it is up only between trainings:
+started at the first stage that needs it, given other weights where that is safe, and gone before a training starts.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from seft_bench.chat import answer_ids
+from seft_bench.config import EngineName
+from seft_bench.records import Message, Row
+from seft_bench.stages import door
+
+if TYPE_CHECKING:
+    from seft_bench.generators.conversations import ConversationGenerator
+    from seft_bench.generators.vllm_tokens import ServedGenerator
+    from seft_bench.inference.vllm.server import VLLMServer
+    from seft_bench.stages.door import logprobs
+
+Answered = Sequence[tuple[Sequence[Message], str]]
+"""Prompts with a given answer each."""
+
+ANSWERS_AT_ONCE = 1024
+"""Answers whose token ids are held while their likelihoods are asked for."""
+
+
+class Engine(Protocol):
+    """Draws texts and measures likelihoods for any number of checkpoints, one after the other.
+
+    Attributes:
+        name: as recipes give it; it enters names of stages' folders, as no two engines draw the same samples.
+    """
+
+    @property
+    def name(self) -> EngineName: ...
+
+    def generator(self, model: Path, batch_size: int) -> ConversationGenerator:
+        """Return what continues conversations with this checkpoint, until another one is asked for."""
+
+    def score(self, model: Path, lists: Sequence[Answered]) -> list[list[logprobs.AnswerLogprob]]:
+        """Return the log-likelihood of each answer, stop token included, one list for each given one."""
+
+    def facts(self) -> Row:
+        """Return what a stage's record says of the engine."""
+
+    def release(self) -> None:
+        """Give all memory back; the next call would take it again. May be called twice."""
+
+
+@dataclass(frozen=True)
+class OwnEngine:
+    """A model in this process, loaded for each stage."""
+
+    name: EngineName = "transformers"
+
+    def generator(self, model: Path, batch_size: int) -> ConversationGenerator:
+        from seft_bench.generators.transformers import TransformersGenerator
+
+        return TransformersGenerator(model, model.name, batch_size=batch_size)
+
+    def score(self, model: Path, lists: Sequence[Answered]) -> list[list[logprobs.AnswerLogprob]]:
+        return door.logprobs.score_answer_lists(model, None, lists)
+
+    def facts(self) -> Row:
+        return {}
+
+    def release(self) -> None:
+        """Do nothing: a stage's model goes with the stage."""
+
+
+@dataclass(frozen=True)
+class VLLMServerEngine:
+    """One vLLM server for all stages between two trainings."""
+
+    server: VLLMServer
+    name: EngineName = "vllm"
+
+    def generator(self, model: Path, batch_size: int) -> ServedGenerator:
+        from seft_bench.generators.vllm_tokens import ServedGenerator
+
+        if not self.server.is_running:
+            _free_our_memory()
+        return ServedGenerator(model, model.name, self.server, batch_size=batch_size)
+
+    def score(self, model: Path, lists: Sequence[Answered]) -> list[list[logprobs.AnswerLogprob]]:
+        served = self.generator(model, batch_size=1)
+        return [self._score_list(served, answered) for answered in lists]
+
+    def _score_list(self, served: ServedGenerator, answered: Answered) -> list[logprobs.AnswerLogprob]:
+        parts = range(0, len(answered), ANSWERS_AT_ONCE)
+        return [scored for start in parts for scored in _score(served, answered[start : start + ANSWERS_AT_ONCE])]
+
+    def facts(self) -> Row:
+        return {"engine": self.server.engine}
+
+    def release(self) -> None:
+        self.server.stop()
+
+
+def _score(served: ServedGenerator, answered: Answered) -> list[logprobs.AnswerLogprob]:
+    ids = [answer_ids(served.tokenizer, messages, answer) for messages, answer in answered]
+    values = served.logprobs([prompt for prompt, _ in ids], [answer for _, answer in ids])
+    return [door.logprobs.AnswerLogprob(sum(tokens), len(tokens)) for tokens in values]
+
+
+@contextmanager
+def open_engine(name: EngineName, log_folder: Path, server_arguments: Sequence[str] = ()) -> Iterator[Engine]:
+    """Yield an engine by its name; nothing of it runs afterwards, whatever happens inside.
+
+    Args:
+        log_folder: of the server's logs.
+        server_arguments: added to its command line.
+
+    Raises:
+        InputError: vLLM is not installed where it should be.
+    """
+    engine: Engine = OwnEngine() if name == "transformers" else _server_engine(log_folder, server_arguments)
+    try:
+        yield engine
+    finally:
+        engine.release()
+
+
+def _server_engine(log_folder: Path, arguments: Sequence[str]) -> VLLMServerEngine:
+    from seft_bench.inference.vllm.environment import find_environment
+    from seft_bench.inference.vllm.server import VLLMServer
+
+    return VLLMServerEngine(VLLMServer(find_environment(), log_folder, arguments=arguments))
+
+
+def _free_our_memory() -> None:
+    """Give a GPU's memory back that our trainer's garbage still holds: the server wants most of it."""
+    gc.collect()
+    if torch := sys.modules.get("torch"):
+        torch.cuda.empty_cache()
