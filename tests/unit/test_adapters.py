@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from seft_bench import checkpoints
+from seft_bench.chat import load_tokenizer, stop_ids
 from seft_bench.checkpoints.adapters import merged_folder
 from seft_bench.config import validate
 from seft_bench.errors import InputError
@@ -279,11 +280,17 @@ def test_a_foreign_adapters_base_counts_in_its_fingerprint(copied: Path, tiny_mo
 
 
 def test_an_adapter_without_tokenizer_has_its_bases(copied: Path) -> None:
-    from seft_bench.chat import load_tokenizer
-
     for path in [*copied.glob("tokenizer*"), copied / "chat_template.jinja"]:
         path.unlink()
     assert load_tokenizer(copied).chat_template
+
+
+def test_an_adapters_answers_end_where_its_bases_do(copied: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """Peft saves no generation_config.json, which may name further stop tokens."""
+    base = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    changed(copied, base_model_name_or_path=str(base))
+    write_json(base / "generation_config.json", {"eos_token_id": [1, 77]})
+    assert 77 in stop_ids(load_tokenizer(copied))
 
 
 # --- refused
