@@ -20,7 +20,7 @@ from seft_bench.checkpoints import fingerprint
 from seft_bench.config import RecipeConfig
 from seft_bench.console import Progress, Watch, note
 from seft_bench.data.bases import with_chat_template
-from seft_bench.data.training import data_record, open_base, open_blank_base, open_data
+from seft_bench.data.training import data_record, open_base, open_blank_base, open_data, open_ready_model
 from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files, measured_config
 from seft_bench.files import locked, sha256_json
 from seft_bench.generators import Generator
@@ -66,7 +66,8 @@ def train(
     report_to = trackers_of(plan)
     started_at = now()
     shared = stages_folder or out / "stages"
-    base = _base_of(recipe, shared.parent / "data")
+    ready = [open_ready_model(name) for name in door.stages.ready_models(plan)]
+    base = _base_of(recipe, shared.parent / "data") if door.stages.reads_base(plan) else ready[0]
     needed = needed_data(recipe)
     data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed)
     shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to)

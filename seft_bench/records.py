@@ -300,7 +300,17 @@ class Output:
         return f"stage:{self.stage}"
 
 
-Source = Base | Data | Output
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Input of a stage: a model that is ready, by its folder (an adapter's too) or its hub id."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"model:{self.name}"
+
+
+Source = Base | Data | Output | Model
 """Where an input of a stage comes from; the stages themselves stand in `training.stages`."""
 
 

@@ -1,26 +1,26 @@
 """Methods as lists of stages: one entry in `METHODS` a method.
 
-A stage (`training.stages`) says its inputs and its settings; `seft_bench.stages` runs it.
-Every method but ORPO on a base starts from the same SFT policy, stage "start". Defaults are the tinyworld's, tuned on
-its tuning questions; recipes for larger models give their own.
+A stage (`training.stages`) says its inputs and its settings; `seft_bench.stages` runs it. Policies start from one SFT
+policy, stage "start" (ORPO's from the base), or where `init` says. Defaults are the tinyworld's, tuned on its tuning
+questions; recipes for larger models give their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field
 
 from seft_bench.config import Strict, validate
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.records import Base, Data, Output
+from seft_bench.records import Base, Data, Model, Output, Source
 
 from .seft import SeftSettings, seft_stages
 from .settings import DraftSettings, TrainSettings
 from .stages import First, Sample, Shape, Stage, Train
-from .start import START, SftSettings, start_stage
+from .start import SftSettings, policy_start, sft_stage, start_stages
 
 
 class PretrainSettings(Strict):
@@ -55,7 +55,9 @@ class OrpoSettings(SftSettings):
 
     policy: TrainSettings = TrainSettings(learning_rate=6e-4, max_steps=150)
     beta: float = Field(default=0.5, gt=0, description="weight of the odds-ratio term, lambda in the paper")
-    init: Literal["start", "base"] = "base"
+    init: str = Field(
+        default="base", min_length=1, description="where the policy starts: base, start, or a ready model, as elsewhere"
+    )
 
 
 class SelfLabelSettings(ChosenSettings):
@@ -70,8 +72,8 @@ class SelfLabelSettings(ChosenSettings):
     drafts: DraftSettings = DraftSettings(temperature=0.0)
 
 
-def _good_answers(settings: TrainSettings, checkpoints: int) -> Train:
-    return Train("chosen", START, Data("preferences"), Shape("good_answers"), settings, checkpoints=checkpoints)
+def _good_answers(start: Source, settings: TrainSettings, checkpoints: int) -> Train:
+    return Train("chosen", start, Data("preferences"), Shape("good_answers"), settings, checkpoints=checkpoints)
 
 
 def pretrain_stages(settings: PretrainSettings, checkpoints: int) -> list[Stage]:
@@ -80,32 +82,36 @@ def pretrain_stages(settings: PretrainSettings, checkpoints: int) -> list[Stage]
 
 
 def sft_stages(settings: SftSettings, checkpoints: int) -> list[Stage]:
-    return [start_stage(settings, checkpoints)]
+    """Train on annotated conversations, from the base or from a ready model: this is the start itself."""
+    start = policy_start(settings)
+    return [sft_stage(start if isinstance(start, Model) else Base(), settings, checkpoints)]
 
 
 def chosen_stages(settings: ChosenSettings, checkpoints: int) -> list[Stage]:
-    return [start_stage(settings, checkpoints), _good_answers(settings.policy, checkpoints)]
+    policy = _good_answers(policy_start(settings), settings.policy, checkpoints)
+    return [*start_stages(settings, checkpoints), policy]
 
 
 def dpo_stages(settings: DpoSettings, checkpoints: int) -> list[Stage]:
+    start = policy_start(settings)
     policy = Train(
         "dpo",
-        START,
+        start,
         Data("preferences"),
         Shape("pairs"),
         settings.policy,
         loss="dpo",
         loss_settings={"beta": settings.beta},
         checkpoints=checkpoints,
-        reference=START,
+        reference=start,
     )
-    return [start_stage(settings, checkpoints), policy]
+    return [*start_stages(settings, checkpoints), policy]
 
 
 def orpo_stages(settings: OrpoSettings, checkpoints: int) -> list[Stage]:
     policy = Train(
         "orpo",
-        Base() if settings.init == "base" else START,
+        policy_start(settings),
         Data("preferences"),
         Shape("pairs"),
         settings.policy,
@@ -113,24 +119,25 @@ def orpo_stages(settings: OrpoSettings, checkpoints: int) -> list[Stage]:
         loss_settings={"beta": settings.beta},
         checkpoints=checkpoints,
     )
-    return [policy] if settings.init == "base" else [start_stage(settings, checkpoints), policy]
+    return [*start_stages(settings, checkpoints), policy]
 
 
 def self_label_stages(settings: SelfLabelSettings, checkpoints: int) -> list[Stage]:
-    teacher = _good_answers(settings.teacher, checkpoints)
+    start = policy_start(settings)
+    teacher = _good_answers(start, settings.teacher, checkpoints)
     drafts = Sample(
         "self-drafts", Output(teacher.name), Data("prompts"), settings.drafts, first=First(settings.prompts)
     )
     policy = Train(
         "self-label",
-        START,
+        start,
         Output(drafts.name),
         Shape("drafts_and_good_answers"),
         settings.policy,
         checkpoints=checkpoints,
         preferences=Data("preferences"),
     )
-    return [start_stage(settings, checkpoints), teacher, drafts, policy]
+    return [*start_stages(settings, checkpoints), teacher, drafts, policy]
 
 
 @dataclass(frozen=True)

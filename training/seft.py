@@ -26,7 +26,7 @@ from .stages import (
     Statistic,
     Train,
 )
-from .start import START, SftSettings, start_stage
+from .start import SftSettings, policy_start, start_stages
 
 INSTRUCTION = "Please revise the answer."
 
@@ -73,8 +73,8 @@ class SeftSettings(SftSettings):
 
 def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
     """Start, reviser, then for each round: drafts, revisions, policy."""
-    stages = [start_stage(settings, checkpoints), *_reviser_stages(settings)]
-    policy = START
+    stages = [*start_stages(settings, checkpoints), *_reviser_stages(settings)]
+    policy = policy_start(settings)
     for number, evolution in enumerate(_evolutions(settings), start=1):
         stages += _round(settings, number, evolution, policy, checkpoints)
         policy = Output(stages[-1].name)

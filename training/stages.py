@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
-from seft_bench.records import Data, Row, Source
+from seft_bench.records import Base, Data, Model, Row, Source
 
 from .settings import DraftSettings, TrainJob, TrainSettings
 
@@ -240,6 +240,16 @@ def data_sets(stages: Iterable[Stage]) -> list[str]:
     """Name the data sets that stages read, each once, in the order in which they are first read."""
     sources = [source for stage in stages for source in stage.inputs.values()]
     return list(dict.fromkeys(source.name for source in sources if isinstance(source, Data)))
+
+
+def reads_base(stages: Iterable[Stage]) -> bool:
+    return any(isinstance(source, Base) for stage in stages for source in stage.inputs.values())
+
+
+def ready_models(stages: Iterable[Stage]) -> list[str]:
+    """Name the ready models that stages start from or ask, each once; the base is none of them."""
+    sources = [source for stage in stages for source in stage.inputs.values()]
+    return list(dict.fromkeys(source.name for source in sources if isinstance(source, Model)))
 
 
 def _given(**sources: Source | None) -> dict[str, Source]:

@@ -13,7 +13,7 @@ from seft_bench.bench.matrix import Cell, find_cell
 from seft_bench.config import MatrixConfig, data_label, data_row
 from seft_bench.files import read_jsonl, sha256_json, write_jsonl
 from seft_bench.generators import Decoding
-from seft_bench.records import Answer, Base, Data, Output, Row, Source
+from seft_bench.records import Answer, Base, Data, Model, Output, Row, Source
 from seft_bench.stages import StageRun, door
 from seft_bench.suites import Suite
 
@@ -152,7 +152,7 @@ class _Probe:
 
     def _rows_of(self, source: Source, size: int | None) -> int:
         match source:
-            case Base():
+            case Base() | Model():
                 return 1
             case Data(name):
                 rows = len(self._rows[name])

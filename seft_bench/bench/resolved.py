@@ -10,7 +10,7 @@ from typing import Any
 
 from seft_bench.bench.matrix import Cell, cells_of
 from seft_bench.config import JudgeConfig, MatrixConfig, MatrixRow, data_row, load_judge
-from seft_bench.data.training import check_data, open_base
+from seft_bench.data.training import check_data, open_base, open_ready_model
 from seft_bench.errors import InputError
 from seft_bench.evaluation_files import Places
 from seft_bench.files import sha256_file, sha256_json
@@ -218,5 +218,7 @@ def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
         stages = door.methods.build_stages(row.method, row.settings, matrix.checkpoints)
         for data in matrix.all_data:
             check_data(data, door.stages.data_sets(stages))
+        for name in door.stages.ready_models(stages):
+            open_ready_model(name)
     except InputError as error:
         raise InputError(f"row {row.name!r}: {error}") from None

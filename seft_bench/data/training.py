@@ -6,13 +6,14 @@ A data set is a JSON Lines file in a folder; docs/data.md says what each holds. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from seft_bench.checkpoints import fetch_from_hub, fingerprint, is_checkpoint
 from seft_bench.config import DataConfig
 from seft_bench.data.resolving import fingerprints, resolve, source_for
 from seft_bench.data.sources import file_hash
-from seft_bench.errors import InputError
+from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import (
     locked,
     read_json,
@@ -151,6 +152,18 @@ def open_base(name: str, what: str = "base") -> Path:
             "a checkpoint folder, or a hub id (owner/name, or owner/name@revision)."
         )
     return fetch_from_hub(name, what)
+
+
+@lru_cache(maxsize=16)  # a hub id is asked for once in a process: what it names must not change between two stages
+def open_ready_model(init: str) -> Path:
+    """Find the model that `init` of a method's settings names: a folder (an adapter's too), or a hub id.
+
+    Raises:
+        InputError: nothing is there under that name.
+    """
+    if "/" not in init and not Path(init).exists() and init != TINYWORLD:
+        raise unknown_name("init", init, ["base", "start"], "A ready model is named by its folder or its hub id.")
+    return open_base(init, "init")
 
 
 def open_blank_base(name: str, folder: Path) -> Path:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from seft_bench.checkpoints import fingerprint
 from seft_bench.config import EngineName
+from seft_bench.data.training import open_ready_model
 from seft_bench.errors import InputError
 from seft_bench.files import locked, read_json, read_once, sha256_file, sha256_json, write_json
-from seft_bench.records import Base, Data, Output, Row, Source
+from seft_bench.records import Base, Data, Model, Output, Row, Source
 from seft_bench.stages.common import Find, StageRun, Workshop
 from seft_bench.stages.revise import run_revise
 from seft_bench.stages.sample import run_sample
@@ -131,6 +132,8 @@ def _fingerprint(source: Source, done: Mapping[str, StageRun], shop: Workshop) -
             return _file_hash(_data_file(shop, name))
         case Output(name):
             return done[name].folder.name
+        case Model(name):
+            return fingerprint(open_ready_model(name))
 
 
 # Places: where the inputs lie
@@ -144,6 +147,8 @@ def _find(source: Source | None, done: Mapping[str, StageRun], shop: Workshop) -
             return _data_file(shop, name)
         case Output(name):
             return done[name].output
+        case Model(name):
+            return open_ready_model(name)
         case None:
             raise TypeError("the stage was built without an input that its settings need")
 

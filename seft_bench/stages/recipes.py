@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from seft_bench.checkpoints import fingerprint, is_checkpoint
 from seft_bench.config import RecipeConfig, read_yaml, validate, with_overrides
 from seft_bench.data.bases import read_chat_template, shipped_chat_templates
 from seft_bench.data.training import content_hashes
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.stages import door
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages
 
 DEFAULT_RECIPE = "tiny-seft"
 
@@ -71,12 +75,22 @@ def needed_data(recipe: RecipeConfig) -> list[str]:
     Raises:
         InputError: unknown method or wrong settings.
     """
-    return door.stages.data_sets(door.methods.build_stages(recipe.method, recipe.settings, 1))
+    return door.stages.data_sets(_plan(recipe))
+
+
+def _plan(recipe: RecipeConfig) -> list[stages.Stage]:
+    return door.methods.build_stages(recipe.method, recipe.settings, 1)
 
 
 def contents_of(recipe: RecipeConfig) -> dict[str, str]:
-    """Hash what a recipe's base and data sets hold, see `content_hashes`: as much its identity as its settings."""
-    return content_hashes(recipe.base, recipe.data, needed_data(recipe))
+    """Hash what a recipe's base, ready models and data sets hold: as much its identity as its settings.
+
+    Returns:
+        As `content_hashes`, and "model/PATH" of each folder that `init` names.
+    """
+    ready = {name: Path(name) for name in door.stages.ready_models(_plan(recipe))}
+    models = {f"model/{name}": fingerprint(folder) for name, folder in ready.items() if is_checkpoint(folder)}
+    return content_hashes(recipe.base, recipe.data, needed_data(recipe)) | models
 
 
 def _find(name: str) -> Path:

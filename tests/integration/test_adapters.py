@@ -12,7 +12,7 @@ from seft_bench import checkpoints, pipeline, subjects
 from seft_bench.chat import load_tokenizer
 from seft_bench.config import RecipeConfig
 from seft_bench.evaluation.engines import WholeModels
-from seft_bench.files import read_json
+from seft_bench.files import read_json, write_jsonl
 from seft_bench.stages import runs
 from tests.integration.cli import good, seft_bench
 
@@ -38,11 +38,17 @@ def test_a_policy_goes_on_with_the_starts_adapter_over_the_same_base(dpo_run: ru
     assert not list(dpo_run.folder.rglob("model.safetensors"))
 
 
-def test_seft_runs_on_adapters_from_its_reviser_to_its_last_round(tmp_path: Path) -> None:
+def test_seft_runs_on_adapters_from_its_reviser_to_its_last_round(tiny_model: Path, tmp_path: Path) -> None:
     """Drafts, likelihoods and revisions come from adapters; rounds go on with the adapter of the one before."""
     stages = {name: {"max_steps": 2} for name in ("start", "preliminary", "reviser", "policy")}
     settings: dict[str, Any] = {"prompts": 8, "drafts": {"max_new_tokens": 6}, "training": {"lora": LORA}, **stages}
-    run = pipeline.train(recipe("seft", **settings), tmp_path / "run", checkpoints=1, diagnostics_judge="rubric")
+    prompts = [[{"role": "user", "content": f"What is {number}?"}] for number in range(16)]
+    rows = [{"prompt": prompt, "chosen": f"It is {n}.", "rejected": "The dog."} for n, prompt in enumerate(prompts)]
+    for name in ("preferences", "calibration", "prompts"):
+        write_jsonl(tmp_path / "data" / f"{name}.jsonl", rows)
+    write_jsonl(tmp_path / "data" / "sft.jsonl", [{"prompt": row["prompt"], "answer": row["chosen"]} for row in rows])
+    small = recipe("seft", **settings).model_copy(update={"base": str(tiny_model), "data": str(tmp_path / "data")})
+    run = pipeline.train(small, tmp_path / "run", checkpoints=1)
     trained = [path.parent for path in run.folder.glob("stages/*/checkpoints/*/adapter_config.json")]
     assert {folder.parent.parent.name.rpartition("-")[0] for folder in trained} == {
         *("start", "preliminary-reviser", "reviser", "policy-1", "policy-2")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from seft_bench.errors import InputError
-from seft_bench.records import Base, Data, Output
+from seft_bench.records import Base, Data, Model, Output, Source
 from training.methods import METHODS, build_stages, merge_settings
-from training.stages import Part
+from training.stages import Part, data_sets, reads_base, ready_models
 
 
 def stages(method: str, **settings: object) -> dict[str, Any]:
@@ -131,3 +131,32 @@ def test_training_holds_for_every_training_stage_that_says_nothing_else() -> Non
 def test_training_settings_that_no_stage_knows_are_refused(given: object, says: str) -> None:
     with pytest.raises(InputError, match=rf"settings\.training: {says}"):
         stages("dpo", training=given)
+
+
+STARTING = ("sft-chosen", "dpo", "orpo", "seft", "self-label")
+
+
+@pytest.mark.parametrize("name", STARTING)
+@pytest.mark.parametrize(
+    ("init", "source"), [("base", Base()), ("start", Output("start")), ("path/to/model", Model("path/to/model"))]
+)
+def test_every_policy_starts_where_init_says(name: str, init: str, source: Source) -> None:
+    """Elsewhere than at the start none is trained, its data is not read, and DPO's reference is that model."""
+    found = stages(name, init=init)
+    assert ("start" in found) == ("sft" in data_sets(found.values())) == (init == "start")
+    policy = found.get("policy-1") or list(found.values())[-1]
+    assert policy.model == source
+    assert policy.reference == (source if name == "dpo" else None)
+
+
+def test_sft_starts_from_the_base_or_from_a_ready_model() -> None:
+    for init, source in (("start", Base()), ("base", Base()), ("owner/name", Model("owner/name"))):
+        [only] = stages("sft", init=init).values()
+        assert (only.name, only.model) == ("start", source)
+
+
+def test_ready_models_and_bases_are_told_apart() -> None:
+    assert ready_models(stages("dpo", init="owner/name").values()) == ["owner/name"]
+    assert not reads_base(stages("dpo", init="owner/name").values())
+    assert reads_base(stages("seft", init="owner/name").values())  # its reviser starts from the base
+    assert ready_models(stages("seft", init="base").values()) == []
