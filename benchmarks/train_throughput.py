@@ -141,11 +141,10 @@ def data_file(folder: Path, loss: str) -> Path:
 
 def count_tokens(folder: Path, loss: str) -> int:
     from seft_bench.chat import load_tokenizer
-    from training.data import load_examples
+    from training.data import DataRules, load_examples
 
-    return load_examples(
-        data_file(folder, loss), load_tokenizer(folder / "model"), pairs=loss != "sft", max_length=512
-    )[1].tokens
+    rules = DataRules(max_length=512, pairs=loss != "sft")
+    return load_examples(data_file(folder, loss), load_tokenizer(folder / "model"), rules)[1].tokens
 
 
 def run_ours(loss: str, folder: Path, out: Path) -> float:

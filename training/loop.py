@@ -15,7 +15,7 @@ A run's folder:
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from seft_bench.files import locked, read_log, write_json
 
 from .adapters import Start, open_start
 from .checkpoint import load_model, load_state, pick_device, step_name
-from .data import DataCounts, Example, load_examples
+from .data import DataCounts, Example, data_rules, load_examples
 from .precision import prepare_model
 from .record import Clock, Identity, TrainSummary, check_same_run, finished_summary, identify, save_summary
 from .reference import reference_logprobs
@@ -38,7 +38,10 @@ from .settings import TrackerName, TrainJob, TrainSettings, checkpoint_steps, co
 from .trackers import EVENTS, Tracked, Trackers, chosen_trackers
 from .watch import TRAIN_LOG, OnStep, Pace, Watch, cut_logs
 
-__all__ = ["OnStep", "TrainJob", "TrainSettings", "TrainSummary", "train"]
+__all__ = ["OnData", "OnStep", "TrainJob", "TrainSettings", "TrainSummary", "train"]
+
+OnData = Callable[[DataCounts], None]
+"""Called before the first step with what became of the data's rows."""
 
 
 def train(
@@ -49,6 +52,7 @@ def train(
     *,
     reference_folder: Path | None = None,
     on_step: OnStep | None = None,
+    on_data: OnData = lambda counts: None,
     save_state_every_steps: int | None = None,
 ) -> TrainSummary:
     """Train a model; go on where a killed run stopped; return the summary at once where the run is finished.
@@ -73,8 +77,8 @@ def train(
         tokenizer, start = load_tokenizer(model_folder), open_start(model_folder, job, out / "merged-base")
         # Started here, so that the first run of a process is not charged with importing the model's code.
         clock = Clock()
-        pairs, max_length = job.loss_entry.needs_pairs, job.settings.max_length
-        examples, counts = load_examples(data_file, tokenizer, pairs=pairs, max_length=max_length)
+        examples, counts = load_examples(data_file, tokenizer, data_rules(job, start.model.config))
+        on_data(counts)
         _check_vocabulary(start.model, examples, model_folder)
         _ = course_of(job.settings, total_steps(job.settings, len(examples)))
         reference = None

@@ -68,6 +68,9 @@ class TrainSettings(Strict):
         attention: kernel; "auto" takes the best that is there.
         report_to: trackers that are told the run's figures: "tensorboard", "wandb", "trackio"; None is TensorBoard
             where it is installed.
+        learn: of rows with `messages` the last answer, or all of them; a row's own `learn` goes before it.
+        max_dropped_share: of a data set's rows that may be dropped (too long a prompt, an empty answer, a pair of equal
+            ones); above it nothing is trained.
     """
 
     learning_rate: float = Field(gt=0)
@@ -92,6 +95,8 @@ class TrainSettings(Strict):
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] = "auto"
     report_to: list[TrackerName] | None = None
+    learn: Literal["last", "all"] = "last"
+    max_dropped_share: float = Field(default=0.5, ge=0, le=1)
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
@@ -142,7 +147,7 @@ FIRST_SETTINGS = frozenset(
 )
 """Settings of the first format, which are always part of a run's identity."""
 
-OUTCOME_STAYS = frozenset(["save_state_every_minutes", "report_to"])
+OUTCOME_STAYS = frozenset(["save_state_every_minutes", "report_to", "max_dropped_share"])
 """Settings that change how a run is watched or kept, never what it makes."""
 
 

@@ -11,10 +11,10 @@ from random import Random
 from typing import NamedTuple
 
 from seft_bench.errors import unknown_name
-from seft_bench.files import read_jsonl
 from seft_bench.records import Row
 
 from .reviser import LABEL_TEXTS, Label, revision_prompt, revision_row
+from .rows import read_rows
 from .stages import Shape
 
 
@@ -26,17 +26,17 @@ class Files(NamedTuple):
 
 
 def _documents(files: Files, shape: Shape, rng: Random) -> list[Row]:
-    return [{"text": row["text"]} for row in read_jsonl(files.data, "pre-training documents", ["text"])]
+    return [{"text": row["text"]} for row in read_rows(files.data, "pre-training documents", ["text"])]
 
 
 def _answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """Annotated conversations, as they are."""
-    rows = read_jsonl(files.data, "SFT data")
-    return [{key: row[key] for key in ("prompt", "answer", "messages") if key in row} for row in rows]
+    rows = read_rows(files.data, "SFT data")
+    return [{key: row[key] for key in ("prompt", "answer", "messages", "learn") if key in row} for row in rows]
 
 
 def _preferences(path: Path) -> list[Row]:
-    return read_jsonl(path, "preference pairs", ["prompt", "chosen", "rejected"])
+    return read_rows(path, "preference pairs", ["prompt", "chosen", "rejected"])
 
 
 def _good_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
@@ -85,19 +85,19 @@ def _labels(files: Files, shape: Shape, rng: Random) -> list[Row]:
 
 
 def _labelled(path: Path) -> list[Row]:
-    return read_jsonl(path, "labelled pairs", ["prompt", "chosen", "rejected", "label"])
+    return read_rows(path, "labelled pairs", ["prompt", "chosen", "rejected", "label"])
 
 
 def _drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """Revised (or kept) drafts for the policy; empty answers teach nothing and are left out."""
-    rows = read_jsonl(files.data, "revised drafts", ["prompt", "answer"])
+    rows = read_rows(files.data, "revised drafts", ["prompt", "answer"])
     return [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows if row["answer"].strip()]
 
 
 def _drafts_and_good_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
     if files.preferences is None:
         raise TypeError("this shape mixes in preference pairs: the stage names none")
-    drafts = read_jsonl(files.data, "drafts", ["prompt", "draft"])
+    drafts = read_rows(files.data, "drafts", ["prompt", "draft"])
     made = [{"prompt": row["prompt"], "answer": row["draft"]} for row in drafts if row["draft"].strip()]
     return made + [{"prompt": row["prompt"], "answer": row["chosen"]} for row in _preferences(files.preferences)]
 

@@ -11,9 +11,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training import logprobs, loop, methods, reviser, settings, shapes, stages, trackers, watch
+    from training import data, logprobs, loop, methods, reviser, rows, settings, shapes, stages, trackers, watch
 
-__all__ = ["logprobs", "loop", "methods", "reviser", "settings", "shapes", "stages", "trackers", "watch"]
+__all__ = [
+    "data",
+    "logprobs",
+    "loop",
+    "methods",
+    "reviser",
+    "rows",
+    "settings",
+    "shapes",
+    "stages",
+    "trackers",
+    "watch",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -132,6 +132,7 @@ def publish_run(
         "checkpoints": names,
         "checkpoints_asked": checkpoints,
         "stages": [stage.folder.name for stage in stages],
+        "training_rows": {stage.stage.name: stage.record["data"] for stage in stages if "data" in stage.record},
         "cost": run_cost(stages),
         "data": dict(data),
     }

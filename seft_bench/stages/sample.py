@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError
-from seft_bench.files import append_rows, read_jsonl, read_log, write_jsonl
+from seft_bench.files import append_rows, read_log, write_jsonl
 from seft_bench.records import Message, Row
+from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.engines import Engine
 
@@ -28,7 +29,7 @@ Draw = Callable[[Sequence[Row], int], list[Row]]
 
 def run_sample(stage: stages.Sample, find: Find, folder: Path, shop: Workshop) -> Row:
     """Draft answers to prompts: rows of the prompt with `draft` (the first sample) and `samples`."""
-    prompts = _chosen(read_jsonl(find(stage.prompts), "prompts", ["prompt"]), stage)
+    prompts = _chosen(door.rows.read_rows(find(stage.prompts), "prompts", ["prompt"]), stage)
     sampled = _sample_all(stage, prompts, find(stage.model), folder / "sampled.jsonl", shop)
     write_jsonl(
         folder / OUTPUTS["sample"],

@@ -29,7 +29,7 @@ def run_score(stage: stages.Score, find: Find, folder: Path, engine: Engine) -> 
 
 def _label_pairs(stage: stages.LabelPairs, find: Find, folder: Path, engine: Engine) -> Row:
     """Label annotated pairs by the preliminary reviser's likelihoods: rows of the pair with delta and label."""
-    pairs = read_jsonl(find(stage.data), "preference pairs", ["prompt", "chosen", "rejected"])
+    pairs = door.rows.read_rows(find(stage.data), "preference pairs", ["prompt", "chosen", "rejected"])
     reviser = door.reviser
     prompts = [reviser.revision_prompt(row["prompt"], row["rejected"], stage.instruction) for row in pairs]
     answers = [row["chosen"] for row in pairs], [row["rejected"] for row in pairs]

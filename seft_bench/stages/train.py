@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
 from seft_bench.records import Row
@@ -13,7 +15,10 @@ from seft_bench.stages import door
 from seft_bench.stages.common import Find, Workshop
 
 if TYPE_CHECKING:
-    from seft_bench.stages.door import stages
+    from seft_bench.stages.door import data, stages
+
+WARNED_SHARE = 0.1
+"""Rows dropped above this share are more than the odd one."""
 
 
 def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> Row:
@@ -30,12 +35,14 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         stage.job(shop.seed),
         reference_folder=find(stage.reference) if stage.reference else None,
         on_step=_shown(stage.name, shop),
+        on_data=lambda counts: note_dropped(stage.name, counts),
     )
     return {
         "steps": summary.steps,
         "tokens_trained": summary.tokens,
         "final_loss": summary.final_loss,
         "rows": len(rows),
+        "data": asdict(summary.data),
         "checkpoints": [path.name for path in summary.checkpoints],
     }
 
@@ -46,3 +53,12 @@ def _shown(stage: str, shop: Workshop) -> Callable[[int, int, Row], None]:
     if watch is None:
         return lambda step, steps, figures: shop.progress(stage, step, steps)
     return lambda step, steps, figures: watch(stage, step, steps, door.watch.describe(figures))
+
+
+def note_dropped(stage: str, counts: data.DataCounts) -> None:
+    """Tell the user which rows are not trained on, and which answers are cut."""
+    if counts.dropped:
+        begin = "WARNING: " if counts.dropped_share > WARNED_SHARE else ""
+        note(f"{begin}{stage}: not trained on: {counts.dropped_in_words()}")
+    if counts.truncated_answers:
+        note(f"{stage}: {counts.truncated_answers:,} answers are cut at max_length")

@@ -19,10 +19,11 @@ pytest.importorskip("trl", reason="needs the extra `trl`")
 from seft_bench.chat import load_tokenizer
 from tests.tiny_model import make_tiny_model
 from training.checkpoint import load_model
-from training.data import Example, load_examples
+from training.data import DataRules, load_examples
 from training.loop import TrainJob, TrainSettings
 from training.reference import reference_logprobs
 from training.run import Run
+from training.tokens import Example
 
 pytestmark = pytest.mark.peers
 
@@ -72,7 +73,7 @@ def ours(
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     job = TrainJob(one_step(len(rows)), loss, loss_settings)
-    examples, _ = load_examples(path, load_tokenizer(model), pairs=job.loss_entry.needs_pairs, max_length=512)
+    examples, _ = load_examples(path, load_tokenizer(model), DataRules(512, job.loss_entry.needs_pairs))
     sums = (
         None
         if reference is None

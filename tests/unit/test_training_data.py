@@ -10,7 +10,8 @@ import pytest
 
 from seft_bench.errors import InputError
 from tests.tiny_model import BOS, STOP
-from training.data import Example, Tokens, batch_plan, collate, load_examples
+from training.data import DataRules, batch_plan, collate, load_examples
+from training.tokens import Example, Tokens
 
 ASK = [{"role": "user", "content": "What is two plus three?"}]
 SFT_ROW = {"prompt": ASK, "answer": "Five."}
@@ -20,7 +21,7 @@ PAIR_ROW = {"prompt": ASK, "chosen": "Five.", "rejected": "The lazy dog, and the
 def load(tmp_path: Path, tokenizer: Any, rows: list[Any], pairs: bool = False, max_length: int = 512) -> Any:
     path = tmp_path / "data.jsonl"
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return load_examples(path, tokenizer, pairs=pairs, max_length=max_length)
+    return load_examples(path, tokenizer, DataRules(max_length, pairs))
 
 
 def labelled_text(tokenizer: Any, sequence: Tokens) -> str:
@@ -99,7 +100,8 @@ def test_long_answers_are_cut_and_prompts_without_room_dropped_and_both_counted(
         {"prompt": [{"role": "user", "content": "z" * 300}], "answer": "Five."},
     ]
     examples, counts = load(tmp_path, tokenizer, rows, max_length=100)
-    assert (counts.rows, counts.used, counts.truncated_answers, counts.dropped_too_long) == (3, 2, 1, 1)
+    assert (counts.rows, counts.used, counts.truncated_answers) == (3, 2, 1)
+    assert counts.dropped == {"prompt_too_long": 1}
     assert len(examples[1].chosen.ids) == 100
     assert examples[1].chosen.ids[-1] != tokenizer.eos_token_id
 
@@ -107,9 +109,7 @@ def test_long_answers_are_cut_and_prompts_without_room_dropped_and_both_counted(
 def test_an_answer_that_the_cut_empties_drops_the_whole_pair(tmp_path: Path, tokenizer: Any) -> None:
     (whole,), _ = load(tmp_path, tokenizer, [PAIR_ROW], pairs=True)
     prompt_tokens = whole.chosen.prompt_tokens
-    with pytest.raises(
-        InputError, match=f"none leaves room for an answer within max_length = {prompt_tokens} tokens .*{prompt_tokens}"
-    ):
+    with pytest.raises(InputError, match=rf"1 of 1 rows \(1 prompt_too_long\).*max_length \(now {prompt_tokens}\)"):
         load(tmp_path, tokenizer, [PAIR_ROW], pairs=True, max_length=prompt_tokens)
     (cut,), counts = load(tmp_path, tokenizer, [PAIR_ROW], pairs=True, max_length=prompt_tokens + 1)
     assert (cut.chosen.labelled, cut.rejected.labelled, counts.truncated_answers) == (1, 1, 2)
@@ -124,7 +124,15 @@ def test_an_answer_that_the_cut_empties_drops_the_whole_pair(tmp_path: Path, tok
         ({"prompt": ASK, "chosen": "a"}, True, "line 4: key rejected is missing"),
         (SFT_ROW, True, "line 4: key chosen, rejected is missing"),
         ({"prompt": ASK, "answer": 5}, False, "line 4: 'answer' must be text, this is int"),
-        ({"prompt": "hello", "answer": "a"}, False, "line 4: 'prompt' must be a list of messages"),
+        ({"prompt": 7, "answer": "a"}, False, "line 4: 'prompt' must be a list of messages .* or the user's text"),
+        ({"prompt": "So \ud83d.", "answer": "a"}, False, "line 4: a text holds half a surrogate pair"),
+        ({"messages": [*ASK, {"role": "assistant", "content": "a"}], "learn": "some"}, False, "line 4: 'learn' is"),
+        ({"messages": [*ASK, {"role": "assistant", "content": "a", "tool_calls": [1]}]}, False, "line 4: .*tool_calls"),
+        (
+            {"messages": [*ASK, {"role": "assistant", "content": "a", "reasoning_content": "b"}]},
+            False,
+            "line 4: the answer has reasoning",
+        ),
         ({"prompt": [], "answer": "a"}, False, "line 4: 'prompt' must be a list of messages with at least one"),
         ({"prompt": [{"role": "robot", "content": "x"}], "answer": "a"}, False, "line 4: 'prompt': a message is"),
         ({"messages": ASK}, False, "line 4: 'messages' must end with the assistant's answer"),
@@ -143,7 +151,7 @@ def test_an_empty_or_missing_data_set_is_refused(tmp_path: Path, tokenizer: Any)
     with pytest.raises(InputError, match="no rows"):
         load(tmp_path, tokenizer, [])
     with pytest.raises(InputError, match="not found"):
-        load_examples(tmp_path / "absent.jsonl", tokenizer, pairs=False, max_length=10)
+        load_examples(tmp_path / "absent.jsonl", tokenizer, DataRules(10))
 
 
 @pytest.mark.parametrize(("examples", "batch_size"), [(1000, 32), (5, 8), (33, 1), (64, 64)])
@@ -180,3 +188,80 @@ def test_a_batch_is_padded_to_its_own_longest() -> None:
     assert batch.ids.tolist() == [[5, 6, 7, 0], [5, 8, 9, 10]]
     assert batch.labelled.tolist() == [[False, False, True, False], [False, True, True, True]]
     assert Example(Tokens.of([1], [2]), Tokens.of([1], [2, 3, 4])).length == 4
+
+
+# What is left out, and what is refused
+
+
+def test_rows_that_teach_nothing_are_dropped_and_counted_by_reason(tmp_path: Path, tokenizer: Any) -> None:
+    alike = "The quick brown fox jumps over the lazy dog"
+    rows = [
+        *[PAIR_ROW] * 5,
+        {**PAIR_ROW, "chosen": " "},
+        {**PAIR_ROW, "rejected": PAIR_ROW["chosen"]},
+        {"prompt": ASK, "chosen": f"{alike}.", "rejected": f"{alike}!"},
+        {**PAIR_ROW, "prompt": "What is two plus three? " * 9},
+    ]
+    (pair,), _ = load(tmp_path, tokenizer, [PAIR_ROW], pairs=True)
+    examples, counts = load(tmp_path, tokenizer, rows, pairs=True, max_length=pair.chosen.prompt_tokens + 3)
+    assert len(examples) == counts.used == 5
+    assert counts.dropped == {"empty_answer": 1, "equal_pair": 1, "equal_after_truncation": 1, "prompt_too_long": 1}
+    assert counts.dropped_share == pytest.approx(4 / 9)
+
+
+def test_data_of_which_too_much_is_dropped_is_refused_unless_asked_for(tmp_path: Path, tokenizer: Any) -> None:
+    """31 of 32 prompts were too long once, and the run trained on the one that was left."""
+    path = tmp_path / "data.jsonl"
+    long = {"prompt": "What is two plus three? " * 20, "answer": "Five."}
+    path.write_text("".join(json.dumps(row) + "\n" for row in [SFT_ROW, *[long] * 31]))
+    with pytest.raises(InputError, match=r"31 of 32 rows \(31 prompt_too_long\).*max_dropped_share = 0\.5"):
+        load_examples(path, tokenizer, DataRules(64, max_dropped_share=0.5))
+    examples, _ = load_examples(path, tokenizer, DataRules(64, max_dropped_share=0.97))
+    assert len(examples) == 1
+
+
+def test_sequences_beyond_the_models_positions_are_refused(tmp_path: Path, tokenizer: Any) -> None:
+    """`max_length` alone may exceed them: no sequence need be that long."""
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps(SFT_ROW) + "\n")
+    [example], _ = load_examples(path, tokenizer, DataRules(512, positions=40))
+    length = example.length
+    load_examples(path, tokenizer, DataRules(512, positions=length))
+    with pytest.raises(InputError, match=f"the longest sequence has {length} tokens.*positions for {length - 1}"):
+        load_examples(path, tokenizer, DataRules(512, positions=length - 1))
+
+
+def test_a_prompt_may_be_the_users_text(tmp_path: Path, tokenizer: Any) -> None:
+    as_text = [{**row, "prompt": ASK[0]["content"]} for row in (SFT_ROW, PAIR_ROW)]
+    assert load(tmp_path, tokenizer, as_text[:1]) == load(tmp_path, tokenizer, [SFT_ROW])
+    assert load(tmp_path, tokenizer, as_text[1:], pairs=True) == load(tmp_path, tokenizer, [PAIR_ROW], pairs=True)
+
+
+def test_all_answers_of_a_conversation_are_learnt_where_asked_for(tmp_path: Path, tokenizer: Any) -> None:
+    turns = [*ASK, {"role": "assistant", "content": "Five."}, {"role": "user", "content": "Sure?"}]
+    row = {"messages": [*turns, {"role": "assistant", "content": "Yes, five."}], "learn": "all"}
+    (example,), counts = load(tmp_path, tokenizer, [row])
+    assert labelled_text(tokenizer, example.chosen) == f"Five.{STOP}Yes, five.{STOP}"
+    assert counts.labelled_tokens == example.chosen.labelled
+    (last,), _ = load(tmp_path, tokenizer, [{**row, "learn": "last"}])
+    assert last.chosen.ids == example.chosen.ids
+    path = tmp_path / "data.jsonl"
+    path.write_text(json.dumps({"messages": row["messages"]}) + "\n")
+    assert load_examples(path, tokenizer, DataRules(512, learn="all"))[0] == [example]
+    first_only = len(example.chosen.ids) - 4
+    (cut,), counts = load(tmp_path, tokenizer, [row], max_length=first_only)
+    assert cut.chosen.labelled == example.chosen.labelled - 4
+    assert counts.truncated_answers == 1
+
+
+def test_reasoning_of_the_last_message_is_learnt(tmp_path: Path) -> None:
+    from tests.chat_tokenizers import byte_level
+
+    template = (
+        "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning_content %}({{ m.reasoning_content }}){% endif %}"
+        "{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    tokenizer = byte_level(template, "<|end|>", special=["<|user|>", "<|assistant|>"])
+    said = {"role": "assistant", "content": "Five.", "reasoning_content": "Two and three."}
+    (example,), _ = load(tmp_path, tokenizer, [{"messages": [*ASK, said]}])
+    assert labelled_text(tokenizer, example.chosen) == "(Two and three.)Five.<|end|>"

@@ -210,9 +210,9 @@ def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(
     tiny_model: Path, data: dict[str, Path]
 ) -> None:
     """SFT's gradient of one global batch, split unevenly, against transformers' own loss over all labelled tokens."""
-    from training.data import collate, load_examples
+    from training.data import DataRules, collate, load_examples
 
-    examples, _ = load_examples(data["sft"], load_tokenizer(tiny_model), pairs=False, max_length=512)
+    examples, _ = load_examples(data["sft"], load_tokenizer(tiny_model), DataRules(512))
     run = Run(load_model(tiny_model), examples, None, job(global_batch_size=EXAMPLES, micro_batch_size=7))
     run._forward_backward(range(EXAMPLES))
     plain, batch = load_model(tiny_model), collate(example.chosen for example in examples)
