@@ -4,6 +4,7 @@ A run's folder:
 
     run.json                     settings and hashes of all inputs; a rerun must match them
     train.jsonl                  one row a step; what a clock says of it is in timings.jsonl
+    validation.jsonl             one row a measurement on what is held out, where something is
     checkpoints/step-000075/     Hugging Face folder (with LoRA: peft's, of the adapter alone) and checkpoint.json
     merged-base/                 the start as a whole model, where an adapter is trained over another adapter
     reference/                   log-probabilities under the reference model
@@ -17,6 +18,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,16 @@ from seft_bench.files import locked, read_log, write_json
 
 from .adapters import Start, open_start
 from .checkpoint import load_model, load_state, pick_device, step_name
-from .data import DataCounts, Example, data_rules, load_examples
+from .data import DataCounts, DataRules, Example, data_rules, load_examples
 from .precision import prepare_model
 from .record import Clock, Identity, TrainSummary, check_same_run, finished_summary, identify, save_summary
 from .reference import reference_logprobs
 from .run import Run
-from .saving import Saver, StateRhythm
-from .settings import TrackerName, TrainJob, TrainSettings, checkpoint_steps, course_of, total_steps
+from .saving import Saver, StateRhythm, final_steps, keep_checkpoints
+from .settings import TrackerName, TrainJob, TrainSettings, ValidationSettings, course_of, total_steps
 from .trackers import EVENTS, Tracked, Trackers, chosen_trackers
-from .watch import TRAIN_LOG, OnStep, Pace, Watch, cut_logs
+from .validation import Validation, split_file
+from .watch import TRAIN_LOG, VALIDATION_LOG, OnStep, Pace, Watch, cut_logs
 
 __all__ = ["OnData", "OnStep", "TrainJob", "TrainSettings", "TrainSummary", "train"]
 
@@ -77,21 +80,36 @@ def train(
         tokenizer, start = load_tokenizer(model_folder), open_start(model_folder, job, out / "merged-base")
         # Started here, so that the first run of a process is not charged with importing the model's code.
         clock = Clock()
-        examples, counts = load_examples(data_file, tokenizer, data_rules(job, start.model.config))
+        rules = data_rules(job, start.model.config)
+        examples, held_out, counts = _sides(data_file, tokenizer, rules, job.settings.validation, out)
         on_data(counts)
-        _check_vocabulary(start.model, examples, model_folder)
+        _check_vocabulary(start.model, [*examples, *held_out], model_folder)
         _ = course_of(job.settings, total_steps(job.settings, len(examples)))
-        reference = None
+        references: list[Tensor | None] = [None, None]
         if job.loss_entry.needs_reference:
             frozen = None if reference_folder in (None, model_folder) else reference_folder
-            reference = _reference(start, frozen, identity.frozen, examples, out, job)
-        run = Run(start.model, examples, reference, job)
+            references = _references(start, frozen, identity.frozen, (examples, held_out), out, job)
+        run = Run(start.model, examples, references[0], job)
         _resume_or_clean(run, clock, out)
+        asked, measured = job.settings.validation, read_log(out / VALIDATION_LOG)
+        validation = Validation(asked, held_out, references[1], measured) if asked else None
         rhythm = StateRhythm(60 * job.settings.save_state_every_minutes, save_state_every_steps)
         saver = Saver(out, tokenizer, {"settings_hash": identity.hash, **start.facts}, clock, rhythm)
         with _watch(run, trackers, identity, out, on_step) as watch:
-            _take_all_steps(run, saver, watch)
-        return _finish(run, counts, out, clock)
+            _take_all_steps(run, saver, watch, validation)
+        return _finish(run, counts, out, clock, validation)
+
+
+def _sides(
+    data_file: Path, tokenizer: Any, rules: DataRules, validation: ValidationSettings | None, out: Path
+) -> tuple[list[Example], list[Example], DataCounts]:
+    """Return the examples that are learnt, those that are held out, and what became of the rows of the former."""
+    if validation is None:
+        examples, counts = load_examples(data_file, tokenizer, rules)
+        return examples, [], counts
+    learnt_file, held_out_file = split_file(data_file, validation, out)
+    examples, counts = load_examples(learnt_file, tokenizer, rules)
+    return examples, load_examples(held_out_file, tokenizer, rules)[0], counts
 
 
 @contextmanager
@@ -119,19 +137,20 @@ def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> 
         )
 
 
-def _reference(
-    start: Start, frozen: Path | None, fingerprint: str, examples: Sequence[Example], out: Path, job: TrainJob
-) -> Tensor:
-    """Return [examples, 2] log-probabilities under the frozen model.
+def _references(
+    start: Start, frozen: Path | None, fingerprint: str, sides: Sequence[Sequence[Example]], out: Path, job: TrainJob
+) -> list[Tensor | None]:
+    """Return [examples, 2] log-probabilities of each side under the frozen model; None of one without examples.
 
     None is the model that training starts from, which is asked before its first step; no second one is loaded.
     """
 
+    @cache
     def load() -> Any:
         model = prepare_model(load_model(frozen), job.settings) if frozen else start.model
         return model.to(pick_device(job.settings.device))
 
-    return reference_logprobs(load, fingerprint, examples, job, out / "reference")
+    return [reference_logprobs(load, fingerprint, side, job, out / "reference") if side else None for side in sides]
 
 
 def _resume_or_clean(run: Run, clock: Clock, out: Path) -> None:
@@ -149,26 +168,33 @@ def _resume_or_clean(run: Run, clock: Clock, out: Path) -> None:
     cut_logs(out, run.step)
 
 
-def _take_all_steps(run: Run, saver: Saver, watch: Watch) -> None:
-    while run.step < run.steps:
+def _take_all_steps(run: Run, saver: Saver, watch: Watch, validation: Validation | None) -> None:
+    while run.step < run.steps and not (validation and validation.is_over):
         row = run.take_step()
         watch.stepped(row)
-        saver.save(run, row["loss"])
+        if validation and validation.is_due(run.step, run.steps):
+            watch.validated(validation.measure(run))
+        saver.save(run, row["loss"], validation.kept_step if validation else None)
         watch.show()
 
 
-def _finish(run: Run, counts: DataCounts, out: Path, clock: Clock) -> TrainSummary:
+def _finish(
+    run: Run, counts: DataCounts, out: Path, clock: Clock, validation: Validation | None = None
+) -> TrainSummary:
     """Write the summary, which marks the run as finished, and remove what only a killed one needs."""
     last = read_log(out / TRAIN_LOG)[-1]
-    names = [step_name(step) for step in checkpoint_steps(run.steps, run.job.checkpoints)]
+    kept = final_steps(run, validation.kept_step if validation else None)
+    keep_checkpoints(out, kept)
     summary = TrainSummary(
-        steps=run.steps,
+        steps=run.step,
         epochs=last["epoch"],
         tokens=run.tokens,
         labelled_tokens=run.labelled_tokens,
         data=counts,
-        checkpoints=tuple(out / "checkpoints" / name for name in names),
+        checkpoints=tuple(out / "checkpoints" / step_name(step) for step in kept),
         final_loss=last["loss"],
+        stopped_early_at=run.step if run.step < run.steps else None,
+        validation=validation.summary() if validation else None,
         **clock.facts(),
     )
     save_summary(out, summary)

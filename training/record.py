@@ -27,6 +27,8 @@ class TrainSummary:
         tokens, labelled_tokens: seen over all steps, both sides of pairs, padding not counted.
         cpu_seconds, wall_seconds: spent in `train`, added up over resumed runs (work lost to a kill is not in it).
         peak_rss_megabytes: of the process, so it includes what ran in it before.
+        stopped_early_at: the step after which the held-out loss was no longer waited for; None after all steps.
+        validation: number of held-out examples, the best and the last measurement on them; None without any.
         peak_gpu_megabytes: of tensors on its GPU, since this run began; None without one.
         checkpoints: folders in the order of their steps.
         final_loss: of the last step.
@@ -43,6 +45,8 @@ class TrainSummary:
     checkpoints: tuple[Path, ...]
     final_loss: float
     peak_gpu_megabytes: float | None = None
+    stopped_early_at: int | None = None
+    validation: Row | None = None
 
 
 def save_summary(out: Path, summary: TrainSummary) -> None:

@@ -47,7 +47,7 @@ def reference_logprobs(
     """
     from safetensors.torch import load, save
 
-    batches = _first_epoch(examples, job)
+    batches = first_epoch_batches(examples, job)
     path = cache_folder / f"{_key(fingerprint, examples, job, batches)[:32]}.safetensors"
     if not path.exists():
         model = load_reference()
@@ -57,7 +57,7 @@ def reference_logprobs(
     return load(path.read_bytes())["sums"]
 
 
-def _first_epoch(examples: Sequence[Example], job: TrainJob) -> list[list[int]]:
+def first_epoch_batches(examples: Sequence[Example], job: TrainJob) -> list[list[int]]:
     """List the micro-batches in which the policy sees the examples for the first time."""
     lengths, settings = [example.length for example in examples], job.settings
     plan = batch_plan(lengths, settings.global_batch_size, job.seed, 0)

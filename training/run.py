@@ -75,7 +75,8 @@ class Run:
         totals = Totals(len(examples), sum(example.chosen.labelled for example in examples))
         measured: dict[str, Tensor] = {}
         for micro_batch in micro_batches(batch, self.settings.micro_batch_size):
-            logprobs = self._logprobs(micro_batch)
+            reference = None if self.reference is None else self.reference[list(micro_batch)]
+            logprobs = self.logprobs([self.examples[index] for index in micro_batch], reference)
             loss, metrics = self.loss.function(logprobs, totals, **self.job.loss_settings)
             loss.backward()
             for name, share in {"loss": loss.detach(), **metrics}.items():
@@ -84,18 +85,20 @@ class Run:
         self.labelled_tokens += sum(sequence.labelled for example in examples for sequence in example.sequences)
         return measured
 
-    def _logprobs(self, micro_batch: Sequence[int]) -> Logprobs:
-        """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones."""
-        examples = [self.examples[index] for index in micro_batch]
+    def logprobs(self, examples: Sequence[Example], reference: Tensor | None) -> Logprobs:
+        """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones.
+
+        Args:
+            reference: [examples, 2] those under the reference model; None without one.
+        """
         with autocast(self.settings, self.device):
             sums, tokens = example_logprobs(self.model, examples, self.device)
         n = len(examples)
         if len(sums) == n:
             return Logprobs(sums, tokens)
-        if self.reference is None:
+        if reference is None:
             return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:])
-        reference = self.reference[list(micro_batch)].to(self.device).unbind(dim=1)
-        return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:], *reference)
+        return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:], *reference.to(self.device).unbind(dim=1))
 
     def _check_finite(self, values: Row) -> None:
         if not all(math.isfinite(value) for value in values.values()):

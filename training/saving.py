@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,17 +84,38 @@ class Saver:
     clock: Clock
     rhythm: StateRhythm
 
-    def save(self, run: Run, loss: float) -> None:
-        """Save what is due after a step."""
-        at_checkpoint = run.step in checkpoint_steps(run.steps, run.job.checkpoints)
+    def save(self, run: Run, loss: float, best_step: int | None = None) -> None:
+        """Save what is due after a step.
+
+        Args:
+            best_step: the step whose checkpoint is to be the last, so far; None where that is the last step's.
+        """
+        at_checkpoint = run.step == best_step or run.step in checkpoint_steps(run.steps, run.job.checkpoints)
         if at_checkpoint:
             self._save_checkpoint(run, loss)
         if self.rhythm.is_due(run.step, at_checkpoint):
             # After the checkpoint: a run that goes on from this state never makes that checkpoint again.
             with self.rhythm.measured():
                 save_state(self.out / "state", run.tensors(), run.facts() | self.clock.facts())
+            if best_step is not None:
+                # Only now: a run that goes on from an older state may need its best checkpoint of then.
+                keep_checkpoints(self.out, {best_step, *checkpoint_steps(run.steps, run.job.checkpoints)})
 
     def _save_checkpoint(self, run: Run, loss: float) -> None:
         facts = {"step": run.step, "steps": run.steps, "tokens": run.tokens, "loss": loss}
         folder = self.out / "checkpoints" / step_name(run.step)
         save_checkpoint(folder, run.model, self.tokenizer, facts | self.facts)
+
+
+def final_steps(run: Run, best_step: int | None) -> list[int]:
+    """List the steps whose checkpoints a run leaves: those asked for; up to the best one, where that is the last."""
+    asked = checkpoint_steps(run.steps, run.job.checkpoints)
+    return asked if best_step is None else [*(step for step in asked if step < best_step), best_step]
+
+
+def keep_checkpoints(out: Path, steps: Collection[int]) -> None:
+    """Remove the checkpoints of all other steps."""
+    kept = {step_name(step) for step in steps}
+    for folder in (out / "checkpoints").glob("step-*"):
+        if folder.name not in kept:
+            shutil.rmtree(folder)

@@ -42,6 +42,39 @@ class LoraSettings(Strict):
     use_rslora: bool = False
 
 
+class EarlyStop(Strict):
+    """When a run ends before its last step: the held-out loss got no better.
+
+    Attributes:
+        patience: measurements in a row without a better one.
+        min_delta: a loss is better when it lies more than this below the best one.
+    """
+
+    patience: int = Field(default=3, gt=0)
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+class ValidationSettings(Strict):
+    """A part of the data that is not learnt, on which loss and reward accuracy are measured.
+
+    Attributes:
+        share, rows: how much is held out, by questions (see `validation`); exactly one of them is given.
+        every_steps: steps between two measurements; the last step is always measured.
+        early_stop: ends the run when the held-out loss no longer falls; the best checkpoint is then the last one.
+    """
+
+    share: float | None = Field(default=None, gt=0, lt=1)
+    rows: int | None = Field(default=None, gt=0)
+    every_steps: int = Field(default=50, gt=0)
+    early_stop: EarlyStop | None = None
+
+    @model_validator(mode="after")
+    def _one_size(self) -> ValidationSettings:
+        if (self.share is None) == (self.rows is None):
+            raise ValueError(f"give exactly one of share and rows, got share={self.share!r} and rows={self.rows!r}")
+        return self
+
+
 class TrainSettings(Strict):
     """Hyperparameters of one training run, as a recipe gives them.
 
@@ -66,6 +99,7 @@ class TrainSettings(Strict):
         dropout: keep the model's own dropout; off, policy and reference compute the same function.
         gradient_checkpointing: keep each layer's input only, and compute the layer again for its gradient.
         attention: kernel; "auto" takes the best that is there.
+        validation: holds a part of the data out and measures the loss on it; None learns all rows.
         report_to: trackers that are told the run's figures: "tensorboard", "wandb", "trackio"; None is TensorBoard
             where it is installed.
         learn: of rows with `messages` the last answer, or all of them; a row's own `learn` goes before it.
@@ -94,6 +128,7 @@ class TrainSettings(Strict):
     dropout: bool = False
     gradient_checkpointing: bool = False
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] = "auto"
+    validation: ValidationSettings | None = None
     report_to: list[TrackerName] | None = None
     learn: Literal["last", "all"] = "last"
     max_dropped_share: float = Field(default=0.5, ge=0, le=1)

@@ -19,8 +19,8 @@ from seft_bench.records import Row
 from .record import peak_gpu_megabytes, peak_rss_megabytes
 from .trackers import Trackers
 
-TRAIN_LOG, TIMINGS_LOG = "train.jsonl", "timings.jsonl"
-LOGS = (TRAIN_LOG, TIMINGS_LOG)
+TRAIN_LOG, TIMINGS_LOG, VALIDATION_LOG = "train.jsonl", "timings.jsonl", "validation.jsonl"
+LOGS = (TRAIN_LOG, TIMINGS_LOG, VALIDATION_LOG)
 """Logs of a run, each with rows of a step."""
 
 OnStep = Callable[[int, int, Row], None]
@@ -78,6 +78,12 @@ class Watch:
         self.trackers.log("train", row, row["step"])
         self.trackers.log("timing", timing, row["step"])
 
+    def validated(self, row: Row) -> None:
+        """Log a measurement on what is held out, and show it with the steps that follow."""
+        append_rows(self.out / VALIDATION_LOG, [row])
+        self.latest |= {f"held_out_{name}": value for name, value in row.items() if name != "step"}
+        self.trackers.log("validation", row, row["step"])
+
     def show(self) -> None:
         """Show the last step, when all that belongs to it is saved."""
         if self.on_step:
@@ -98,6 +104,9 @@ _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("reward_margin", "margin", lambda value: f"{value:.3g}"),
     ("log_odds_ratio", "log odds ratio", lambda value: f"{value:.3g}"),
     ("log_ratio", "KL (mean log-ratio)", lambda value: f"{value:.3g}"),
+    ("held_out_loss", "held-out loss", lambda value: f"{value:.4g}"),
+    ("held_out_reward_accuracy", "held-out accuracy", lambda value: f"{100 * value:.0f} %"),
+    ("held_out_reward_margin", "held-out margin", lambda value: f"{value:.3g}"),
     ("grad_norm", "gradient", lambda value: f"{value:.3g}"),
     ("tokens_per_second", "", lambda value: f"{value:,.0f} tokens/s"),
     ("gpu_megabytes", "GPU", lambda value: _memory_in_words(value)),

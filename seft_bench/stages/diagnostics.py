@@ -142,7 +142,19 @@ def describe(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[str]:
             )
         if "diagnostics" in said:
             lines.append(f"{stage}: {_revision_line(said['diagnostics'])}")
+        if "validation" in said:
+            lines.append(f"{stage}: {_validation_line(said)}")
     return lines
+
+
+def _validation_line(said: Mapping[str, Any]) -> str:
+    best, last = said["validation"]["best"], said["validation"]["last"]
+    line = f"held-out loss {last['loss']:.4g} over {said['validation']['examples']} examples"
+    if best["step"] != last["step"]:
+        line += f", best {best['loss']:.4g} at step {best['step']}"
+    if "reward_accuracy" in last:
+        line += f", reward accuracy {_percent(last['reward_accuracy'])}"
+    return line + (f"; stopped early at step {said['stopped_early_at']}" if "stopped_early_at" in said else "")
 
 
 def _revision_line(said: Mapping[str, Any]) -> str:

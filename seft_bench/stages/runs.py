@@ -14,11 +14,14 @@ from typing import Any
 from seft_bench.checkpoints import is_checkpoint
 from seft_bench.config import RecipeConfig
 from seft_bench.errors import InputError
-from seft_bench.files import read_json, read_jsonl, write_atomic, write_json, write_jsonl
+from seft_bench.files import read_json, read_log, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
 from seft_bench.records import Output, Row, RunFacts, to_row
 from seft_bench.stages import StageRun, door
 from seft_bench.stages.recipes import contents_of
+
+LOGS = ("train.jsonl", "validation.jsonl")
+"""Logs of the policy's training, each joined over all rounds."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def withdraw_run(out: Path) -> None:
     The manifest goes last, so a killed withdrawal is seen and repeated.
     """
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    for name in ("train.jsonl", "recipe.yaml", "diagnostics.json", "manifest.json"):
+    for name in (*LOGS, "recipe.yaml", "diagnostics.json", "manifest.json"):
         (out / name).unlink(missing_ok=True)
 
 
@@ -121,7 +124,9 @@ def publish_run(
     shutil.rmtree(out / "checkpoints", ignore_errors=True)
     for name, folder in published:
         _link_folder(folder, out / "checkpoints" / name)
-    write_jsonl(out / "train.jsonl", _log(chain))
+    for name in LOGS:
+        if rows := _log(chain, name):
+            write_jsonl(out / name, rows)
     write_atomic(out / "recipe.yaml", yaml.safe_dump(recipe.as_row(), sort_keys=False))
     write_json(
         out / "diagnostics.json", {stage.stage.name: said for stage in stages if (said := _diagnostics(stage.record))}
@@ -169,23 +174,21 @@ def spread_checkpoints(chain: Sequence[StageRun], count: int) -> list[tuple[int,
     return sorted(nearest)
 
 
-def _log(chain: Sequence[StageRun]) -> list[Row]:
-    """Join the steps of all rounds in one log, counted through."""
+def _log(chain: Sequence[StageRun], name: str) -> list[Row]:
+    """Join one log of all rounds, with steps counted through; empty where no round has it."""
     rows: list[Row] = []
+    before = 0
     for stage in chain:
-        before = len(rows)
-        rows += [
-            {**row, "step": before + row["step"], "stage": stage.stage.name}
-            for row in read_jsonl(stage.folder / "train.jsonl", "log of a stage")
-        ]
+        logged = read_log(stage.folder / name)
+        rows += [{**row, "step": before + row["step"], "stage": stage.stage.name} for row in logged]
+        before += stage.record["steps"]
     return rows
 
 
 def _diagnostics(record: Mapping[str, Any]) -> Row:
-    """Pick what a stage says of itself: label counts, calibration, keep rate, gain and harm."""
-    return {
-        key: record[key] for key in ("label_counts", "calibration", "diagnostics", "cut_off_share") if key in record
-    }
+    """Pick what a stage says of itself: label counts, calibration, keep rate, gain and harm, held-out loss."""
+    told = ("label_counts", "calibration", "diagnostics", "cut_off_share", "validation", "stopped_early_at")
+    return {key: record[key] for key in told if key in record}
 
 
 def run_cost(stages: Sequence[StageRun]) -> Row:
@@ -231,7 +234,7 @@ def forget_run(folder: Path) -> None:
     if not folder.exists():
         return
     folders = {"checkpoints", "stages", "data", "vllm-logs"}
-    ours = {"manifest.json", "recipe.yaml", "train.jsonl", "diagnostics.json"} | folders
+    ours = {"manifest.json", "recipe.yaml", *LOGS, "diagnostics.json"} | folders
     foreign = sorted(
         child.name for child in folder.iterdir() if child.name not in ours and not child.name.startswith(".")
     )

@@ -44,6 +44,8 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         "rows": len(rows),
         "data": asdict(summary.data),
         "checkpoints": [path.name for path in summary.checkpoints],
+        **({"validation": summary.validation} if summary.validation else {}),
+        **({"stopped_early_at": summary.stopped_early_at} if summary.stopped_early_at else {}),
     }
 
 
