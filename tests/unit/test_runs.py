@@ -67,7 +67,7 @@ def test_a_run_that_was_watched_otherwise_is_the_same_run(tmp_path: Path) -> Non
         settings = {"training": {"report_to": ["wandb"]}, "start": {"max_steps": 5, **start}}
         return RecipeConfig(name="run", method="sft", base="tinyworld", settings=settings)
 
-    write_json(tmp_path / "manifest.json", {"config": recipe().model_dump(mode="json"), "checkpoints": []})
+    write_json(tmp_path / "manifest.json", {"config": recipe().as_row(), "checkpoints": []})
     assert finished_run(recipe(report_to=[], save_state_every_minutes=1), tmp_path, 0) is not None
     with pytest.raises(InputError, match="of another recipe"):
         finished_run(recipe(learning_rate=1.0), tmp_path, 0)
