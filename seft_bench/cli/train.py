@@ -20,10 +20,14 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name>.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's folder and start again.")] = False,
+    keep_contaminated: Annotated[
+        bool, typer.Option("--keep-contaminated", help="Keep training rows that ask what a suite asks.")
+    ] = False,
     checkpoints: Annotated[int, typer.Option(min=1, help="Saved checkpoints of each policy stage.")] = 2,
 ) -> None:
     """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so."""
     from seft_bench import pipeline
+    from seft_bench.config import with_contaminated
     from seft_bench.console import training_shown
     from seft_bench.files import read_json
     from seft_bench.stages.diagnostics import describe
@@ -31,6 +35,8 @@ def train(
     from seft_bench.stages.runs import forget_run
 
     chosen = load_recipe(recipe, overrides or [])
+    if keep_contaminated and chosen.data != "tinyworld":
+        chosen = chosen.model_copy(update={"data": with_contaminated(chosen.data)})
     folder = out or RUNS / chosen.name
     if fresh:
         forget_run(folder)

@@ -4,7 +4,7 @@ Config objects stop at the door: commands turn them into plain arguments.
 """
 
 from seft_bench.config.by_name import config_folder, load_judge, load_matrix, load_suite, shipped
-from seft_bench.config.data import ROLES, DataConfig, Role, SourceConfig, data_label, data_row
+from seft_bench.config.data import ROLES, DataConfig, Role, SourceConfig, data_label, data_row, with_contaminated
 from seft_bench.config.engines import EngineName, VLLMConfig
 from seft_bench.config.judges import (
     GradedAnswersConfig,
@@ -53,5 +53,6 @@ __all__ = [
     "read_yaml",
     "shipped",
     "validate",
+    "with_contaminated",
     "with_overrides",
 ]

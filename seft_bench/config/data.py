@@ -40,8 +40,8 @@ class SourceConfig(Strict):
     revision: str | None = Field(default=None, description="commit, tag or branch of a hub data set")
     columns: dict[str, str] = Field(default_factory=dict, description="what a shape calls a column -> its name there")
     shape: ShapeName = Field(default="auto", description="auto: recognised by the columns")
-    learn: Literal["last", "all"] = Field(
-        default="last", description="of whole conversations: the last answer, or every one"
+    learn: Literal["last", "all"] | None = Field(
+        default=None, description="of whole conversations: the last answer, or every one; null: as the settings say"
     )
     pairs: Pairing = Field(default="best_worst", description="of several ranked answers")
     limit: int | None = Field(default=None, gt=0, description="the first rows only")
@@ -84,6 +84,9 @@ class DataConfig(Strict):
     unpaired: _Source = None
     pretrain: _Source = None
     folder: str | None = Field(default=None, description="holds ROLE.jsonl of the roles without a source")
+    keep_contaminated: bool = Field(
+        default=False, description="keep rows that ask what a suite asks; they are counted all the same"
+    )
     name: str | None = Field(
         default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="its name in a matrix with several"
     )
@@ -121,11 +124,12 @@ class DataConfig(Strict):
         """Role -> its source, of the roles that name one."""
         return {role: source for role in ROLES if (source := getattr(self, role)) is not None}
 
-    def source_of(self, role: Role) -> SourceConfig | None:
-        """Return where a role's rows come from: its own source, or its file in `folder`."""
-        if (own := self.own_sources.get(role)) is not None or self.folder is None:
+    def source_of(self, name: str) -> SourceConfig | None:
+        """Return where a data set's rows come from: its own source, or its file in `folder`, which may be no role's."""
+        own = next((source for role, source in self.own_sources.items() if role == name), None)
+        if own is not None or self.folder is None:
             return own
-        return SourceConfig(source=f"{self.folder.rstrip('/')}/{role}.jsonl")
+        return SourceConfig(source=f"{self.folder.rstrip('/')}/{name}.jsonl")
 
     def taken_from(self, base: Role) -> dict[Role, float]:
         """Map the roles that take a share of a role's prompts for themselves to that share."""
@@ -151,3 +155,9 @@ def data_label(data: str | DataConfig) -> str:
         return data
     said = json.dumps(data.model_dump(), sort_keys=True)
     return data.name or f"data-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
+
+
+def with_contaminated(data: str | DataConfig) -> DataConfig:
+    """Return `data`, a folder or sources, with what asks the suites' questions kept."""
+    given = {"folder": data} if isinstance(data, str) else data.model_dump()
+    return DataConfig.model_validate({**given, "keep_contaminated": True})

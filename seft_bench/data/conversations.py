@@ -1,7 +1,8 @@
 """Messages out of the forms in which data sets write conversations down. Nothing here reads a file.
 
-A fault of a row (a column of another type) is `ShapeError`; what is well formed but of no use for training (an empty
-answer) is `LeftOutError`, whose reason is counted.
+A fault of a row (a column of another type) is `ShapeError`; what is well formed but no training row can be made of (a
+conversation without an answer) is `LeftOutError`, whose reason is counted. Rows that teach nothing (an empty answer, a
+pair of equals) pass: training counts those.
 """
 
 from __future__ import annotations
@@ -120,40 +121,40 @@ def text_of(row: Row, column: str) -> str:
 def answer_of(value: Any, column: str) -> str:
     """Read an answer: a text, or one message of the assistant's.
 
+    Reasoning beside an answer is written before it as `<think>...</think>`, which the chat template then renders as its
+    own. An empty answer is one: training counts it.
+
     Raises:
-        LeftOutError: it is empty, or more than one message.
+        LeftOutError: it is more than one message.
     """
     if isinstance(value, str):
-        answer = value
-    else:
-        messages = messages_of(value, column)
-        if messages[-1]["role"] != "assistant":
-            raise ShapeError(
-                f"{column!r} must end with the assistant's message, this ends with the {messages[-1]['role']}'s"
-            )
-        if len(messages) > 1:
-            raise LeftOutError("answer of more than one message")
-        answer = messages[0]["content"]
-    if not answer.strip():
-        raise LeftOutError("empty answer")
-    return answer
+        return value
+    messages = messages_of(value, column)
+    if messages[-1]["role"] != "assistant":
+        raise ShapeError(
+            f"{column!r} must end with the assistant's message, this ends with the {messages[-1]['role']}'s"
+        )
+    if len(messages) > 1:
+        raise LeftOutError("answer of more than one message")
+    answer = messages[0]
+    if answer.get("tool_calls"):
+        raise ShapeError(f"{column!r}: an answer that calls tools cannot be learnt")
+    reasoning = answer.get("reasoning_content")
+    return f"<think>\n{reasoning}\n</think>\n\n{answer['content']}" if reasoning else answer["content"]
 
 
 def whole_conversation(messages: list[Message]) -> list[Message]:
     """Cut what follows the last answer.
 
     Raises:
-        LeftOutError: nothing is answered, the assistant speaks first, or its last answer is empty.
+        LeftOutError: nothing is answered, or the assistant speaks first.
     """
     roles = [message["role"] for message in messages]
     if "assistant" not in roles:
         raise LeftOutError("conversation without an answer")
     if next(role for role in roles if role != "system") == "assistant":
         raise LeftOutError("conversation that the assistant begins")
-    kept = messages[: len(roles) - roles[::-1].index("assistant")]
-    if not kept[-1]["content"].strip():
-        raise LeftOutError("empty answer")
-    return kept
+    return messages[: len(roles) - roles[::-1].index("assistant")]
 
 
 def shown(value: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from seft_bench.config import Role
 from seft_bench.data.conversations import ShapeError, checked_prompt, shown
-from seft_bench.data.shapes import SHAPES, Kind
+from seft_bench.data.shapes import SHAPES, Kind, kind_of
 from seft_bench.records import Message, Row
 
 _EVERY_PROMPT = ("preference", "nectar", "messages", "sharegpt", "alpaca", "unpaired", "prompt-completion", "prompts")
@@ -72,16 +72,18 @@ _DERIVED: dict[tuple[Kind, Role], Callable[[Row], list[Row]]] = {
 """(kind of the rows, role) -> the role's rows out of one of them. What answers a prompt is left behind for prompts."""
 
 
-def for_role(kind: Kind, role: Role) -> Callable[[Row], list[Row]]:
-    """Find what makes a role's rows out of rows of a kind.
+def as_role(row: Row, role: Role) -> list[Row]:
+    """Make a role's rows out of a row of ours.
 
     Raises:
-        ShapeError: nothing does.
+        ShapeError: none can be made of its kind.
+        LeftOutError: it has no prompt, and prompts are wanted.
     """
+    kind = kind_of(row)
     if (kind, role) not in _DERIVED:
         serving = sorted({other for other, served in _DERIVED if served == role})
         raise ShapeError(f"{role} cannot be made from {kind}; they are made from {', '.join(serving)}")
-    return _DERIVED[kind, role]
+    return _DERIVED[kind, role](row)
 
 
 def prompt_in(row: Row) -> list[Message]:

@@ -4,7 +4,7 @@ Rows of ours, by kind:
 
     pairs       {"prompt": [messages], "chosen": text, "rejected": text}
     answers     {"prompt": [messages], "answer": text}
-    messages    {"messages": [messages]}, with "learn": "all" where every answer is learnt
+    messages    {"messages": [messages]}, with "learn": "last" or "all" where the user says which answers
     unpaired    {"prompt": [messages], "answer": text, "label": bool}
     prompts     {"prompt": [messages]}
     text        {"text": text}
@@ -43,11 +43,11 @@ class Options:
     """What a user may choose about a shape.
 
     Attributes:
-        learn: of whole conversations "last" answer or "all".
+        learn: of whole conversations the "last" answer or "all"; None: as the row or the settings of training say.
         pairs: which of several ranked answers make pairs: "best_worst", "adjacent" or "all".
     """
 
-    learn: str = "last"
+    learn: str | None = None
     pairs: str = "best_worst"
 
 
@@ -61,7 +61,6 @@ class Shape:
         read: makes rows of ours; ShapeError: the row is malformed, LeftOutError: it cannot be used.
     """
 
-    kind: Kind
     columns: tuple[str, ...]
     fits: Callable[[Row], bool]
     read: Callable[[Row, Options], list[Row]]
@@ -101,7 +100,7 @@ def _pair_of_conversations(chosen: list[Message], rejected: list[Message]) -> Ro
     while common < min(len(chosen), len(rejected)) and chosen[common] == rejected[common]:
         common += 1
     if common == len(chosen) == len(rejected):
-        raise LeftOutError("chosen equals rejected")
+        common -= 1
     if common == 0:
         raise LeftOutError("chosen and rejected that begin with no common message")
     if common >= min(len(chosen), len(rejected)):
@@ -110,10 +109,7 @@ def _pair_of_conversations(chosen: list[Message], rejected: list[Message]) -> Ro
 
 
 def _pair(prompt: list[Message], chosen: Any, rejected: Any) -> Row:
-    good, poor = answer_of(chosen, "chosen"), answer_of(rejected, "rejected")
-    if good.strip() == poor.strip():
-        raise LeftOutError("chosen equals rejected")
-    return {"prompt": prompt, "chosen": good, "rejected": poor}
+    return {"prompt": prompt, "chosen": answer_of(chosen, "chosen"), "rejected": answer_of(rejected, "rejected")}
 
 
 def _read_nectar(row: Row, options: Options) -> list[Row]:
@@ -183,7 +179,8 @@ def _label(value: Any) -> bool:
 
 
 def _read_messages(row: Row, options: Options) -> list[Row]:
-    return [_learnt(messages_of(row["messages"], "messages"), options)]
+    learn = options.learn or row.get("learn")
+    return [_learnt(messages_of(row["messages"], "messages"), learn)]
 
 
 def _read_sharegpt(row: Row, options: Options) -> list[Row]:
@@ -191,12 +188,14 @@ def _read_sharegpt(row: Row, options: Options) -> list[Row]:
     system = row.get("system")
     if isinstance(system, str) and system.strip() and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": system}, *messages]
-    return [_learnt(messages, options)]
+    return [_learnt(messages, options.learn)]
 
 
-def _learnt(messages: list[Message], options: Options) -> Row:
+def _learnt(messages: list[Message], learn: str | None) -> Row:
     whole: Row = {"messages": whole_conversation(messages)}
-    return whole | ({"learn": "all"} if options.learn == "all" else {})
+    if learn not in ("last", "all", None):
+        raise ShapeError(f"'learn' is 'last' or 'all', this is {learn!r}")
+    return whole | ({"learn": learn} if learn else {})
 
 
 def _read_prompts(row: Row, options: Options) -> list[Row]:
@@ -220,17 +219,26 @@ def _always(row: Row) -> bool:
 
 
 SHAPES: dict[str, Shape] = {
-    "preference": Shape("pairs", ("chosen", "rejected"), _always, _read_preference),
-    "nectar": Shape("pairs", ("prompt", "answers"), _is_list("answers"), _read_nectar),
-    "messages": Shape("messages", ("messages",), _is_list("messages"), _read_messages),
-    "sharegpt": Shape("messages", ("conversations",), _is_list("conversations"), _read_sharegpt),
-    "alpaca": Shape("answers", ("instruction", "output"), _always, _read_alpaca),
-    "unpaired": Shape("unpaired", ("prompt", "completion|answer", "label"), _always, _read_unpaired),
-    "prompt-completion": Shape("answers", ("prompt", "completion|answer"), _always, _read_prompt_completion),
-    "prompts": Shape("prompts", ("prompt|instruction",), _always, _read_prompts),
-    "text": Shape("text", ("text",), lambda row: isinstance(row["text"], str), _read_text),
+    "preference": Shape(("chosen", "rejected"), _always, _read_preference),
+    "nectar": Shape(("prompt", "answers"), _is_list("answers"), _read_nectar),
+    "messages": Shape(("messages",), _is_list("messages"), _read_messages),
+    "sharegpt": Shape(("conversations",), _is_list("conversations"), _read_sharegpt),
+    "alpaca": Shape(("instruction", "output"), _always, _read_alpaca),
+    "unpaired": Shape(("prompt", "completion|answer", "label"), _always, _read_unpaired),
+    "prompt-completion": Shape(("prompt", "completion|answer"), _always, _read_prompt_completion),
+    "prompts": Shape(("prompt|instruction",), _always, _read_prompts),
+    "text": Shape(("text",), lambda row: isinstance(row["text"], str), _read_text),
 }
 """Name -> shape. Richer ones stand first: a row is read as the first one of its role that fits."""
+
+
+def kind_of(row: Row) -> Kind:
+    """Tell the kind of a row of ours."""
+    signs: dict[str, Kind] = {"chosen": "pairs", "label": "unpaired", "answer": "answers", "messages": "messages"}
+    for key, kind in signs.items():
+        if key in row:
+            return kind
+    return "text" if "text" in row else "prompts"
 
 
 def read_row(shape: Shape, row: Row, options: Options) -> list[Row]:

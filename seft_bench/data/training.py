@@ -41,7 +41,7 @@ def open_data(data: str | DataConfig, seed: int, folder: Path, needed: Iterable[
     if data == TINYWORLD:
         return _tinyworld_data(seed, folder, needed)
     check_data(data, needed)
-    return Path(data) if isinstance(data, str) else resolve(data, folder, needed)
+    return resolve(DataConfig(folder=data) if isinstance(data, str) else data, folder, needed)
 
 
 def check_data(data: str | DataConfig, needed: Iterable[str]) -> None:
@@ -90,10 +90,10 @@ def data_record(data: str | DataConfig, folder: Path, needed: Iterable[str]) -> 
     Args:
         folder: what `open_data` found.
     """
-    made = read_json(folder / "manifest.json", "manifest of data sets") if isinstance(data, DataConfig) else {}
-    source = "tinyworld" if data == TINYWORLD else str(folder)
-    plain = {name: {"source": source, "sha256": file_hash(folder / f"{name}.jsonl")} for name in needed}
-    return {name: made.get(name, plain[name]) for name in plain}
+    if data == TINYWORLD:
+        return {name: {"source": TINYWORLD, "sha256": file_hash(folder / f"{name}.jsonl")} for name in needed}
+    made = read_json(folder / "manifest.json", "manifest of data sets")
+    return {name: made[name] for name in needed}
 
 
 def content_hashes(base: str, data: str | DataConfig, needed: Iterable[str]) -> dict[str, str]:

@@ -41,7 +41,8 @@ def test_the_data_that_a_recipe_needs_follows_from_its_stages(tmp_path: Path, ow
 def test_files_that_a_method_does_not_read_are_neither_demanded_nor_its_identity(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "preferences.jsonl", [{"prompt": "p", "chosen": "c", "rejected": "r"}])
     orpo = recipe("orpo", tmp_path)
-    assert open_data(str(tmp_path), 0, tmp_path, needed_data(orpo)) == tmp_path
+    made = open_data(str(tmp_path), 0, tmp_path / "made", needed_data(orpo))
+    assert [path.name for path in made.glob("*.jsonl")] == ["preferences.jsonl"]
     before = contents_of(orpo)
     assert list(before) == ["data/preferences"]
     write_jsonl(tmp_path / "sft.jsonl", [{"prompt": "p", "answer": "a"}])
@@ -54,7 +55,7 @@ def test_a_changed_file_of_any_name_makes_another_run(tmp_path: Path, own_method
     data, out = tmp_path / "data", tmp_path / "run"
     write_jsonl(data / "unpaired.jsonl", [{"prompt": "p", "answer": "a", "label": True}])
     asked = recipe(own_method, data)
-    published = {"config": asked.model_dump(mode="json"), "parents": contents_of(asked), "checkpoints": ["step-000001"]}
+    published = {"config": asked.as_row(), "parents": contents_of(asked), "checkpoints": ["step-000001"]}
     write_json(out / "manifest.json", published)
     assert finished_run(asked, out, 1) is not None
     write_jsonl(data / "unpaired.jsonl", [{"prompt": "p", "answer": "another", "label": True}])
@@ -66,7 +67,7 @@ def test_a_run_that_knew_its_data_only_as_a_whole_is_not_taken_for_a_new_one(tmp
     data, out = tmp_path / "data", tmp_path / "run"
     write_jsonl(data / "unpaired.jsonl", [{"prompt": "p", "answer": "a", "label": True}])
     asked = recipe(own_method, data)
-    old = {"config": asked.model_dump(mode="json"), "parents": {"data": "0" * 64}, "checkpoints": ["step-000001"]}
+    old = {"config": asked.as_row(), "parents": {"data": "0" * 64}, "checkpoints": ["step-000001"]}
     write_json(out / "manifest.json", old)
     with pytest.raises(InputError, match="whose data/unpaired held something else"):
         finished_run(asked, out, 1)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from seft_bench.config import ROLES, Role
 from seft_bench.data.conversations import LeftOutError, ShapeError
-from seft_bench.data.roles import for_role, recognise
-from seft_bench.data.shapes import SHAPES, Options, read_row
+from seft_bench.data.roles import as_role, recognise
+from seft_bench.data.shapes import SHAPES, Options, kind_of, read_row
 from seft_bench.records import Row
 
 
@@ -24,7 +22,7 @@ def said(text: str) -> dict[str, str]:
 def read(row: Row, role: Role, **options: str) -> list[Row]:
     """The rows of a role, by the shape that is recognised."""
     shape = SHAPES[recognise(row, role)]
-    return [made for ours in read_row(shape, row, Options(**options)) for made in for_role(shape.kind, role)(ours)]
+    return [made for ours in read_row(shape, row, Options(**options)) for made in as_role(ours, role)]
 
 
 PAIR = {"prompt": [user("Sky?")], "chosen": "Blue.", "rejected": "Green."}
@@ -134,6 +132,7 @@ def test_every_shape_of_an_answer_becomes_one_row(name: str) -> None:
 def test_all_answers_of_a_conversation_are_learnt_where_that_is_asked_for() -> None:
     row = {"messages": [user("A"), said("B"), user("C"), said("D")]}
     assert read(row, "sft", learn="all") == [{**row, "learn": "all"}]
+    assert read({**row, "learn": "all"}, "sft") == [{**row, "learn": "all"}]
     assert read(row, "sft") == [row]
 
 
@@ -167,7 +166,7 @@ def test_prompts_are_taken_out_of_every_shape_and_answers_left_behind() -> None:
 def test_good_answers_serve_sft_only_where_the_shape_is_named() -> None:
     with pytest.raises(ShapeError, match="no known shape of sft"):
         recognise(PAIR, "sft")
-    assert for_role("pairs", "sft")(PAIR) == ANSWER
+    assert as_role(PAIR, "sft") == ANSWER
 
 
 def test_plain_text_is_for_pretraining() -> None:
@@ -175,8 +174,6 @@ def test_plain_text_is_for_pretraining() -> None:
 
 
 LEFT_OUT: dict[str, tuple[Role, Row]] = {
-    "chosen equals rejected": ("preferences", {"prompt": "Sky?", "chosen": "Blue.", "rejected": "Blue. "}),
-    "empty answer": ("preferences", {"prompt": "Sky?", "chosen": "Blue.", "rejected": " "}),
     "empty prompt": ("sft", {"prompt": " ", "completion": "Blue."}),
     "conversation without an answer": ("sft", {"messages": [user("Sky?")]}),
     "conversation that the assistant begins": ("sft", {"messages": [said("Hi"), user("Sky?"), said("Blue.")]}),
@@ -194,6 +191,20 @@ LEFT_OUT: dict[str, tuple[Role, Row]] = {
         {"chosen": [user("A"), said("B")], "rejected": [user("A")]},
     ),
 }
+
+
+def test_rows_that_teach_nothing_are_left_for_training_to_count() -> None:
+    equal = {"chosen": [user("Sky?"), said("Blue.")], "rejected": [user("Sky?"), said("Blue.")]}
+    assert read(equal, "preferences") == [{**PAIR, "rejected": "Blue."}]
+    assert read({"prompt": "Sky?", "completion": ""}, "sft") == [{**ANSWER[0], "answer": ""}]
+
+
+def test_reasoning_stands_before_its_answer() -> None:
+    thought = {**said("Blue."), "reasoning_content": "It scatters."}
+    row = {"prompt": "Sky?", "chosen": [thought], "rejected": [said("Green.")]}
+    assert read(row, "preferences")[0]["chosen"] == "<think>\nIt scatters.\n</think>\n\nBlue."
+    with pytest.raises(ShapeError, match="an answer that calls tools cannot be learnt"):
+        read({**row, "chosen": [{**said(""), "tool_calls": [{"name": "f"}]}]}, "preferences")
 
 
 @pytest.mark.parametrize("reason", LEFT_OUT)
@@ -241,16 +252,23 @@ def test_a_row_that_lacks_a_column_of_the_others_is_malformed() -> None:
         read_row(SHAPES["preference"], {"prompt": "Sky?", "chosen": "Blue."}, Options())
 
 
-def test_what_a_kind_of_rows_cannot_serve_is_said() -> None:
+def test_what_a_row_cannot_serve_is_said() -> None:
     with pytest.raises(ShapeError, match="preferences cannot be made from answers; they are made from pairs"):
-        for_role("answers", "preferences")
-    served: dict[str, Any] = {role: [kind for kind in ("pairs", "text") if _serves(kind, role)] for role in ROLES}
-    assert served["pretrain"] == ["text"]
-    assert served["calibration"] == ["pairs"]
+        as_role(ANSWER[0], "preferences")
+    ours: list[Row] = [PAIR, *ANSWER, {"messages": [user("A"), said("B")]}, {"text": "T"}, {"prompt": [user("A")]}]
+    served = {role: [kind_of(row) for row in ours if _serves(row, role)] for role in ROLES}
+    assert served == {
+        "sft": ["pairs", "answers", "messages"],
+        "preferences": ["pairs"],
+        "calibration": ["pairs"],
+        "prompts": ["pairs", "answers", "messages", "prompts"],
+        "unpaired": ["pairs"],
+        "pretrain": ["text"],
+    }
 
 
-def _serves(kind: Any, role: Role) -> bool:
+def _serves(row: Row, role: Role) -> bool:
     try:
-        return bool(for_role(kind, role))
+        return bool(as_role(row, role))
     except ShapeError:
         return False

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from seft_bench.config import DataConfig, SourceConfig
-from seft_bench.data.resolving import read_source, resolve
+from seft_bench.data.reading import read_source
+from seft_bench.data.resolving import resolve
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_jsonl
 from seft_bench.records import Row
@@ -91,7 +92,9 @@ def test_every_kind_of_source_gives_the_same_rows(kind: str, tmp_path: Path) -> 
         "rows_read": 2,
         "rows": 2,
         "left_out": {},
+        "contaminated": record["contaminated"],
     }
+    assert record["contaminated"]["rows"] == 0
     assert len(record["sha256"]) == 64
 
 

@@ -85,6 +85,7 @@ PURE = (
     "seft_bench.report.curves",
     "seft_bench.report.site.encode",
     "seft_bench.judges.parse",
+    "seft_bench.data.contamination",
     "seft_bench.data.conversations",
     "seft_bench.data.roles",
     "seft_bench.data.shapes",
