@@ -37,6 +37,21 @@ def has_weights(folder: Path) -> bool:
     return any(folder.glob(WEIGHTS))
 
 
+def check_weights(folder: Path) -> None:
+    """Refuse a folder that holds no model, or a model without safetensors, before anything large is read.
+
+    Raises:
+        InputError: what is missing.
+    """
+    _check_folder(folder)
+    if not has_weights(folder):
+        raise InputError(
+            f"{folder} holds no {WEIGHTS}{_other_weights(folder)}. Save the model with save_pretrained, which writes "
+            "safetensors. Only the method `pretrain` starts from nothing."
+        )
+    check_safetensors(folder)
+
+
 def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """Load the causal language model of a checkpoint folder, on the CPU; an adapter is merged into its base.
 
@@ -47,13 +62,7 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
 
     if is_adapter(folder):
         return merge_adapter(load_model(base_of(folder), dtype), folder)
-    _check_folder(folder)
-    if not has_weights(folder):
-        raise InputError(
-            f"{folder} holds no {WEIGHTS}{_other_weights(folder)}. Save the model with save_pretrained, which writes "
-            "safetensors. Only the method `pretrain` starts from nothing."
-        )
-    check_safetensors(folder)
+    check_weights(folder)
     with _quiet_transformers():
         return load_whole(AutoModelForCausalLM, folder, "causal language model", dtype=dtype, local_files_only=True)
 

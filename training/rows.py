@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from seft_bench.chat import answer_ids, as_messages, conversation_spans
+from seft_bench.chat import answer_ids, answers_ids, as_messages, conversation_spans
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_text
 from seft_bench.records import Message, Row
@@ -93,11 +93,11 @@ def pair_example(tokenizer: Any, row: Row) -> Example:
         InputError: the row is malformed. Dropped: it teaches nothing.
     """
     _require(row, ("prompt", "chosen", "rejected"), "a row of pairs has 'prompt', 'chosen' and 'rejected'")
-    prompt = as_messages(row["prompt"])
-    chosen, rejected = (_answered(tokenizer, prompt, _answer(row, key)) for key in ("chosen", "rejected"))
-    if chosen.ids == rejected.ids:
+    answers = [_answer(row, key) for key in ("chosen", "rejected")]
+    prompt, [chosen, rejected] = answers_ids(tokenizer, as_messages(row["prompt"]), answers)
+    if chosen == rejected:
         raise Dropped("equal_pair")
-    return Example(chosen, rejected)
+    return Example(Tokens.of(prompt, chosen), Tokens.of(prompt, rejected))
 
 
 def cut_example(example: Example, max_length: int) -> Example:
@@ -141,13 +141,13 @@ def _require(row: Row, keys: Sequence[str], rule: str) -> None:
 
 
 def _answer(row: Row, key: str) -> str:
-    answer = _text(row, key)
+    answer = text_of(row, key)
     if not answer.strip():
         raise Dropped("empty_answer")
     return answer
 
 
-def _text(row: Row, key: str) -> str:
+def text_of(row: Row, key: str) -> str:
     value = row[key]
     if not isinstance(value, str):
         raise InputError(f"{key!r} must be text, this is {type(value).__name__}")

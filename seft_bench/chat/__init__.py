@@ -13,6 +13,7 @@ from typing import Any
 from seft_bench.chat.ids import (
     answer_ids,
     answer_text,
+    answers_ids,
     conversation_ids,
     next_token_id,
     prompt_ids,
@@ -26,6 +27,7 @@ from seft_bench.errors import InputError
 __all__ = [
     "answer_ids",
     "answer_text",
+    "answers_ids",
     "as_messages",
     "assistant",
     "conversation_ids",

@@ -29,7 +29,15 @@ def conversation_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
 
 
 def answer_ids(tokenizer: Any, messages: Sequence[Message], answer: str | Message) -> tuple[list[int], list[int]]:
-    """Ids of (prompt, answer): the answer ends with the template's stop token, which is learnt like any other.
+    """Ids of (prompt, answer), see `answers_ids`."""
+    prompt, [after] = answers_ids(tokenizer, messages, [answer])
+    return prompt, after
+
+
+def answers_ids(
+    tokenizer: Any, messages: Sequence[Message], answers: Sequence[str | Message]
+) -> tuple[list[int], list[list[int]]]:
+    """Ids of a prompt, and of each of its answers with the template's stop token, which is learnt like any other.
 
     The prompt is what sampling is given, token by token. Both together are `apply_chat_template` of the whole
     conversation up to the stop token. Where a token of the whole conversation would span the border (a line break of
@@ -38,19 +46,22 @@ def answer_ids(tokenizer: Any, messages: Sequence[Message], answer: str | Messag
     conversation (DeepSeek-R1's `<think>`).
 
     Args:
-        answer: the text, or an assistant's message with its reasoning.
+        answers: texts, or the assistant's messages with their reasoning.
 
     Raises:
-        InputError: the template refuses the conversation, or does not write the answer's reasoning.
+        InputError: the template refuses the conversation, or does not write an answer's reasoning.
     """
     form, asked = chat_format(tokenizer), without_markup(tokenizer, messages)
-    [said] = without_markup(tokenizer, [assistant(answer) if isinstance(answer, str) else answer])
     prompt = rendered(tokenizer, asked, open_answer=True)
-    turn, before = last_turn(tokenizer, asked, said, prompt), encode(tokenizer, prompt)
-    end = End.of(tokenizer, turn, form)
-    ids = encode(tokenizer, prompt + turn.answer + end.text)
-    after = ids[len(before) :] if ids[: len(before)] == before else ids_behind(tokenizer, turn.answer + end.text)
-    return before, end.cut(after)
+    before = encode(tokenizer, prompt)
+    afters = []
+    for said in without_markup(tokenizer, [assistant(one) if isinstance(one, str) else one for one in answers]):
+        turn = last_turn(tokenizer, asked, said, prompt)
+        end = End.of(tokenizer, turn, form)
+        ids = encode(tokenizer, prompt + turn.answer + end.text)
+        whole = ids[: len(before)] == before
+        afters.append(end.cut(ids[len(before) :] if whole else ids_behind(tokenizer, turn.answer + end.text)))
+    return before, afters
 
 
 class End(NamedTuple):

@@ -18,6 +18,7 @@ from seft_bench.data.training import open_ready_model
 from seft_bench.errors import InputError
 from seft_bench.files import locked, read_json, read_once, sha256_file, sha256_json, write_json
 from seft_bench.records import Base, Data, Model, Output, Row, Source
+from seft_bench.stages.check import check_data
 from seft_bench.stages.common import Find, StageRun, Workshop
 from seft_bench.stages.revise import run_revise
 from seft_bench.stages.sample import run_sample
@@ -36,18 +37,32 @@ _file_hash = read_once(sha256_file)
 
 
 def run_stages(stages: Sequence[kinds.Stage], shop: Workshop) -> list[StageRun]:
-    """Run a method's stages in order; finished ones are taken as they are."""
+    """Run a method's stages in order, once their data are checked; finished ones are taken as they are."""
+    check_data(stages, _unfinished(stages, shop), lambda source: _find(source, {}, shop), shop.progress)
     done: dict[str, StageRun] = {}
     for stage in stages:
         done[stage.name] = run_stage(stage, done, shop)
     return list(done.values())
 
 
+def _unfinished(stages: Sequence[kinds.Stage], shop: Workshop) -> list[kinds.Stage]:
+    """Return the stages that are not finished; names of folders follow from what goes in, be it there or not."""
+    names: dict[str, str] = {}
+    for stage in stages:
+        names[stage.name] = folder_name(stage, _identity(stage, names, shop))
+    return [stage for stage in stages if not (shop.folder / names[stage.name] / "stage.json").exists()]
+
+
+def _identity(stage: kinds.Stage, names: Mapping[str, str], shop: Workshop) -> Row:
+    """Return a stage's identity, given the folder names of the stages before it."""
+    return stage_identity(
+        stage, lambda source: _fingerprint(source, names, shop), shop.seed, shop.diagnostics_judge, shop.engine.name
+    )
+
+
 def run_stage(stage: kinds.Stage, done: Mapping[str, StageRun], shop: Workshop) -> StageRun:
     """Run one stage, or take it as it is where it is finished."""
-    identity = stage_identity(
-        stage, lambda source: _fingerprint(source, done, shop), shop.seed, shop.diagnostics_judge, shop.engine.name
-    )
+    identity = _identity(stage, {name: run.folder.name for name, run in done.items()}, shop)
     folder = shop.folder / folder_name(stage, identity)
     with locked(shop.folder / ".locks" / folder.name):  # a second cell that needs the same stage waits for it
         if not (folder / "stage.json").exists():
@@ -124,14 +139,14 @@ def folder_name(stage: kinds.Stage, identity: Row) -> str:
     return f"{stage.name}-{sha256_json(identity)[:10]}"
 
 
-def _fingerprint(source: Source, done: Mapping[str, StageRun], shop: Workshop) -> str:
+def _fingerprint(source: Source, names: Mapping[str, str], shop: Workshop) -> str:
     match source:
         case Base():
             return fingerprint(shop.base)
         case Data(name):
             return _file_hash(_data_file(shop, name))
         case Output(name):
-            return done[name].folder.name
+            return names[name]
         case Model(name):
             return fingerprint(open_ready_model(name))
 

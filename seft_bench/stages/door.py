@@ -11,9 +11,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training import data, logprobs, loop, methods, reviser, rows, settings, shapes, stages, trackers, watch
+    from training import (
+        checkpoint,
+        data,
+        logprobs,
+        loop,
+        methods,
+        reviser,
+        rows,
+        settings,
+        shapes,
+        stages,
+        trackers,
+        watch,
+    )
 
 __all__ = [
+    "checkpoint",
     "data",
     "logprobs",
     "loop",

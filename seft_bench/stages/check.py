@@ -1,0 +1,122 @@
+"""Checks of a method's data before its first stage: with the tokenizer that will read them, row by row.
+
+A training may take days before a later stage opens its data, so what a tokenizer or a chat template refuses is said
+now, with file and line: malformed rows, a system message that the template does not take, half a surrogate pair,
+sequences beyond the model's positions, data of which too little is left.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seft_bench.chat import answers_ids, load_tokenizer, prompt_ids
+from seft_bench.checkpoints import base_of, check_adapter, is_adapter
+from seft_bench.console import Progress
+from seft_bench.records import Data, Output, Row, Source
+from seft_bench.stages import door
+from seft_bench.stages.common import Find
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages as kinds
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What reads rows: the tokenizer and the configuration of the model that a stage's model was made from."""
+
+    tokenizer: Any
+    config: Any
+
+
+def check_data(plan: Sequence[kinds.Stage], left: Sequence[kinds.Stage], find: Find, progress: Progress) -> None:
+    """Check all rows of data sets that the stages that are left will read; rows that stages make are not there yet.
+
+    Args:
+        plan: all stages of the method, in order.
+        left: those that are not finished.
+        find: finds data sets, and models that no stage makes.
+
+    Raises:
+        InputError: the first row or model that a stage would refuse.
+    """
+    sources = {stage.name: stage for stage in plan}
+    open_reader = functools.cache(_reader)
+    for done, stage in enumerate(left, start=1):
+        if stage.kind == "train":
+            _check_start(find(_first_model(stage, sources)), stage.fresh)
+        if door.stages.data_sets([stage]):
+            _check_stage(stage, plan, open_reader(find(_first_model(stage, sources))), find)
+        progress("check data", done, len(left))
+
+
+def _check_stage(stage: kinds.Stage, plan: Sequence[kinds.Stage], reader: Reader, find: Find) -> None:
+    if stage.kind == "train":
+        if isinstance(stage.data, Data):
+            _check_training(stage, stage.shape, find(stage.data), reader)
+        if isinstance(stage.preferences, Data):
+            _check_training(stage, door.stages.Shape("good_answers"), find(stage.preferences), reader)
+    elif stage.kind == "sample":
+        _check_prompts(stage, plan, find(stage.prompts), reader)
+    elif stage.kind == "score" and stage.what == "labels":
+        _check_rows(find(stage.data), "preference pairs", _revised(stage.instruction), reader)
+
+
+def _first_model(stage: kinds.Stage, sources: dict[str, kinds.Stage]) -> Source:
+    """Follow a stage's model back to the one that no stage makes; its tokenizer goes with every checkpoint."""
+    inputs = stage.inputs
+    source = inputs.get("model") or inputs.get("reviser") or inputs["data"]
+    return _first_model(sources[source.stage], sources) if isinstance(source, Output) else source
+
+
+def _check_start(folder: Path, fresh: bool) -> None:
+    if is_adapter(folder):
+        check_adapter(folder)
+    elif not fresh:
+        door.checkpoint.check_weights(folder)
+
+
+def _reader(folder: Path) -> Reader:
+    from transformers import AutoConfig
+
+    whole = base_of(folder) if is_adapter(folder) else folder
+    return Reader(load_tokenizer(folder), AutoConfig.from_pretrained(str(whole), local_files_only=True))
+
+
+def _check_training(stage: kinds.Train, shape: kinds.Shape, path: Path, reader: Reader) -> None:
+    """Make the stage's examples, as training will; rows of a data set's shapes stand in the data set's order."""
+    rows = door.shapes.shape_rows(shape, door.shapes.Files(path), seed=0)
+    door.data.examples_of(rows, path, reader.tokenizer, door.data.data_rules(stage.job(0), reader.config))
+
+
+Ids = Callable[[Any, Row], object]
+"""Makes of a row all token ids that a stage will make of it."""
+
+
+def _check_prompts(stage: kinds.Sample, plan: Sequence[kinds.Stage], path: Path, reader: Reader) -> None:
+    """Make the prompts' ids, and for a threshold those of the good answers to revise drafts into."""
+    drafts = Output(stage.name)
+    thresholds = [
+        other for other in plan if other.kind == "score" and other.what == "calibration" and other.data == drafts
+    ]
+    _check_rows(path, "prompts", lambda tokenizer, row: prompt_ids(tokenizer, row["prompt"]), reader)
+    for threshold in thresholds:
+        _check_rows(path, "calibration pairs", _revised(threshold.settings.instruction, ("chosen",)), reader)
+
+
+def _revised(instruction: str, answers: Sequence[str] = ("chosen", "rejected")) -> Ids:
+    def ids(tokenizer: Any, row: Row) -> object:
+        texts = [door.rows.text_of(row, key) for key in answers]
+        return answers_ids(tokenizer, door.reviser.revision_prompt(row["prompt"], texts[-1], instruction), texts)
+
+    return ids
+
+
+def _check_rows(path: Path, what: str, ids: Ids, reader: Reader) -> None:
+    needed = ("prompt",) if what == "prompts" else ("prompt", "chosen")
+    for position, row in enumerate(door.rows.read_rows(path, what, needed)):
+        with door.rows.located(path, position, what):
+            ids(reader.tokenizer, row)
