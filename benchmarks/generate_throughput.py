@@ -7,8 +7,9 @@ An untied Llama made on the spot (4 layers, hidden 256, vocabulary 4,096, random
 to 59 words with up to --tokens new tokens; answers end at different lengths. The loops in turn, in the same run, one
 thread each, measurement after a warm-up on other prompts:
 
-    vllm          `VLLMGenerator` over a server that is up already; the CPU seconds are those of the server's processes
-                  plus ours
+    vllm          `VLLMGenerator` over a server that is up already, as `eval --engine vllm` answers; the CPU seconds are
+                  those of the server's processes plus ours
+    drafts        `ServedGenerator` over the same server, which is sent token ids, as a recipe's `engine: vllm` drafts
     ours          `TransformersGenerator`, batch 128
     generate      `model.generate`, batch 32, prompts sorted by length and left-padded, as its documentation shows
 
@@ -68,6 +69,7 @@ def compare(prompts: int, tokens: int, repeats: int) -> None:
     """
     from seft_bench.generators.transformers import TransformersGenerator
     from seft_bench.generators.vllm_server import VLLMGenerator
+    from seft_bench.generators.vllm_tokens import ServedGenerator
     from seft_bench.inference.vllm.environment import find_environment
     from seft_bench.inference.vllm.server import VLLMServer
 
@@ -79,6 +81,7 @@ def compare(prompts: int, tokens: int, repeats: int) -> None:
         print(f"{environment.engine} ready after {time.monotonic() - started:.0f} s", file=sys.stderr)
         loops: dict[str, Loop] = {
             "vllm": answers_by(VLLMGenerator(folder, "m", server)),
+            "drafts": answers_by(ServedGenerator(folder, "m", server)),
             "ours": answers_by(TransformersGenerator(folder, "m")),
             "generate": plain_generate(folder),
         }

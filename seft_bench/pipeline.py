@@ -71,7 +71,7 @@ def train(
     needed = needed_data(recipe)
     data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed)
     shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to)
-    with open_engine(recipe.engine, shared.parent / "vllm-logs", recipe.vllm.server_arguments()) as engine:
+    with open_engine(recipe.engine, out / "vllm-logs", recipe.vllm.server_arguments()) as engine:
         stages = run_stages(plan, dataclasses.replace(shop, engine=engine))
     parents = {"base": fingerprint(base)} | contents_of(recipe)
     read = data_record(recipe.data, data, needed)

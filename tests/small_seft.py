@@ -37,16 +37,25 @@ def _question(text: str) -> Row:
     return {"prompt": [{"role": "user", "content": f"{text}, please."}]}
 
 
-def small_seft(base: Path, data: Path, *, drafts: dict[str, Any] | None = None, **keys: Any) -> RecipeConfig:
+def small_seft(
+    base: Path,
+    data: Path,
+    *,
+    drafts: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    **keys: Any,
+) -> RecipeConfig:
     """Return a recipe of two rounds, the first one internal, the second one external, with one step a training.
 
     Args:
         drafts: their settings.
+        training: settings of all trainings.
         keys: further keys of the recipe.
     """
     trainings = dict.fromkeys(("start", "preliminary", "reviser", "decider", "policy"), STEP)
     settings = {
         **trainings,
+        **({"training": training} if training else {}),
         "policy": {**STEP, "max_steps": 2},
         "internal_samples": 2,
         "drafts": {"max_new_tokens": 24, "batch_size": 8, "temperature": 1.0, **(drafts or {})},

@@ -10,12 +10,11 @@ import contextlib
 import dataclasses
 import gc
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from seft_bench.checkpoints import fingerprint, is_adapter
+from seft_bench.checkpoints.whole import WholeModels
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.judges import Judge
 from seft_bench.subjects import Subject
@@ -36,30 +35,6 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give the memory back; the next answer would take it again."""
-
-
-class WholeModels:
-    """Whole models of adapters, for engines that take no others: written when first asked for, gone when closed."""
-
-    def __init__(self, beside: Path) -> None:
-        self._beside = beside
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-
-    def of(self, folder: Path) -> Path:
-        """Return the folder itself, or that of the model that an adapter gives, in a place of its own."""
-        if not is_adapter(folder):
-            return folder
-        from seft_bench.checkpoints.adapters import merged_folder
-
-        if self._folder is None:
-            self._beside.mkdir(parents=True, exist_ok=True)
-            self._folder = tempfile.TemporaryDirectory(prefix="merged-", dir=self._beside)
-        return merged_folder(folder, Path(self._folder.name) / fingerprint(folder)[:16])
-
-    def close(self) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
-        self._folder = None
 
 
 class ServerEngine:

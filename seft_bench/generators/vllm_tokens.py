@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
+from seft_bench.checkpoints.weights import positions_of
 from seft_bench.errors import InputError
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
 from seft_bench.inference.vllm.server import VLLMServer
 from seft_bench.inference.vllm.tokens import TokenClient, TokenRequest
 from seft_bench.records import Message
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 
 class TokenGenerator(ConversationGenerator):
@@ -81,7 +86,12 @@ class ServedGenerator(TokenGenerator):
 
     def _load(self) -> int:
         self.server.serve(self.folder)
-        return _context_tokens(self.folder, self.server.trust_remote_code) or self.server.context_tokens
+        return positions_of(self._config()) or self.server.context_tokens
+
+    def _config(self) -> PreTrainedConfig:
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.server.trust_remote_code)
 
     def _draw(self, requests: Sequence[TokenRequest]) -> list[list[int]]:
         self._check_fits(max(len(request.prompt) + request.max_tokens for request in requests))
@@ -100,11 +110,3 @@ class ServedGenerator(TokenGenerator):
 def conversation_seed(seed: int, key: str) -> int:
     """Return the seed of one conversation's random stream, in [0, 2^31)."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big") >> 1
-
-
-def _context_tokens(folder: Path, trust_remote_code: bool) -> int:
-    """Return how many positions a model has; 0 where its configuration does not say."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 0)

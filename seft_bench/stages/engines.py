@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from seft_bench.chat import answer_ids
+from seft_bench.checkpoints.whole import WholeModels
 from seft_bench.config import EngineName
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
@@ -78,9 +79,14 @@ class OwnEngine:
 
 @dataclass(frozen=True)
 class VLLMServerEngine:
-    """One vLLM server for all stages between two trainings."""
+    """One vLLM server for all stages between two trainings; of an adapter it is given the whole model.
+
+    Attributes:
+        whole: where those lie until the next training.
+    """
 
     server: VLLMServer
+    whole: WholeModels
     name: EngineName = "vllm"
 
     def generator(self, model: Path, batch_size: int) -> ServedGenerator:
@@ -88,7 +94,7 @@ class VLLMServerEngine:
 
         if not self.server.is_running:
             _free_our_memory()
-        return ServedGenerator(model, model.name, self.server, batch_size=batch_size)
+        return ServedGenerator(self.whole.of(model), model.name, self.server, batch_size=batch_size)
 
     def score(self, model: Path, lists: Sequence[Answered]) -> list[list[logprobs.AnswerLogprob]]:
         served = self.generator(model, batch_size=1)
@@ -99,10 +105,12 @@ class VLLMServerEngine:
         return [scored for start in parts for scored in _score(served, answered[start : start + ANSWERS_AT_ONCE])]
 
     def facts(self) -> Row:
-        return {"engine": self.server.engine}
+        arguments = [*self.server.environment.arguments, *self.server.arguments]
+        return {"engine": self.server.engine, "engine_arguments": arguments}
 
     def release(self) -> None:
         self.server.stop()
+        self.whole.close()
 
 
 def _score(served: ServedGenerator, answered: Answered) -> list[logprobs.AnswerLogprob]:
@@ -133,7 +141,8 @@ def _server_engine(log_folder: Path, arguments: Sequence[str]) -> VLLMServerEngi
     from seft_bench.inference.vllm.environment import find_environment
     from seft_bench.inference.vllm.server import VLLMServer
 
-    return VLLMServerEngine(VLLMServer(find_environment(), log_folder, arguments=arguments))
+    server = VLLMServer(find_environment(), log_folder, arguments=arguments)
+    return VLLMServerEngine(server, WholeModels(log_folder))
 
 
 def _free_our_memory() -> None:

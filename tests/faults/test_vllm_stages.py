@@ -17,6 +17,7 @@ import pytest
 
 from seft_bench import pipeline
 from seft_bench.chat import answer_ids, load_tokenizer, stop_ids
+from seft_bench.checkpoints.whole import WholeModels
 from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.files import read_json, read_jsonl
 from seft_bench.generators.conversations import Sampling
@@ -122,7 +123,7 @@ def test_what_only_the_server_would_cut_is_refused(checkpoints: tuple[Path, Path
         with pytest.raises(InputError, match=r"take \d+ tokens, and the vLLM server for .* takes 100\. Raise "):
             generator.complete(QUESTIONS[:1], [Sampling("k", 0.0)], 90, 0)
         with pytest.raises(InputError, match="takes 100"):
-            VLLMServerEngine(server).score(checkpoints[0], [[(QUESTIONS[0], "a river " * 40)]])
+            VLLMServerEngine(server, WholeModels(tmp_path)).score(checkpoints[0], [[(QUESTIONS[0], "a river " * 40)]])
 
 
 def test_a_dead_server_is_told_at_once(
@@ -131,6 +132,30 @@ def test_a_dead_server_is_told_at_once(
     monkeypatch.setenv("FAKE_VLLM", "die-after=3")
     with new_server(tmp_path) as server, pytest.raises(ServiceUnavailableError, match="the vLLM server died"):
         drawn(ServedGenerator(checkpoints[0], "m", server), QUESTIONS, 0.0)
+
+
+def test_an_adapter_is_served_as_a_whole_model_until_the_next_training(
+    checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
+    adapter = random_adapter(checkpoints[0], tmp_path / "adapter")
+    with open_engine("vllm", tmp_path / "logs") as engine:
+        generator = engine.generator(adapter, 8)
+        assert isinstance(generator, ServedGenerator)
+        whole = generator.folder
+        assert weights_of(whole) != weights_of(checkpoints[0])
+        assert all(text.startswith(weights_of(whole)) for text in drawn(generator, QUESTIONS, 0.0))
+        assert engine.score(adapter, [[(QUESTIONS[0], "A pike.")]])[0][0].sum < 0
+        engine.release()
+        assert not whole.exists()
+
+
+def random_adapter(base: Path, folder: Path) -> Path:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(folder)
+    return folder
 
 
 # A whole run

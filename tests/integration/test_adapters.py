@@ -10,8 +10,8 @@ import pytest
 
 from seft_bench import checkpoints, pipeline, subjects
 from seft_bench.chat import load_tokenizer
+from seft_bench.checkpoints.whole import WholeModels
 from seft_bench.config import RecipeConfig
-from seft_bench.evaluation.engines import WholeModels
 from seft_bench.files import read_json, write_jsonl
 from seft_bench.stages import runs
 from tests.integration.cli import good, seft_bench
