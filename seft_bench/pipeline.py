@@ -12,6 +12,7 @@ resumes by key, and adds nothing when all is there.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -29,6 +30,7 @@ from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import replaces_other_weights, save_result
 from seft_bench.stages import Workshop, door, run_stages
+from seft_bench.stages.dry_run import StagePlan, Walk, plan_stages
 from seft_bench.stages.engines import open_engine
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.reporting import trackers_of
@@ -76,6 +78,25 @@ def train(
     parents = {"base": fingerprint(base)} | contents_of(recipe)
     read = data_record(recipe.data, data, needed)
     return publish_run(recipe, out, stages, checkpoints, started_at, parents, read)
+
+
+def dry_run(recipe: RecipeConfig, checkpoints: int = 2, *, probe: bool = True) -> list[StagePlan]:
+    """Find what a recipe's stages would take; what has to be written meanwhile is removed.
+
+    Args:
+        probe: take a few steps of each training, for its speed.
+
+    Raises:
+        InputError: whatever a training would refuse: unknown method, wrong settings, missing or malformed data.
+    """
+    plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
+    trackers_of(plan)
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        ready = [open_ready_model(init) for init in door.stages.ready_models(plan)]
+        base = _base_of(recipe, scratch / "data") if door.stages.reads_base(plan) else ready[0]
+        data = open_data(recipe.data, recipe.seed, scratch / "data", needed_data(recipe))
+        return plan_stages(plan, Walk(base, data, recipe.seed, scratch, probe))
 
 
 def _base_of(recipe: RecipeConfig, folder: Path) -> Path:

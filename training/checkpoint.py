@@ -76,14 +76,25 @@ def load_or_initialise(folder: Path, seed: int, dtype: torch.dtype = torch.float
     Raises:
         InputError: as of `load_model`.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     if not fresh or is_adapter(folder) or has_weights(folder) or _other_weights(folder):
         return load_model(folder, dtype)
-    _check_folder(folder)
+    config = load_config(folder)
     torch.manual_seed(seed)
-    config = _loaded(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), folder)
     return _loaded(lambda: AutoModelForCausalLM.from_config(config, dtype=dtype), folder)
+
+
+def load_config(folder: Path) -> Any:
+    """Load the config.json of a whole model's folder.
+
+    Raises:
+        InputError: there is none, or it is of no model that is known.
+    """
+    from transformers import AutoConfig
+
+    _check_folder(folder)
+    return _loaded(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), folder)
 
 
 def _check_folder(folder: Path) -> None:

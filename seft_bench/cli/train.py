@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seft_bench.cli.options import RUNS
 from seft_bench.console import note
+
+if TYPE_CHECKING:
+    from seft_bench.stages.dry_run import StagePlan
 
 
 def train(
@@ -24,6 +29,13 @@ def train(
         bool, typer.Option("--keep-contaminated", help="Keep training rows that ask what a suite asks.")
     ] = False,
     checkpoints: Annotated[int, typer.Option(min=1, help="Saved checkpoints of each policy stage.")] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what each stage would take; nothing is trained or kept.")
+    ] = False,
+    probe: Annotated[
+        bool, typer.Option(help="With --dry-run: take a few real steps of each training, for its hours.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print it as JSON.")] = False,
 ) -> None:
     """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so."""
     from seft_bench import pipeline
@@ -37,6 +49,9 @@ def train(
     chosen = load_recipe(recipe, overrides or [])
     if keep_contaminated and chosen.data != "tinyworld":
         chosen = chosen.model_copy(update={"data": with_contaminated(chosen.data)})
+    if dry_run:
+        _print_plan(pipeline.dry_run(chosen, checkpoints, probe=probe), as_json)
+        return
     folder = out or RUNS / chosen.name
     if fresh:
         forget_run(folder)
@@ -60,3 +75,9 @@ def train(
         f"{cost['cpu_seconds']:.0f} CPU seconds"
     )
     note(f"evaluate it: seft-bench eval {folder} --suite tiny-mtbench --suite tiny-alpacaeval")
+
+
+def _print_plan(plans: Sequence[StagePlan], as_json: bool) -> None:
+    from seft_bench.stages.dry_run_table import plans_row, plans_text
+
+    print(json.dumps(plans_row(plans), indent=1) if as_json else plans_text(plans))

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
         logprobs,
         loop,
         methods,
+        probe,
         reviser,
         rows,
         settings,
         shapes,
         stages,
         trackers,
+        validation,
         watch,
     )
 
@@ -32,12 +34,14 @@ __all__ = [
     "logprobs",
     "loop",
     "methods",
+    "probe",
     "reviser",
     "rows",
     "settings",
     "shapes",
     "stages",
     "trackers",
+    "validation",
     "watch",
 ]
 

@@ -29,7 +29,7 @@ Draw = Callable[[Sequence[Row], int], list[Row]]
 
 def run_sample(stage: stages.Sample, find: Find, folder: Path, shop: Workshop) -> Row:
     """Draft answers to prompts: rows of the prompt with `draft` (the first sample) and `samples`."""
-    prompts = _chosen(door.rows.read_rows(find(stage.prompts), "prompts", ["prompt"]), stage)
+    prompts = chosen_prompts(door.rows.read_rows(find(stage.prompts), "prompts", ["prompt"]), stage)
     sampled = _sample_all(stage, prompts, find(stage.model), folder / "sampled.jsonl", shop)
     write_jsonl(
         folder / OUTPUTS["sample"],
@@ -46,7 +46,7 @@ def run_sample(stage: stages.Sample, find: Find, folder: Path, shop: Workshop) -
     }
 
 
-def _chosen(prompts: list[Row], stage: stages.Sample) -> list[Row]:
+def chosen_prompts(prompts: list[Row], stage: stages.Sample) -> list[Row]:
     """Choose the first prompts, and of those this round's part."""
     first = prompts[: stage.first.count] if stage.first else prompts
     part, parts = (stage.part.part, stage.part.parts) if stage.part else (0, 1)

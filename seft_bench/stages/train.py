@@ -17,20 +17,19 @@ from seft_bench.stages.common import Find, Workshop
 if TYPE_CHECKING:
     from seft_bench.stages.door import data, stages
 
+TRAINING_ROWS = "training_rows.jsonl"
+
 WARNED_SHARE = 0.1
 """Rows dropped above this share are more than the odd one."""
 
 
 def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> Row:
     """Make the training rows, which anyone can open, and train on them."""
-    files = door.shapes.Files(find(stage.data), find(stage.preferences) if stage.preferences else None)
-    rows = door.shapes.shape_rows(stage.shape, files, shop.seed)
-    if not rows:
-        raise InputError(f"stage {stage.name!r} has nothing to train on: its data set is empty")
-    write_jsonl(folder / "training_rows.jsonl", rows)
+    preferences = find(stage.preferences) if stage.preferences else None
+    rows = write_training_rows(stage, find(stage.data), preferences, shop.seed, folder / TRAINING_ROWS)
     summary = door.loop.train(
         find(stage.model),
-        folder / "training_rows.jsonl",
+        folder / TRAINING_ROWS,
         folder,
         stage.job(shop.seed),
         reference_folder=find(stage.reference) if stage.reference else None,
@@ -41,12 +40,25 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         "steps": summary.steps,
         "tokens_trained": summary.tokens,
         "final_loss": summary.final_loss,
-        "rows": len(rows),
+        "rows": rows,
         "data": asdict(summary.data),
         "checkpoints": [path.name for path in summary.checkpoints],
         **({"validation": summary.validation} if summary.validation else {}),
         **({"stopped_early_at": summary.stopped_early_at} if summary.stopped_early_at else {}),
     }
+
+
+def write_training_rows(stage: stages.Train, data: Path, preferences: Path | None, seed: int, target: Path) -> int:
+    """Make the training rows of a stage from its data, and return how many there are.
+
+    Raises:
+        InputError: there are none.
+    """
+    rows = door.shapes.shape_rows(stage.shape, door.shapes.Files(data, preferences), seed)
+    if not rows:
+        raise InputError(f"stage {stage.name!r} has nothing to train on: its data set is empty")
+    write_jsonl(target, rows)
+    return len(rows)
 
 
 def _shown(stage: str, shop: Workshop) -> Callable[[int, int, Row], None]:

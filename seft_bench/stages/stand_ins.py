@@ -1,0 +1,55 @@
+"""Rows that stand for what stages would make, so that the trainings after them can be counted without running anything.
+
+Drafts are as long as they may become, all poor answers count as to be revised, and no draft is kept: what is counted is
+an upper bound of the tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seft_bench.files import read_jsonl, write_jsonl
+from seft_bench.records import Row
+from seft_bench.stages import door
+from seft_bench.stages.sample import chosen_prompts
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages
+
+WORD = " the"
+
+
+def stand_in(stage: stages.Stage, inputs: Mapping[str, Path], tokenizer: Any, target: Path) -> Path:
+    """Write the rows that a stage between two trainings would make, as far as their lengths go.
+
+    Args:
+        inputs: role -> file of rows, for those inputs that are rows.
+        tokenizer: None counts a token a word.
+    """
+    if stage.kind == "sample":
+        draft = text_of_tokens(stage.settings.max_new_tokens, tokenizer)
+        rows = [
+            {**row, "draft": draft, "samples": [draft] * stage.samples}
+            for row in chosen_prompts(door.rows.read_rows(inputs["prompts"], "prompts", ["prompt"]), stage)
+        ]
+    elif stage.kind == "score":
+        rows = [{**row, "label": "major_revise"} for row in read_jsonl(inputs["data"], "rows")]
+    else:
+        rows = [_revised(row) for row in read_jsonl(inputs["data"], "drafts")]
+    write_jsonl(target, rows)
+    return target
+
+
+def _revised(row: Row) -> Row:
+    return {**row, "kept": False, "revision": row["draft"], "answer": row["draft"]}
+
+
+def text_of_tokens(tokens: int, tokenizer: Any) -> str:
+    """Write a text of about so many tokens."""
+    text = WORD * tokens
+    if tokenizer is None:
+        return text
+    found = len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return WORD * max(1, round(tokens * tokens / max(1, found)))
