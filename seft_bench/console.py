@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,14 +27,25 @@ def plain(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """One line for the user, on stderr."""
+    """One line for the user, on stderr; of processes that train together the first one speaks for all."""
+    if speaks():
+        complain(text)
+
+
+def complain(text: str) -> None:
+    """As `note`, whichever process it is that something went wrong in."""
     print(plain(text), file=sys.stderr, flush=True)
+
+
+def speaks() -> bool:
+    """Return whether this process is alone, or the first of those that torchrun started."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"
 
 
 @contextmanager
 def steps_shown() -> Iterator[Progress]:
     """Progress of one thing after another: a bar on a terminal, a line for each finished thing elsewhere."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and speaks()):
         yield _line_when_done
         return
     with _bars() as bars:
@@ -82,7 +94,7 @@ class TrainingBars:
 @contextmanager
 def training_shown() -> Iterator[TrainingLines | TrainingBars]:
     """Progress of a method's stages, with the figures of those that train."""
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and speaks()):
         yield TrainingLines()
         return
     from rich.console import Console, Group

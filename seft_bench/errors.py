@@ -41,6 +41,12 @@ class ServiceUnavailableError(SeftBenchError):
     exit_status = EXIT_UNAVAILABLE
 
 
+class ProcessLostError(SeftBenchError):
+    """One of the processes that train together died. What was saved is kept; the same command goes on."""
+
+    exit_status = EXIT_UNAVAILABLE
+
+
 class JudgeUnavailableError(ServiceUnavailableError):
     """A judge does not do its part."""
 

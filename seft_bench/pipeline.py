@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seft_bench.checkpoints import fingerprint
 from seft_bench.config import RecipeConfig
@@ -34,9 +35,12 @@ from seft_bench.stages.dry_run import StagePlan, Walk, plan_stages
 from seft_bench.stages.engines import open_engine
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.reporting import trackers_of
-from seft_bench.stages.runs import TrainedRun, finished_run, publish_run
+from seft_bench.stages.runs import TrainedRun, finished_run, publish_run, published_run
 from seft_bench.subjects import Subject
 from seft_bench.suites import Suite
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import distributed
 
 # Train
 
@@ -50,6 +54,7 @@ def train(
     diagnostics_judge: str | None = None,
     progress: Progress = lambda what, done, total: None,
     watch: Watch | None = None,
+    processes: distributed.Processes | None = None,
 ) -> TrainedRun:
     """Run a recipe's method; finished stages are taken as they are, a finished run is returned at once.
 
@@ -58,26 +63,33 @@ def train(
         stages_folder: where stages lie that several runs may share; default: in `out`.
         checkpoints: saved checkpoints of each policy stage, evenly spaced.
         watch: called after each step of a training, in place of `progress`.
+        processes: that train together, each of which calls this; None is this one alone.
 
     Raises:
-        InputError: unknown method, wrong settings, missing data, base or tracker.
+        InputError: unknown method, wrong settings, missing data, base or tracker; a folder that not all processes see.
     """
+    processes = processes or door.distributed.ALONE
+    processes.check_shared(out)
     plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
     if finished := finished_run(recipe, out, checkpoints):
         return finished
     report_to = trackers_of(plan)
     started_at = now()
     shared = stages_folder or out / "stages"
-    ready = [open_ready_model(name) for name in door.stages.ready_models(plan)]
-    base = _base_of(recipe, shared.parent / "data") if door.stages.reads_base(plan) else ready[0]
     needed = needed_data(recipe)
-    data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed)
-    shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to)
+    with processes.main_first():  # what has to be fetched or made is there for the others
+        ready = [open_ready_model(name) for name in door.stages.ready_models(plan)]
+        base = _base_of(recipe, shared.parent / "data") if door.stages.reads_base(plan) else ready[0]
+        data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed)
+    shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to, processes=processes)
     with open_engine(recipe.engine, out / "vllm-logs", recipe.vllm.server_arguments()) as engine:
         stages = run_stages(plan, dataclasses.replace(shop, engine=engine))
-    parents = {"base": fingerprint(base)} | contents_of(recipe)
-    read = data_record(recipe.data, data, needed)
-    return publish_run(recipe, out, stages, checkpoints, started_at, parents, read)
+    if processes.is_main:
+        parents = {"base": fingerprint(base)} | contents_of(recipe)
+        read = data_record(recipe.data, data, needed)
+        publish_run(recipe, out, stages, checkpoints, started_at, parents, read)
+    processes.barrier()
+    return published_run(out)
 
 
 def dry_run(recipe: RecipeConfig, checkpoints: int = 2, *, probe: bool = True) -> list[StagePlan]:

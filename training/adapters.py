@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,11 @@ from seft_bench.checkpoints.adapters import adapter_tensors, merged_folder
 from seft_bench.errors import InputError
 from seft_bench.records import Row
 
-from .checkpoint import load_model, load_or_initialise
+from .checkpoint import load_model
+from .distributed import ALONE, Processes
 from .precision import prepare_model
 from .settings import LoraSettings, TrainJob
+from .sharding import load_policy, spread
 
 ONLY_IN_PLACE = ("alpha_pattern", "rank_pattern", "use_dora", "modules_to_save")
 """Of an adapter's configuration: what none of ours has, and what changes what its tensors do."""
@@ -35,8 +37,10 @@ class Start:
     facts: Row = field(default_factory=dict)
 
 
-def open_start(folder: Path, job: TrainJob, merged_base: Path) -> Start:
-    """Load the model that training starts from, on the CPU, and lay an adapter over it where LoRA is asked for.
+def open_start(folder: Path, job: TrainJob, merged_base: Path, processes: Processes = ALONE) -> Start:
+    """Load the model that training starts from, and lay an adapter over it where LoRA is asked for.
+
+    It is on the CPU; where each process holds a part of it, on their devices.
 
     A start that is itself an adapter goes on being trained where the settings are its own (its dropout may differ).
     Otherwise it is merged into its base: in memory where all weights are trained, and in `merged_base` where another
@@ -47,7 +51,18 @@ def open_start(folder: Path, job: TrainJob, merged_base: Path) -> Start:
     """
     lora = job.settings.lora
     if lora is None:
-        return Start(prepare_model(load_or_initialise(folder, job.seed, fresh=job.fresh), job.settings))
+        return Start(open_model(folder, job, processes))
+    with processes.main_first():  # which merges an adapter for all
+        start = _adapted_start(folder, lora, job, merged_base)
+    return replace(start, model=spread(start.model, job.settings, processes))
+
+
+def open_model(folder: Path, job: TrainJob, processes: Processes = ALONE) -> Any:
+    """Load a folder's whole model, made ready as the job says: on the CPU, or in parts on the processes' devices."""
+    return prepare_model(load_policy(folder, job, processes), job.settings)
+
+
+def _adapted_start(folder: Path, lora: LoraSettings, job: TrainJob, merged_base: Path) -> Start:
     if not is_adapter(folder):
         return _adapted(folder, lora, job)
     check_adapter(folder)

@@ -7,7 +7,7 @@ save.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, write_json
 
 WEIGHTS = "*.safetensors"
+STATE_FILE_BYTES = 1 << 32
+"""Of a file of a run's state; a whole one is in memory while it is written."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -52,8 +54,11 @@ def check_weights(folder: Path) -> None:
     check_safetensors(folder)
 
 
-def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+def load_model(folder: Path, dtype: torch.dtype = torch.float32, parts: Any | None = None) -> Any:
     """Load the causal language model of a checkpoint folder, on the CPU; an adapter is merged into its base.
+
+    Args:
+        parts: transformers' plan by which several processes hold a part each, on their devices; no adapter has one.
 
     Raises:
         InputError: no such folder, no safetensors weights, or weights that are not all of this model.
@@ -63,8 +68,9 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     if is_adapter(folder):
         return merge_adapter(load_model(base_of(folder), dtype), folder)
     check_weights(folder)
+    options = {"dtype": dtype, "local_files_only": True, **({"distributed_config": parts} if parts else {})}
     with _quiet_transformers():
-        return load_whole(AutoModelForCausalLM, folder, "causal language model", dtype=dtype, local_files_only=True)
+        return load_whole(AutoModelForCausalLM, folder, "causal language model", **options)
 
 
 def load_or_initialise(folder: Path, seed: int, dtype: torch.dtype = torch.float32, *, fresh: bool = False) -> Any:
@@ -142,33 +148,40 @@ class _quiet_transformers:
             logging.enable_progress_bar()
 
 
-def save_checkpoint(folder: Path, model: Any, tokenizer: Any, facts: Mapping[str, Any]) -> None:
+def save_checkpoint(
+    folder: Path, model: Any, tokenizer: Any, facts: Mapping[str, Any], weights: dict[str, Tensor] | None = None
+) -> None:
     """Write a model folder (safetensors, config, tokenizer, chat template) with `facts` as checkpoint.json.
 
     A model with an adapter over it (`adapters.attach`) is written as a folder of peft's, without its base.
+
+    Args:
+        weights: the whole state dict of a model that is sharded; None takes the model's own.
     """
 
     def write(target: Path) -> None:
         with _quiet_transformers():
             if is_adapted(model):
-                save_adapter(model, target)
+                save_adapter(model, target, weights)
             else:
-                model.save_pretrained(str(target))
+                model.save_pretrained(str(target), state_dict=weights)
         tokenizer.save_pretrained(str(target))
         write_json(target / "checkpoint.json", facts)
 
     write_folder(folder, write)
 
 
-def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write the state of a run at one step as folder/step-NNNNNN, then remove the older ones."""
+def save_state(folder: Path, tensors: Iterable[tuple[str, Tensor]], facts: Mapping[str, Any]) -> None:
+    """Write the state of a run at one step as folder/step-NNNNNN, then remove the older ones.
+
+    Args:
+        tensors: whole ones by name, which may be made one after the other: no more than a file of them is in memory.
+    """
     from safetensors.torch import save_file
 
     def write(target: Path) -> None:
-        save_file(
-            {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()},
-            target / "tensors.safetensors",
-        )
+        for number, part in enumerate(_parts(tensors)):
+            save_file(part, target / f"tensors-{number:05d}.safetensors")
         write_json(target / "state.json", facts)
 
     current = folder / step_name(facts["step"])
@@ -177,16 +190,47 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
         shutil.rmtree(older)
 
 
-def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def _parts(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
+    """Gather tensors, on the CPU, into files of about `STATE_FILE_BYTES`."""
+    part: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        part[name] = tensor.detach().contiguous().cpu()
+        if sum(kept.nbytes for kept in part.values()) >= STATE_FILE_BYTES:
+            yield part
+            part = {}
+    yield part
+
+
+class SavedTensors(Mapping[str, Tensor]):
+    """Tensors of safetensors files by name, read from disk when they are asked for, and only where they are used."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        from safetensors import safe_open
+
+        opened: list[Any] = [safe_open(file, "pt") for file in files]
+        self._files: dict[str, Any] = {name: file for file in opened for name in file.keys()}  # noqa: SIM118
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._files[name].get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def load_state(folder: Path) -> tuple[SavedTensors, dict[str, Any]] | None:
     """(tensors, facts) of the newest state, None where there is none."""
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     saved = sorted(folder.glob("step-*"))
     if not saved:
         return None
     try:
-        return load_file(saved[-1] / "tensors.safetensors"), read_json(saved[-1] / "state.json", "training state")
+        files = sorted(saved[-1].glob(WEIGHTS))
+        return SavedTensors(files), read_json(saved[-1] / "state.json", "training state")
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"training state {saved[-1]} cannot be read ({error}). Remove {folder} to start this run again."

@@ -32,7 +32,6 @@ __all__ = [
     "data_rules",
     "examples_of",
     "load_examples",
-    "micro_batches",
 ]
 
 BATCHES_IN_A_CHUNK = 16
@@ -177,11 +176,6 @@ def batch_plan(lengths: Sequence[int], global_batch_size: int, seed: int, epoch:
     batches = [by_length[start : start + global_batch_size] for start in range(0, len(by_length), global_batch_size)]
     generator.shuffle(batches)
     return batches
-
-
-def micro_batches(batch: Sequence[int], size: int) -> list[Sequence[int]]:
-    """Cut a global batch into the parts that go through the model together."""
-    return [batch[start : start + size] for start in range(0, len(batch), size)]
 
 
 class Batch(NamedTuple):

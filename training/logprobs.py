@@ -22,6 +22,7 @@ from seft_bench.records import Message
 
 from .checkpoint import load_model, pick_device
 from .data import Batch, Example, Tokens, collate
+from .distributed import ALONE, Processes, in_turns
 
 
 def answer_logprobs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -89,20 +90,26 @@ class AnswerLogprob:
         return self.sum / self.tokens
 
 
-def score_sequences(model: Any, sequences: Sequence[Tokens], batch_size: int = 32) -> list[AnswerLogprob]:
-    """Log-likelihood of every sequence's labelled part, in the order given; no gradients, sorted by length inside."""
+def score_sequences(
+    model: Any, sequences: Sequence[Tokens], batch_size: int = 32, processes: Processes = ALONE
+) -> list[AnswerLogprob]:
+    """Log-likelihood of every sequence's labelled part, in the order given; no gradients, sorted by length inside.
+
+    Several processes take the batches in turns, and all of them return all scores.
+    """
     # no_grad, not inference_mode: a model that is trained afterwards may keep tensors of this forward (rotary tables).
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
-    scored: dict[int, AnswerLogprob] = {}
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    scored: dict[int, tuple[float, int]] = {}
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     with torch.no_grad():
-        for start in range(0, len(order), batch_size):
-            chunk = order[start : start + batch_size]
-            sums, tokens = answer_logprobs(model, collate(sequences[index] for index in chunk).to(device))
-            scored.update(zip(chunk, map(AnswerLogprob, sums.tolist(), tokens.tolist()), strict=True))
+        for batch in in_turns(batches, processes):
+            sums, tokens = answer_logprobs(model, collate(sequences[index] for index in batch).to(device))
+            scored.update(zip(batch, zip(sums.tolist(), tokens.tolist(), strict=True), strict=True))
     model.train(was_training)
-    return [scored[index] for index in range(len(sequences))]
+    found = {index: score for part in processes.gather(list(scored.items())) for index, score in part}
+    return [AnswerLogprob(*found[index]) for index in range(len(sequences))]
 
 
 def score_answers(

@@ -26,17 +26,18 @@ from torch import Tensor
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.errors import InputError
-from seft_bench.files import locked, read_log, write_json
+from seft_bench.files import read_log, write_json
 
-from .adapters import Start, open_start
-from .checkpoint import load_model, load_state, pick_device, step_name
+from .adapters import Start, open_model, open_start
+from .checkpoint import load_state, pick_device, step_name
 from .data import DataCounts, DataRules, Example, data_rules, load_examples
-from .precision import prepare_model
+from .distributed import ALONE, Processes
 from .record import Clock, Identity, TrainSummary, check_same_run, finished_summary, identify, save_summary
 from .reference import reference_logprobs
 from .run import Run
 from .saving import Saver, StateRhythm, final_steps, keep_checkpoints
 from .settings import TrackerName, TrainJob, TrainSettings, ValidationSettings, course_of, total_steps
+from .sharding import is_sharded, sharding_of
 from .trackers import EVENTS, Tracked, Trackers, chosen_trackers
 from .validation import Validation, split_file
 from .watch import TRAIN_LOG, VALIDATION_LOG, OnStep, Pace, Watch, cut_logs
@@ -57,6 +58,7 @@ def train(
     on_step: OnStep | None = None,
     on_data: OnData = lambda counts: None,
     save_state_every_steps: int | None = None,
+    processes: Processes = ALONE,
 ) -> TrainSummary:
     """Train a model; go on where a killed run stopped; return the summary at once where the run is finished.
 
@@ -66,30 +68,34 @@ def train(
         out: folder of this run alone.
         reference_folder: the frozen model of losses that need one; None is the start model itself.
         save_state_every_steps: saves the state a killed run goes on from by steps instead of by minutes.
+        processes: that train together; each of them calls this, and the first one writes.
 
     Raises:
         InputError: wrong data or model, or `out` holds a run with other settings or inputs.
     """
-    with locked(out / ".lock"):
+    with processes.locked(out / ".lock"):
         identity = identify(model_folder, data_file, job, reference_folder)
-        check_same_run(out, identity)
-        if finished := finished_summary(out):
-            return finished
-        trackers = chosen_trackers(job.settings.report_to)
-        write_json(out / "run.json", identity.as_row())
-        tokenizer, start = load_tokenizer(model_folder), open_start(model_folder, job, out / "merged-base")
+        with processes.main_first():
+            check_same_run(out, identity)
+            if finished := finished_summary(out):
+                return finished
+            trackers = chosen_trackers(job.settings.report_to)
+            if processes.is_main:
+                write_json(out / "run.json", identity.as_row())
+        tokenizer, start = load_tokenizer(model_folder), open_start(model_folder, job, out / "merged-base", processes)
         # Started here, so that the first run of a process is not charged with importing the model's code.
-        clock = Clock()
+        clock = Clock(processes)
         rules = data_rules(job, start.model.config)
         examples, held_out, counts = _sides(data_file, tokenizer, rules, job.settings.validation, out)
-        on_data(counts)
+        if processes.is_main:
+            on_data(counts)
         _check_vocabulary(start.model, [*examples, *held_out], model_folder)
         _ = course_of(job.settings, total_steps(job.settings, len(examples)))
         references: list[Tensor | None] = [None, None]
         if job.loss_entry.needs_reference:
             frozen = None if reference_folder in (None, model_folder) else reference_folder
-            references = _references(start, frozen, identity.frozen, (examples, held_out), out, job)
-        run = Run(start.model, examples, references[0], job)
+            references = _references(start, frozen, identity.frozen, (examples, held_out), out, job, processes)
+        run = Run(start.model, examples, references[0], job, processes)
         _resume_or_clean(run, clock, out)
         asked, measured = job.settings.validation, read_log(out / VALIDATION_LOG)
         validation = Validation(asked, held_out, references[1], measured) if asked else None
@@ -115,8 +121,11 @@ def _sides(
 @contextmanager
 def _watch(
     run: Run, trackers: Sequence[TrackerName], identity: Identity, out: Path, on_step: OnStep | None
-) -> Iterator[Watch]:
-    """Open the logs and trackers of a run, and close the trackers whatever happens."""
+) -> Iterator[Watch | None]:
+    """Open the logs and trackers of a run, in the first process, and close the trackers whatever happens."""
+    if not run.processes.is_main:
+        yield None
+        return
     pace = Pace(run.steps)
     pace.start(run.step, run.tokens)
     opened = Trackers(trackers, Tracked(out, identity.hash[:16], identity.settings, run.step))
@@ -138,7 +147,13 @@ def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> 
 
 
 def _references(
-    start: Start, frozen: Path | None, fingerprint: str, sides: Sequence[Sequence[Example]], out: Path, job: TrainJob
+    start: Start,
+    frozen: Path | None,
+    fingerprint: str,
+    sides: Sequence[Sequence[Example]],
+    out: Path,
+    job: TrainJob,
+    processes: Processes,
 ) -> list[Tensor | None]:
     """Return [examples, 2] log-probabilities of each side under the frozen model; None of one without examples.
 
@@ -147,44 +162,51 @@ def _references(
 
     @cache
     def load() -> Any:
-        model = prepare_model(load_model(frozen), job.settings) if frozen else start.model
-        return model.to(pick_device(job.settings.device))
+        model = open_model(frozen, job, processes) if frozen else start.model
+        return model if is_sharded(model) else model.to(pick_device(processes.device(job.settings.device)))
 
-    return [reference_logprobs(load, fingerprint, side, job, out / "reference") if side else None for side in sides]
+    folder = out / "reference"
+    return [reference_logprobs(load, fingerprint, side, job, folder, processes) if side else None for side in sides]
 
 
 def _resume_or_clean(run: Run, clock: Clock, out: Path) -> None:
     """Go on from the newest state, cutting off rows that it does not know; without one, start from nothing."""
     state = load_state(out / "state")
-    if state is None:
+    if state is not None:
+        tensors, facts = state
+        run.restore(tensors, facts)
+        clock.add(facts)
+    elif run.processes.is_main:
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
         shutil.rmtree(out / EVENTS, ignore_errors=True)
         (out / "summary.json").unlink(missing_ok=True)
-        cut_logs(out, 0)
-        return
-    tensors, facts = state
-    run.restore(tensors, facts)
-    clock.add(facts)
-    cut_logs(out, run.step)
+    if run.processes.is_main:
+        cut_logs(out, run.step)
+    run.processes.barrier()
 
 
-def _take_all_steps(run: Run, saver: Saver, watch: Watch, validation: Validation | None) -> None:
+def _take_all_steps(run: Run, saver: Saver, watch: Watch | None, validation: Validation | None) -> None:
     while run.step < run.steps and not (validation and validation.is_over):
         row = run.take_step()
-        watch.stepped(row)
+        if watch:
+            watch.stepped(row)
         if validation and validation.is_due(run.step, run.steps):
-            watch.validated(validation.measure(run))
+            measured = validation.measure(run)
+            if watch:
+                watch.validated(measured)
         saver.save(run, row["loss"], validation.kept_step if validation else None)
-        watch.show()
+        if watch:
+            watch.show()
 
 
 def _finish(
     run: Run, counts: DataCounts, out: Path, clock: Clock, validation: Validation | None = None
 ) -> TrainSummary:
     """Write the summary, which marks the run as finished, and remove what only a killed one needs."""
-    last = read_log(out / TRAIN_LOG)[-1]
+    processes, last = run.processes, read_log(out / TRAIN_LOG)[-1]
     kept = final_steps(run, validation.kept_step if validation else None)
-    keep_checkpoints(out, kept)
+    if processes.is_main:
+        keep_checkpoints(out, kept)
     summary = TrainSummary(
         steps=run.step,
         epochs=last["epoch"],
@@ -195,8 +217,12 @@ def _finish(
         final_loss=last["loss"],
         stopped_early_at=run.step if run.step < run.steps else None,
         validation=validation.summary() if validation else None,
+        processes=processes.size,
+        sharding=sharding_of(run.settings, processes),
+        ranks=tuple(processes.gather(run.whereabouts())),
         **clock.facts(),
     )
-    save_summary(out, summary)
-    shutil.rmtree(out / "state", ignore_errors=True)
+    if processes.is_main:
+        save_summary(out, summary)
+        shutil.rmtree(out / "state", ignore_errors=True)
     return summary

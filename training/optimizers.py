@@ -13,6 +13,7 @@ from torch import Tensor
 from seft_bench.errors import InputError
 
 from .settings import TrainSettings
+from .sharding import like, whole
 
 PREFIX = "optimizer"
 
@@ -29,7 +30,7 @@ def build_optimizer(parameters: Mapping[str, Tensor], settings: TrainSettings) -
 
 def clip_gradients(parameters: Mapping[str, Tensor], max_norm: float) -> Tensor:
     """Scale all gradients so that their joint norm is at most `max_norm`; return the norm before."""
-    return torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm)
+    return whole(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
 
 
 def update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
@@ -68,7 +69,7 @@ def restore_optimizer(
     for name, parameter in parameters.items():
         if name in states:
             optimizer.state[parameter] = {
-                key: value.to(parameter.device) if isinstance(value, Tensor) else value
+                key: like(parameter, value) if isinstance(value, Tensor) else value
                 for key, value in states[name].items()
             }
 

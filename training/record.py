@@ -15,6 +15,7 @@ from seft_bench.files import read_json, sha256_file, sha256_json, write_json
 from seft_bench.records import Row
 
 from .data import DataCounts
+from .distributed import ALONE, Processes
 from .settings import TrainJob
 
 
@@ -32,6 +33,9 @@ class TrainSummary:
         peak_gpu_megabytes: of tensors on its GPU, since this run began; None without one.
         checkpoints: folders in the order of their steps.
         final_loss: of the last step.
+        processes: that trained together, at the end.
+        sharding: "none" of one process, "ddp", or "fsdp".
+        ranks: of each process its number, process id, machine, device, and how many parameters it held.
     """
 
     steps: int
@@ -47,6 +51,9 @@ class TrainSummary:
     peak_gpu_megabytes: float | None = None
     stopped_early_at: int | None = None
     validation: Row | None = None
+    processes: int = 1
+    sharding: str = "none"
+    ranks: tuple[Row, ...] = ()
 
 
 def save_summary(out: Path, summary: TrainSummary) -> None:
@@ -63,7 +70,8 @@ def load_summary(out: Path) -> TrainSummary | None:
         return None
     row = read_json(out / "summary.json", "summary of a run")
     checkpoints = tuple(out / "checkpoints" / name for name in row["checkpoints"])
-    return TrainSummary(**{**row, "data": DataCounts(**row["data"]), "checkpoints": checkpoints})
+    given = {**row, "data": DataCounts(**row["data"]), "checkpoints": checkpoints, "ranks": tuple(row.get("ranks", ()))}
+    return TrainSummary(**given)
 
 
 def finished_summary(out: Path) -> TrainSummary | None:
@@ -159,9 +167,10 @@ def _larger(one: float | None, other: float | None) -> float | None:
 
 
 class Clock:
-    """CPU and wall seconds and peak memory of a run, added up over resumes."""
+    """CPU seconds of all processes, wall seconds and peak memory of this one, added up over resumes."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Processes = ALONE) -> None:
+        self.processes = processes
         self.cpu_start, self.wall_start = time.process_time(), time.monotonic()
         self.before: Row = {"cpu_seconds": 0.0, "wall_seconds": 0.0, "peak_rss_megabytes": 0.0}
         forget_gpu_peak()
@@ -171,8 +180,9 @@ class Clock:
         self.before = {key: facts.get(key) for key in (*self.before, "peak_gpu_megabytes")}
 
     def facts(self) -> Row:
+        cpu = self.processes.total(time.process_time() - self.cpu_start)
         return {
-            "cpu_seconds": round(self.before["cpu_seconds"] + time.process_time() - self.cpu_start, 3),
+            "cpu_seconds": round(self.before["cpu_seconds"] + cpu, 3),
             "wall_seconds": round(self.before["wall_seconds"] + time.monotonic() - self.wall_start, 3),
             "peak_rss_megabytes": _larger(self.before["peak_rss_megabytes"], peak_rss_megabytes()),
             "peak_gpu_megabytes": _larger(self.before.get("peak_gpu_megabytes"), peak_gpu_megabytes()),

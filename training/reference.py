@@ -16,7 +16,8 @@ from torch import Tensor
 
 from seft_bench.files import sha256_json, write_atomic
 
-from .data import Example, batch_plan, micro_batches
+from .data import Example, batch_plan
+from .distributed import ALONE, MicroBatch, Processes, micro_batches
 from .logprobs import example_logprobs, score_sequences
 from .precision import autocast
 from .settings import TrainJob
@@ -33,38 +34,47 @@ def reference_logprobs(
     examples: Sequence[Example],
     job: TrainJob,
     cache_folder: Path,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """Log-probabilities of all pairs under the reference model.
 
     The file is named by the hash of the model's fingerprint, of the token ids, which covers data, chat template and
-    maximal length at once, and of the micro-batches.
+    maximal length at once, and of the micro-batches of one process; several keep what one of another number began.
 
     Args:
         load_reference: called only when the file is not there yet.
+        processes: that share the work, each with the micro-batches that it will train on.
 
     Returns:
         [number of examples, 2] float32 on the CPU: sums of the chosen and of the rejected answer.
     """
     from safetensors.torch import load, save
 
-    batches = first_epoch_batches(examples, job)
-    path = cache_folder / f"{_key(fingerprint, examples, job, batches)[:32]}.safetensors"
-    if not path.exists():
-        model = load_reference()
-        any_batches = job.settings.precision == "float32" and _longest(model, examples) < EXACT_NATS
-        sums = _by_length(model, examples, job) if any_batches else _in_batches(model, examples, job, batches)
-        write_atomic(path, save({"sums": sums}))
+    path = cache_folder / f"{_key(fingerprint, examples, job)[:32]}.safetensors"
+    if not processes.from_main(path.exists):
+        sums = _computed(load_reference(), examples, job, processes)
+        if processes.is_main:
+            write_atomic(path, save({"sums": sums}))
+        processes.barrier()
     return load(path.read_bytes())["sums"]
 
 
-def first_epoch_batches(examples: Sequence[Example], job: TrainJob) -> list[list[int]]:
-    """List the micro-batches in which the policy sees the examples for the first time."""
+def _computed(model: Any, examples: Sequence[Example], job: TrainJob, processes: Processes) -> Tensor:
+    nats = _longest(model, examples)
+    if job.settings.precision == "float32" and processes.from_main(lambda: nats) < EXACT_NATS:
+        return _by_length(model, examples, job, processes)
+    return _in_batches(model, examples, job, processes)
+
+
+def first_epoch_batches(examples: Sequence[Example], job: TrainJob, processes: Processes = ALONE) -> list[MicroBatch]:
+    """List the micro-batches in which a process's policy sees its examples for the first time."""
     lengths, settings = [example.length for example in examples], job.settings
     plan = batch_plan(lengths, settings.global_batch_size, job.seed, 0)
-    return [list(part) for batch in plan for part in micro_batches(batch, settings.micro_batch_size)]
+    return [part for batch in plan for part in micro_batches(batch, settings.micro_batch_size, processes)]
 
 
-def _key(fingerprint: str, examples: Sequence[Example], job: TrainJob, batches: list[list[int]]) -> str:
+def _key(fingerprint: str, examples: Sequence[Example], job: TrainJob) -> str:
+    batches = [part.indices for part in first_epoch_batches(examples, job)]
     ids = [[sequence.ids.tolist(), sequence.prompt_tokens] for example in examples for sequence in example.sequences]
     return sha256_json([fingerprint, ids, job.settings.precision, job.settings.attention, batches])
 
@@ -75,18 +85,19 @@ def _longest(model: Any, examples: Sequence[Example]) -> float:
     return -score_sequences(model, [max(sequences, key=lambda sequence: sequence.labelled)])[0].sum
 
 
-def _by_length(model: Any, examples: Sequence[Example], job: TrainJob) -> Tensor:
+def _by_length(model: Any, examples: Sequence[Example], job: TrainJob, processes: Processes) -> Tensor:
     sequences = [sequence for example in examples for sequence in example.sequences]
-    scored = score_sequences(model, sequences, job.settings.micro_batch_size)
+    scored = score_sequences(model, sequences, job.settings.micro_batch_size, processes)
     return torch.tensor([answer.sum for answer in scored]).reshape(-1, 2)
 
 
-def _in_batches(model: Any, examples: Sequence[Example], job: TrainJob, batches: Sequence[Sequence[int]]) -> Tensor:
+def _in_batches(model: Any, examples: Sequence[Example], job: TrainJob, processes: Processes) -> Tensor:
     sums = torch.zeros(len(examples), 2)
     device = next(model.parameters()).device
     model.eval()
-    with torch.inference_mode(), autocast(job.settings, device):
-        for batch in batches:
-            both, _ = example_logprobs(model, [examples[index] for index in batch], device)
-            sums[list(batch)] = both.reshape(2, -1).T.cpu()
-    return sums
+    with torch.no_grad(), autocast(job.settings, device):
+        for indices, counts in first_epoch_batches(examples, job, processes):
+            both, _ = example_logprobs(model, [examples[index] for index in indices], device)
+            if counts:
+                sums[indices] = both.reshape(2, -1).T.cpu()
+    return processes.add_up(sums)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+import platform
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,27 +15,37 @@ from seft_bench.errors import InputError
 from seft_bench.records import Row
 
 from .checkpoint import pick_device
-from .data import Example, batch_plan, micro_batches
+from .data import Example, batch_plan
+from .distributed import ALONE, MicroBatch, Processes, micro_batches
 from .logprobs import example_logprobs
 from .losses import Logprobs, Totals
 from .optimizers import build_optimizer, clip_gradients, optimizer_tensors, restore_optimizer, update
 from .precision import autocast
 from .settings import TrainJob, learning_rate_at, steps_in_epoch, total_steps
+from .sharding import fill, held, is_sharded, sum_gradients
 
 
 class Run:
     """Model, optimizer and counters of a run, between two steps."""
 
-    def __init__(self, model: Any, examples: Sequence[Example], reference: Tensor | None, job: TrainJob) -> None:
-        """Put the model on its device.
+    def __init__(
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        reference: Tensor | None,
+        job: TrainJob,
+        processes: Processes = ALONE,
+    ) -> None:
+        """Put the model on its device; a sharded one is there.
 
         Args:
             reference: [examples, 2] log-probabilities of the pairs under the reference model; None without one.
         """
+        self.processes = processes
         self.job, self.settings, self.loss = job, job.settings, job.loss_entry
         self.examples, self.reference = examples, reference
-        self.device = pick_device(self.settings.device)
-        self.model = model.to(self.device)
+        self.device = pick_device(processes.device(self.settings.device))
+        self.model = model if is_sharded(model) else model.to(self.device)
         self.model.train()
         self.parameters = {
             name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
@@ -48,12 +60,14 @@ class Run:
         """Take one optimizer step over one global batch; return its row of train.jsonl."""
         self.step += 1
         # A seed of its own for every step: dropout then repeats after a resume without saving a generator's state.
-        torch.manual_seed(self.job.seed * 1_000_003 + self.step)
+        torch.manual_seed(self.job.seed * 1_000_003 + self.step + 1_000_000_007 * self.processes.rank)
         learning_rate = learning_rate_at(self.settings, self.step, self.steps)
         measured = self._forward_backward(self._global_batch())
-        measured["grad_norm"] = clip_gradients(self.parameters, self.settings.max_grad_norm)
+        sum_gradients(self.parameters.values(), self.processes)
+        grad_norm = clip_gradients(self.parameters, self.settings.max_grad_norm)
+        shares = self.processes.add_up(torch.stack(list(measured.values())))
         # The step's only wait for the device.
-        values = dict(zip(measured, torch.stack(list(measured.values())).tolist(), strict=True))
+        values = dict(zip([*measured, "grad_norm"], torch.cat([shares, grad_norm[None]]).tolist(), strict=True))
         self._check_finite(values)
         update(self.optimizer, learning_rate)
         return self.position() | {"learning_rate": learning_rate} | values
@@ -70,20 +84,30 @@ class Run:
         return self.plan[1][index]
 
     def _forward_backward(self, batch: Sequence[int]) -> dict[str, Tensor]:
-        """Add the global batch's gradient, micro-batch by micro-batch; return its loss and metrics."""
+        """Add this process's part of the global batch's gradient; return its share of the loss and the metrics."""
         examples = [self.examples[index] for index in batch]
         totals = Totals(len(examples), sum(example.chosen.labelled for example in examples))
         measured: dict[str, Tensor] = {}
-        for micro_batch in micro_batches(batch, self.settings.micro_batch_size):
-            reference = None if self.reference is None else self.reference[list(micro_batch)]
-            logprobs = self.logprobs([self.examples[index] for index in micro_batch], reference)
-            loss, metrics = self.loss.function(logprobs, totals, **self.job.loss_settings)
-            loss.backward()
-            for name, share in {"loss": loss.detach(), **metrics}.items():
+        for micro_batch in micro_batches(batch, self.settings.micro_batch_size, self.processes):
+            for name, share in self._backward(micro_batch, totals).items():
                 measured[name] = measured[name] + share if name in measured else share
         self.tokens += sum(len(sequence.ids) for example in examples for sequence in example.sequences)
         self.labelled_tokens += sum(sequence.labelled for example in examples for sequence in example.sequences)
         return measured
+
+    def _backward(self, micro_batch: MicroBatch, totals: Totals) -> dict[str, Tensor]:
+        """Add one micro-batch's gradient; return its share of the loss and the metrics, zeros where it counts not."""
+        reference = None if self.reference is None else self.reference[micro_batch.indices]
+        logprobs = self.logprobs([self.examples[index] for index in micro_batch.indices], reference)
+        measured = self.measured(logprobs, totals, micro_batch.counts)
+        measured["loss"].backward()
+        return {name: share.detach() for name, share in measured.items()}
+
+    def measured(self, logprobs: Logprobs, totals: Totals, counts: bool) -> dict[str, Tensor]:
+        """Return a micro-batch's shares of the loss and the metrics; zeros of one that does not count."""
+        loss, metrics = self.loss.function(logprobs, totals, **self.job.loss_settings)
+        shares = {"loss": loss, **metrics}
+        return shares if counts else {name: 0 * share for name, share in shares.items()}
 
     def logprobs(self, examples: Sequence[Example], reference: Tensor | None) -> Logprobs:
         """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones.
@@ -116,12 +140,17 @@ class Run:
         """Return the counters, which a saved state holds beside the tensors."""
         return {"step": self.step, "tokens": self.tokens, "labelled_tokens": self.labelled_tokens}
 
-    def restore(self, tensors: dict[str, Tensor], facts: Row) -> None:
+    def whereabouts(self) -> Row:
+        """Say where this process ran, and how many parameters it held."""
+        place = {"rank": self.processes.rank, "process": os.getpid(), "machine": platform.node()}
+        return place | {"device": str(self.device), "parameters_held": held(self.model)}
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Row) -> None:
         """Go back to the step of a saved state."""
         self.step, self.tokens, self.labelled_tokens = facts["step"], facts["tokens"], facts["labelled_tokens"]
         with torch.no_grad():
             for name, tensor in self._model_tensors().items():
-                tensor.copy_(tensors[f"model/{name}"])
+                fill(tensor, tensors[f"model/{name}"])
         restore_optimizer(self.optimizer, self.parameters, tensors)
 
     def _model_tensors(self) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from .checkpoint import save_checkpoint, save_state, step_name
 from .record import Clock
 from .run import Run
 from .settings import checkpoint_steps
+from .sharding import gathered, gathered_weights
 
 FIRST_SAVE_SECONDS = 60.0
 """A run's first state is saved this early: a long step or a slow disk shows in what it took."""
@@ -93,18 +95,28 @@ class Saver:
         at_checkpoint = run.step == best_step or run.step in checkpoint_steps(run.steps, run.job.checkpoints)
         if at_checkpoint:
             self._save_checkpoint(run, loss)
-        if self.rhythm.is_due(run.step, at_checkpoint):
+        if run.processes.from_main(lambda: self.rhythm.is_due(run.step, at_checkpoint)):
             # After the checkpoint: a run that goes on from this state never makes that checkpoint again.
             with self.rhythm.measured():
-                save_state(self.out / "state", run.tensors(), run.facts() | self.clock.facts())
-            if best_step is not None:
+                self._save_state(run)
+            if best_step is not None and run.processes.is_main:
                 # Only now: a run that goes on from an older state may need its best checkpoint of then.
                 keep_checkpoints(self.out, {best_step, *checkpoint_steps(run.steps, run.job.checkpoints)})
+
+    def _save_state(self, run: Run) -> None:
+        """Let the first process write whole tensors, which all processes gather."""
+        facts, tensors = run.facts() | self.clock.facts(), gathered(run.tensors(), run.processes)
+        if run.processes.is_main:
+            save_state(self.out / "state", tensors, facts)
+        else:
+            deque(tensors, maxlen=0)
 
     def _save_checkpoint(self, run: Run, loss: float) -> None:
         facts = {"step": run.step, "steps": run.steps, "tokens": run.tokens, "loss": loss}
         folder = self.out / "checkpoints" / step_name(run.step)
-        save_checkpoint(folder, run.model, self.tokenizer, facts | self.facts)
+        weights = gathered_weights(run.model, run.processes)
+        if run.processes.is_main:
+            save_checkpoint(folder, run.model, self.tokenizer, facts | self.facts, weights)
 
 
 def final_steps(run: Run, best_step: int | None) -> list[int]:

@@ -93,6 +93,7 @@ class TrainSettings(Strict):
         max_length: tokens of prompt and answer together.
         device: "auto", "cpu", "cuda", ...
         precision: "float32", or "mixed": bfloat16 in the forward over float32 weights.
+        sharding: with several processes: "ddp", each holds the whole model, or "fsdp", each holds a part of it.
         save_state_every_minutes: how often what a killed run goes on from is saved; seldomer where that would take
             more than 5 % of the time.
         lora: train an adapter over the frozen model, and save adapters; None trains all weights.
@@ -123,6 +124,7 @@ class TrainSettings(Strict):
     max_length: int = Field(default=512, ge=2)
     device: str = "auto"
     precision: Literal["float32", "mixed"] = "float32"
+    sharding: Literal["ddp", "fsdp"] = "ddp"
     save_state_every_minutes: float = Field(default=10.0, gt=0)
     lora: LoraSettings | None = None
     dropout: bool = False
@@ -182,8 +184,8 @@ FIRST_SETTINGS = frozenset(
 )
 """Settings of the first format, which are always part of a run's identity."""
 
-OUTCOME_STAYS = frozenset(["save_state_every_minutes", "report_to", "max_dropped_share"])
-"""Settings that change how a run is watched or kept, never what it makes."""
+OUTCOME_STAYS = frozenset(["save_state_every_minutes", "report_to", "max_dropped_share", "sharding"])
+"""Settings that change how a run is watched, kept or spread, never what it makes."""
 
 
 def without_outcome_stays(given: Any) -> Any:

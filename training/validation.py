@@ -101,14 +101,14 @@ class Validation:
         measured: dict[str, Tensor] = {}
         run.model.eval()
         with torch.no_grad():
-            for batch in first_epoch_batches(self.examples, run.job):
-                reference = None if self.reference is None else self.reference[batch]
-                logprobs = run.logprobs([self.examples[index] for index in batch], reference)
-                loss, metrics = run.loss.function(logprobs, totals, **run.job.loss_settings)
-                for name, share in {"loss": loss, **metrics}.items():
+            for indices, counts in first_epoch_batches(self.examples, run.job, run.processes):
+                reference = None if self.reference is None else self.reference[indices]
+                logprobs = run.logprobs([self.examples[index] for index in indices], reference)
+                for name, share in run.measured(logprobs, totals, counts).items():
                     measured[name] = measured[name] + share if name in measured else share
         run.model.train()
-        self.rows.append({"step": run.step, **{name: value.item() for name, value in measured.items()}})
+        values = run.processes.add_up(torch.stack(list(measured.values()))).tolist()
+        self.rows.append({"step": run.step, **dict(zip(measured, values, strict=True))})
         return self.rows[-1]
 
     @property

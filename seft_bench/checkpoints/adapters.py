@@ -72,9 +72,13 @@ def is_adapted(model: Any) -> bool:
     return hasattr(model, "peft_config")
 
 
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write an adapter as peft does, byte for byte the same each time, without the card that peft adds."""
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+def save_adapter(model: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write an adapter as peft does, byte for byte the same each time, without the card that peft adds.
+
+    Args:
+        weights: the state dict of a model whose own is in parts; None takes the model's own.
+    """
+    model.save_pretrained(str(folder), state_dict=weights, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     config = read_json(folder / ADAPTER_CONFIG, "configuration of an adapter")
     # peft writes the set of layers in an order of its own.

@@ -78,7 +78,7 @@ def _not_finite(model: Any) -> Iterator[str]:
     kinds = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
     wrong = [
         name
-        for name, weights in model.named_parameters()
+        for name, weights in ((name, _here(parameter)) for name, parameter in model.named_parameters())
         if weights.dtype in kinds
         # One pass without a copy; only where the sum is none are the numbers looked at.
         and not torch.isfinite(weights.detach().sum(dtype=torch.float32))
@@ -86,6 +86,11 @@ def _not_finite(model: Any) -> Iterator[str]:
     ]
     if wrong:
         yield f"{_some(wrong)} with NaN or infinite values"
+
+
+def _here(parameter: Any) -> Any:
+    """Of a parameter that several processes hold, this one's part."""
+    return parameter.to_local() if hasattr(parameter, "to_local") else parameter
 
 
 def _some(names: Any) -> str:

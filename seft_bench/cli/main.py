@@ -5,7 +5,9 @@ Data on stdout, notes on stderr. Nothing heavy is imported at module level, so `
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -21,8 +23,8 @@ from seft_bench.cli.leaderboard import leaderboard
 from seft_bench.cli.report import report
 from seft_bench.cli.score import score
 from seft_bench.cli.train import train
-from seft_bench.console import note
-from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, SeftBenchError, no_room
+from seft_bench.console import complain
+from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, InputError, SeftBenchError, no_room
 
 app = typer.Typer(
     name="seft-bench",
@@ -69,20 +71,28 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _global(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options of the whole program."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count != "1" and context.invoked_subcommand != "train":
+        raise InputError(
+            f"`{context.invoked_subcommand}` runs in one process, and torchrun started {count}: start it without "
+            "torchrun. `train` is what runs in several."
+        )
 
 
 def main() -> None:
     """Run the program: an error that the user can act on is one message without a traceback."""
     status: Any = EXIT_OK
     try:
-        status = app(prog_name="seft-bench", standalone_mode=False)
+        with _joined():
+            status = app(prog_name="seft-bench", standalone_mode=False)
     except SeftBenchError as error:
-        note(f"error: {error}")
+        complain(f"error: {error}")
         status = error.exit_status
     except KeyboardInterrupt:
         status = EXIT_INTERRUPTED
@@ -91,13 +101,22 @@ def main() -> None:
     except Exception as error:
         status = _disk_full(error) if no_room(error) else _usage_error(error)
     if status == EXIT_INTERRUPTED:
-        note("stopped; what was finished is kept, and the same command goes on")
+        complain("stopped; what was finished is kept, and the same command goes on")
     sys.exit(status if isinstance(status, int) else EXIT_OK)
+
+
+def _joined() -> AbstractContextManager[object]:
+    """Join the processes that torchrun started, so that an error is told once and ends them all."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return nullcontext()
+    from seft_bench.stages import door
+
+    return door.distributed.together()
 
 
 def _disk_full(error: Exception) -> int:
     """Say that there is no room, which is nobody's defect; every other failure of a file keeps its traceback."""
-    note(f"error: {no_room(error)}")
+    complain(f"error: {no_room(error)}")
     return EXIT_UNAVAILABLE
 
 

@@ -11,9 +11,11 @@ import typer
 
 from seft_bench.cli.options import RUNS
 from seft_bench.console import note
+from seft_bench.errors import InputError
 
 if TYPE_CHECKING:
     from seft_bench.stages.dry_run import StagePlan
+    from seft_bench.stages.runs import TrainedRun
 
 
 def train(
@@ -37,23 +39,28 @@ def train(
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print it as JSON.")] = False,
 ) -> None:
-    """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so."""
+    """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so.
+
+    `torchrun --nproc_per_node N -m seft_bench train ...` trains on N GPUs.
+    """
     from seft_bench import pipeline
     from seft_bench.config import with_contaminated
     from seft_bench.console import training_shown
-    from seft_bench.files import read_json
-    from seft_bench.stages.diagnostics import describe
+    from seft_bench.stages import door
     from seft_bench.stages.recipes import load_recipe
     from seft_bench.stages.runs import forget_run
 
+    processes = door.distributed.launched_processes()
     chosen = load_recipe(recipe, overrides or [])
     if keep_contaminated and chosen.data != "tinyworld":
         chosen = chosen.model_copy(update={"data": with_contaminated(chosen.data)})
     if dry_run:
+        if processes.size > 1:
+            raise InputError("train --dry-run runs in one process: start it without torchrun")
         _print_plan(pipeline.dry_run(chosen, checkpoints, probe=probe), as_json)
         return
     folder = out or RUNS / chosen.name
-    if fresh:
+    if fresh and processes.is_main:
         forget_run(folder)
     judge = "rubric" if chosen.data == "tinyworld" and chosen.method != "pretrain" else None
     with training_shown() as shown:
@@ -64,17 +71,27 @@ def train(
             diagnostics_judge=judge,
             progress=shown.progress,
             watch=shown.watch,
+            processes=processes,
         )
+    if processes.is_main:
+        _tell(run)
+
+
+def _tell(run: TrainedRun) -> None:
+    """Print the checkpoints, and say what the run found out, what it cost, and what to do next."""
+    from seft_bench.files import read_json
+    from seft_bench.stages.diagnostics import describe
+
     for checkpoint in run.checkpoints:
         print(checkpoint)
     for line in describe(read_json(run.folder / "diagnostics.json")):
         note(line)
     cost = run.manifest["cost"]
     note(
-        f"{chosen.name}: {cost['policy_steps']} policy steps, {cost['tokens_trained']} tokens trained, "
-        f"{cost['cpu_seconds']:.0f} CPU seconds"
+        f"{run.manifest['config']['name']}: {cost['policy_steps']} policy steps, {cost['tokens_trained']} tokens "
+        f"trained, {cost['cpu_seconds']:.0f} CPU seconds"
     )
-    note(f"evaluate it: seft-bench eval {folder} --suite tiny-mtbench --suite tiny-alpacaeval")
+    note(f"evaluate it: seft-bench eval {run.folder} --suite tiny-mtbench --suite tiny-alpacaeval")
 
 
 def _print_plan(plans: Sequence[StagePlan], as_json: bool) -> None:

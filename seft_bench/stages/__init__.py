@@ -16,7 +16,7 @@ from seft_bench.checkpoints import fingerprint
 from seft_bench.config import EngineName
 from seft_bench.data.training import open_ready_model
 from seft_bench.errors import InputError
-from seft_bench.files import locked, read_json, read_once, sha256_file, sha256_json, write_json
+from seft_bench.files import read_json, read_once, sha256_file, sha256_json, write_json
 from seft_bench.records import Base, Data, Model, Output, Row, Source
 from seft_bench.stages.check import check_data
 from seft_bench.stages.common import Find, StageRun, Workshop
@@ -26,6 +26,7 @@ from seft_bench.stages.score import run_score
 from seft_bench.stages.train import run_train
 
 if TYPE_CHECKING:
+    from seft_bench.stages.door import distributed
     from seft_bench.stages.door import stages as kinds
 
 __all__ = ["StageRun", "Workshop", "folder_name", "run_stage", "run_stages", "stage_identity"]
@@ -64,15 +65,15 @@ def run_stage(stage: kinds.Stage, done: Mapping[str, StageRun], shop: Workshop) 
     """Run one stage, or take it as it is where it is finished."""
     identity = _identity(stage, {name: run.folder.name for name, run in done.items()}, shop)
     folder = shop.folder / folder_name(stage, identity)
-    with locked(shop.folder / ".locks" / folder.name):  # a second cell that needs the same stage waits for it
-        if not (folder / "stage.json").exists():
+    processes = shop.processes
+    with processes.locked(shop.folder / ".locks" / folder.name):  # a second cell that needs the same stage waits for it
+        if not processes.from_main((folder / "stage.json").exists):
             folder.mkdir(parents=True, exist_ok=True)
-            clock = _Clock()
+            clock = _Clock(processes)
             outcome = _run(stage, lambda source: _find(source, done, shop), folder, shop)
-            write_json(
-                folder / "stage.json",
-                {"identity": identity, "name": stage.name, "kind": stage.kind, **clock.read(), **outcome},
-            )
+            record = {"identity": identity, "name": stage.name, "kind": stage.kind, **clock.read(), **outcome}
+            if processes.is_main:
+                write_json(folder / "stage.json", record)
     return StageRun(stage, folder, read_json(folder / "stage.json", "record of a stage"))
 
 
@@ -81,7 +82,8 @@ def _run(stage: kinds.Stage, find: Find, folder: Path, shop: Workshop) -> Row:
     if stage.kind == "train":
         shop.engine.release()  # a training wants all memory
         return run_train(stage, find, folder, shop)
-    return _run_between_trainings(stage, find, folder, shop) | shop.engine.facts()
+    # The first process does the others alone, and the others wait for it.
+    return shop.processes.from_main(lambda: _run_between_trainings(stage, find, folder, shop) | shop.engine.facts())
 
 
 def _run_between_trainings(
@@ -95,15 +97,16 @@ def _run_between_trainings(
 
 
 class _Clock:
-    """CPU and wall time of a stage in this process."""
+    """CPU time of a stage in all processes, and its wall time in this one."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: distributed.Processes) -> None:
+        self._processes = processes
         self._cpu, self._wall = time.process_time(), time.monotonic()
 
     def read(self) -> Row:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return {
-            "cpu_seconds": time.process_time() - self._cpu,
+            "cpu_seconds": self._processes.total(time.process_time() - self._cpu),
             "wall_seconds": time.monotonic() - self._wall,
             "peak_rss_megabytes": peak,
         }

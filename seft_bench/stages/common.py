@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.console import Progress, Watch
 from seft_bench.records import Source
+from seft_bench.stages import door
 from seft_bench.stages.engines import Engine, OwnEngine
 
 if TYPE_CHECKING:
-    from seft_bench.stages.door import settings, stages
+    from seft_bench.stages.door import distributed, settings, stages
 
 OUTPUTS = {"sample": "drafts.jsonl", "score": "scores.jsonl", "revise": "revised.jsonl"}
 """Kind of a stage -> the file of rows that it makes; a train stage makes checkpoints."""
@@ -37,6 +38,7 @@ class Workshop:
         watch: called after each step of a training in place of `progress`, with its figures.
         report_to: trackers that are told what stages say of themselves, as in `TrainSettings`.
         engine: draws texts and measures likelihoods between trainings.
+        processes: that run every stage together; by default this one alone.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class Workshop:
     watch: Watch | None = None
     report_to: Sequence[settings.TrackerName] | None = None
     engine: Engine = field(default_factory=OwnEngine)
+    processes: distributed.Processes = field(default_factory=lambda: door.distributed.ALONE)
 
 
 @dataclass(frozen=True)

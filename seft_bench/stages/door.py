@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from training import (
         checkpoint,
         data,
+        distributed,
         logprobs,
         loop,
         methods,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "checkpoint",
     "data",
+    "distributed",
     "logprobs",
     "loop",
     "methods",

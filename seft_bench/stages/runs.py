@@ -63,10 +63,12 @@ def is_other_run(recipe: RecipeConfig, out: Path, checkpoints: int) -> bool:
 
 
 def _run_in(out: Path) -> TrainedRun | None:
-    path = out / "manifest.json"
-    if not path.exists():
-        return None
-    manifest = read_json(path, "manifest of a run")
+    return published_run(out) if (out / "manifest.json").exists() else None
+
+
+def published_run(out: Path) -> TrainedRun:
+    """Read the run that was published in a folder."""
+    manifest = read_json(out / "manifest.json", "manifest of a run")
     return TrainedRun(out, tuple(out / "checkpoints" / name for name in manifest["checkpoints"]), manifest)
 
 
@@ -107,7 +109,7 @@ def publish_run(
     started_at: str,
     parents: Mapping[str, str],
     data: Mapping[str, Row],
-) -> TrainedRun:
+) -> None:
     """Fill the run's folder from its stages; the manifest comes last of all.
 
     Args:
@@ -142,7 +144,6 @@ def publish_run(
         "data": dict(data),
     }
     write_json(out / "manifest.json", manifest)
-    return TrainedRun(out, tuple(out / "checkpoints" / name for name in names), manifest)
 
 
 def policy_chain(stages: Sequence[StageRun]) -> list[StageRun]:

@@ -25,8 +25,10 @@ WARNED_SHARE = 0.1
 
 def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> Row:
     """Make the training rows, which anyone can open, and train on them."""
-    preferences = find(stage.preferences) if stage.preferences else None
-    rows = write_training_rows(stage, find(stage.data), preferences, shop.seed, folder / TRAINING_ROWS)
+    preferences, target = find(stage.preferences) if stage.preferences else None, folder / TRAINING_ROWS
+    rows = shop.processes.from_main(
+        lambda: write_training_rows(stage, find(stage.data), preferences, shop.seed, target)
+    )
     summary = door.loop.train(
         find(stage.model),
         folder / TRAINING_ROWS,
@@ -35,6 +37,7 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         reference_folder=find(stage.reference) if stage.reference else None,
         on_step=_shown(stage.name, shop),
         on_data=lambda counts: note_dropped(stage.name, counts),
+        processes=shop.processes,
     )
     return {
         "steps": summary.steps,
@@ -42,6 +45,8 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         "final_loss": summary.final_loss,
         "rows": rows,
         "data": asdict(summary.data),
+        "processes": summary.processes,
+        "sharding": summary.sharding,
         "checkpoints": [path.name for path in summary.checkpoints],
         **({"validation": summary.validation} if summary.validation else {}),
         **({"stopped_early_at": summary.stopped_early_at} if summary.stopped_early_at else {}),

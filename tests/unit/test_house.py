@@ -34,7 +34,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("seft_bench", "training")
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("cli",),
+    ("cli", "__main__"),
     ("checks", "exchange", "bench"),
     ("evaluation",),
     ("pipeline",),
