@@ -27,6 +27,10 @@ CPU_SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "TORCH_COMPILE_DISABLE": "1",
 }
+PRIVATE = frozenset(
+    "PYTHONPATH PYTHONHOME VIRTUAL_ENV RANK LOCAL_RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE "
+    "GROUP_WORLD_SIZE ROLE_WORLD_SIZE ROLE_NAME MASTER_ADDR MASTER_PORT".split()
+)
 CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill")
 """float32, as bf16 is slower on a CPU and differs from our own generator.
 
@@ -64,8 +68,12 @@ class VLLMEnvironment:
 
 
 def _is_private(name: str) -> bool:
-    """Return whether a variable stays ours: keys, and our module path, which would shadow the engine's packages."""
-    return name.endswith(("_API_KEY", "_TOKEN")) or name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    """Return whether a variable stays ours.
+
+    Keys; our module path, which would shadow the engine's packages; and our place among torchrun's processes, which the
+    engine's own processes would take for theirs.
+    """
+    return name.endswith(("_API_KEY", "_TOKEN")) or name.startswith("TORCHELASTIC_") or name in PRIVATE
 
 
 def find_environment(python: str | None = None) -> VLLMEnvironment:
