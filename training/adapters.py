@@ -10,7 +10,7 @@ import torch
 
 from seft_bench.checkpoints import adapter_config as read_adapter_config
 from seft_bench.checkpoints import base_of, base_place, base_record, check_adapter, is_adapter
-from seft_bench.checkpoints.adapters import adapter_tensors, merged_folder
+from seft_bench.checkpoints.adapters import adapter_tensors, merged_folder, quiet_peft
 from seft_bench.errors import InputError
 from seft_bench.records import Row
 
@@ -98,7 +98,7 @@ def attach(model: Any, base: Path, lora: LoraSettings, seed: int) -> Any:
         use_rslora=lora.use_rslora,
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), quiet_peft():
         torch.manual_seed(seed)
         try:
             adapted = get_peft_model(model, config)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     Raises:
         InputError: the adapter cannot be loaded, or does not belong over this model.
     """
-    merged = load_adapter(model, adapter).merge_and_unload(safe_merge=True)
+    with quiet_peft():
+        merged = load_adapter(model, adapter).merge_and_unload(safe_merge=True)
     return merged.requires_grad_(True)  # peft froze what it laid the adapter over
 
 
@@ -48,7 +51,8 @@ def load_adapter(model: Any, adapter: Path) -> Any:
 
     check_adapter(adapter)
     try:
-        loaded = PeftModel.from_pretrained(model, str(adapter), torch_device=str(model.device))
+        with quiet_peft():
+            loaded = PeftModel.from_pretrained(model, str(adapter), torch_device=str(model.device))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _not_over(adapter, (str(error).splitlines() or ["?"])[0]) from None
     wanted = set(get_peft_model_state_dict(loaded, save_embedding_layers=False))
@@ -57,6 +61,14 @@ def load_adapter(model: Any, adapter: Path) -> Any:
     if any(hasattr(layer, "base_layer") for layer in (loaded.get_input_embeddings(), loaded.get_output_embeddings())):
         raise _not_over(adapter, "it changes the embeddings or the output layer, which is not supported")
     return loaded
+
+
+@contextmanager
+def quiet_peft() -> Iterator[None]:
+    """Keep back peft's warnings: what it warns of is an error here, or a word of transformers that it still uses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def adapter_tensors(adapter: Path) -> dict[str, Any]:
