@@ -23,6 +23,8 @@ from seft_bench.files import check_safetensors, read_json, write_json
 WEIGHTS = "*.safetensors"
 STATE_FILE_BYTES = 1 << 32
 """Of a file of a run's state; a whole one is in memory while it is written."""
+LOADED_WITH = ("is_local", "local_files_only")
+"""Keys that transformers adds to tokenizer_config.json: where a tokenizer came from, and whether the hub was off."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -165,10 +167,18 @@ def save_checkpoint(
                 save_adapter(model, target, weights)
             else:
                 model.save_pretrained(str(target), state_dict=weights)
-        tokenizer.save_pretrained(str(target))
+        _save_tokenizer(tokenizer, target)
         write_json(target / "checkpoint.json", facts)
 
     write_folder(folder, write)
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer, without the options that it happened to be loaded with: equal models are equal files."""
+    tokenizer.save_pretrained(str(folder))
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path, "settings of a tokenizer")
+    write_json(path, {key: value for key, value in settings.items() if key not in LOADED_WITH})
 
 
 def save_state(folder: Path, tensors: Iterable[tuple[str, Tensor]], facts: Mapping[str, Any]) -> None:

@@ -155,6 +155,18 @@ def test_a_checkpoint_is_a_complete_model_folder(tiny_model: Path, data: dict[st
     assert not list(tmp_path.rglob("*.bin")) + list(tmp_path.rglob("*.pt"))
 
 
+def test_equal_checkpoints_are_equal_files_whether_the_hub_was_off_or_not(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Transformers writes into tokenizer_config.json how the tokenizer was loaded."""
+    saved = []
+    for offline in (False, True):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+        [folder] = train(tiny_model, data["sft"], tmp_path / str(offline), job(epochs=None, max_steps=1)).checkpoints
+        saved.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert saved[0] == saved[1]
+
+
 def test_a_finished_run_is_returned_without_any_work(
     tiny_model: Path, data: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
