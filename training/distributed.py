@@ -94,7 +94,15 @@ class Processes:
         """Return what `make` returns in the first process, which alone calls it, as JSON keeps it."""
         if self.size == 1:
             return make()
-        return self.gather(make() if self.is_main else None)[0]  # type: ignore[return-value]
+        import torch
+        import torch.distributed as dist
+
+        mine = _encoded(make() if self.is_main else None)
+        length = torch.tensor([len(mine)])
+        dist.broadcast(length, src=0)
+        text = mine if self.is_main else torch.zeros(int(length), dtype=torch.uint8)
+        dist.broadcast(text, src=0)
+        return _decoded(text)  # type: ignore[no-any-return]
 
     def gather(self, value: JsonT) -> list[JsonT]:
         """Return the values of all processes, by rank, as JSON keeps them."""
@@ -103,16 +111,13 @@ class Processes:
         import torch
         import torch.distributed as dist
 
-        mine = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        mine = _encoded(value)
         lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
         dist.all_gather(lengths, torch.tensor([len(mine)]))
         longest = max(int(length) for length in lengths)
         texts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
         dist.all_gather(texts, torch.nn.functional.pad(mine, (0, longest - len(mine))))
-        return [
-            json.loads(bytes(text[: int(length)].tolist()).decode())
-            for text, length in zip(texts, lengths, strict=True)
-        ]
+        return [_decoded(text[: int(length)]) for text, length in zip(texts, lengths, strict=True)]
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
@@ -155,6 +160,16 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+def _encoded(value: object) -> Tensor:
+    import torch
+
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _decoded(text: Tensor) -> Any:
+    return json.loads(text.numpy().tobytes())
 
 
 def _appears(path: Path) -> bool:

@@ -138,13 +138,17 @@ def score_answer_lists(
     lists: Sequence[Sequence[tuple[Sequence[Message], str]]],
     batch_size: int = 32,
     device: str = "auto",
+    processes: Processes = ALONE,
 ) -> list[list[AnswerLogprob]]:
     """As `score_answers` for each of several lists, with the model loaded once; no batch holds answers of two lists.
+
+    Args:
+        processes: that share the work; each has the model, and returns all scores.
 
     Raises:
         InputError: as there.
     """
     tokenizer = tokenizer or load_tokenizer(model_folder)
-    model = load_model(model_folder).to(pick_device(device))
+    model = load_model(model_folder).to(pick_device(processes.device(device)))
     sequences = [[Tokens.of(*answer_ids(tokenizer, messages, answer)) for messages, answer in pairs] for pairs in lists]
-    return [score_sequences(model, part, batch_size) for part in sequences]
+    return [score_sequences(model, part, batch_size, processes) for part in sequences]

@@ -17,6 +17,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
 from seft_bench.checkpoints import is_adapter
+from seft_bench.checkpoints.adapters import is_adapted
 
 from .checkpoint import has_weights, load_model, load_or_initialise, pick_device
 from .distributed import Processes
@@ -150,8 +151,15 @@ def gathered(tensors: Mapping[str, Tensor], processes: Processes) -> Iterator[tu
 
 
 def gathered_weights(model: Any, processes: Processes) -> dict[str, Tensor] | None:
-    """Return a sharded model's whole state dict, in the first process; None for a model that is not sharded."""
-    return dict(gathered(model.state_dict(keep_vars=True), processes)) if is_sharded(model) else None
+    """Return a sharded model's whole state dict, in the first process; None for a model that is not sharded.
+
+    Of a model with an adapter over it, only what is trained.
+    """
+    if not is_sharded(model):
+        return None
+    tensors = model.state_dict(keep_vars=True)
+    kept = {name: tensor for name, tensor in tensors.items() if tensor.requires_grad or not is_adapted(model)}
+    return dict(gathered(kept, processes))
 
 
 def fill(tensor: Tensor, full: Tensor) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from seft_bench.files import read_json, read_once, sha256_file, sha256_json, wri
 from seft_bench.records import Base, Data, Model, Output, Row, Source
 from seft_bench.stages.check import check_data
 from seft_bench.stages.common import Find, StageRun, Workshop
+from seft_bench.stages.engines import Engine
+from seft_bench.stages.helpers import with_helpers
 from seft_bench.stages.revise import run_revise
 from seft_bench.stages.sample import run_sample
 from seft_bench.stages.score import run_score
@@ -82,8 +85,11 @@ def _run(stage: kinds.Stage, find: Find, folder: Path, shop: Workshop) -> Row:
     if stage.kind == "train":
         shop.engine.release()  # a training wants all memory
         return run_train(stage, find, folder, shop)
-    # The first process does the others alone, and the others wait for it.
-    return shop.processes.from_main(lambda: _run_between_trainings(stage, find, folder, shop) | shop.engine.facts())
+
+    def work(engine: Engine) -> Row:
+        return _run_between_trainings(stage, find, folder, replace(shop, engine=engine)) | engine.facts()
+
+    return with_helpers(shop.processes, shop.engine, work)
 
 
 def _run_between_trainings(

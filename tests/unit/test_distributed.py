@@ -15,6 +15,10 @@ from safetensors.torch import load_file
 
 from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
+from seft_bench.generators.conversations import Sampling
+from seft_bench.records import Row
+from seft_bench.stages.engines import Engine, OwnEngine
+from seft_bench.stages.helpers import with_helpers
 from tests.several_processes import forked, raised_in
 from tests.tiny_model import make_tiny_model
 from training import distributed
@@ -88,8 +92,8 @@ def train_it(processes: Processes, start: Start, out: Path, plan: TrainJob, kill
     return os.getpid()
 
 
-def rows(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "train.jsonl").read_text().splitlines()]
+def rows(out: Path, log: str = "train.jsonl") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / log).read_text().splitlines()]
 
 
 def summary(out: Path) -> dict[str, Any]:
@@ -98,7 +102,8 @@ def summary(out: Path) -> dict[str, Any]:
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
     [*_, last] = sorted((out / "checkpoints").iterdir())
-    return load_file(last / "model.safetensors")
+    [file] = last.glob("*.safetensors")
+    return load_file(file)
 
 
 def assert_same_course(out: Path, expected: Path) -> None:
@@ -125,6 +130,29 @@ def test_two_processes_train_as_one_does(loss: str, sharding: str, start: Start,
     total = sum(tensor.numel() for tensor in weights(tmp_path / "one").values())
     held = [rank["parameters_held"] for rank in said["ranks"]]
     assert held == ([total, total] if sharding == "ddp" else [total // 2, total // 2])
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "lora": {"lora": {"rank": 4, "alpha": 8}},
+    "gradient checkpointing": {"gradient_checkpointing": True},
+    "validation": {"validation": {"rows": 7, "every_steps": 2}},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_train_as_one_does_whatever_is_asked_for(
+    variant: str, sharding: str, start: Start, tmp_path: Path
+) -> None:
+    train_it(ALONE, start, tmp_path / "one", job("dpo", **VARIANTS[variant]))
+    forked(2, train_it, start, tmp_path / "two", job("dpo", sharding=sharding, **VARIANTS[variant]))
+    assert_same_course(tmp_path / "two", tmp_path / "one")
+    if variant == "validation":
+        ours, theirs = (rows(tmp_path / name, "validation.jsonl") for name in ("two", "one"))
+        assert len(ours) == len(theirs) == 3
+        for mine, other in zip(ours, theirs, strict=True):
+            assert mine == pytest.approx(other, rel=1e-5, abs=1e-5)
 
 
 HOW_IT_GOES_ON = [(2, "ddp", 1, "ddp"), (2, "fsdp", 1, "ddp"), (1, "ddp", 2, "fsdp"), (2, "fsdp", 3, "fsdp")]
@@ -252,3 +280,30 @@ def test_parts_of_a_global_batch() -> None:
             counted = [index for part in parts for batch in part if batch.counts for index in batch.indices]
             assert sorted(counted) == list(range(examples))
             assert len({len(part) for part in parts}) == 1
+
+
+# --- between trainings
+
+
+def draw_and_score(processes: Processes, start: Start) -> Row:
+    """Texts of 13 prompts in batches of 3, sampled, and likelihoods; what the stages between trainings are made of."""
+
+    def work(engine: Engine) -> Row:
+        conversations = [[{"role": "user", "content": f"What is {'very ' * (n % 4)}{n}?"}] for n in range(13)]
+        samplings = [Sampling(f"key/{n}", 1.0) for n in range(13)]
+        generator = engine.generator(start.model, 3)
+        texts = [text for seed in (0, 1) for text in generator.complete(conversations, samplings, 8, seed)]
+        short = generator.complete(conversations[:1], samplings[:1], 8, 0)  # fewer batches than processes
+        scored = engine.score(start.model, [[(conversation, "It is.") for conversation in conversations]])
+        return {
+            "texts": [text.text for text in [*texts, *short]],
+            "scores": [[score.sum, score.tokens] for part in scored for score in part],
+        }
+
+    return with_helpers(processes, OwnEngine(), work)
+
+
+def test_the_first_process_is_helped_to_the_same_texts_and_likelihoods(start: Start) -> None:
+    alone = draw_and_score(ALONE, start)
+    assert len(set(alone["texts"])) > 10
+    assert forked(3, draw_and_score, start) == [alone] * 3

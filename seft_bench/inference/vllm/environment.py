@@ -27,10 +27,6 @@ CPU_SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "TORCH_COMPILE_DISABLE": "1",
 }
-PRIVATE = frozenset(
-    "PYTHONPATH PYTHONHOME VIRTUAL_ENV RANK LOCAL_RANK GROUP_RANK ROLE_RANK WORLD_SIZE LOCAL_WORLD_SIZE "
-    "GROUP_WORLD_SIZE ROLE_WORLD_SIZE ROLE_NAME MASTER_ADDR MASTER_PORT".split()
-)
 CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-prefill")
 """float32, as bf16 is slower on a CPU and differs from our own generator.
 
@@ -67,13 +63,18 @@ class VLLMEnvironment:
         return {**(CPU_SETTINGS if self.on_cpu else {}), **kept, **SETTINGS}
 
 
-def _is_private(name: str) -> bool:
-    """Return whether a variable stays ours.
+TORCHRUN_VARIABLES = frozenset(
+    "RANK WORLD_SIZE LOCAL_RANK LOCAL_WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_WORLD_SIZE ROLE_NAME "
+    "MASTER_ADDR MASTER_PORT".split()
+)
 
-    Keys; our module path, which would shadow the engine's packages; and our place among torchrun's processes, which the
-    engine's own processes would take for theirs.
+
+def _is_private(name: str) -> bool:
+    """Return whether a variable stays ours: keys, our module path, which would shadow the engine's packages, and what
+    torchrun says of this process, which the engine would take for its own.
     """
-    return name.endswith(("_API_KEY", "_TOKEN")) or name.startswith("TORCHELASTIC_") or name in PRIVATE
+    of_torchrun = name in TORCHRUN_VARIABLES or name.startswith("TORCHELASTIC_")
+    return name.endswith(("_API_KEY", "_TOKEN")) or name in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV") or of_torchrun
 
 
 def find_environment(python: str | None = None) -> VLLMEnvironment:
