@@ -22,7 +22,7 @@ ShapeName = Literal[
 Pairing = Literal["best_worst", "adjacent", "all"]
 """Which of several ranked answers make pairs: the best and the worst, neighbours, or every two."""
 
-_OF_A_SOURCE = ("split", "config", "revision", "columns", "shape", "learn", "pairs")
+_OF_A_SOURCE = ("split", "config", "revision", "columns", "shape", "learn", "pairs", "max_left_out")
 
 
 class SourceConfig(Strict):
@@ -44,6 +44,9 @@ class SourceConfig(Strict):
         default=None, description="of whole conversations: the last answer, or every one; null: as the settings say"
     )
     pairs: Pairing = Field(default="best_worst", description="of several ranked answers")
+    max_left_out: float = Field(
+        default=0.5, ge=0, le=1, description="share of its rows of which nothing can be made; above it: an error"
+    )
     limit: int | None = Field(default=None, gt=0, description="the first rows only")
 
     @model_validator(mode="after")

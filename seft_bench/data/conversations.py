@@ -118,6 +118,13 @@ def text_of(row: Row, column: str) -> str:
     return value
 
 
+def answer_messages(value: Any, column: str) -> list[Message]:
+    """Read the messages of an answer that is no text."""
+    if not isinstance(value, list | tuple):
+        raise ShapeError(f"{column!r} must be text or a list of messages, this is {shown(value)}")
+    return messages_of(value, column)
+
+
 def answer_of(value: Any, column: str) -> str:
     """Read an answer: a text, or one message of the assistant's.
 
@@ -129,7 +136,7 @@ def answer_of(value: Any, column: str) -> str:
     """
     if isinstance(value, str):
         return value
-    messages = messages_of(value, column)
+    messages = answer_messages(value, column)
     if messages[-1]["role"] != "assistant":
         raise ShapeError(
             f"{column!r} must end with the assistant's message, this ends with the {messages[-1]['role']}'s"

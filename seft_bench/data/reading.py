@@ -54,6 +54,13 @@ def read_source(source: SourceConfig, role: Role) -> RowsRead:
             raise InputError(f"data source {opened.name}, {where}: {error}") from None
     if not read.rows_read:
         raise InputError(f"data source {opened.name} has no rows")
+    left_out = sum(read.left_out.values())
+    if left_out > source.max_left_out * read.rows_read:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in read.left_out.items())
+        raise InputError(
+            f"data source {opened.name}: nothing can be made of {left_out} of {read.rows_read} rows ({reasons}), more "
+            f"than max_left_out = {source.max_left_out:g} of them. Name another shape or columns, or raise it."
+        )
     return read
 
 

@@ -29,6 +29,9 @@ from seft_bench.records import Row
 FORMAT = 1
 """Raised when a change of the code changes what a source becomes: old folders are then not taken for new ones."""
 
+WARNED_SHARE = 0.1
+"""Rows left out above this share are more than the odd one."""
+
 EXAMPLES = 5
 """Rows that ask what a suite asks, and stand in the manifest."""
 
@@ -111,8 +114,9 @@ def resolve(config: DataConfig, folder: Path, needed: Iterable[str]) -> Path:
 def _say(name: str, record: Row, manifest: Path) -> None:
     """Tell the user what became of a source."""
     reasons = _counted(record["left_out"])
+    warning = "WARNING: " if sum(record["left_out"].values()) > WARNED_SHARE * record["rows_read"] else ""
     note(
-        f"data: {record['rows']} rows of {name} from {record['source']} ({record['shape']})"
+        f"{warning}data: {record['rows']} rows of {name} from {record['source']} ({record['shape']})"
         + (f"; left out of {record['rows_read']} rows read: {reasons}" if reasons else "")
     )
     found = record.get("contaminated", {"rows": 0})

@@ -15,7 +15,7 @@ language modelling); the cards of UltraFeedback-binarized, Nectar, Alpaca and Sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from typing import Any, Literal
 from seft_bench.data.conversations import (
     LeftOutError,
     ShapeError,
+    answer_messages,
     answer_of,
     checked_prompt,
     has_marked_turns,
@@ -91,7 +92,7 @@ def _read_preference(row: Row, options: Options) -> list[Row]:
 def _conversation(value: Any, column: str) -> str | list[Message]:
     if has_marked_turns(value):
         return turns_of(value)
-    return value if isinstance(value, str) else messages_of(value, column)
+    return value if isinstance(value, str) else answer_messages(value, column)
 
 
 def _pair_of_conversations(chosen: list[Message], rejected: list[Message]) -> Row:
@@ -251,4 +252,24 @@ def read_row(shape: Shape, row: Row, options: Options) -> list[Row]:
     if missing := shape.missing(row):
         columns = ", ".join(column.replace("|", " or ") for column in missing)
         raise ShapeError(f"column {columns} is missing; this row has {', '.join(map(str, row)) or 'none'}")
-    return shape.read(row, options)
+    made = shape.read(row, options)
+    for text in _texts(made):
+        if not text.isascii():
+            _check_encodes(text)
+    return made
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for below in value.values() if isinstance(value, dict) else value:
+            yield from _texts(below)
+
+
+def _check_encodes(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ShapeError(f"a text holds half a surrogate pair ({half!r}), which no tokenizer takes") from None

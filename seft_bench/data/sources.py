@@ -100,9 +100,13 @@ def missing_message(named: str) -> str:
 def folder_hash(folder: Path) -> str:
     """Hash the names and contents of all files below a folder."""
     folder = folder.absolute()
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder)))
     stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     return _folder_hash_at(folder, stamp)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 @lru_cache(maxsize=16)

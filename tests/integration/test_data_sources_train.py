@@ -78,7 +78,7 @@ def test_what_is_wrong_with_the_data_is_said_before_anything_is_trained(folder: 
     write_pairs(folder, bad=7)  # type: ignore[arg-type]
     wrong = seft_bench("train", write_recipe(folder))
     assert wrong.status == 2
-    assert "data source pairs.json, index 0: 'rejected' must be a list of messages" in wrong.err
+    assert "data source pairs.json, index 0: 'rejected' must be text or a list of messages" in wrong.err
     assert not list((folder / "runs" / "r").glob("stages/*-*"))
     lacking = seft_bench("train", write_recipe(folder, method="dpo"))
     assert lacking.status == 2

@@ -219,7 +219,7 @@ MALFORMED: list[tuple[Role, Row, str]] = [
     (
         "preferences",
         {"prompt": "Sky?", "chosen": 7, "rejected": "Green."},
-        r"'chosen' must be a list .* int",
+        "'chosen' must be text or a list of messages, this is int '7'",
     ),
     ("preferences", {"prompt": "Sky?", "chosen": "Blue.", "rejected": [said("G")]}, "not one form"),
     ("preferences", {"chosen": "Blue.", "rejected": "Green."}, "there is no 'prompt'"),
@@ -237,6 +237,8 @@ MALFORMED: list[tuple[Role, Row, str]] = [
     ("sft", {"instruction": "A", "output": 42}, "'output' must be text, this is int '42'"),
     ("sft", {"instruction": "A", "input": 3, "output": "B"}, "'input' must be text"),
     ("sft", {"prompt": "A", "completion": [user("B")]}, "must end with the assistant's message"),
+    ("sft", {"prompt": "A \ud83d", "completion": "B"}, "half a surrogate pair"),
+    ("sft", {"messages": [user("A"), said("\udc00")]}, "half a surrogate pair"),
     ("prompts", {"prompt": []}, "must be a list of messages with at least one"),
 ]
 

@@ -177,7 +177,7 @@ MALFORMED: dict[str, tuple[str, str | bytes, str]] = {
     "a value of another type": (
         "a.jsonl",
         LINES + '{"prompt": "x", "chosen": "y", "rejected": 3}\n',
-        r"a\.jsonl, line 3: 'rejected' must be a list of messages with at least one, this is int '3'",
+        r"a\.jsonl, line 3: 'rejected' must be text or a list of messages, this is int '3'",
     ),
     "JSON": ("a.json", "[{]", r"not valid JSON: .*a\.json, line 1"),
     "JSON, a row that is none": ("a.json", json.dumps([*ROWS, 3]), r"a\.json, index 2: a JSON object or a text"),
@@ -210,7 +210,7 @@ def test_a_malformed_row_of_a_table_without_lines_is_named_by_its_number(tmp_pat
     datasets.Dataset.from_list([*ROWS, {"prompt": "x", "chosen": None, "rejected": "y"}]).to_parquet(
         tmp_path / "a.parquet"
     )
-    with pytest.raises(InputError, match=r"a\.parquet, row 2: 'chosen' must be a list of messages .* this is null"):
+    with pytest.raises(InputError, match=r"a\.parquet, row 2: 'chosen' must be text or .*, this is null"):
         rows_of(tmp_path / "a.parquet", "preferences")
 
 
@@ -224,3 +224,24 @@ def test_a_source_that_is_not_there_is_said_with_what_one_is(tmp_path: Path) -> 
     (tmp_path / "a.jsonl").write_text(LINES)
     with pytest.raises(InputError, match="is a file here, which has no split, revision: take that away"):
         rows_of(tmp_path / "a.jsonl", "preferences", split="train", revision="main")
+
+
+def test_sources_of_which_little_can_be_used_are_refused_and_the_odd_row_is_counted(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": "Blue."}]
+    rows = [{"messages": talk}, *[{"messages": talk[:1]}] * 2]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=r"nothing can be made of 2 of 3 rows \(2 conversation without an answer\)"):
+        rows_of(tmp_path / "a.jsonl", "sft")
+    assert len(rows_of(tmp_path / "a.jsonl", "sft", max_left_out=0.7)) == 1
+
+
+def test_left_out_rows_are_said_and_many_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, begin in ((20, "data: "), (5, "WARNING: data: ")):
+        rows = [{"prompt": f"Question {n}?", "completion": "A"} for n in range(number - 1)]
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": " ", "completion": "A"}]))
+        resolve(DataConfig.model_validate({"sft": str(path)}), tmp_path / "made", ["sft"])
+        said = (
+            f"{number - 1} rows of sft from {path} (prompt-completion); left out of {number} rows read: 1 empty prompt"
+        )
+        assert capsys.readouterr().err == f"{begin}{said}\n"

@@ -125,5 +125,7 @@ def test_a_source_is_dumped_as_it_was_given() -> None:
 
 
 def test_a_role_from_which_nothing_is_left_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing of .*pairs\.jsonl can be used as preferences: 2 empty prompt"):
-        made(tmp_path, [{"prompt": " ", "chosen": "c", "rejected": "r"}] * 2, ["preferences"])
+    with pytest.raises(
+        InputError, match=r"nothing of .*pairs\.jsonl can be used as calibration: no row is of its part"
+    ):
+        made(tmp_path, pairs(1), ["calibration"], calibration={"from": "preferences", "fraction": 1e-6})
