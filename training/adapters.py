@@ -16,7 +16,7 @@ from seft_bench.records import Row
 
 from .checkpoint import load_model
 from .distributed import ALONE, Processes
-from .precision import prepare_model
+from .precision import prepare_model, weights_dtype
 from .settings import LoraSettings, TrainJob
 from .sharding import load_policy, spread
 
@@ -73,7 +73,7 @@ def _adapted_start(folder: Path, lora: LoraSettings, job: TrainJob, merged_base:
 
 def _adapted(base: Path, lora: LoraSettings, job: TrainJob) -> Start:
     """Lay a fresh adapter over a base, which is made ready before: the adapter's own dropout stays."""
-    model = prepare_model(load_model(base), job.settings)
+    model = prepare_model(load_model(base, weights_dtype(job.settings)), job.settings)
     return Start(attach(model, base, lora, job.seed), base_record(base))
 
 

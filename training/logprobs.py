@@ -1,20 +1,13 @@
-"""Log-probabilities of answers, with logits only at the positions that are learnt.
-
-The output projection is most of a small model's work and, for a large vocabulary, most of its memory; prompts and
-padding need none of it. A hook in front of the projection keeps the labelled positions, so the model's own forward
-does everything else: whatever it applies to logits (soft capping, scaling) is applied here too.
-"""
+"""Log-probabilities of answers: in batches that are trained on, and of whole lists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from seft_bench.chat import answer_ids, load_tokenizer
@@ -23,6 +16,7 @@ from seft_bench.records import Message
 from .checkpoint import load_model, pick_device
 from .data import Batch, Example, Tokens, collate
 from .distributed import ALONE, Processes, in_turns
+from .projection import token_logprobs
 
 
 def answer_logprobs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -37,36 +31,10 @@ def answer_logprobs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """
     targets = batch.ids[:, 1:][batch.labelled[:, 1:]]
     predicting = batch.labelled[:, 1:]  # the logits at position t predict the token at t + 1
-    logits = _logits_at(model, batch.ids, predicting)
-    token_logprobs = -F.cross_entropy(logits.float(), targets, reduction="none")
+    logprobs = token_logprobs(model, batch.ids, predicting, targets)
     # Written back into a grid and summed by row: unlike index_add, that has one order of addition on every device.
     grid = torch.zeros(predicting.shape, dtype=torch.float32, device=batch.ids.device)
-    return grid.masked_scatter(predicting, token_logprobs).sum(dim=1), predicting.sum(dim=1)
-
-
-def _logits_at(model: Any, ids: Tensor, predicting: Tensor) -> Tensor:
-    """Logits [number of True in `predicting`, vocabulary]; `predicting` is [n, width - 1]."""
-    # No attention mask: padding stands on the right, where causal attention never looks, and without a mask the
-    # attention kernels take their faster causal path. The last position predicts nothing, so it is not computed.
-    with _projecting_only(model.get_output_embeddings(), predicting):
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-    # A model that projects in a way of its own never met the hook: its logits are full.
-    return logits[predicting] if logits.shape[:2] == predicting.shape else logits.squeeze(0)
-
-
-@contextmanager
-def _projecting_only(projection: Any | None, positions: Tensor) -> Iterator[None]:
-    """Let the projection see only the hidden states at `positions`, as one sequence [1, number, hidden]."""
-
-    def select(_module: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][positions].unsqueeze(0),) if inputs[0].shape[:2] == positions.shape else inputs
-
-    handle = None if projection is None else projection.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        if handle is not None:
-            handle.remove()
+    return grid.masked_scatter(predicting, logprobs).sum(dim=1), predicting.sum(dim=1)
 
 
 def example_logprobs(model: Any, examples: Sequence[Example], device: torch.device) -> tuple[Tensor, Tensor]:

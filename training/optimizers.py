@@ -12,6 +12,7 @@ from torch import Tensor
 
 from seft_bench.errors import InputError
 
+from .bfloat16 import SplitAdamW
 from .settings import TrainSettings
 from .sharding import like, whole
 
@@ -23,14 +24,21 @@ def build_optimizer(parameters: Mapping[str, Tensor], settings: TrainSettings) -
     matrices = [parameter for parameter in parameters.values() if parameter.dim() >= 2]
     vectors = [parameter for parameter in parameters.values() if parameter.dim() < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=settings.learning_rate, betas=settings.adam_betas, fused=True
-    )
+    groups = [group for group in groups if group["params"]]
+    if any(parameter.dtype == torch.bfloat16 for parameter in parameters.values()):
+        return SplitAdamW(groups, settings.learning_rate, settings.adam_betas)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.adam_betas, fused=True)
 
 
 def clip_gradients(parameters: Mapping[str, Tensor], max_norm: float) -> Tensor:
-    """Scale all gradients so that their joint norm is at most `max_norm`; return the norm before."""
-    return whole(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
+    """Scale all gradients so that their joint norm is at most `max_norm`; return the norm before, in float32."""
+    gradients = [parameter.grad for parameter in parameters.values() if parameter.grad is not None]
+    if all(gradient.dtype == torch.float32 for gradient in gradients):
+        return whole(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
+    norms = [whole(torch.linalg.vector_norm(gradient, dtype=torch.float32)) for gradient in gradients]
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    torch.nn.utils.clip_grads_with_norm_(parameters.values(), max_norm, norm)
+    return norm
 
 
 def update(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

@@ -17,6 +17,11 @@ from seft_bench.errors import InputError
 from .settings import TrainSettings
 
 
+def weights_dtype(settings: TrainSettings) -> torch.dtype:
+    """Return the number format of weights in memory and in checkpoints."""
+    return torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
+
+
 def autocast(settings: TrainSettings, device: torch.device) -> AbstractContextManager[Any]:
     """Return the context of every forward, the reference's too: bfloat16 over float32 weights where `mixed`."""
     context: AbstractContextManager[Any] = torch.autocast(

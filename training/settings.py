@@ -92,7 +92,8 @@ class TrainSettings(Strict):
         max_grad_norm: the gradient's norm is cut to this.
         max_length: tokens of prompt and answer together.
         device: "auto", "cpu", "cuda", ...
-        precision: "float32", or "mixed": bfloat16 in the forward over float32 weights.
+        precision: "float32"; "mixed": bfloat16 in the forward over float32 weights; "bfloat16": weights in bfloat16,
+            with an optimizer that keeps what their rounding would lose.
         sharding: with several processes: "ddp", each holds the whole model, or "fsdp", each holds a part of it.
         save_state_every_minutes: how often what a killed run goes on from is saved; seldomer where that would take
             more than 5 % of the time.
@@ -123,7 +124,7 @@ class TrainSettings(Strict):
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=512, ge=2)
     device: str = "auto"
-    precision: Literal["float32", "mixed"] = "float32"
+    precision: Literal["float32", "mixed", "bfloat16"] = "float32"
     sharding: Literal["ddp", "fsdp"] = "ddp"
     save_state_every_minutes: float = Field(default=10.0, gt=0)
     lora: LoraSettings | None = None
@@ -154,7 +155,7 @@ class TrainSettings(Strict):
     @model_validator(mode="after")
     def _flash_is_half(self) -> TrainSettings:
         if self.attention == "flash_attention_2" and self.precision == "float32":
-            raise ValueError("attention: flash_attention_2 computes in bfloat16: give precision: mixed")
+            raise ValueError("attention: flash_attention_2 computes in bfloat16: give precision: mixed or bfloat16")
         return self
 
     @model_validator(mode="before")

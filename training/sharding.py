@@ -21,6 +21,7 @@ from seft_bench.checkpoints.adapters import is_adapted
 
 from .checkpoint import has_weights, load_model, load_or_initialise, pick_device
 from .distributed import Processes
+from .precision import weights_dtype
 from .settings import TrainJob, TrainSettings
 
 BUCKET_BYTES = 1 << 28
@@ -73,14 +74,15 @@ def load_policy(folder: Path, job: TrainJob, processes: Processes) -> Any:
     tensors, and each process reads its rows of the files. A fresh model, one with an adapter, or one that is not
     sharded on the machine's own kind of device, or whose tied embeddings do not divide, is made whole first.
     """
+    dtype = weights_dtype(job.settings)
     if sharding_of(job.settings, processes) != "fsdp":
-        return load_or_initialise(folder, job.seed, fresh=job.fresh)
+        return load_or_initialise(folder, job.seed, dtype, fresh=job.fresh)
     device = pick_device(processes.device(job.settings.device))
     if has_weights(folder) and not is_adapter(folder) and (device.type == "cuda" or not torch.cuda.is_available()):
-        model = _load_parts(folder, processes)
+        model = _load_parts(folder, dtype, processes)
         if not _splits_ties(model, processes):
             return summing(model)
-    return shard(load_or_initialise(folder, job.seed, fresh=job.fresh), device)
+    return shard(load_or_initialise(folder, job.seed, dtype, fresh=job.fresh), device)
 
 
 def spread(model: Any, settings: TrainSettings, processes: Processes) -> Any:
@@ -90,10 +92,10 @@ def spread(model: Any, settings: TrainSettings, processes: Processes) -> Any:
     return shard(model, pick_device(processes.device(settings.device)))
 
 
-def _load_parts(folder: Path, processes: Processes) -> Any:
+def _load_parts(folder: Path, dtype: torch.dtype, processes: Processes) -> Any:
     from transformers.distributed import DistributedConfig
 
-    model = load_model(folder, parts=DistributedConfig(fsdp_size=processes.size))
+    model = load_model(folder, dtype, parts=DistributedConfig(fsdp_size=processes.size))
     del model.config.distributed_config  # from here on it is ours: saving gathers nothing by itself
     return model
 

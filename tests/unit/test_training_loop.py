@@ -337,6 +337,21 @@ def test_a_killed_run_goes_on_bit_for_bit(
     assert not (tmp_path / "killed" / "state").exists()
 
 
+def test_a_run_in_bfloat16_goes_on_bit_for_bit_and_saves_bfloat16(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    """The lower halves of its weights are part of the state, not of the checkpoint."""
+    plan = job("dpo", precision="bfloat16")
+    train(tiny_model, data["dpo"], tmp_path / "whole", plan, save_state_every_steps=3)
+    with pytest.raises(Killed):
+        train(tiny_model, data["dpo"], tmp_path / "killed", plan, save_state_every_steps=3, on_step=kill_after(4))
+    saved = load_file(next((tmp_path / "killed" / "state").glob("step-*")) / "tensors.safetensors")
+    assert saved["optimizer/low/model.norm.weight"].abs().sum() > 0
+    train(tiny_model, data["dpo"], tmp_path / "killed", plan, save_state_every_steps=3)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
+    assert {tensor.dtype for tensor in weights(tmp_path / "whole", 8).values()} == {torch.bfloat16}
+
+
 def test_a_run_with_dropout_goes_on_bit_for_bit_too(data: dict[str, Path], tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model")
     config = json.loads((model / "config.json").read_text())
@@ -460,7 +475,7 @@ def test_missing_inputs_are_named(tiny_model: Path, data: dict[str, Path], tmp_p
         ({"schedule": "step"}, "schedule: Input should be 'cosine', 'constant', 'linear', 'inverse_sqrt' or 'wsd'"),
         ({"schedule": "wsd", "warmup_ratio": 0.6, "decay_ratio": 0.5}, r"shares of one run, got 0\.6 and 0\.5"),
         ({"save_state_every_minutes": 0}, "save_state_every_minutes: Input should be greater than 0"),
-        ({"precision": "float16"}, "precision: Input should be 'float32' or 'mixed'"),
+        ({"precision": "float16"}, "precision: Input should be 'float32', 'mixed' or 'bfloat16'"),
         ({"dtype": "bfloat16"}, "`dtype` is called `precision`"),
         ({"warmup_ratio": 1.5}, "warmup_ratio: Input should be less than or equal to 1"),
         ({"max_length": 1}, "max_length: Input should be greater than or equal to 2"),

@@ -13,64 +13,18 @@ import torch
 
 from seft_bench.config import validate
 from seft_bench.errors import InputError
-from tests.tiny_model import make_tiny_model
+from tests.tiny_architectures import ARCHITECTURES, make_tiny_architecture
 from training.loop import TrainJob, TrainSettings, train
 from training.precision import prepare_model, silence_dropout
 
-VOCABULARY, HIDDEN = 320, 32
-SIZES = {"hidden_size": HIDDEN, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-GROUPED = {**SIZES, "num_key_value_heads": 2}
-GPT = {"n_embd": HIDDEN, "n_layer": 2, "n_head": 4, "n_positions": 256}
-ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama": ("LlamaConfig", {**GROUPED, "attention_dropout": 0.2}),
-    "mistral": ("MistralConfig", {**GROUPED, "attention_dropout": 0.2, "sliding_window": 16}),
-    "qwen2": ("Qwen2Config", {**GROUPED, "attention_dropout": 0.2}),
-    "qwen3": ("Qwen3Config", {**GROUPED, "head_dim": 8, "attention_dropout": 0.2}),
-    "gemma2": ("Gemma2Config", {**GROUPED, "head_dim": 8, "final_logit_softcapping": 3.0, "attention_dropout": 0.2}),
-    "gemma3": ("Gemma3TextConfig", {**GROUPED, "head_dim": 8, "final_logit_softcapping": 5.0}),
-    "phi3": ("Phi3Config", {**GROUPED, "pad_token_id": 1, "resid_pdrop": 0.2, "attention_dropout": 0.2}),
-    "granite": ("GraniteConfig", {**GROUPED, "logits_scaling": 4.0, "attention_dropout": 0.2}),
-    "gpt_neox": ("GPTNeoXConfig", {**SIZES, "hidden_dropout": 0.2, "attention_dropout": 0.2}),
-    "falcon": (
-        "FalconConfig",
-        {"hidden_size": HIDDEN, "num_hidden_layers": 2, "num_attention_heads": 4, "hidden_dropout": 0.2},
-    ),
-    "gpt2": ("GPT2Config", {**GPT}),
-    "gptj": ("GPTJConfig", {**GPT, "rotary_dim": 4, "attn_pdrop": 0.2, "resid_pdrop": 0.2, "embd_pdrop": 0.2}),
-    "opt": (
-        "OPTConfig",
-        {
-            "hidden_size": HIDDEN,
-            "ffn_dim": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "word_embed_proj_dim": HIDDEN,
-            "max_position_embeddings": 256,
-            "dropout": 0.2,
-            "attention_dropout": 0.2,
-            "layerdrop": 0.5,
-        },
-    ),
-}
-PRECISIONS = ("float32", "mixed")
+PRECISIONS = ("float32", "mixed", "bfloat16")
 MakeModel = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
     """Save a tiny random model of an architecture, with the tests' tokenizer and dropout in its config."""
-
-    def make(architecture: str) -> Path:
-        import transformers
-
-        folder = make_tiny_model(tmp_path_factory.mktemp(architecture), with_weights=False)
-        name, values = ARCHITECTURES[architecture]
-        config = getattr(transformers, name)(vocab_size=VOCABULARY, initializer_range=0.2, **values)
-        torch.manual_seed(0)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-        return folder
-
-    return make
+    return lambda architecture: make_tiny_architecture(tmp_path_factory.mktemp(architecture), architecture)
 
 
 @pytest.fixture(scope="module")
