@@ -89,16 +89,16 @@ def _labelled(path: Path) -> list[Row]:
 
 
 def _drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:
-    """Revised (or kept) drafts for the policy; empty answers teach nothing and are left out."""
+    """Revised (or kept) drafts for the policy; empty ones are counted and left out where they are tokenised."""
     rows = read_rows(files.data, "revised drafts", ["prompt", "answer"])
-    return [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows if row["answer"].strip()]
+    return [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
 
 
 def _drafts_and_good_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
     if files.preferences is None:
         raise TypeError("this shape mixes in preference pairs: the stage names none")
     drafts = read_rows(files.data, "drafts", ["prompt", "draft"])
-    made = [{"prompt": row["prompt"], "answer": row["draft"]} for row in drafts if row["draft"].strip()]
+    made = [{"prompt": row["prompt"], "answer": row["draft"]} for row in drafts]
     return made + [{"prompt": row["prompt"], "answer": row["chosen"]} for row in _preferences(files.preferences)]
 
 

@@ -1,8 +1,8 @@
 """Chat messages -> token ids: once, in one place, for training, revising, sampling and judging.
 
 The template renders BOS and every marker itself, so nothing here adds special tokens again: a double BOS is the
-classic silent error (trl issue 1400). `markup` keeps texts from writing markers, `template` finds out by rendering
-what a chat template writes around an answer, `ids` makes tokens of both.
+classic silent error (trl issue 1400). `template` finds out by rendering what a chat template writes around an
+answer, `texts` keeps texts from writing markers (`markup`), `ids` and `spans` make tokens of both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from seft_bench.chat.ids import (
 )
 from seft_bench.chat.messages import as_messages, assistant, user
 from seft_bench.chat.spans import conversation_spans
-from seft_bench.chat.template import render, stop_ids, without_markup
+from seft_bench.chat.template import stop_ids
+from seft_bench.chat.texts import render, without_markup
 from seft_bench.checkpoints import is_adapter, tokenizer_folder
 from seft_bench.errors import InputError
 

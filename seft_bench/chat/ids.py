@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,11 +11,12 @@ from seft_bench.chat.template import (
     ChatFormat,
     Turn,
     chat_format,
+    count_markers,
     encode,
     last_turn,
     rendered,
-    without_markup,
 )
+from seft_bench.chat.texts import without_markup
 from seft_bench.records import Message
 
 
@@ -73,15 +75,17 @@ class End(NamedTuple):
 
     @classmethod
     def of(cls, tokenizer: Any, turn: Turn, form: ChatFormat) -> End:
-        markers = sum(token in form.marker_ids for token in encode(tokenizer, turn.closing))
+        usual = turn.closing == form.closing
+        markers = form.closing_markers if usual else count_markers(encode(tokenizer, turn.closing), form.marker_ids)
         return cls(turn.closing if markers else "", markers, form)
 
     def cut(self, ids: list[int]) -> list[int]:
         """Cut what follows the stop token, told from the end: an answer's opening may hold markers too."""
         if not self.markers:
             return [*ids, self.form.stop_id]
-        places = [place for place, token in enumerate(ids) if token in self.form.marker_ids]
-        return ids[: places[-self.markers] + 1]
+        backwards = (place for place in range(len(ids) - 1, -1, -1) if ids[place] in self.form.marker_ids)
+        stop = next(itertools.islice(backwards, self.markers - 1, None))
+        return ids[: stop + 1]
 
 
 def ids_behind(tokenizer: Any, text: str) -> list[int]:

@@ -20,6 +20,10 @@ def assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
+def reasoning_of(message: Message) -> str:
+    return next((message[key] for key in REASONING_KEYS if message.get(key)), "")
+
+
 def as_messages(value: Any, name: str = "prompt") -> list[Message]:
     """Return a conversation's messages; a text is one message of the user's.
 

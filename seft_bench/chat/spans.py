@@ -15,8 +15,8 @@ from seft_bench.chat.template import (
     check_reasoning,
     last_turn,
     rendered,
-    without_markup,
 )
+from seft_bench.chat.texts import without_markup
 from seft_bench.errors import InputError
 from seft_bench.records import Message
 

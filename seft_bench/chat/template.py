@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from seft_bench.chat.markup import broken_up, marker_texts, pattern_of
-from seft_bench.chat.messages import REASONING_KEYS, assistant, user
+from seft_bench.chat.markup import marker_texts, pattern_of
+from seft_bench.chat.messages import REASONING_KEYS, assistant, reasoning_of, user
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.errors import InputError
 from seft_bench.records import Message
@@ -47,18 +47,22 @@ class ChatFormat:
         opening: what stands between the prompt and an answer; None where the template opens an answer in one way for
             sampling and in another way in a conversation (DeepSeek-R1's `<think>`).
         closing: what follows an answer at a conversation's end.
+        closing_markers: how many control tokens that is.
         stop_id: the first marker of `closing`, EOS where it has none: what training teaches and sampling waits for.
         stops: all tokens that end an answer.
         reasoning_key: the key of a message whose reasoning the template writes, "" where it writes none.
+        opens_thinking: prompts end with `<think>`, so that a sampled answer begins with reasoning.
     """
 
     markers: re.Pattern[str] | None
     marker_ids: frozenset[int]
     opening: str | None
     closing: str
+    closing_markers: int
     stop_id: int
     stops: tuple[int, ...]
     reasoning_key: str
+    opens_thinking: bool
 
 
 _known: WeakKeyDictionary[Any, tuple[Any, ChatFormat]] = WeakKeyDictionary()
@@ -84,17 +88,24 @@ def _find_out(tokenizer: Any) -> ChatFormat:
     head, closing = around_sentinel(whole)
     texts = marker_texts(tokenizer, f"{tokenizer.get_chat_template()}\n{prompt}\n{whole}")
     ids = frozenset(tokenizer.convert_tokens_to_ids(list(texts))) | frozenset(tokenizer.all_special_ids)
-    marker = [token for token in encode(tokenizer, closing) if token in ids][:1]
+    after = encode(tokenizer, closing)
+    marker = [token for token in after if token in ids][:1]
     stops = [*marker, *_generation_stops(tokenizer.name_or_path), tokenizer.eos_token_id]
     return ChatFormat(
         markers=pattern_of(texts),
         marker_ids=ids,
         opening=head[len(prompt) :] if head.startswith(prompt) else None,
         closing=closing,
+        closing_markers=count_markers(after, ids),
         stop_id=marker[0] if marker else tokenizer.eos_token_id,
         stops=tuple(dict.fromkeys(stops)),
         reasoning_key=_reasoning_key(tokenizer, asked),
+        opens_thinking=prompt.rstrip().endswith("<think>"),
     )
+
+
+def count_markers(ids: Sequence[int], marker_ids: frozenset[int]) -> int:
+    return sum(token in marker_ids for token in ids)
 
 
 def around_sentinel(whole: str) -> tuple[str, str]:
@@ -154,54 +165,9 @@ def rendered(tokenizer: Any, messages: Sequence[Message], *, open_answer: bool =
     return text
 
 
-def render(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """The prompt as text, for people to read."""
-    return rendered(tokenizer, without_markup(tokenizer, messages), open_answer=True)
-
-
 def encode(tokenizer: Any, text: str) -> list[int]:
     """Ids of a rendered text, as `apply_chat_template` makes them."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-# Texts without markup
-
-
-def without_markup(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
-    """Return the messages with control tokens in their texts broken up by a space: no text opens or ends a turn.
-
-    Reasoning is put under the key that the template reads, also where it stands in the answer as a model wrote it.
-    """
-    form = chat_format(tokenizer)
-    return [_without_markup(_with_reasoning_apart(message, form), form) for message in messages]
-
-
-def _without_markup(message: Message, form: ChatFormat) -> Message:
-    return {
-        key: broken_up(value, form.markers) if isinstance(value, str) and key != "role" else value
-        for key, value in message.items()
-    }
-
-
-_REASONED = re.compile(r"\s*<think>(?P<reasoning>.*?)</think>\s*(?P<answer>.*)", re.DOTALL)
-
-
-def _with_reasoning_apart(message: Message, form: ChatFormat) -> Message:
-    """Return an assistant's message with its reasoning under the key that the template reads."""
-    if message["role"] != "assistant" or not form.reasoning_key:
-        return message
-    given = reasoning_of(message)
-    others = {key: value for key, value in message.items() if key not in REASONING_KEYS}
-    if given:
-        return {**others, form.reasoning_key: given}
-    if found := _REASONED.fullmatch(message["content"]):
-        reasoning = found["reasoning"].strip("\n")
-        return {**others, "content": found["answer"], **({form.reasoning_key: reasoning} if reasoning else {})}
-    return others
-
-
-def reasoning_of(message: Message) -> str:
-    return next((message[key] for key in REASONING_KEYS if message.get(key)), "")
 
 
 # The last turn

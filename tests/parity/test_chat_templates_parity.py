@@ -90,11 +90,14 @@ def test_no_text_writes_a_marker(make: Callable[..., Any]) -> None:
             continue
         tokenizer = family(make, source)
         markers = chat_format(tokenizer).marker_ids
-        hostile = " ".join(token.content for token in tokenizer.added_tokens_decoder.values() if len(token.content) > 1)
-        asked = [user(hostile), assistant(f"So {hostile}"), user(hostile)]
+        tokens = [token.content for token in tokenizer.added_tokens_decoder.values() if len(token.content) > 1]
+        hostile = " ".join(tokens)
+        # An answer's own `</think>` may end its reasoning, where prompts open it.
+        said = " ".join(["So", *(token for token in tokens if "think" not in token)])
+        asked = [user(hostile), assistant(said), user(hostile)]
         written, clean = (
             [[token for token in ids if token in markers] for ids in chat.answer_ids(tokenizer, messages, answer)]
-            for messages, answer in ((asked, f"So {hostile}"), (TALK, "Five."))
+            for messages, answer in ((asked, said), (TALK, "Five."))
         )
         assert written == clean, name
 

@@ -163,6 +163,17 @@ def test_reasoning_is_trained_where_the_template_writes_it() -> None:
     assert chat.answer_text(tokenizer, learnt, chat.stop_ids(tokenizer)) == as_sampled
 
 
+def test_reasoning_of_a_prompt_that_opens_it_is_trained_as_it_was_sampled() -> None:
+    """Qwen3.5's prompts end with `<think>`, so an answer as sampled holds the closing mark alone."""
+    template = THINKING.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
+    tokenizer = byte_level(template, "<|im_end|>", special=["<|im_start|>"], plain=["<think>", "</think>"])
+    prompt, learnt = chat.answer_ids(tokenizer, ASK, assistant("Five.") | {"reasoning_content": "Two and three."})
+    as_sampled = chat.answer_text(tokenizer, learnt, chat.stop_ids(tokenizer))
+    assert as_sampled == "Two and three.\n</think>\n\nFive."
+    assert chat.answer_ids(tokenizer, ASK, as_sampled) == (prompt, learnt)
+    assert chat.answer_ids(thinking(), ASK, "So </think>.")[1].count(thinking().convert_tokens_to_ids("</think>")) == 1
+
+
 def test_reasoning_is_never_dropped() -> None:
     with pytest.raises(InputError, match="has reasoning, which the model's chat template does not write"):
         chat.answer_ids(chatml(), ASK, assistant("Five.") | {"reasoning_content": "Two and three."})

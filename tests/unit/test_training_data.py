@@ -11,6 +11,8 @@ import pytest
 from seft_bench.errors import InputError
 from tests.tiny_model import BOS, STOP
 from training.data import DataRules, batch_plan, collate, load_examples
+from training.shapes import Files, shape_rows
+from training.stages import Shape
 from training.tokens import Example, Tokens
 
 ASK = [{"role": "user", "content": "What is two plus three?"}]
@@ -265,3 +267,11 @@ def test_reasoning_of_the_last_message_is_learnt(tmp_path: Path) -> None:
     said = {"role": "assistant", "content": "Five.", "reasoning_content": "Two and three."}
     (example,), _ = load(tmp_path, tokenizer, [{"messages": [*ASK, said]}])
     assert labelled_text(tokenizer, example.chosen) == "(Two and three.)Five.<|end|>"
+
+
+def test_empty_drafts_are_counted_like_other_empty_answers(tmp_path: Path, tokenizer: Any) -> None:
+    drafts = tmp_path / "revised.jsonl"
+    drafts.write_text("".join(json.dumps({"prompt": ASK, "answer": text}) + "\n" for text in ("Five.", " ", "Six.")))
+    rows = shape_rows(Shape("drafts"), Files(drafts), seed=0)
+    examples, counts = load(tmp_path, tokenizer, rows)
+    assert (len(examples), counts.dropped) == (2, {"empty_answer": 1})
