@@ -78,9 +78,7 @@ def train(
     shared = stages_folder or out / "stages"
     needed = needed_data(recipe)
     with processes.main_first():  # what has to be fetched or made is there for the others
-        ready = [open_ready_model(name) for name in door.stages.ready_models(plan)]
-        base = _base_of(recipe, shared.parent / "data") if door.stages.reads_base(plan) else ready[0]
-        data = open_data(recipe.data, recipe.seed, shared.parent / "data", needed)
+        base, data = open_material(recipe, plan, shared.parent / "data", needed)
     shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to, processes=processes)
     with open_engine(recipe.engine, out / "vllm-logs", recipe.vllm.server_arguments()) as engine:
         stages = run_stages(plan, dataclasses.replace(shop, engine=engine))
@@ -105,10 +103,27 @@ def dry_run(recipe: RecipeConfig, checkpoints: int = 2, *, probe: bool = True) -
     trackers_of(plan)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        ready = [open_ready_model(init) for init in door.stages.ready_models(plan)]
-        base = _base_of(recipe, scratch / "data") if door.stages.reads_base(plan) else ready[0]
-        data = open_data(recipe.data, recipe.seed, scratch / "data", needed_data(recipe))
+        base, data = open_material(recipe, plan, scratch / "data", needed_data(recipe))
         return plan_stages(plan, Walk(base, data, recipe.seed, scratch, probe))
+
+
+def open_material(
+    recipe: RecipeConfig, plan: Sequence[door.stages.Stage], folder: Path, needed: Sequence[str]
+) -> tuple[Path, Path]:
+    """Find, or make in `folder`, what a recipe's stages start from.
+
+    Args:
+        needed: names of the data sets.
+
+    Returns:
+        The base's folder, a ready model's where no stage reads the base; and the folder of the data sets.
+
+    Raises:
+        InputError: missing or malformed data, base or ready model.
+    """
+    ready = [open_ready_model(name) for name in door.stages.ready_models(plan)]
+    base = _base_of(recipe, folder) if door.stages.reads_base(plan) else ready[0]
+    return base, open_data(recipe.data, recipe.seed, folder, needed)
 
 
 def _base_of(recipe: RecipeConfig, folder: Path) -> Path:

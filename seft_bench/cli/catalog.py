@@ -11,6 +11,7 @@ import typer
 
 from seft_bench.cli.judge_quality import agreement, consistency
 from seft_bench.cli.options import JsonOption
+from seft_bench.cli.preview import preview
 from seft_bench.console import note, plain
 from seft_bench.errors import InputError, unknown_name
 
@@ -181,6 +182,8 @@ def data_fetch(
     if problems := [row.message for row in rows if row.state == "failed"]:
         raise InputError("\n".join(problems))
 
+
+data_app.command("preview")(preview)
 
 DATA_SETS = ("sft", "preferences", "calibration", "prompts", "pretrain")
 
