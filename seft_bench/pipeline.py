@@ -33,6 +33,7 @@ from seft_bench.results import replaces_other_weights, save_result
 from seft_bench.stages import Workshop, door, run_stages
 from seft_bench.stages.dry_run import StagePlan, Walk, plan_stages
 from seft_bench.stages.engines import open_engine
+from seft_bench.stages.fitting import GIGABYTE, present_gpu_bytes
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.reporting import trackers_of
 from seft_bench.stages.runs import TrainedRun, finished_run, publish_run, published_run
@@ -90,10 +91,13 @@ def train(
     return published_run(out)
 
 
-def dry_run(recipe: RecipeConfig, checkpoints: int = 2, *, probe: bool = True) -> list[StagePlan]:
+def dry_run(
+    recipe: RecipeConfig, checkpoints: int = 2, *, gpu_gigabytes: float | None = None, probe: bool = True
+) -> list[StagePlan]:
     """Find what a recipe's stages would take; what has to be written meanwhile is removed.
 
     Args:
+        gpu_gigabytes: memory of the GPU in question; default: this machine's, where it has one.
         probe: take a few steps of each training, for its speed.
 
     Raises:
@@ -101,10 +105,11 @@ def dry_run(recipe: RecipeConfig, checkpoints: int = 2, *, probe: bool = True) -
     """
     plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
     trackers_of(plan)
+    gpu_bytes = present_gpu_bytes() if gpu_gigabytes is None else round(gpu_gigabytes * GIGABYTE)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         base, data = open_material(recipe, plan, scratch / "data", needed_data(recipe))
-        return plan_stages(plan, Walk(base, data, recipe.seed, scratch, probe))
+        return plan_stages(plan, Walk(base, data, recipe.seed, scratch, gpu_bytes, probe))
 
 
 def open_material(

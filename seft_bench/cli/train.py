@@ -37,6 +37,9 @@ def train(
     probe: Annotated[
         bool, typer.Option(help="With --dry-run: take a few real steps of each training, for its hours.")
     ] = True,
+    gpu_memory_gigabytes: Annotated[
+        float | None, typer.Option(help="With --dry-run: the GPU to fit, in GB; default: this machine's.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print it as JSON.")] = False,
 ) -> None:
     """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so.
@@ -57,7 +60,8 @@ def train(
     if dry_run:
         if processes.size > 1:
             raise InputError("train --dry-run runs in one process: start it without torchrun")
-        _print_plan(pipeline.dry_run(chosen, checkpoints, probe=probe), as_json)
+        plans = pipeline.dry_run(chosen, checkpoints, gpu_gigabytes=gpu_memory_gigabytes, probe=probe)
+        _print_plan(plans, as_json)
         return
     folder = out or RUNS / chosen.name
     if fresh and processes.is_main:

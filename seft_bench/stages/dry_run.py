@@ -6,6 +6,7 @@ that is not trained yet has the shape of the model that it starts from.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +16,12 @@ from seft_bench.checkpoints import is_adapter
 from seft_bench.data.training import open_ready_model
 from seft_bench.records import Base, Data, Model, Output, Source
 from seft_bench.stages import door
+from seft_bench.stages.fitting import Batch, present_gpu_bytes, verdict
 from seft_bench.stages.stand_ins import stand_in
 from seft_bench.stages.train import write_training_rows
 
 if TYPE_CHECKING:
-    from seft_bench.stages.door import data, probe, stages
+    from seft_bench.stages.door import data, memory, probe, stages
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class StagePlan:
     Attributes:
         rows: that are trained on, or answers that are drafted.
         tokens: of all steps, or generated at most.
-        steps, parameters, tokens_per_second: None of stages that do not train, the last also without a probe.
+        steps, parameters, memory, tokens_per_second: None of stages that do not train, the last also without a probe.
         is_estimate: rows or tokens are those of stand-ins.
+        fit: whether it fits the GPU, or what would; "" where no GPU is in question.
         notes: what a figure stands on, or why there is none.
     """
 
@@ -41,6 +44,8 @@ class StagePlan:
     is_estimate: bool = False
     steps: int | None = None
     parameters: probe.Parameters | None = None
+    memory: memory.Memory | None = None
+    fit: str = ""
     tokens_per_second: float | None = None
     notes: tuple[str, ...] = ()
 
@@ -55,6 +60,7 @@ class Walk:
 
     Attributes:
         scratch: a folder that is removed afterwards.
+        gpu_bytes: memory of the GPU in question; None where none is.
         may_probe: time a few steps of each training whose model has weights.
         rows: stage -> file of its stand-in rows.
         models: stage -> folder of a model of the shape that it trains.
@@ -64,6 +70,7 @@ class Walk:
     data: Path
     seed: int
     scratch: Path
+    gpu_bytes: int | None
     may_probe: bool
     rows: dict[str, Path] = field(default_factory=dict)
     models: dict[str, Path] = field(default_factory=dict)
@@ -119,7 +126,6 @@ def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:
     folder = walk.model(stage.model)
     walk.models[stage.name] = folder
     shape = door.probe.shape_of(folder)
-    parameters = door.probe.count_parameters(shape, stage.settings.lora)
     inputs = walk.inputs(stage)
     path = walk.scratch / f"{stage.name}-rows.jsonl"
     count = write_training_rows(stage, inputs["data"], inputs.get("preferences"), walk.seed, path)
@@ -128,17 +134,48 @@ def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:
     estimated = any(isinstance(source, Output) for source in (stage.data, stage.preferences))
     tokenizer = _tokenizer(folder)
     if tokenizer is None:
-        steps = door.settings.total_steps(stage.settings, count)
-        sides = 2 if stage.job(0).loss_entry.needs_pairs else 1
-        tokens = steps * stage.settings.global_batch_size * stage.settings.max_length * sides
-        note = f"{stage.name}: {folder} has no tokenizer, so each sequence counts as max_length tokens"
-        return StagePlan(stage.name, "train", count, tokens, True, steps, parameters, notes=(note,))
+        return _by_max_length(_Training(stage, shape, walk.gpu_bytes), count, folder)
     job = stage.job(walk.seed)
     examples, counts = door.data.load_examples(path, tokenizer, door.data.data_rules(job, shape.config))
     steps = door.settings.total_steps(stage.settings, len(examples))
     door.settings.course_of(stage.settings, steps)
-    planned = StagePlan(stage.name, "train", counts.used, _tokens(counts, stage, steps), estimated, steps, parameters)
+    longest = max(example.length for example in examples)
+    planned = _Training(stage, shape, walk.gpu_bytes).plan(
+        counts.used, _tokens(counts, stage, steps), steps, longest, estimated
+    )
     return _probed(planned, folder, examples, job, walk)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """A training stage, and a model of its shape without weights."""
+
+    stage: stages.Train
+    shape: Any
+    gpu_bytes: int | None
+
+    @property
+    def sides(self) -> int:
+        """Sequences of one example."""
+        return 2 if self.stage.job(0).loss_entry.needs_pairs else 1
+
+    def plan(self, rows: int, tokens: int, steps: int, longest: int, is_estimate: bool) -> StagePlan:
+        """Plan it with the memory that its longest sequences need."""
+        given = self.stage.settings
+        parameters = door.probe.count_parameters(self.shape, given.lora)
+        batch = Batch(min(given.micro_batch_size, given.global_batch_size) * self.sides, longest)
+        found = door.memory.estimate_memory(self.shape, parameters.trained, given, batch.sequences, longest)
+        fit = verdict(self.shape, given, batch, self.gpu_bytes) if self.gpu_bytes else ""
+        return StagePlan(self.stage.name, "train", rows, tokens, is_estimate, steps, parameters, found, fit)
+
+
+def _by_max_length(planned: _Training, rows: int, folder: Path) -> StagePlan:
+    """Plan a training without a tokenizer."""
+    stage = planned.stage
+    steps = door.settings.total_steps(stage.settings, rows)
+    tokens = steps * stage.settings.global_batch_size * stage.settings.max_length * planned.sides
+    note = f"{stage.name}: {folder} has no tokenizer, so each sequence counts as max_length tokens"
+    return replace(planned.plan(rows, tokens, steps, stage.settings.max_length, True), notes=(note,))
 
 
 def _tokens(counts: data.DataCounts, stage: stages.Train, steps: int) -> int:
@@ -156,6 +193,9 @@ def _probed(planned: StagePlan, folder: Path, examples: Any, job: Any, walk: Wal
             planned, notes=(*planned.notes, f"{planned.name}: {folder} has no weights, so no time is probed")
         )
     scratch = walk.scratch / planned.name
+    if planned.memory and planned.memory.peak > _free_bytes():
+        note = f"{planned.name}: not probed, because this machine has not the memory"
+        return replace(planned, notes=(*planned.notes, note))
     speed = door.probe.probed_tokens_per_second(folder, examples, job, scratch)
     return replace(planned, tokens_per_second=speed)
 
@@ -167,3 +207,8 @@ def _tokenizer(folder: Path) -> Any | None:
     if not any(folder.glob("tokenizer*")):
         return None
     return load_tokenizer(folder)
+
+
+def _free_bytes() -> int:
+    """Return the memory that a probe may take: the GPU's, without one the machine's."""
+    return present_gpu_bytes() or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -7,13 +7,15 @@ from dataclasses import asdict
 
 from seft_bench.records import Row
 from seft_bench.stages.dry_run import StagePlan
+from seft_bench.stages.fitting import GIGABYTE
 
-COLUMNS = ("stage", "rows", "tokens", "steps", "parameters", "trained", "tokens/s", "hours")
+COLUMNS = ("stage", "rows", "tokens", "steps", "parameters", "trained", "peak GB", "tokens/s", "hours")
 
 
 def plans_row(plans: Sequence[StagePlan]) -> Row:
     """Render the plans JSON-ready."""
-    return {"stages": [{**asdict(plan), "hours": plan.hours} for plan in plans], "hours": _hours(plans)}
+    stages = [{**asdict(plan), "hours": plan.hours, "peak_bytes": plan.memory and plan.memory.peak} for plan in plans]
+    return {"stages": stages, "hours": _hours(plans)}
 
 
 def plans_text(plans: Sequence[StagePlan]) -> str:
@@ -21,7 +23,8 @@ def plans_text(plans: Sequence[StagePlan]) -> str:
     rows = [COLUMNS, *map(_cells, plans)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    notes = list(dict.fromkeys(note for plan in plans for note in plan.notes))
+    fits = [f"{plan.name}: {plan.fit}" for plan in plans if plan.fit]
+    notes = fits + list(dict.fromkeys(note for plan in plans for note in plan.notes))
     if any(plan.is_estimate for plan in plans):
         notes.append("~ an upper bound: drafts as long as they may become, each of them revised")
     hours = _hours(plans)
@@ -44,6 +47,7 @@ def _cells(plan: StagePlan) -> tuple[str, ...]:
         "" if plan.steps is None else f"{plan.steps:,}",
         "" if parameters is None else _millions(parameters.total),
         "" if parameters is None else _millions(parameters.trained),
+        "" if plan.memory is None else f"{plan.memory.peak / GIGABYTE:.3g}",
         "" if plan.tokens_per_second is None else f"{plan.tokens_per_second:,.0f}",
         "" if plan.hours is None else f"{plan.hours:.3g}",
     )

@@ -15,8 +15,10 @@ from seft_bench.errors import InputError
 from seft_bench.files import read_json, write_jsonl
 from seft_bench.stages.dry_run import StagePlan
 from seft_bench.stages.dry_run_table import plans_row, plans_text
+from seft_bench.stages.fitting import GIGABYTE
 from seft_bench.stages.stand_ins import text_of_tokens
 from training.checkpoint import load_model
+from training.memory import Memory
 from training.probe import Parameters, count_parameters, shape_of
 from training.settings import LoraSettings
 
@@ -166,16 +168,18 @@ def test_lora_counts_as_peft_does(tiny_model: Path) -> None:
 
 
 def test_the_table_and_its_json() -> None:
+    parameters = Parameters(135_000_000, 5_000_000)
+    memory = Memory(2 * GIGABYTE, GIGABYTE, GIGABYTE // 2, GIGABYTE // 4)
     plans = [
-        StagePlan("start", "train", 300, 36_000_000, False, 57, Parameters(135_000_000, 5_000_000), 2_500.0),
+        StagePlan("start", "train", 300, 36_000_000, False, 57, parameters, memory, "fits 80 GB", 2_500.0),
         StagePlan("drafts", "sample", 1200, 76_800, True, notes=("a note",)),
-        StagePlan("policy", "train", 1200, 90_000, True, 75, Parameters(135_000_000, 5_000_000), notes=("a note",)),
+        StagePlan("policy", "train", 1200, 90_000, True, 75, parameters, notes=("a note",)),
     ]
     lines = plans_text(plans).splitlines()
-    assert lines[0].split() == ["stage", "rows", "tokens", "steps", "parameters", "trained", "tokens/s", "hours"]
-    assert lines[1].split() == ["start", "300", "36,000,000", "57", "135M", "5M", "2,500", "4"]
+    assert lines[0].split() == "stage rows tokens steps parameters trained peak GB tokens/s hours".split()
+    assert lines[1].split() == ["start", "300", "36,000,000", "57", "135M", "5M", "3.75", "2,500", "4"]
     assert lines[3].split() == ["policy", "~1,200", "~90,000", "75", "135M", "5M"]
-    assert lines[4] == "a note"
+    assert lines[4:6] == ["start: fits 80 GB", "a note"]
     assert lines[-1] == "about 4 hours of training, of the stages probed"
     row = plans_row(plans)
     assert row["hours"] == 4.0
