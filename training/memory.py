@@ -21,6 +21,9 @@ BYTES_OF = {"float32": 4, "mixed": 4, "bfloat16": 2}
 OPTIMIZER_BYTES = {"float32": 8, "mixed": 8, "bfloat16": 6}
 """Precision -> bytes of AdamW's state of a weight: two moments, and in bfloat16 the lower half of the weight."""
 
+AUTOCAST_BYTES = {"float32": 0, "mixed": 2, "bfloat16": 0}
+"""Precision -> bytes of the copy of a weight that autocast keeps from forward to backward."""
+
 MOST_LOGITS = 1 << 27
 """Logits that exist at a time on a GPU."""
 
@@ -63,15 +66,22 @@ def estimate_memory(model: Any, trained: int, settings: TrainSettings, sequences
     parameters = sum(parameter.numel() for parameter in model.parameters())
     size = BYTES_OF[settings.precision]
     adapter = trained if settings.lora else 0
-    weights = parameters * size + 4 * adapter
-    # Autocast keeps a bfloat16 copy of each weight from forward to backward.
-    weights += 2 * parameters if settings.precision == "mixed" else 0
+    weights = parameters * (size + AUTOCAST_BYTES[settings.precision]) + 4 * adapter
     of_trained = 4 if settings.lora else size
     optimizer = trained * (8 if settings.lora else OPTIMIZER_BYTES[settings.precision])
     activations = _activations(model, settings, sequences, tokens) + _logits(model, sequences * tokens)
     # A gradient is there twice while it is added to that of the micro-batches before.
     activations += size * max(parameter.numel() for parameter in model.parameters())
     return Memory(weights, of_trained * trained, optimizer, activations)
+
+
+def bytes_a_parameter(precision: str) -> int:
+    """Bytes that a trained parameter takes, with its gradient and the optimizer's state.
+
+    >>> [bytes_a_parameter(precision) for precision in ("float32", "mixed", "bfloat16")]
+    [16, 18, 10]
+    """
+    return 2 * BYTES_OF[precision] + AUTOCAST_BYTES[precision] + OPTIMIZER_BYTES[precision]
 
 
 def _logits(model: Any, tokens: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from seft_bench.stages import door
 
@@ -71,10 +71,16 @@ def _alternatives(given: settings.TrainSettings, batch: Batch) -> Iterator[tuple
     one_by_one: dict[str, Any] = {"gradient_checkpointing": True, "micro_batch_size": 1}
     yield {"gradient_checkpointing": True}, batch
     yield one_by_one, single
-    yield {"precision": "bfloat16", "gradient_checkpointing": True}, batch
-    yield {"precision": "bfloat16", **one_by_one}, single
+    smallest = {"precision": min(offered_precisions(), key=door.memory.bytes_a_parameter)}
+    yield {**smallest, "gradient_checkpointing": True}, batch
+    yield {**smallest, **one_by_one}, single
     if given.lora is None:
-        yield {"precision": "bfloat16", **one_by_one, "lora": door.settings.LoraSettings()}, single
+        yield {**smallest, **one_by_one, "lora": door.settings.LoraSettings()}, single
+
+
+def offered_precisions() -> tuple[str, ...]:
+    """Return the precisions that training settings may name."""
+    return get_args(door.settings.TrainSettings.model_fields["precision"].annotation)
 
 
 def _value(value: object) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from seft_bench.stages import fitting
 from seft_bench.stages.fitting import GIGABYTE, Batch, fits, verdict
 from training.checkpoint import load_model
 from training.memory import LOGIT_BYTES, estimate_memory
@@ -86,8 +87,9 @@ def test_checkpointing_keeps_the_inputs_of_layers_and_one_layer(mistral: Any) ->
     assert layers > 8 * (checkpointed.activations - rest)
 
 
-def test_7b_in_80_gb(mistral: Any) -> None:
+def test_7b_in_80_gb(mistral: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full bfloat16 fits with gradient checkpointing: 10 bytes a parameter are 67.4 GB."""
+    monkeypatch.setattr(fitting, "offered_precisions", lambda: ("float32", "mixed", "bfloat16"))
     gpu, batch = 80 * GIGABYTE, Batch(1, 2048)
     right = settings(precision="bfloat16", gradient_checkpointing=True, micro_batch_size=1)
     assert verdict(mistral, right, batch, gpu) == "fits 80 GB"
@@ -100,6 +102,15 @@ def test_7b_in_80_gb(mistral: Any) -> None:
     assert "lora: {rank: 16}" in verdict(mistral, mixed, Batch(8, 2048), 24 * GIGABYTE)
     assert "sharding: fsdp over 8 GPUs" in verdict(mistral, mixed, Batch(1, 64), 24 * GIGABYTE)
     assert verdict(mistral, mixed, Batch(8, 2048), 2 * GIGABYTE).endswith("whatever the settings")
+
+
+def test_only_precisions_that_settings_offer_are_named(mistral: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(fitting.offered_precisions()) >= {"float32", "mixed"}
+    monkeypatch.setattr(fitting, "offered_precisions", lambda: ("float32", "mixed"))
+    said = verdict(mistral, settings(precision="mixed"), Batch(8, 2048), 80 * GIGABYTE)
+    assert (
+        "; fits with precision: float32, gradient_checkpointing: true, micro_batch_size: 1, lora: {rank: 16} (" in said
+    )
 
 
 def test_some_memory_is_left_free(mistral: Any) -> None:
