@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -185,3 +186,18 @@ def test_tables_writes_real_rows_and_scores_them(
         rows = list(csv.DictReader(file))
     assert sorted(row["model"] for row in rows) == ["model-00", "model-01"]
     assert all(5 < float(row["lc_win_rate"]) < 95 for row in rows)
+
+
+@pytest.mark.parametrize("loss", ["sft", "dpo"])
+def test_train_memory_trains_rows_of_the_length_that_it_names(loss: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    module = load_script("train_memory")
+    module.prepare(tmp_path, "tiny", module.BATCH_SIZE)
+    module.run_ours(loss, tmp_path, tmp_path / "out", 1)
+    tokens = json.loads((tmp_path / "out" / "run" / "train.jsonl").read_text())["tokens"]
+    sequences = module.BATCH_SIZE * (2 if loss == "dpo" else 1)
+    assert 0.9 * module.TOKENS * sequences < tokens <= module.TOKENS * sequences
+    weights = load_file(tmp_path / "out" / "run" / "checkpoints" / "step-000001" / "model.safetensors")
+    assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.bfloat16"}
+    assert module.resident_megabytes() > 50
