@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -21,6 +21,7 @@ from tests.tiny_model import make_tiny_model
 from training.checkpoint import load_model
 from training.data import DataRules, load_examples
 from training.loop import TrainJob, TrainSettings
+from training.precision import weights_dtype
 from training.reference import reference_logprobs
 from training.run import Run
 from training.tokens import Example
@@ -55,9 +56,14 @@ def conversational(row: dict[str, Any], *answers: str) -> dict[str, Any]:
     return {"prompt": row["prompt"], **{name: [{"role": "assistant", "content": row[name]}] for name in answers}}
 
 
-def one_step(batch_size: int) -> TrainSettings:
+def one_step(batch_size: int, precision: Literal["float32", "bfloat16"] = "float32") -> TrainSettings:
     return TrainSettings(
-        learning_rate=1e-3, max_steps=1, global_batch_size=batch_size, micro_batch_size=4, device="cpu"
+        learning_rate=1e-3,
+        max_steps=1,
+        global_batch_size=batch_size,
+        micro_batch_size=4,
+        device="cpu",
+        precision=precision,
     )
 
 
@@ -67,19 +73,21 @@ def ours(
     loss: str,
     rows: Sequence[dict[str, Any]],
     reference: Path | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
     **loss_settings: float,
 ) -> Any:
     """(loss and metrics, gradients by name) of one global batch, in micro-batches of 4 and 2."""
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    job = TrainJob(one_step(len(rows)), loss, loss_settings)
+    dtype = weights_dtype(one_step(1, precision))
+    job = TrainJob(one_step(len(rows), precision), loss, loss_settings)
     examples, _ = load_examples(path, load_tokenizer(model), DataRules(512, job.loss_entry.needs_pairs))
     sums = (
         None
         if reference is None
-        else reference_logprobs(lambda: load_model(reference), "reference", examples, job, tmp_path / "cache")
+        else reference_logprobs(lambda: load_model(reference, dtype), "reference", examples, job, tmp_path / "cache")
     )
-    run = Run(load_model(model), examples, sums, job)
+    run = Run(load_model(model, dtype), examples, sums, job)
     measured = run._forward_backward(range(len(rows)))
     return {name: value.item() for name, value in measured.items()}, gradients(run.model), examples
 
@@ -149,6 +157,51 @@ def test_dpo(tiny_model: Path, reference: Path, tmp_path: Path) -> None:
     assert measured["chosen_reward"] == pytest.approx(logged["rewards/chosen"], abs=1e-5)
     assert measured["reward_accuracy"] == pytest.approx(logged["rewards/accuracies"])
     assert_same_gradients(our_gradients, gradients(trainer.model))
+
+
+def assert_alike_in_bfloat16(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """Gradients point the same way and are as long, to what bfloat16's 8 bits leave over two layers."""
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        assert gradient.dtype == theirs[name].dtype == torch.bfloat16
+        one, other = gradient.double().flatten(), theirs[name].double().flatten()
+        assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.999, name
+        assert one.norm().item() == pytest.approx(other.norm().item(), rel=0.02), name
+
+
+def test_sft_and_dpo_in_bfloat16(tiny_model: Path, reference: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+
+    tokenizer, bfloat16 = load_tokenizer(tiny_model), torch.bfloat16
+    rows = [{"prompt": row["prompt"], "answer": row["chosen"]} for row in ROWS]
+    measured, our_gradients, _ = ours(tmp_path, tiny_model, "sft", rows, precision="bfloat16")
+    data = Dataset.from_list(
+        [{"prompt": row["prompt"], "completion": [{"role": "assistant", "content": row["chosen"]}]} for row in ROWS]
+    )
+    trainer: Any = SFTTrainer(
+        model=load_model(tiny_model, bfloat16),
+        args=SFTConfig(output_dir=str(tmp_path / "trl"), **SAME),
+        train_dataset=data,
+        processing_class=tokenizer,
+    )
+    loss = trainer.compute_loss(trainer.model, trl_batch(trainer))
+    loss.backward()
+    assert measured["loss"] == pytest.approx(loss.item(), rel=1e-3)
+    assert_alike_in_bfloat16(our_gradients, gradients(trainer.model))
+
+    measured, our_gradients, _ = ours(tmp_path, tiny_model, "dpo", ROWS, reference, precision="bfloat16", beta=0.05)
+    trainer = DPOTrainer(
+        model=load_model(tiny_model, bfloat16),
+        ref_model=load_model(reference, bfloat16),
+        args=DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.05, **SAME),
+        train_dataset=Dataset.from_list([conversational(row, "chosen", "rejected") for row in ROWS]),
+        processing_class=tokenizer,
+    )
+    loss = trainer.compute_loss(trainer.model, trl_batch(trainer))
+    loss.backward()
+    assert measured["loss"] == pytest.approx(loss.item(), rel=5e-3)
+    assert_alike_in_bfloat16(our_gradients, gradients(trainer.model))
 
 
 def orpo_trainer(model: Path, tmp_path: Path, rows: Sequence[dict[str, Any]]) -> Any:
