@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -77,11 +77,10 @@ def _global(
     ] = False,
 ) -> None:
     """Options of the whole program."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    if count != "1" and context.invoked_subcommand != "train":
+    if context.invoked_subcommand != "train" and not _is_alone():
         raise InputError(
-            f"`{context.invoked_subcommand}` runs in one process, and torchrun started {count}: start it without "
-            "torchrun. `train` is what runs in several."
+            f"`{context.invoked_subcommand}` runs in one process, and torchrun started {os.environ['WORLD_SIZE']}: "
+            "start it without torchrun. `train` is what runs in several."
         )
 
 
@@ -102,12 +101,25 @@ def main() -> None:
         status = _disk_full(error) if no_room(error) else _usage_error(error)
     if status == EXIT_INTERRUPTED:
         complain("stopped; what was finished is kept, and the same command goes on")
-    sys.exit(status if isinstance(status, int) else EXIT_OK)
+    _leave(status if isinstance(status, int) else EXIT_OK)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the program; one of several processes without Python's teardown, in which torch's threads may abort."""
+    if _is_alone():
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _is_alone() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") == "1"
 
 
 def _joined() -> AbstractContextManager[object]:
     """Join the processes that torchrun started, so that an error is told once and ends them all."""
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if _is_alone():
         return nullcontext()
     from seft_bench.stages import door
 

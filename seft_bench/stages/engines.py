@@ -52,9 +52,6 @@ class Engine(Protocol):
     def facts(self) -> Row:
         """Return what a stage's record says of the engine."""
 
-    def make_room(self) -> None:
-        """Let go of memory that others in this process still hold; every process calls it, only one the rest."""
-
     def release(self) -> None:
         """Give all memory back; the next call would take it again. May be called twice."""
 
@@ -76,9 +73,6 @@ class OwnEngine:
     def facts(self) -> Row:
         return {}
 
-    def make_room(self) -> None:
-        """Do nothing: what garbage holds, the same allocator gives again."""
-
     def release(self) -> None:
         """Do nothing: a stage's model goes with the stage."""
 
@@ -98,6 +92,8 @@ class VLLMServerEngine:
     def generator(self, model: Path, batch_size: int) -> ServedGenerator:
         from seft_bench.generators.vllm_tokens import ServedGenerator
 
+        if not self.server.is_running:
+            _free_our_memory()
         return ServedGenerator(self.whole.of(model), model.name, self.server, batch_size=batch_size)
 
     def score(self, model: Path, lists: Sequence[Answered]) -> list[list[logprobs.AnswerLogprob]]:
@@ -111,13 +107,6 @@ class VLLMServerEngine:
     def facts(self) -> Row:
         arguments = [*self.server.environment.arguments, *self.server.arguments]
         return {"engine": self.server.engine, "engine_arguments": arguments}
-
-    def make_room(self) -> None:
-        """Give a GPU's memory back that our trainer's garbage still holds: the server wants most of it."""
-        if not self.server.is_running:
-            gc.collect()
-            if torch := sys.modules.get("torch"):
-                torch.cuda.empty_cache()
 
     def release(self) -> None:
         self.server.stop()
@@ -154,3 +143,10 @@ def _server_engine(log_folder: Path, arguments: Sequence[str]) -> VLLMServerEngi
 
     server = VLLMServer(find_environment(), log_folder, arguments=arguments)
     return VLLMServerEngine(server, WholeModels(log_folder))
+
+
+def _free_our_memory() -> None:
+    """Give a GPU's memory back that our trainer's garbage still holds: the server wants most of it."""
+    gc.collect()
+    if torch := sys.modules.get("torch"):
+        torch.cuda.empty_cache()

@@ -65,6 +65,8 @@ def test_the_parser_refuses_what_the_program_refuses() -> None:
 def refusal(line: str) -> str:
     """Say what is wrong with a command line of a console block; nothing where it can be run."""
     program, *arguments = shlex.split(line)
+    if program == "torchrun" and "seft_bench" in arguments:
+        program, arguments = "seft-bench", arguments[arguments.index("seft_bench") + 1 :]
     if program == "make":
         targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
         return "" if arguments[0] in targets else f"no target {arguments[0]}"
@@ -85,7 +87,13 @@ def test_commands_in_console_blocks_parse() -> None:
 
 
 def test_a_wrong_line_is_seen() -> None:
-    for line in ("seft-bench frobnicate", "seft-bench train --no-such-option", "make coffee", "rm -rf runs"):
+    for line in (
+        "torchrun -m seft_bench train --no-such",
+        "seft-bench frobnicate",
+        "seft-bench train --no-such-option",
+        "make coffee",
+        "rm -rf runs",
+    ):
         assert refusal(line), line
 
 

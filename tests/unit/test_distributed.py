@@ -117,8 +117,11 @@ def assert_same_course(out: Path, expected: Path) -> None:
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
-@pytest.mark.parametrize("loss", ["sft", "dpo", "orpo"])
+@pytest.mark.parametrize(
+    ("loss", "sharding"),
+    [("sft", "ddp"), ("dpo", "fsdp")]
+    + [pytest.param(*both, marks=pytest.mark.slow) for both in (("sft", "fsdp"), ("dpo", "ddp"), ("orpo", "fsdp"))],
+)
 def test_two_processes_train_as_one_does(loss: str, sharding: str, start: Start, tmp_path: Path) -> None:
     train_it(ALONE, start, tmp_path / "one", job(loss))
     pids = forked(2, train_it, start, tmp_path / "two", job(loss, sharding=sharding))
@@ -155,7 +158,13 @@ def test_two_processes_train_as_one_does_whatever_is_asked_for(
             assert mine == pytest.approx(other, rel=1e-5, abs=1e-5)
 
 
-HOW_IT_GOES_ON = [(2, "ddp", 1, "ddp"), (2, "fsdp", 1, "ddp"), (1, "ddp", 2, "fsdp"), (2, "fsdp", 3, "fsdp")]
+HOW_IT_GOES_ON = [
+    (2, "fsdp", 1, "ddp"),
+    *(
+        pytest.param(*how, marks=pytest.mark.slow)
+        for how in ((2, "ddp", 1, "ddp"), (1, "ddp", 2, "fsdp"), (2, "fsdp", 3, "fsdp"))
+    ),
+]
 
 
 @pytest.mark.parametrize(("before", "sharding", "after", "sharding_after"), HOW_IT_GOES_ON)
@@ -183,7 +192,7 @@ def test_a_sharded_checkpoint_is_a_plain_folder(start: Start, tmp_path: Path) ->
     assert (folders[0] / "config.json").read_text() == (folders[1] / "config.json").read_text()
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+@pytest.mark.parametrize("sharding", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
 def test_a_process_without_an_example_keeps_step(sharding: str, start: Start, tmp_path: Path) -> None:
     """Batches of 5, one example a forward, 3 processes: 2, 2 and 1 forwards; the last batch has 1 example only."""
     plan = {"global_batch_size": 5, "micro_batch_size": 1, "epochs": 1}
@@ -193,6 +202,7 @@ def test_a_process_without_an_example_keeps_step(sharding: str, start: Start, tm
     assert_same_course(tmp_path / "three", tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_fresh_weights_are_sharded_too(start: Start, tmp_path: Path) -> None:
     bare = start._replace(model=make_tiny_model(tmp_path / "bare", with_weights=False, tied=False))
     train_it(ALONE, bare, tmp_path / "one", replace(job(), fresh=True))
