@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .projection import MOST_LOGITS
 from .settings import TrainSettings
 
 BYTES_OF = {"float32": 4, "mixed": 4, "bfloat16": 2}
@@ -23,9 +24,6 @@ OPTIMIZER_BYTES = {"float32": 8, "mixed": 8, "bfloat16": 6}
 
 AUTOCAST_BYTES = {"float32": 0, "mixed": 2, "bfloat16": 0}
 """Precision -> bytes of the copy of a weight that autocast keeps from forward to backward."""
-
-MOST_LOGITS = 1 << 27
-"""Logits that exist at a time on a GPU."""
 
 LOGIT_BYTES = 16
 """Of one logit: itself, in float32, its log-softmax, and the gradient of that."""
@@ -85,7 +83,7 @@ def bytes_a_parameter(precision: str) -> int:
 
 
 def _logits(model: Any, tokens: int) -> int:
-    return LOGIT_BYTES * min(tokens * int(model.config.get_text_config().vocab_size), MOST_LOGITS)
+    return LOGIT_BYTES * min(tokens * int(model.config.get_text_config().vocab_size), MOST_LOGITS["cuda"])
 
 
 def _activations(model: Any, settings: TrainSettings, sequences: int, tokens: int) -> int:
