@@ -65,8 +65,19 @@ def _extended(path: Path, below: Sequence[Path]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name in names:
         parent = path.parent / name if name.endswith((".yaml", ".yml")) else _find(name)
-        values = door.methods.merge_settings(values, _extended(parent, (*below, path.resolve())))
-    return door.methods.merge_settings(values, own)
+        values = _laid_over(values, _extended(parent, (*below, path.resolve())))
+    return _laid_over(values, own)
+
+
+def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Lay a recipe over another; a role's new source takes nothing of the old one, such as its split or commit."""
+    merged = door.methods.merge_settings(below, above)
+    data = above.get("data")
+    if isinstance(data, dict) and isinstance(merged["data"], dict):
+        merged["data"] |= {
+            role: source for role, source in data.items() if isinstance(source, dict) and "source" in source
+        }
+    return merged
 
 
 def needed_data(recipe: RecipeConfig) -> list[str]:

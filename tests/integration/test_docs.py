@@ -18,6 +18,7 @@ from seft_bench.cli.main import app
 from seft_bench.config.judges import JUDGE
 from seft_bench.inference.prices import PriceTable
 from seft_bench.report.published_files import PublishedConfig
+from seft_bench.stages.recipes import load_recipe
 from tests.integration.cli import REPOSITORY, seft_bench
 from tests.tiny_model import make_tiny_model
 from training.methods import METHODS, build_stages
@@ -191,9 +192,17 @@ def yaml_blocks() -> list[tuple[str, str]]:
     return [(page.name, block) for page in PAGES for block in blocks(page, "yaml")]
 
 
-def test_yaml_examples_are_accepted() -> None:
+def _whole(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The example itself, or the recipe that it makes of the one that it extends."""
+    if "extends" not in values:
+        return values
+    (folder / "example.yaml").write_text(yaml.safe_dump(values))
+    return load_recipe(str(folder / "example.yaml")).model_dump()
+
+
+def test_yaml_examples_are_accepted(tmp_path: Path) -> None:
     for page, block in yaml_blocks():
-        values = yaml.safe_load(block)
+        values = _whole(yaml.safe_load(block), tmp_path)
         kind = next((kind for key, kind in TOLD_BY.items() if key in values), "judge")
         loaded = config.validate(values, CONFIGS[kind], f"{page}: {block}")
         for row in [loaded] if kind == "recipe" else loaded.rows if kind == "matrix" else []:

@@ -13,10 +13,10 @@ from seft_bench.records import Row
 from seft_bench.suites import load_suite
 from tests.real_data import MODELS, compact
 
-LONGEST_ANSWER, LONGEST_QUESTION = 500, 300
+LONGEST_ANSWER, LONGEST_QUESTION = 350, 300
 """In characters: what a CPU trains on in minutes."""
 
-PARTS = {"sft": 48, "preferences": 112, "calibration": 24, "held_out": 64, "prompts": 48}
+PARTS = {"sft": 48, "preferences": 80, "calibration": 12, "held_out": 64, "prompts": 32}
 """Data set -> instructions in it; no instruction is in two."""
 
 
