@@ -66,7 +66,8 @@ class _Numbers(NamedTuple):
 
 def _fresh_state(parameter: Tensor) -> dict[str, Any]:
     moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-    low = {"low": torch.zeros_like(parameter, dtype=torch.int16)} if parameter.dtype == torch.bfloat16 else {}
+    # The 16 bits pass for a bfloat16, because gloo sends no int16 between processes.
+    low = {"low": torch.zeros_like(parameter)} if parameter.dtype == torch.bfloat16 else {}
     return {"step": 0, **moments, **low}
 
 
@@ -85,11 +86,11 @@ def _update_slice(
     first.copy_(mean)
     second.copy_(square if low is None else round_dithered(square, numbers.step))
     scale = square.div(1 - numbers.beta2**numbers.step).sqrt_().add_(numbers.eps)
-    full = weight if low is None else join_halves(weight, low)
+    full = weight if low is None else join_halves(weight, low.view(torch.int16))
     full.mul_(1 - numbers.lr * numbers.weight_decay)
     full.addcdiv_(mean, scale, value=-numbers.lr / (1 - numbers.beta1**numbers.step))
     if low is not None:
-        split_halves(full, weight, low)
+        split_halves(full, weight, low.view(torch.int16))
 
 
 def join_halves(high: Tensor, low: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor, Shard
 
 from seft_bench.checkpoints import is_adapter
 from seft_bench.checkpoints.adapters import is_adapted
+from seft_bench.errors import InputError
 
 from .checkpoint import has_weights, load_model, load_or_initialise, pick_device
 from .distributed import Processes
@@ -78,6 +79,8 @@ def load_policy(folder: Path, job: TrainJob, processes: Processes) -> Any:
     if sharding_of(job.settings, processes) != "fsdp":
         return load_or_initialise(folder, job.seed, dtype, fresh=job.fresh)
     device = pick_device(processes.device(job.settings.device))
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        raise InputError("precision: bfloat16 cannot be sharded over CPUs: write sharding: ddp, or precision: mixed")
     if has_weights(folder) and not is_adapter(folder) and (device.type == "cuda" or not torch.cuda.is_available()):
         model = _load_parts(folder, dtype, processes)
         if not _splits_ties(model, processes):

@@ -347,7 +347,7 @@ def test_a_run_in_bfloat16_goes_on_bit_for_bit_and_saves_bfloat16(
         train(tiny_model, data["dpo"], tmp_path / "killed", plan, save_state_every_steps=3, on_step=kill_after(4))
     files = (tmp_path / "killed" / "state").rglob("*.safetensors")
     saved = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    assert saved["optimizer/low/model.norm.weight"].abs().sum() > 0
+    assert saved["optimizer/low/model.norm.weight"].view(torch.int16).any()
     train(tiny_model, data["dpo"], tmp_path / "killed", plan, save_state_every_steps=3)
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
     assert {tensor.dtype for tensor in weights(tmp_path / "whole", 8).values()} == {torch.bfloat16}
