@@ -222,7 +222,7 @@ def together() -> Iterator[Processes]:
     try:
         yield processes
     except BaseException as error:
-        if store.add("failed", 1) > 1:
+        if not _is_first(store):
             time.sleep(ENDED_WITHIN_SECONDS)
             raise SystemExit(error.exit_status if isinstance(error, SeftBenchError) else 1) from None
         if _is_loss(error):
@@ -233,6 +233,16 @@ def together() -> Iterator[Processes]:
         raise
     processes.barrier()  # nobody leaves while another one still needs the exchange
     dist.destroy_process_group()
+
+
+def _is_first(store: Any) -> bool:
+    """Return whether no process has failed before this one; where nobody can be asked, another one has."""
+    import torch.distributed as dist
+
+    try:
+        return bool(store.add("failed", 1) == 1)
+    except dist.DistError:
+        return False
 
 
 def _join(processes: Processes) -> Any:

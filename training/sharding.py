@@ -98,7 +98,9 @@ def spread(model: Any, settings: TrainSettings, processes: Processes) -> Any:
 def _load_parts(folder: Path, dtype: torch.dtype, processes: Processes) -> Any:
     from transformers.distributed import DistributedConfig
 
-    model = load_model(folder, dtype, parts=DistributedConfig(fsdp_size=processes.size))
+    # "Mixed" here means that gradients are summed in float32; the weights are bfloat16 already.
+    plan = DistributedConfig(fsdp_size=processes.size, fsdp_mixed_precision=dtype == torch.bfloat16)
+    model = load_model(folder, dtype, parts=plan)
     del model.config.distributed_config  # from here on it is ours: saving gathers nothing by itself
     return model
 
@@ -138,7 +140,14 @@ def summing(model: Any) -> Any:
 
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor that all processes hold: a sharded one is gathered, so all of them must ask for it."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not isinstance(tensor, DTensor):
+        return tensor
+    if tensor.dtype != torch.int16:
+        return tensor.full_tensor()
+    # Neither gloo nor NCCL knows 16-bit integers, so their bits travel under another name.
+    bits, shape, stride = tensor.to_local().view(torch.bfloat16), tensor.shape, tensor.stride()
+    named = DTensor.from_local(bits, tensor.device_mesh, tensor.placements, run_check=False, shape=shape, stride=stride)
+    return named.full_tensor().view(torch.int16)
 
 
 def gathered(tensors: Mapping[str, Tensor], processes: Processes) -> Iterator[tuple[str, Tensor]]:
