@@ -10,7 +10,9 @@ import torch
 
 from seft_bench.checkpoints import adapter_config as read_adapter_config
 from seft_bench.checkpoints import base_of, base_place, base_record, check_adapter, is_adapter
-from seft_bench.checkpoints.adapters import adapter_tensors, merged_folder, quiet_peft
+from seft_bench.checkpoints.adapters import adapter_tensors, quiet_peft
+from seft_bench.checkpoints.merging import format_name, merged_model
+from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.records import Row
 
@@ -68,7 +70,13 @@ def _adapted_start(folder: Path, lora: LoraSettings, job: TrainJob, merged_base:
     check_adapter(folder)
     base = base_of(folder)
     start = _adapted(base, lora, job)
-    return start if _goes_on(folder, start.model) else _adapted(merged_folder(folder, merged_base), lora, job)
+    if _goes_on(folder, start.model):
+        return start
+    # In the type that is trained in: so whoever loads the new adapter's base loads what training saw.
+    merged = merged_model(folder, merged_base, format_name(weights_dtype(job.settings)))
+    for line in merged.losses():
+        note(line)
+    return _adapted(merged.folder, lora, job)
 
 
 def _adapted(base: Path, lora: LoraSettings, job: TrainJob) -> Start:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from seft_bench.checkpoints import base_of, is_adapter
-from seft_bench.checkpoints.adapters import is_adapted, merge_adapter, save_adapter, write_folder
+from seft_bench.checkpoints.adapters import is_adapted, save_adapter, write_folder
+from seft_bench.checkpoints.merging import format_name, merge_adapter
 from seft_bench.checkpoints.weights import load_whole
+from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, write_json
 
@@ -68,7 +70,10 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, parts: Any | No
     from transformers import AutoModelForCausalLM
 
     if is_adapter(folder):
-        return merge_adapter(load_model(base_of(folder), dtype), folder)
+        model, kept = merge_adapter(load_model(base_of(folder), dtype), folder)
+        if kept.loses:
+            note(f"{folder} is loaded merged in {format_name(dtype)}, which keeps {kept}; `precision: mixed` keeps all")
+        return model
     check_weights(folder)
     options = {"dtype": dtype, "local_files_only": True, **({"distributed_config": parts} if parts else {})}
     with _quiet_transformers():

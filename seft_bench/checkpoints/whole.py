@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from seft_bench.checkpoints import fingerprint, is_adapter
-from seft_bench.checkpoints.adapters import merged_folder
+from seft_bench.checkpoints.merging import merged_model
 
 
 class WholeModels:
@@ -23,7 +23,7 @@ class WholeModels:
         if self._folder is None:
             self._beside.mkdir(parents=True, exist_ok=True)
             self._folder = tempfile.TemporaryDirectory(prefix="merged-", dir=self._beside)
-        return merged_folder(folder, Path(self._folder.name) / fingerprint(folder)[:16])
+        return merged_model(folder, Path(self._folder.name) / fingerprint(folder)[:16]).folder
 
     def close(self) -> None:
         if self._folder is not None:

@@ -36,6 +36,13 @@ def export_files(
     merge: Annotated[
         bool, typer.Option("--merge", help="Write one adapter, merged into its base, as a whole model instead.")
     ] = False,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="With --merge, the number format: float32, bfloat16, or auto, the base's unless that loses.",
+            show_default="auto",
+        ),
+    ] = None,
     judge: Annotated[
         str | None, typer.Option(help="Only this judge's verdicts: its id or name.", show_default="all")
     ] = None,
@@ -47,8 +54,10 @@ def export_files(
     """Write evaluated models, or files of answers and judgments, as the official tools' files; or merge an adapter."""
     if merge:
         given = (format_name, suite, judge, decoding, answers, judgments, reference)
-        _export_merged(models or [], out, any(value is not None for value in given))
+        _export_merged(models or [], out, dtype, any(value is not None for value in given))
         return
+    if dtype is not None:
+        raise InputError("--dtype is the number format of a model that --merge writes: give both, or neither")
     from seft_bench.exchange.exporting import check_format, export
     from seft_bench.exchange.sources import evaluated, of_files
 
@@ -79,14 +88,17 @@ def export_files(
         raise typer.Exit(EXIT_WITHHELD)
 
 
-def _export_merged(models: list[str], out: Path, has_other_options: bool) -> None:
+def _export_merged(models: list[str], out: Path, dtype: str | None, has_other_options: bool) -> None:
     from seft_bench.exchange.merging import merge_model
 
     if len(models) != 1 or has_other_options:
         raise InputError(
-            "--merge takes one MODEL (an adapter's folder, a run, or a hub id) and --out FOLDER, and nothing else"
+            "--merge takes one MODEL (an adapter's folder, a run, or a hub id), --out FOLDER, --dtype, and nothing else"
         )
-    print(merge_model(models[0], out))
+    done = merge_model(models[0], out, dtype or "auto")
+    print(done.folder)
+    for line in done.notes():
+        note(line)
 
 
 def _suite(name: str, reference: Path | None) -> Suite:

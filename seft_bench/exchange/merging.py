@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from seft_bench.checkpoints import fetch_from_hub, is_adapter, is_checkpoint
 from seft_bench.errors import InputError
 from seft_bench.stages.runs import checkpoints_below, last_checkpoint
 
+if TYPE_CHECKING:
+    from seft_bench.checkpoints.merging import MergedModel
 
-def merge_model(model: str, out: Path) -> Path:
-    """Write the whole model of an adapter to `out`, and return it.
+
+def merge_model(model: str, out: Path, dtype: str) -> MergedModel:
+    """Write the whole model of an adapter to `out`.
 
     Args:
         model: folder of an adapter, of a run (its last checkpoint), or a hub id.
+        dtype: number format of its weights: float32, bfloat16, or auto, the base's unless that loses.
 
     Raises:
         InputError: there is no adapter, its base is not to be found, or `out` holds something else.
     """
-    from seft_bench.checkpoints.adapters import merged_folder
+    from seft_bench.checkpoints.merging import merged_model
 
-    return merged_folder(_adapter(model), out)
+    return merged_model(_adapter(model), out, dtype)
 
 
 def _adapter(model: str) -> Path:

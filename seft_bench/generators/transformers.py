@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.checkpoints import base_of, is_adapter
-from seft_bench.checkpoints.adapters import merge_adapter
+from seft_bench.checkpoints.merging import lay_over
 from seft_bench.checkpoints.weights import load_whole, positions_of
 from seft_bench.files import check_safetensors
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
@@ -22,6 +22,7 @@ from seft_bench.records import Message
 
 if TYPE_CHECKING:
     from torch import Tensor, device
+    from torch import dtype as torch_dtype
     from transformers import PreTrainedModel
 
 FINISHED_SHARE_TO_COMPACT = 0.5
@@ -83,10 +84,13 @@ class TransformersGenerator(ConversationGenerator):
             return _decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed, self.context_tokens)
 
 
-def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: bool = False) -> PreTrainedModel:
-    """Load a causal LM for inference: float32 on CPU (bf16 is slower there), the checkpoint's own type on a GPU.
+def load_causal_lm(
+    model: str | Path, device: str = "auto", trust_remote_code: bool = False, dtype: torch_dtype | None = None
+) -> PreTrainedModel:
+    """Load a causal LM for inference; an adapter lies over its base, and loses nothing by it (`lay_over`).
 
-    A folder with an adapter is merged into its base in memory.
+    Args:
+        dtype: of the weights; None is float32 on a CPU (bf16 is slower there), the checkpoint's own type on a GPU.
 
     Raises:
         InputError: the folder or hub id holds no causal LM in safetensors, or not all its weights.
@@ -96,8 +100,8 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
     from transformers.utils import logging
 
     if is_adapter(Path(model)):
-        base = load_causal_lm(base_of(Path(model)), device, trust_remote_code)
-        return cast("PreTrainedModel", merge_adapter(base, Path(model)).eval())
+        base = load_causal_lm(base_of(Path(model)), device, trust_remote_code, dtype)
+        return cast("PreTrainedModel", lay_over(base, Path(model)).eval())
 
     logging.disable_progress_bar()  # our own bars say what is going on
     place = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -106,7 +110,7 @@ def load_causal_lm(model: str | Path, device: str = "auto", trust_remote_code: b
         AutoModelForCausalLM,
         model,
         "causal language model",
-        dtype=torch.float32 if place == "cpu" else "auto",
+        dtype=dtype or (torch.float32 if place == "cpu" else "auto"),
         trust_remote_code=trust_remote_code,
     )
     return loaded.to(place).eval()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from seft_bench import checkpoints
 from seft_bench.chat import load_tokenizer, stop_ids
-from seft_bench.checkpoints.adapters import merged_folder
+from seft_bench.checkpoints.merging import merged_model
 from seft_bench.config import validate
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, write_json
@@ -230,7 +230,7 @@ def test_plain_transformers_and_peft_load_an_adapter_and_a_merged_model(
     assert torch.allclose(ours, by_peft, atol=1e-5)
     assert torch.allclose(logits(load_causal_lm(adapter, "cpu")), by_peft, atol=1e-5)
     assert torch.allclose(logits(AutoPeftModelForCausalLM.from_pretrained(adapter)), by_peft, atol=1e-5)
-    whole = merged_folder(adapter, tmp_path / "whole")
+    whole = merged_model(adapter, tmp_path / "whole").folder
     assert torch.allclose(logits(AutoModelForCausalLM.from_pretrained(whole)), by_peft, atol=1e-5)
     assert AutoTokenizer.from_pretrained(whole).chat_template == AutoTokenizer.from_pretrained(tiny_model).chat_template
     assert not checkpoints.is_adapter(whole)
@@ -239,14 +239,14 @@ def test_plain_transformers_and_peft_load_an_adapter_and_a_merged_model(
 def test_a_merged_folder_is_made_once_and_never_over_something_else(
     adapter: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = merged_folder(adapter, tmp_path / "whole")
+    whole = merged_model(adapter, tmp_path / "whole").folder
     stamp = (whole / "model.safetensors").stat().st_mtime_ns
-    assert merged_folder(adapter, whole) == whole
+    assert merged_model(adapter, whole).folder == whole
     assert (whole / "model.safetensors").stat().st_mtime_ns == stamp
     facts = read_json(whole / "checkpoint.json")
     assert (facts["step"], facts["merged_from"]) == (4, checkpoints.fingerprint(adapter))
     with pytest.raises(InputError, match="holds something else than"):
-        merged_folder(adapter, tiny_model)
+        merged_model(adapter, tiny_model)
 
 
 # --- which base
