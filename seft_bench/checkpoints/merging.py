@@ -45,7 +45,7 @@ class Kept:
         return abs(1 - self.share) > LOST_ALONG or self.error > LOST_ASIDE
 
     def record(self) -> Row:
-        return {"share_kept": round(self.share, 6), "relative_error": round(self.error, 6)}
+        return {"share_kept": self.share, "relative_error": self.error}
 
     def __str__(self) -> str:
         return f"{self.share:.1%} of the adapter's update, with a relative error of {self.error:.1%}"
@@ -70,7 +70,7 @@ class Tally:
     def kept(self) -> Kept:
         if not self._update:
             return Kept()
-        return Kept(self._along / self._update, math.sqrt(self._error / self._update))
+        return Kept(round(self._along / self._update, 6), round(math.sqrt(self._error / self._update), 6))
 
 
 def _dot(left: Any, right: Any) -> float:
@@ -137,6 +137,13 @@ def lay_over(base: Any, adapter: Path) -> Any:
     return load_adapter(base, adapter).get_base_model()
 
 
+def needs_float32(folder: Path) -> bool:
+    """Return whether a folder is a merged model in float32 of whose update its base's format would lose."""
+    merged = facts_of(folder).get(MERGED, {})
+    rows = merged.get("kept", {}).values()
+    return merged.get("dtype") == "float32" and any(_kept(row).loses for row in rows)
+
+
 @dataclass(frozen=True)
 class MergedModel:
     """A whole model on disk that an adapter and its base were made into.
@@ -200,7 +207,7 @@ def _merged_before(adapter: Path, out: Path, dtype: str, made_of: str) -> Merged
         raise InputError(
             f"{out} holds {adapter} merged in {found or 'another format'}: name another folder, or remove it"
         )
-    kept = {name: Kept(row["share_kept"], row["relative_error"]) for name, row in merged.get("kept", {}).items()}
+    kept = {name: _kept(row) for name, row in merged.get("kept", {}).items()}
     return MergedModel(out, found, kept)
 
 
@@ -224,6 +231,10 @@ def _write_merged(adapter: Path, base: Path, out: Path, asked: str, made_of: str
 
     write_folder(out, write)
     return done
+
+
+def _kept(row: Row) -> Kept:
+    return Kept(row["share_kept"], row["relative_error"])
 
 
 def _record(done: MergedModel) -> Row:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from seft_bench.checkpoints.whole import WholeModels
+from seft_bench.console import note
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.judges import Judge
 from seft_bench.subjects import Subject
@@ -49,7 +50,7 @@ class ServerEngine:
         from seft_bench.inference.vllm.server import VLLMServer
 
         self.server: VLLMServer = VLLMServer(find_environment(), log_folder, trust_remote_code=trust_remote_code)
-        self.whole = WholeModels(log_folder.parent)
+        self.whole = WholeModels(log_folder.parent, note)
 
     def answers_for(self, subject: Subject) -> Subject:
         from seft_bench.generators.vllm_server import VLLMGenerator
@@ -79,7 +80,7 @@ class InProcessEngine:
         from seft_bench.generators.vllm_engine import VLLMEngine
 
         self.engine: VLLMEngine = VLLMEngine(trust_remote_code=trust_remote_code)
-        self.whole = WholeModels(log_folder.parent)
+        self.whole = WholeModels(log_folder.parent, note)
 
     def answers_for(self, subject: Subject) -> Subject:
         from seft_bench.generators.vllm_engine import VLLMEngineGenerator

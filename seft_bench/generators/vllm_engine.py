@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import load_tokenizer, stop_ids
+from seft_bench.checkpoints.merging import needs_float32
 from seft_bench.errors import InputError
 from seft_bench.generators.vllm_tokens import TokenGenerator
 from seft_bench.inference.vllm.environment import CPU_SETTINGS, SETTINGS
@@ -83,7 +84,7 @@ class VLLMEngine:
                 load_format="safetensors",
                 trust_remote_code=self.trust_remote_code,
                 disable_log_stats=True,
-                **{**(CPU_ENGINE if on_cpu else {}), **self._settings},
+                **{**(CPU_ENGINE if on_cpu else _number_format(folder)), **self._settings},
             )
         except (ValueError, OSError, RuntimeError) as error:
             raise InputError(f"vLLM does not load {folder}: {str(error).splitlines()[0]}") from None
@@ -139,6 +140,11 @@ def engine_version() -> str:
             "server."
         )
     return f"{names[0]} {importlib.metadata.version(names[0])}"
+
+
+def _number_format(folder: Path) -> dict[str, Any]:
+    """Return what keeps vLLM from rounding a model that is another one when rounded."""
+    return {"dtype": "float32"} if needs_float32(folder) else {}
 
 
 def _has_accelerator() -> bool:

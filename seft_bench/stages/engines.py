@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from seft_bench.chat import answer_ids
 from seft_bench.checkpoints.whole import WholeModels
 from seft_bench.config import EngineName
+from seft_bench.console import note
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
 
@@ -142,7 +143,7 @@ def _server_engine(log_folder: Path, arguments: Sequence[str]) -> VLLMServerEngi
     from seft_bench.inference.vllm.server import VLLMServer
 
     server = VLLMServer(find_environment(), log_folder, arguments=arguments)
-    return VLLMServerEngine(server, WholeModels(log_folder))
+    return VLLMServerEngine(server, WholeModels(log_folder, note))
 
 
 def _free_our_memory() -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from seft_bench.generators import Decoding
 from seft_bench.generators.vllm_server import VLLMGenerator
 from seft_bench.inference.vllm.environment import PYTHON_VARIABLE, find_environment
 from seft_bench.inference.vllm.process import BackgroundProcess
-from seft_bench.inference.vllm.server import VLLMServer
+from seft_bench.inference.vllm.server import VLLMServer, shape_of
 from seft_bench.judges.vllm import VLLMJudge
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question
 from tests.faults.fake_vllm import make_environment
@@ -486,3 +487,18 @@ def test_no_server_is_started_where_all_is_answered(
     assert len(list(Path("runs/vllm-logs").iterdir())) == 1
     seft_bench(*command)
     assert len(list(Path("runs/vllm-logs").iterdir())) == 1
+
+
+def test_a_merged_model_that_rounding_would_change_is_served_in_float32(
+    checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """On a GPU, where vLLM by itself takes half precision for float32 weights; any other model stays its own affair."""
+    plain, merged = checkpoints[0], Path(shutil.copytree(checkpoints[0], tmp_path / "merged"))
+    kept = {"float32": {"share_kept": 1.0, "relative_error": 0.0}, "bfloat16": {"share_kept": 0.1, "relative_error": 1}}
+    (merged / "checkpoint.json").write_text(json.dumps({"merged": {"dtype": "float32", "kept": kept}}))
+    on_gpu = dataclasses.replace(find_environment(), on_cpu=False, arguments=("--dtype", "bfloat16"))
+    commands = [VLLMServer(on_gpu, tmp_path)._command(folder) for folder in (plain, merged)]
+    assert "float32" not in commands[0]
+    at = commands[1].index("--dtype")
+    assert commands[1][at : at + 4] == ["--dtype", "float32", "--dtype", "bfloat16"]  # the user's is the last word
+    assert shape_of(plain) != shape_of(merged)

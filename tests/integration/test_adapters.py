@@ -71,7 +71,9 @@ def test_an_adapter_is_evaluated_merged_and_evaluated_again_to_the_same_answers(
 ) -> None:
     adapter = dpo_run.checkpoints[-1]
     merged = good(seft_bench("export", str(dpo_run.folder), "--merge", "--out", "whole"))
-    assert merged.out == "whole\n"
+    assert (merged.out, merged.err) == ("whole\n", "")
+    rounded = good(seft_bench("export", str(dpo_run.folder), "--merge", "--out", "rounded", "--dtype", "bfloat16"))
+    assert "merged in bfloat16, rounded keeps " in rounded.err
     assert load_tokenizer(desk / "whole").chat_template == load_tokenizer(adapter).chat_template
     for model in (str(adapter), "whole"):
         good(seft_bench("eval", model, "--suite", "tiny-mtbench"))
@@ -90,6 +92,8 @@ def test_an_adapter_is_evaluated_merged_and_evaluated_again_to_the_same_answers(
         (["nothing", "--merge", "--out", "x"], "no adapter in 'nothing'"),
         (["--merge", "--out", "x"], "--merge takes one MODEL"),
         (["adapter", "--merge", "--out", "x", "--suite", "mtbench"], "--merge takes one MODEL"),
+        (["adapter", "--merge", "--out", "x", "--dtype", "int8"], "unknown number format 'int8'"),
+        (["adapter", "--out", "x", "--dtype", "float32"], "--dtype is the number format of a model that --merge"),
         (["adapter", "--out", "x"], "export needs --format and --suite; or --merge"),
         (["adapter", "--merge", "--out", "whole-model"], "holds something else than adapter"),
     ],

