@@ -32,7 +32,7 @@ from seft_bench.records import Answer, Judgment, Question, Result, from_row, to_
 from seft_bench.results import replaces_other_weights, save_result
 from seft_bench.stages import Workshop, door, run_stages
 from seft_bench.stages.dry_run import StagePlan, Walk, plan_stages
-from seft_bench.stages.engines import open_engine
+from seft_bench.stages.engines import check_context, needed_engine, open_engine
 from seft_bench.stages.fitting import GIGABYTE, present_gpu_bytes
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.reporting import trackers_of
@@ -81,7 +81,10 @@ def train(
     with processes.main_first():  # what has to be fetched or made is there for the others
         base, data = open_material(recipe, plan, shared.parent / "data", needed)
     shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to, processes=processes)
-    with open_engine(recipe.engine, out / "vllm-logs", recipe.vllm.server_arguments()) as engine:
+    engine_name = needed_engine(recipe.engine, plan)
+    if engine_name == "vllm":
+        check_context(recipe.vllm.max_model_len, plan, base)
+    with open_engine(engine_name, out / "vllm-logs", recipe.vllm.server_arguments()) as engine:
         stages = run_stages(plan, dataclasses.replace(shop, engine=engine))
     if processes.is_main:
         parents = {"base": fingerprint(base)} | contents_of(recipe)

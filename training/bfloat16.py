@@ -66,7 +66,7 @@ class _Numbers(NamedTuple):
 
 def _fresh_state(parameter: Tensor) -> dict[str, Any]:
     moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-    # The 16 bits pass for a bfloat16, because gloo sends no int16 between processes.
+    # The 16 bits pass for a bfloat16, because neither gloo nor NCCL sends an int16 between processes.
     low = {"low": torch.zeros_like(parameter)} if parameter.dtype == torch.bfloat16 else {}
     return {"step": 0, **moments, **low}
 

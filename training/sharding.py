@@ -18,7 +18,6 @@ from torch.distributed.tensor import DTensor, Shard
 
 from seft_bench.checkpoints import is_adapter
 from seft_bench.checkpoints.adapters import is_adapted
-from seft_bench.errors import InputError
 
 from .checkpoint import has_weights, load_model, load_or_initialise, pick_device
 from .distributed import Processes
@@ -79,8 +78,6 @@ def load_policy(folder: Path, job: TrainJob, processes: Processes) -> Any:
     if sharding_of(job.settings, processes) != "fsdp":
         return load_or_initialise(folder, job.seed, dtype, fresh=job.fresh)
     device = pick_device(processes.device(job.settings.device))
-    if device.type == "cpu" and dtype == torch.bfloat16:
-        raise InputError("precision: bfloat16 cannot be sharded over CPUs: write sharding: ddp, or precision: mixed")
     if has_weights(folder) and not is_adapter(folder) and (device.type == "cuda" or not torch.cuda.is_available()):
         model = _load_parts(folder, dtype, processes)
         if not _splits_ties(model, processes):
@@ -140,14 +137,7 @@ def summing(model: Any) -> Any:
 
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor that all processes hold: a sharded one is gathered, so all of them must ask for it."""
-    if not isinstance(tensor, DTensor):
-        return tensor
-    if tensor.dtype != torch.int16:
-        return tensor.full_tensor()
-    # Neither gloo nor NCCL knows 16-bit integers, so their bits travel under another name.
-    bits, shape, stride = tensor.to_local().view(torch.bfloat16), tensor.shape, tensor.stride()
-    named = DTensor.from_local(bits, tensor.device_mesh, tensor.placements, run_check=False, shape=shape, stride=stride)
-    return named.full_tensor().view(torch.int16)
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(tensors: Mapping[str, Tensor], processes: Processes) -> Iterator[tuple[str, Tensor]]:

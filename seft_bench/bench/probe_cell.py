@@ -99,7 +99,7 @@ class _Probe:
         """Run all stages on parts of the data sets, with few steps."""
         from seft_bench.data.training import open_base
         from seft_bench.stages import Workshop, run_stages
-        from seft_bench.stages.engines import open_engine
+        from seft_bench.stages.engines import needed_engine, open_engine
 
         data = self._folder / name / f"data-{_slug(data_label(self._cell.data))}-{self._batch}"
         for data_set, rows in self._rows.items():
@@ -109,7 +109,8 @@ class _Probe:
             self._folder / name, open_base(self._cell.base), data, self._cell.seed, self._matrix.diagnostics_judge
         )
         recipe = self._cell.recipe
-        with open_engine(recipe.engine, self._folder / "vllm-logs", recipe.vllm.server_arguments()) as engine:
+        engine_name = needed_engine(recipe.engine, small)
+        with open_engine(engine_name, self._folder / "vllm-logs", recipe.vllm.server_arguments()) as engine:
             return run_stages(small, replace(shop, engine=engine))
 
     def _small(self, stage: kinds.Stage, size: int) -> kinds.Stage:

@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from seft_bench.chat import answer_ids
+from seft_bench.checkpoints import base_of, is_adapter
+from seft_bench.checkpoints.weights import positions_of
 from seft_bench.checkpoints.whole import WholeModels
 from seft_bench.config import EngineName
 from seft_bench.console import note
+from seft_bench.errors import InputError
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from seft_bench.generators.conversations import ConversationGenerator
     from seft_bench.generators.vllm_tokens import ServedGenerator
     from seft_bench.inference.vllm.server import VLLMServer
-    from seft_bench.stages.door import logprobs
+    from seft_bench.stages.door import logprobs, stages
 
 Answered = Sequence[tuple[Sequence[Message], str]]
 """Prompts with a given answer each."""
@@ -136,6 +139,51 @@ def open_engine(name: EngineName, log_folder: Path, server_arguments: Sequence[s
         yield engine
     finally:
         engine.release()
+
+
+def needed_engine(name: EngineName, plan: Sequence[stages.Stage]) -> EngineName:
+    """Return the engine to open for a method: vLLM, which has to be installed, only where a stage draws or scores."""
+    return name if _served(plan) else "transformers"
+
+
+def check_context(max_model_len: int | None, plan: Sequence[stages.Stage], base: Path) -> None:
+    """Refuse a server's context that it would refuse itself, or that holds no prompt, before hours of training.
+
+    Args:
+        max_model_len: the server's, None where it takes the model's own.
+        base: what the stages' models are made from.
+
+    Raises:
+        InputError: more than the model's positions, or no more than a stage draws.
+    """
+    served = _served(plan)
+    if max_model_len is None or not served:
+        return
+    positions = _positions(base)
+    if positions and max_model_len > positions:
+        raise InputError(
+            f"vllm.max_model_len: {max_model_len}, and {base} has {positions} positions: give at most as many, or "
+            "leave it out"
+        )
+    for stage in served:
+        drawn = stage.settings.max_new_tokens if stage.kind != "score" or stage.what != "labels" else 0
+        if drawn >= max_model_len:
+            raise InputError(
+                f"vllm.max_model_len: {max_model_len} leaves no room for a prompt: stage {stage.name!r} draws up to "
+                f"{drawn} tokens (max_new_tokens). Raise the one, or lower the other."
+            )
+
+
+def _served(plan: Sequence[stages.Stage]) -> list[stages.Sample | stages.Score | stages.Revise]:
+    """Return the stages that an engine works for."""
+    return [stage for stage in plan if stage.kind != "train"]
+
+
+def _positions(base: Path) -> int | None:
+    from transformers import AutoConfig
+
+    whole = base_of(base) if is_adapter(base) else base
+    return positions_of(AutoConfig.from_pretrained(str(whole), local_files_only=True))
 
 
 def _server_engine(log_folder: Path, arguments: Sequence[str]) -> VLLMServerEngine:

@@ -250,6 +250,32 @@ def test_vllm_that_is_not_here_is_told_before_anything_is_trained(
     assert not (tmp_path / "run" / "stages").exists()
 
 
+def test_a_method_that_draws_nothing_needs_no_vllm(
+    checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PYTHON_VARIABLE)
+    few = {"max_steps": 1, "epochs": None, "global_batch_size": 4, "micro_batch_size": 4}
+    recipe = small_seft(checkpoints[0], write_data(tmp_path / "data"), engine="vllm")
+    recipe = recipe.model_copy(update={"method": "dpo", "settings": {"start": few, "policy": few}})
+    run = pipeline.train(recipe, tmp_path / "run", checkpoints=1)
+    assert run.manifest["config"]["engine"] == "vllm"
+    assert not (tmp_path / "run" / "vllm-logs").exists()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [(513, r"513, and .* has 512 positions"), (24, r"24 leaves no room for a prompt: stage 'drafts-1' draws up to 24")],
+)
+def test_a_context_that_fits_nothing_is_told_before_anything_is_trained(
+    tokens: int, message: str, checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data = write_data(tmp_path / "data")
+    recipe = small_seft(checkpoints[0], data, engine="vllm", vllm={"max_model_len": tokens})
+    with pytest.raises(InputError, match=message):
+        pipeline.train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "stages").exists()
+
+
 def test_a_killed_stage_leaves_no_server_and_goes_on_behind_its_drafts(
     checkpoints: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,7 +290,7 @@ def test_a_killed_stage_leaves_no_server_and_goes_on_behind_its_drafts(
         "def progress(stage, done, total):\n"
         "    if done == 4: os.kill(os.getpid(), 9)\n"
         "with open_engine('vllm', folder / 'logs') as engine:\n"
-        "    shop = Workshop(folder / 'stages', folder / 'base', folder / 'data', 0, None, progress, engine)\n"
+        "    shop = Workshop(folder / 'stages', folder / 'base', folder / 'data', 0, None, progress, engine=engine)\n"
         "    run_stage(DRAFTS, {}, shop)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
