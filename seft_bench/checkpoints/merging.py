@@ -139,9 +139,8 @@ def lay_over(base: Any, adapter: Path) -> Any:
 
 def needs_float32(folder: Path) -> bool:
     """Return whether a folder is a merged model in float32 of whose update its base's format would lose."""
-    merged = facts_of(folder).get(MERGED, {})
-    rows = merged.get("kept", {}).values()
-    return merged.get("dtype") == "float32" and any(_kept(row).loses for row in rows)
+    dtype, kept = _recorded(folder)
+    return dtype == "float32" and any(one.loses for one in kept.values())
 
 
 @dataclass(frozen=True)
@@ -198,16 +197,13 @@ def merged_model(adapter: Path, out: Path, dtype: str = AUTO) -> MergedModel:
 
 
 def _merged_before(adapter: Path, out: Path, dtype: str, made_of: str) -> MergedModel:
-    facts = facts_of(out)
-    if facts.get(MERGED_FROM) != made_of:
+    if facts_of(out).get(MERGED_FROM) != made_of:
         raise InputError(f"{out} holds something else than {adapter} merged into its base: name another folder")
-    merged = facts.get(MERGED, {})
-    found = merged.get("dtype", "")
+    found, kept = _recorded(out)
     if dtype not in (AUTO, found):
         raise InputError(
             f"{out} holds {adapter} merged in {found or 'another format'}: name another folder, or remove it"
         )
-    kept = {name: _kept(row) for name, row in merged.get("kept", {}).items()}
     return MergedModel(out, found, kept)
 
 
@@ -233,8 +229,14 @@ def _write_merged(adapter: Path, base: Path, out: Path, asked: str, made_of: str
     return done
 
 
-def _kept(row: Row) -> Kept:
-    return Kept(row["share_kept"], row["relative_error"])
+def _recorded(folder: Path) -> tuple[str, dict[str, Kept]]:
+    """Read what `_record` wrote; of any other folder, whatever its checkpoint.json says, nothing."""
+    try:
+        merged = facts_of(folder)[MERGED]
+        rows = merged["kept"].items()
+        return merged["dtype"], {name: Kept(row["share_kept"], row["relative_error"]) for name, row in rows}
+    except (KeyError, TypeError, AttributeError):
+        return "", {}
 
 
 def _record(done: MergedModel) -> Row:

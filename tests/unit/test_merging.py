@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,12 +12,15 @@ import torch
 from safetensors.torch import load_file
 
 from seft_bench.checkpoints.merging import Kept, Tally, merge_adapter, merged_model, needs_float32
+from seft_bench.config import validate
 from seft_bench.errors import InputError
-from seft_bench.files import read_json
+from seft_bench.files import read_json, write_json, write_jsonl
+from seft_bench.generators import vllm_engine
 from seft_bench.generators.conversations import Sampling
 from seft_bench.generators.transformers import TransformersGenerator, load_causal_lm
 from tests.tiny_model import make_tiny_model
 from training.checkpoint import load_model
+from training.loop import TrainJob, TrainSettings, train
 
 IDS = torch.tensor([[0, 7, 30, 22, 9, 40]])
 TINY, LARGE = 1e-4, 1.0
@@ -175,3 +180,47 @@ def test_loading_for_training_in_bfloat16_says_what_it_loses(
     assert capsys.readouterr().err == ""
     load_model(tiny_update, torch.bfloat16)
     assert "is loaded merged in bfloat16, which keeps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("merged", [True, [], {"dtype": "float32"}, {"dtype": "float32", "kept": {"bfloat16": 1}}])
+def test_a_checkpoint_json_of_somebody_elses_says_nothing(merged: Any, tmp_path: Path) -> None:
+    write_json(tmp_path / "checkpoint.json", {"merged": merged})
+    assert not needs_float32(tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_another_adapter_is_trained_over_a_start_merged_in_the_precision_of_training(
+    precision: str, tiny_update: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So whoever loads the new adapter's base loads what training saw; what that lost is said."""
+    lora = {"rank": 2, "alpha": 2, "target_modules": ["q_proj"]}
+    given = {"learning_rate": 1e-3, "max_steps": 1, "global_batch_size": 2, "device": "cpu", "lora": lora}
+    settings = validate(given | {"precision": precision}, TrainSettings, "training settings")
+    rows = [{"prompt": [{"role": "user", "content": f"What is {n}?"}], "answer": "A fish."} for n in range(2)]
+    write_jsonl(tmp_path / "sft.jsonl", rows)
+    train(tiny_update, tmp_path / "sft.jsonl", tmp_path / "run", TrainJob(settings, "sft", checkpoints=1))
+    assert read_json(tmp_path / "run" / "merged-base" / "config.json")["dtype"] == precision
+    said = "it is another model than the one that was trained" in capsys.readouterr().err
+    assert said == (precision == "bfloat16")
+
+
+def test_vllm_in_this_process_is_told_float32_too(
+    tiny_update: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where it would round float32 weights by itself."""
+    opened: list[dict[str, Any]] = []
+    engine_core = SimpleNamespace(shutdown=lambda: None)
+
+    def llm(_folder: str, **settings: Any) -> Any:
+        opened.append(settings)
+        return SimpleNamespace(llm_engine=SimpleNamespace(engine_core=engine_core))
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=llm))
+    monkeypatch.setattr(vllm_engine, "engine_version", lambda: "vllm 0")
+    monkeypatch.setattr(vllm_engine, "_has_accelerator", lambda: True)
+    for name in vllm_engine.SETTINGS:
+        monkeypatch.setenv(name, "1")
+    engine = vllm_engine.VLLMEngine()
+    for folder in (base, merged_model(tiny_update, tmp_path / "whole").folder):
+        engine.load(folder)
+    assert [settings.get("dtype") for settings in opened] == [None, "float32"]
