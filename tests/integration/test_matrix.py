@@ -163,7 +163,7 @@ def test_a_failed_cell_does_not_stop_the_others(few: str, tmp_path: Path) -> Non
     (data / "preferences.jsonl").write_text('{"prompt": [{"role": "user", "content": "q"}], "chosen": "a"}\n')
     done = bench(matrix_of(suites=[few], data=str(data)), tmp_path / "out", tmp_path / "results")
     assert [failure.cell for failure in done.failures] == ["chosen-seed0"]
-    assert "line 1: key rejected is missing" in done.failures[0].message
+    assert "line 1: no known shape of preferences: the row has prompt (list), chosen (str)" in done.failures[0].message
     assert "rejected" in (tmp_path / "out" / "cells" / "chosen-seed0" / "error.txt").read_text()
     assert {run_of(result).row for result in done.results} == {"start"}
 
