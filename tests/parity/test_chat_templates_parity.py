@@ -6,9 +6,7 @@ families' own tokenizers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,35 +16,13 @@ from seft_bench.chat import assistant, user
 from seft_bench.chat.template import chat_format
 from seft_bench.errors import InputError
 from tests.chat_tokenizers import byte_level, metaspace
+from tests.trl_peers import OPENED_OTHERWISE, TAKES_LISTS, WRITES_NO_STOP, family, templates
 
 pytestmark = pytest.mark.peers
 
-CONTROL = re.compile(
-    r"<\|[^|<>{}\n]+\|>|<\uff5c[^\uff5c\n]+\uff5c>|</?think>|<(?:start|end)_of_\w+>|<\|?turn\|?>|\[/?INST\]|</?s>"
-)
 ASK = [user("What is two plus three?")]
 TALK = [*ASK, assistant("Five."), user("Name three fish.")]
 ANSWERS = ("Carp, tuna, cod.", "think", "i", ">", "  The fox. ", "x\n\ny")
-TAKES_LISTS = ("idefics3", "llava_next", "smolvlm")
-"""Templates of models for pictures, whose messages hold lists."""
-OPENED_OTHERWISE = ("deepseek", "nemotron")
-"""Templates that write `<think>` for sampling, and something else in a conversation."""
-WRITES_NO_STOP = ("glm4moe",)
-
-
-def templates() -> dict[str, str]:
-    trl = pytest.importorskip("trl")
-    folder = Path(trl.__file__).parent / "chat_templates"
-    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
-
-
-def family(make: Callable[..., Any], source: str) -> Any:
-    control = list(dict.fromkeys(CONTROL.findall(source)))
-    thinking = [token for token in control if "think" in token]
-    special = [token for token in control if token not in thinking]
-    half = len(special) // 2
-    known, hidden = special[:half], special[half:]
-    return make(source, "<|eos|>", special=known, hidden=hidden, plain=thinking, bos_token="<|bos|>")
 
 
 @pytest.mark.parametrize("make", [byte_level, metaspace])

@@ -18,6 +18,7 @@ pytest.importorskip("trl", reason="needs the extra `trl`")
 
 from seft_bench.chat import load_tokenizer
 from tests.tiny_model import make_tiny_model
+from tests.trl_peers import TRAINER_SETTINGS, conversational, gradients, nll_of_answers, orpo_features
 from training.checkpoint import load_model
 from training.data import DataRules, load_examples
 from training.loop import TrainJob, TrainSettings
@@ -36,24 +37,11 @@ ROWS = [
     }
     for number in range(6)
 ]
-SAME = {
-    "report_to": "none",
-    "bf16": False,
-    "use_cpu": True,
-    "gradient_checkpointing": False,
-    "disable_tqdm": True,
-    "max_length": 512,
-}
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("reference"), seed=5)
-
-
-def conversational(row: dict[str, Any], *answers: str) -> dict[str, Any]:
-    """A row as TRL reads it: answers are lists of messages, too."""
-    return {"prompt": row["prompt"], **{name: [{"role": "assistant", "content": row[name]}] for name in answers}}
 
 
 def one_step(batch_size: int, precision: Literal["float32", "bfloat16"] = "float32") -> TrainSettings:
@@ -92,10 +80,6 @@ def ours(
     return {name: value.item() for name, value in measured.items()}, gradients(run.model), examples
 
 
-def gradients(model: Any) -> dict[str, torch.Tensor]:
-    return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
-
-
 def trl_batch(trainer: Any) -> dict[str, torch.Tensor]:
     """All rows as one batch, collated by TRL."""
     return trainer.data_collator([trainer.train_dataset[index] for index in range(len(trainer.train_dataset))])
@@ -118,7 +102,7 @@ def test_sft(tiny_model: Path, tmp_path: Path) -> None:
     data = Dataset.from_list(
         [{"prompt": row["prompt"], "completion": [{"role": "assistant", "content": row["answer"]}]} for row in rows]
     )
-    config = SFTConfig(output_dir=str(tmp_path / "trl"), **SAME)
+    config = SFTConfig(output_dir=str(tmp_path / "trl"), **TRAINER_SETTINGS)
     trainer = SFTTrainer(
         model=load_model(tiny_model), args=config, train_dataset=data, processing_class=load_tokenizer(tiny_model)
     )
@@ -139,7 +123,7 @@ def test_dpo(tiny_model: Path, reference: Path, tmp_path: Path) -> None:
 
     measured, our_gradients, _ = ours(tmp_path, tiny_model, "dpo", ROWS, reference, beta=0.05)
     data = Dataset.from_list([conversational(row, "chosen", "rejected") for row in ROWS])
-    config = DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.05, **SAME)
+    config = DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.05, **TRAINER_SETTINGS)
     trainer = DPOTrainer(
         model=load_model(tiny_model),
         ref_model=load_model(reference),
@@ -181,7 +165,7 @@ def test_sft_and_dpo_in_bfloat16(tiny_model: Path, reference: Path, tmp_path: Pa
     )
     trainer: Any = SFTTrainer(
         model=load_model(tiny_model, bfloat16),
-        args=SFTConfig(output_dir=str(tmp_path / "trl"), **SAME),
+        args=SFTConfig(output_dir=str(tmp_path / "trl"), **TRAINER_SETTINGS),
         train_dataset=data,
         processing_class=tokenizer,
     )
@@ -194,7 +178,7 @@ def test_sft_and_dpo_in_bfloat16(tiny_model: Path, reference: Path, tmp_path: Pa
     trainer = DPOTrainer(
         model=load_model(tiny_model, bfloat16),
         ref_model=load_model(reference, bfloat16),
-        args=DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.05, **SAME),
+        args=DPOConfig(output_dir=str(tmp_path / "trl"), beta=0.05, **TRAINER_SETTINGS),
         train_dataset=Dataset.from_list([conversational(row, "chosen", "rejected") for row in ROWS]),
         processing_class=tokenizer,
     )
@@ -209,17 +193,8 @@ def orpo_trainer(model: Path, tmp_path: Path, rows: Sequence[dict[str, Any]]) ->
     from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
     data = Dataset.from_list([conversational(row, "chosen", "rejected") for row in rows])
-    config = ORPOConfig(output_dir=str(tmp_path / "trl"), beta=0.3, remove_unused_columns=False, **SAME)
+    config = ORPOConfig(output_dir=str(tmp_path / "trl"), beta=0.3, remove_unused_columns=False, **TRAINER_SETTINGS)
     return ORPOTrainer(model=load_model(model), args=config, train_dataset=data, processing_class=load_tokenizer(model))
-
-
-def nll_of_answers(trainer: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The NLL term over the answers' tokens, from the model's own loss over TRL's labels."""
-    return trainer.model(
-        input_ids=batch["chosen_input_ids"],
-        attention_mask=batch["chosen_attention_mask"],
-        labels=batch["chosen_labels"],
-    ).loss
 
 
 def test_orpo(tiny_model: Path, tmp_path: Path) -> None:
@@ -233,7 +208,7 @@ def test_orpo(tiny_model: Path, tmp_path: Path) -> None:
     assert int((batch["chosen_labels"][:, 1:] != -100).sum()) == sum(example.chosen.labelled for example in examples)
     chosen, rejected, *_, nll_with_prompt = trainer.concatenated_forward(trainer.model, batch)
     odds_terms, _, _, _, log_odds_ratio = trainer.odds_ratio_loss(chosen, rejected)
-    nll = nll_of_answers(trainer, batch)
+    nll = nll_of_answers(trainer.model, batch)
     loss = nll - odds_terms.mean()
     loss.backward()
     assert measured["loss"] == pytest.approx(loss.item(), abs=1e-5)
@@ -260,18 +235,5 @@ def test_orpo_equals_the_whole_loss_of_trl_where_the_prompt_has_one_token(tiny_m
     ]
     run = Run(load_model(tiny_model), bare, None, TrainJob(one_step(6), "orpo", {"beta": 0.3}))
     measured = run._forward_backward(range(6))
-    loss, _ = trainer.get_batch_loss_metrics(trainer.model, trl_batch_of(trainer, bare))
+    loss, _ = trainer.get_batch_loss_metrics(trainer.model, trainer.data_collator(orpo_features(bare)))
     assert measured["loss"].item() == pytest.approx(loss.item(), abs=1e-5)
-
-
-def trl_batch_of(trainer: Any, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
-    """Our token ids as ORPOTrainer's collator takes them."""
-    features = []
-    for example in examples:
-        feature: dict[str, Any] = {}
-        for side, sequence in zip(("chosen", "rejected"), example.sequences, strict=True):
-            ids = list(sequence.ids)
-            labels = [-100] * sequence.prompt_tokens + ids[sequence.prompt_tokens :]
-            feature |= {f"{side}_input_ids": ids, f"{side}_attention_mask": [1] * len(ids), f"{side}_labels": labels}
-        features.append(feature)
-    return trainer.data_collator(features)
