@@ -133,12 +133,13 @@ def test_a_checkpoint_loads_in_peft_and_transformers_and_answers(train: Train, s
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from seft_bench.checkpoints.adapters import merged_folder
+    from seft_bench.checkpoints.merging import merged_model
 
     checkpoint = train("smollm2-135m-dpo").checkpoints[-1]
     base = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, checkpoint)
-    merged = AutoModelForCausalLM.from_pretrained(merged_folder(checkpoint, tmp_path / "merged"), dtype=torch.float32)
+    whole = merged_model(checkpoint, tmp_path / "merged").folder  # in float32: bfloat16 would lose
+    merged = AutoModelForCausalLM.from_pretrained(whole, dtype="auto")
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     asked = [{"role": "user", "content": "What is the capital of France?"}]
     ids = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_tensors="pt", return_dict=False)
@@ -147,7 +148,7 @@ def test_a_checkpoint_loads_in_peft_and_transformers_and_answers(train: Train, s
         answer = merged.generate(ids, max_new_tokens=24, do_sample=False)
     text = tokenizer.decode(answer[0, ids.shape[1] :], skip_special_tokens=True)
     print(f"mean distance of the merged model's log-probabilities {float(distance):.4f}; it answers: {text}")
-    assert distance < 0.05
+    assert distance < 1e-4
     assert "Paris" in text
 
 

@@ -237,7 +237,7 @@ def test_plain_transformers_and_peft_load_an_adapter_and_a_merged_model(
     assert not checkpoints.is_adapter(whole)
 
 
-def test_a_merged_folder_is_made_once_and_never_over_something_else(
+def test_a_merged_model_is_made_once_and_never_over_something_else(
     adapter: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = merged_model(adapter, tmp_path / "whole").folder
