@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ ENDED_WITHIN_SECONDS = 30.0
 """For torchrun to end a process, after another one has told what went wrong."""
 APPEARS_WITHIN_SECONDS = 20.0
 """For a file that one machine wrote to be seen on another: network folders show new files late."""
+
+LOOKS_EVERY_SECONDS = 0.5
+"""For the process that started this one to be seen ended."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,7 @@ def together() -> Iterator[Processes]:
         return
     import torch.distributed as dist
 
+    _end_with_launcher()
     store = _join(processes)
     try:
         yield processes
@@ -233,6 +238,18 @@ def together() -> Iterator[Processes]:
         raise
     processes.barrier()  # nobody leaves while another one still needs the exchange
     dist.destroy_process_group()
+
+
+def _end_with_launcher() -> None:
+    """Watch for the end of the process that started this one: torchrun, killed, ends nobody, and GPUs stay full."""
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(LOOKS_EVERY_SECONDS)
+        os._exit(ProcessLostError.exit_status)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _is_first(store: Any) -> bool:

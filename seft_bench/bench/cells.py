@@ -14,6 +14,7 @@ from seft_bench import pipeline
 from seft_bench.bench.finished import write_record
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.resolved import Bench
+from seft_bench.bench.train_cell import train_cell
 from seft_bench.console import Progress
 from seft_bench.errors import InputError
 from seft_bench.files import locked, write_atomic
@@ -29,14 +30,7 @@ def make_answers(bench: Bench, cell: Cell, progress: Progress) -> None:
     What is there already is not made again.
     """
     with locked(bench.lock_path(cell)):  # a worker whose driver was killed may still be at it
-        run = pipeline.train(
-            cell.recipe,
-            bench.run_folder(cell),
-            stages_folder=bench.stages_folder,
-            checkpoints=bench.matrix.checkpoints,
-            diagnostics_judge=bench.matrix.diagnostics_judge,
-            progress=progress,
-        )
+        run = train_cell(bench, cell, progress)
         for subject in checkpoints_of(cell, run):
             for suite in bench.suites:
                 pipeline.answer(subject, suite.suite, bench.places, cell.seed, progress)

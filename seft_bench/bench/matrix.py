@@ -26,6 +26,7 @@ class Cell:
         base_name, data_name: what tells the cell from those on another base or data set; "" where the matrix has only
             one.
         engine, vllm: who draws texts between trainings, and how its server is started.
+        gpus: processes, with a GPU each, that train it together.
     """
 
     row: MatrixRow
@@ -36,6 +37,7 @@ class Cell:
     data_name: str = ""
     engine: EngineName = "transformers"
     vllm: VLLMConfig = field(default_factory=VLLMConfig)
+    gpus: int = 1
 
     @property
     def name(self) -> str:
@@ -71,7 +73,17 @@ def cells_of(matrix: MatrixConfig) -> list[Cell]:
     """
     bases, data = _names("bases", matrix.all_bases), _names("data", list(map(data_label, matrix.all_data)))
     found = [
-        Cell(row, seed, base, data_set, bases[base], data[data_label(data_set)], matrix.engine, matrix.vllm)
+        Cell(
+            row,
+            seed,
+            base,
+            data_set,
+            bases[base],
+            data[data_label(data_set)],
+            matrix.engine,
+            matrix.vllm,
+            row.gpus or matrix.gpus,
+        )
         for base in bases
         for data_set in matrix.all_data
         for seed in matrix.seeds

@@ -182,7 +182,7 @@ class Bench:
         }
         shared |= {"judges": matrix.judges} if matrix.judges else {}
         shared |= {"engine": matrix.engine} if matrix.engine != "transformers" else {}
-        row = door.settings.without_outcome_stays(cell.row.model_dump(mode="json"))
+        row = door.settings.without_outcome_stays(cell.row.model_dump(mode="json", exclude={"gpus"}))
         return sha256_json([shared, row, cell.seed])
 
 

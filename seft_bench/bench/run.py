@@ -68,12 +68,13 @@ def _run(bench: Bench, todo: Sequence[Cell], settings: ExecutorSettings, budget:
     failures: list[Failure] = []
     if not todo:
         return failures
+    events = run_cells(bench, todo, settings)  # what cannot be placed is refused before anything is asked or removed
     check_judges(bench, budget)
     for cell in todo:
         withdraw_changed(bench, cell)
     errors = {cell.name: bench.error_path(cell) for cell in todo}
     with cells_shown(len(todo)) as progress:
-        for event in Driver(bench, budget).events(run_cells(bench, todo, settings)):
+        for event in Driver(bench, budget).events(events):
             _show(event, progress)
             if isinstance(event, Failure):
                 failures.append(event)

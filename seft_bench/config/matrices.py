@@ -52,6 +52,7 @@ class MatrixRow(Strict):
     settings: dict[str, Any] = Field(default_factory=dict)
     role: Literal["start", "method", "ablation", "control"] = "method"
     label: str = ""
+    gpus: int | None = Field(default=None, gt=0, description="null: the matrix's")
 
 
 class MatrixConfig(Strict):
@@ -79,6 +80,9 @@ class MatrixConfig(Strict):
         default=None, gt=0, description="null: the cores shared out among the workers; 1 with Ray"
     )
     gpus_per_cell: float | None = Field(default=None, ge=0, description="null: one where there are any")
+    gpus: int = Field(
+        default=1, gt=0, description="processes with a GPU each that train a cell together; without GPUs, on the CPU"
+    )
     controls: list[Literal["constant", "copy-prompt", "length-only"]] = Field(
         default_factory=list, description="answers without a model, at the tables' foot"
     )
@@ -129,8 +133,13 @@ class MatrixConfig(Strict):
         Keys that came later are left out where they say nothing, so that old matrices keep their bytes.
         """
         later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published")
-        unsaid = {key for key in later if not getattr(self, key)} | _at_default(self, "engine", "vllm")
-        return self.model_dump(mode="json", exclude=unsaid)
+        unsaid = {key for key in later if not getattr(self, key)} | _at_default(self, "engine", "vllm", "gpus")
+        row = self.model_dump(mode="json", exclude=unsaid)
+        return row | {"rows": [_without_null(given, "gpus") for given in row["rows"]]}
+
+
+def _without_null(given: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name != key or value is not None}
 
 
 def _at_default(config: Strict, *keys: str) -> set[str]:

@@ -97,7 +97,7 @@ class VLLMServerEngine:
         from seft_bench.generators.vllm_tokens import ServedGenerator
 
         if not self.server.is_running:
-            _free_our_memory()
+            free_our_memory()
         return ServedGenerator(self.whole.of(model), model.name, self.server, batch_size=batch_size)
 
     def score(self, model: Path, lists: Sequence[Answered]) -> list[list[logprobs.AnswerLogprob]]:
@@ -194,7 +194,7 @@ def _server_engine(log_folder: Path, arguments: Sequence[str]) -> VLLMServerEngi
     return VLLMServerEngine(server, WholeModels(log_folder, note))
 
 
-def _free_our_memory() -> None:
+def free_our_memory() -> None:
     """Give a GPU's memory back that our trainer's garbage still holds: the server wants most of it."""
     gc.collect()
     if torch := sys.modules.get("torch"):

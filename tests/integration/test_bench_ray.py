@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from seft_bench.files import read_json
 from tests import small_matrix
 
 pytestmark = pytest.mark.ray
@@ -141,6 +142,16 @@ def test_a_folder_that_nodes_do_not_see_and_a_cell_too_large_are_refused(cluster
     )
     assert too_large.returncode == 2
     assert "a cell wants 1 CPUs and 4 GPUs, and no node of the Ray cluster has them" in too_large.stderr
+
+
+def test_a_cell_of_two_processes_on_a_cluster_without_gpus(tmp_path: Path) -> None:
+    few = {"seeds": [0], "workers": 1, "gpus": 2}
+    done = small_matrix.run(
+        small_matrix.write_matrix(tmp_path, **few), tmp_path / "out", "--executor", "ray", "--address", "local"
+    )
+    assert done.returncode == 0, done.stderr
+    records = [read_json(path) for path in (tmp_path / "out").glob("stages/*/stage.json")]
+    assert [record["processes"] for record in records] == [2, 2]
 
 
 def test_no_cluster_at_the_address(tmp_path: Path) -> None:

@@ -20,16 +20,35 @@ from seft_bench.bench.executors import TICK_SECONDS, Events, ExecutorSettings
 from seft_bench.bench.executors.worker import Job, job_of, run_job
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.resolved import Bench
+from seft_bench.console import note
 from seft_bench.errors import InputError
 
 
 def run_cells(bench: Bench, todo: Sequence[Cell], settings: ExecutorSettings) -> Events:
-    """Train and answer cells in `workers` processes; yields what happens."""
+    """Train and answer cells in `workers` processes, those that want as many GPUs together; yields what happens.
+
+    Raises:
+        InputError: a cell wants more GPUs than there are.
+    """
+    here = gpus_here()
+    check_room(todo, here, cores_here(), settings.gpus_per_cell)  # now, not when the first event is asked for
+    return _run_all(bench, todo, here, settings)
+
+
+def _run_all(bench: Bench, todo: Sequence[Cell], here: Sequence[str], settings: ExecutorSettings) -> Events:
+    for gpus in sorted({cell.gpus for cell in todo}):
+        yield from _run_alike(bench, [cell for cell in todo if cell.gpus == gpus], gpus, here, settings)
+
+
+def _run_alike(
+    bench: Bench, todo: Sequence[Cell], gpus: int, here: Sequence[str], settings: ExecutorSettings
+) -> Events:
+    """Run cells that want as many GPUs; workers are new ones, because torch sees the same GPUs all its life."""
     count = min(settings.workers, len(todo))
-    if not count:
-        return
-    threads = settings.cpus_per_cell or max(1, (os.cpu_count() or 1) // count)
-    shares = gpu_shares(count, gpus_here(), settings.gpus_per_cell)
+    shares = gpu_shares(count, here, settings.gpus_per_cell)
+    if gpus > 1:
+        shares = shares_of_several(count, gpus, here, cores_here(), settings.gpus_per_cell)
+    threads = settings.cpus_per_cell or max(1, cores_here() // len(shares))
     workers = [_Worker(share) for share in shares]
     try:
         yield from _follow(workers, deque(job_of(bench, cell, threads) for cell in todo), settings.retries)
@@ -142,6 +161,47 @@ def gpus_here() -> list[str]:
         return []
     torch: Any = __import__("torch")
     return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def cores_here() -> int:
+    return os.cpu_count() or 1
+
+
+def check_room(todo: Sequence[Cell], gpus: Sequence[str], cores: int, gpus_per_cell: float | None) -> None:
+    """Refuse cells that fit at no time; without GPUs a core stands in for each.
+
+    Raises:
+        InputError: naming the largest one.
+    """
+    largest = max(todo, key=lambda cell: cell.gpus, default=None)
+    if largest is None or largest.gpus == 1:
+        return
+    on_gpus = bool(gpus) and gpus_per_cell != 0
+    room, kind = (
+        (len(gpus), "GPU" if len(gpus) == 1 else "GPUs") if on_gpus else (cores, "cores to train on in place of GPUs")
+    )
+    if largest.gpus > room:
+        raise InputError(
+            f"cell {largest.name} wants gpus: {largest.gpus}, and this machine has {room} {kind}. Lower `gpus`, leave "
+            "such cells out (--only), or run them on a Ray cluster that has as many on one node (--executor ray)."
+        )
+    if not on_gpus:
+        note(f"no GPU is used: {largest.name} trains in {largest.gpus} processes on the CPU")
+
+
+def shares_of_several(
+    workers: int, gpus_of_cell: int, gpus: Sequence[str], cores: int, gpus_per_cell: float | None
+) -> list[str | None]:
+    """Return CUDA_VISIBLE_DEVICES of each worker whose cells train in several processes, as many as fit at a time.
+
+    >>> shares_of_several(3, 2, ["0", "1", "2", "3"], 8, None)
+    ['0,1', '2,3']
+    >>> shares_of_several(3, 2, [], 4, None)
+    [None, None]
+    """
+    if gpus and gpus_per_cell != 0:
+        return gpu_shares(min(workers, len(gpus) // gpus_of_cell), gpus, gpus_of_cell)
+    return gpu_shares(min(workers, cores // gpus_of_cell), [], gpus_per_cell)
 
 
 def gpu_shares(workers: int, gpus: Sequence[str], gpus_per_cell: float | None) -> list[str | None]:

@@ -40,13 +40,13 @@ def run_cells(bench: Bench, todo: Sequence[Cell], settings: ExecutorSettings) ->
     """
     ray = import_ray()
     with contextlib.redirect_stdout(sys.stderr):  # Ray prints what happens to nodes on stdout, which is the data's
-        _connect(ray, settings)
+        _connect(ray, settings, largest=max((cell.gpus for cell in todo), default=1))
         try:
             with probe_file(bench.out) as probe:
                 check_nodes(ray, probe)
-                demand = _demand(ray, settings)
-                jobs = [job_of(bench, cell, demand["num_cpus"]) for cell in todo]
-                yield from _follow(ray, jobs, probe, demand, settings.retries)
+                demands = {gpus: demand_of(ray, settings, gpus) for gpus in {cell.gpus for cell in todo}}
+                jobs = [(job_of(bench, cell, demands[cell.gpus]["num_cpus"]), demands[cell.gpus]) for cell in todo]
+                yield from _follow(ray, jobs, probe, settings.retries)
         finally:
             ray.shutdown()  # ends our tasks; a cluster that was not started here stays
 
@@ -64,14 +64,14 @@ def import_ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, settings: ExecutorSettings) -> None:
+def _connect(ray: Any, settings: ExecutorSettings, largest: int) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default, and its warning about it
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if settings.address == "local":
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # as on the local executor; Ray's own 15 lets anything else go first
         os.environ.setdefault("RAY_worker_niceness", "0")
-        cpus = settings.workers * (settings.cpus_per_cell or 1)
+        cpus = max(settings.workers * (settings.cpus_per_cell or 1), largest)
         ray.init(
             address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet
         )
@@ -151,16 +151,18 @@ def _problem(ray: Any, look: Any, probe: Mapping[str, str]) -> str:
     return ""
 
 
-def _demand(ray: Any, settings: ExecutorSettings) -> dict[str, Any]:
-    """Return the resources that a cell asks of a node.
+def demand_of(ray: Any, settings: ExecutorSettings, gpus_of_cell: int) -> dict[str, Any]:
+    """Return the resources that a cell asks of a node: without GPUs, a core for each of its processes.
 
     Raises:
         InputError: no node has that much, so Ray would wait for ever.
     """
-    gpus = settings.gpus_per_cell
+    gpus, cpus = settings.gpus_per_cell, settings.cpus_per_cell or 1
     if gpus is None:
         gpus = 1 if ray.cluster_resources().get("GPU") else 0
-    demand = {"num_cpus": settings.cpus_per_cell or 1, "num_gpus": gpus}
+    if gpus_of_cell > 1:
+        gpus, cpus = (gpus_of_cell, cpus) if gpus else (0, max(cpus, gpus_of_cell))
+    demand = {"num_cpus": cpus, "num_gpus": gpus}
     sizes = [
         (node["Resources"].get("CPU", 0), node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["Alive"]
     ]
@@ -205,13 +207,13 @@ def _run(job: Job, probe: Mapping[str, str], events: Any) -> Answered | Failure:
     return run_job(job, lambda event: events.put.remote(event))
 
 
-def _follow(ray: Any, jobs: Sequence[Job], probe: Mapping[str, str], demand: Mapping[str, Any], retries: int) -> Events:
+def _follow(ray: Any, jobs: Sequence[tuple[Job, Mapping[str, Any]]], probe: Mapping[str, str], retries: int) -> Events:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
     events = ray.remote(_Events).options(num_cpus=0, scheduling_strategy=here).remote()
-    task = ray.remote(_run).options(max_retries=retries, **demand)
-    running = {task.remote(job, probe, events): job.cell for job in jobs}
+    task = ray.remote(_run)
+    running = {task.options(max_retries=retries, **demand).remote(job, probe, events): job.cell for job, demand in jobs}
     started: Counter[str] = Counter()
     while running:
         done, _ = ray.wait(list(running), num_returns=len(running), timeout=TICK_SECONDS)

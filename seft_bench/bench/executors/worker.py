@@ -14,6 +14,7 @@ from seft_bench.bench.events import Answered, Failure, Progressed, WorkerEvent, 
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.resolved import Bench
 from seft_bench.config import MatrixConfig
+from seft_bench.errors import EXIT_UNAVAILABLE, ProcessLostError
 
 PASSED_ON = ("SEFT_BENCH_DATA_DIR", "HF_HUB_OFFLINE")
 """Variables of the driver that a worker on another machine needs; never a key."""
@@ -63,6 +64,8 @@ def run_job(job: Job, send: Callable[[WorkerEvent], None]) -> Answered | Failure
         bench = _prepared(job)
         [cell] = [cell for cell in bench.cells if cell.name == job.cell]
         make_answers(bench, cell, report)
+    except ProcessLostError:
+        os._exit(EXIT_UNAVAILABLE)  # lost as a worker is, so that the executor runs the cell again
     except Exception as error:
         return failure_of(job.cell, error)
     return Answered(job.cell)
