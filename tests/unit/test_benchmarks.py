@@ -201,3 +201,15 @@ def test_train_memory_trains_rows_of_the_length_that_it_names(loss: str, tmp_pat
     weights = load_file(tmp_path / "out" / "run" / "checkpoints" / "step-000001" / "model.safetensors")
     assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.bfloat16"}
     assert module.resident_megabytes() > 50
+
+
+def test_train_throughput_knows_the_shape_of_smollm2(tmp_path: Path) -> None:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    module = load_script("train_throughput")
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(tie_word_embeddings=True, **module.SHAPES["smollm2"][2]))
+    assert model.num_parameters() == 134_515_008  # as HuggingFaceTB/SmolLM2-135M has
+    module.prepare(tmp_path, "tiny", 8)
+    assert 8 * 32 <= module.count_tokens(tmp_path, "sft") <= 8 * module.SHAPES["tiny"][1]
