@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from seft_bench.generators.conversations import Sampling
 from seft_bench.records import Row
 from seft_bench.stages.engines import Engine, OwnEngine
 from seft_bench.stages.helpers import with_helpers
-from tests.several_processes import forked, raised_in
+from tests.several_processes import REPOSITORY, forked, raised_in
 from tests.tiny_model import make_tiny_model
 from training import distributed
 from training.distributed import ALONE, Processes, launched_processes, micro_batches
@@ -333,3 +335,15 @@ def test_the_first_process_is_helped_to_the_same_texts_and_likelihoods(start: St
     alone = draw_and_score(ALONE, start)
     assert len(set(alone["texts"])) > 10
     assert forked(3, draw_and_score, start) == [alone] * 3
+
+
+def test_a_process_ends_with_the_one_that_started_it() -> None:
+    """Both hold one end of a pipe, so its end is the end of both."""
+    rank = "import time\nfrom training import distributed\ndistributed.LOOKS_EVERY_SECONDS = 0.01\n"
+    rank += "distributed._end_with_launcher()\nprint('up', flush=True)\ntime.sleep(600)"
+    launch = "import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', sys.argv[1]])\ntime.sleep(600)"
+    launcher = subprocess.Popen([sys.executable, "-c", launch, rank], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert launcher.stdout is not None
+    assert launcher.stdout.readline() == "up\n"
+    launcher.kill()
+    assert launcher.communicate(timeout=60)[0] == ""
