@@ -72,7 +72,7 @@ $(VENV)/.installed-real: $(VENV)/.installed-dev
 
 $(VENV_ALL)/.installed: $(PINS)
 	$(PYTHON) -m venv $(VENV_ALL)
-	$(VENV_ALL)/bin/$(PIP) -e '.[dev,official,trl,ray]'
+	$(VENV_ALL)/bin/$(PIP) -e '.[dev,official,trl,ray,tensorboard,bitsandbytes]'
 	@touch $@
 
 # torch first, so that vLLM finds the CPU build; the wheels that are taken away again link CUDA and break `import vllm`.

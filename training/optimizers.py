@@ -6,6 +6,7 @@ Everything here works on a mapping from names to parameters, so that a model may
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,9 +26,28 @@ def build_optimizer(parameters: Mapping[str, Tensor], settings: TrainSettings) -
     vectors = [parameter for parameter in parameters.values() if parameter.dim() < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
+    if settings.optimizer == "adamw_8bit":
+        return _eight_bit(groups, settings)
     if any(parameter.dtype == torch.bfloat16 for parameter in parameters.values()):
         return SplitAdamW(groups, settings.learning_rate, settings.adam_betas)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.adam_betas, fused=True)
+
+
+def _eight_bit(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.optim.Optimizer:
+    """AdamW whose moments are quantised by blocks of 256 (Dettmers et al. 2022, arXiv 2110.02861).
+
+    Moments of parameters below 4,096 elements stay in float32, as the library has it.
+
+    Raises:
+        InputError: bitsandbytes is not installed.
+    """
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError:
+        raise InputError(
+            "optimizer: adamw_8bit needs bitsandbytes: pip install 'seft-bench[bitsandbytes]', or give optimizer: adamw"
+        ) from None
+    return AdamW8bit(groups, lr=settings.learning_rate, betas=settings.adam_betas)
 
 
 def clip_gradients(parameters: Mapping[str, Tensor], max_norm: float) -> Tensor:

@@ -94,6 +94,7 @@ class TrainSettings(Strict):
         device: "auto", "cpu", "cuda", ...
         precision: "float32"; "mixed": bfloat16 in the forward over float32 weights; "bfloat16": weights in bfloat16,
             with an optimizer that keeps what their rounding would lose.
+        optimizer: "adamw", or "adamw_8bit": moments of float32 weights in 8 bits, by blocks (bitsandbytes).
         sharding: with several processes: "ddp", each holds the whole model, or "fsdp", each holds a part of it.
         save_state_every_minutes: how often what a killed run goes on from is saved; seldomer where that would take
             more than 5 % of the time.
@@ -125,6 +126,7 @@ class TrainSettings(Strict):
     max_length: int = Field(default=512, ge=2)
     device: str = "auto"
     precision: Literal["float32", "mixed", "bfloat16"] = "float32"
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
     sharding: Literal["ddp", "fsdp"] = "ddp"
     save_state_every_minutes: float = Field(default=10.0, gt=0)
     lora: LoraSettings | None = None
@@ -156,6 +158,19 @@ class TrainSettings(Strict):
     def _flash_is_half(self) -> TrainSettings:
         if self.attention == "flash_attention_2" and self.precision == "float32":
             raise ValueError("attention: flash_attention_2 computes in bfloat16: give precision: mixed or bfloat16")
+        return self
+
+    @model_validator(mode="after")
+    def _moments_in_8_bits(self) -> TrainSettings:
+        if self.optimizer != "adamw_8bit":
+            return self
+        if self.precision == "bfloat16" and self.lora is None:
+            raise ValueError(
+                "optimizer: adamw_8bit is of float32 weights: give precision: mixed, or optimizer: adamw, whose state "
+                "is small in bfloat16"
+            )
+        if self.sharding == "fsdp":
+            raise ValueError("optimizer: adamw_8bit cannot be sharded: give sharding: ddp, or optimizer: adamw")
         return self
 
     @model_validator(mode="before")

@@ -89,6 +89,7 @@ def _run(stage: kinds.Stage, find: Find, folder: Path, shop: Workshop) -> Row:
     def work(engine: Engine) -> Row:
         return _run_between_trainings(stage, find, folder, replace(shop, engine=engine)) | engine.facts()
 
+    shop.engine.make_room()
     return with_helpers(shop.processes, shop.engine, work)
 
 

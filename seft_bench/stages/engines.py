@@ -56,6 +56,9 @@ class Engine(Protocol):
     def facts(self) -> Row:
         """Return what a stage's record says of the engine."""
 
+    def make_room(self) -> None:
+        """Let go of memory that others in this process still hold; every process calls it, only one the rest."""
+
     def release(self) -> None:
         """Give all memory back; the next call would take it again. May be called twice."""
 
@@ -77,6 +80,9 @@ class OwnEngine:
     def facts(self) -> Row:
         return {}
 
+    def make_room(self) -> None:
+        """Do nothing: what garbage holds, the same allocator gives again."""
+
     def release(self) -> None:
         """Do nothing: a stage's model goes with the stage."""
 
@@ -96,8 +102,6 @@ class VLLMServerEngine:
     def generator(self, model: Path, batch_size: int) -> ServedGenerator:
         from seft_bench.generators.vllm_tokens import ServedGenerator
 
-        if not self.server.is_running:
-            free_our_memory()
         return ServedGenerator(self.whole.of(model), model.name, self.server, batch_size=batch_size)
 
     def score(self, model: Path, lists: Sequence[Answered]) -> list[list[logprobs.AnswerLogprob]]:
@@ -111,6 +115,11 @@ class VLLMServerEngine:
     def facts(self) -> Row:
         arguments = [*self.server.environment.arguments, *self.server.arguments]
         return {"engine": self.server.engine, "engine_arguments": arguments}
+
+    def make_room(self) -> None:
+        """Give a GPU's memory back that our trainer's garbage still holds: the server wants most of it."""
+        if not self.server.is_running:
+            free_our_memory()
 
     def release(self) -> None:
         self.server.stop()

@@ -76,6 +76,9 @@ class HelpedEngine:
     def facts(self) -> Row:
         return {}
 
+    def make_room(self) -> None:
+        """Do nothing: what garbage holds, the same allocator gives again."""
+
     def release(self) -> None:
         """Do nothing: a stage's models go with the stage."""
 

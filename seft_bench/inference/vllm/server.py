@@ -14,7 +14,7 @@ from typing import Any
 
 from seft_bench.checkpoints.merging import needs_float32
 from seft_bench.errors import InputError, ServiceUnavailableError
-from seft_bench.files import sha256_file, sha256_folder, sha256_json
+from seft_bench.files import sha256_file, sha256_folder_once, sha256_json
 from seft_bench.inference.vllm.environment import CPU_ARGUMENTS, FLOAT32_ARGUMENTS, VLLMEnvironment
 from seft_bench.inference.vllm.process import GRACE_SECONDS, BackgroundProcess
 
@@ -116,7 +116,7 @@ class VLLMServer:
         Raises:
             InputError: it does not start on this folder, or not in time.
         """
-        folder, fingerprint = folder.resolve(), sha256_folder(folder)
+        folder, fingerprint = folder.resolve(), sha256_folder_once(folder)
         if self.is_running and self.folder == folder and self._fingerprint == fingerprint:
             return
         fits = self.is_running and self.reloadable and self._shape == shape_of(folder) and reloads_rightly(folder)
