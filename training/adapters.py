@@ -96,6 +96,26 @@ def attach(model: Any, base: Path, lora: LoraSettings, seed: int) -> Any:
     Raises:
         InputError: the model has no such layers, or they are its embeddings or its output layer.
     """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        adapted = lay_over(model, lora, str(base))
+    ends = (adapted.get_input_embeddings(), adapted.get_output_embeddings())
+    if any(hasattr(layer, "base_layer") for layer in ends):
+        raise InputError("lora: embeddings and output layer cannot be target_modules; name layers between them")
+    for key, value in base_place(base).items():
+        setattr(adapted.peft_config["default"], key, value)
+    return adapted
+
+
+def lay_over(model: Any, lora: LoraSettings, name: str) -> Any:
+    """Wrap a model in peft's with a fresh adapter, drawn from torch's own generator.
+
+    Args:
+        name: of the model, for the one who reads an error.
+
+    Raises:
+        InputError: the model has no such layers.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -106,18 +126,11 @@ def attach(model: Any, base: Path, lora: LoraSettings, seed: int) -> Any:
         use_rslora=lora.use_rslora,
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(), quiet_peft():
-        torch.manual_seed(seed)
+    with quiet_peft():
         try:
-            adapted = get_peft_model(model, config)
+            return get_peft_model(model, config)
         except ValueError as error:
-            raise InputError(f"lora does not fit the model {base}: {(str(error).splitlines() or ['?'])[0]}") from None
-    ends = (adapted.get_input_embeddings(), adapted.get_output_embeddings())
-    if any(hasattr(layer, "base_layer") for layer in ends):
-        raise InputError("lora: embeddings and output layer cannot be target_modules; name layers between them")
-    for key, value in base_place(base).items():
-        setattr(adapted.peft_config["default"], key, value)
-    return adapted
+            raise InputError(f"lora does not fit the model {name}: {(str(error).splitlines() or ['?'])[0]}") from None
 
 
 def _goes_on(adapter: Path, model: Any) -> bool:

@@ -1,8 +1,9 @@
 """Memory of a training step, from the model's shape alone: weights, gradients, optimizer, activations.
 
-The first three are counted. What a forward keeps for its gradient is counted too, by running the model's own code on
-tensors without contents (torch's "meta" device); attention counts as its fused kernels do, which keep no square of the
-length. Left out: what the allocator wastes, and the few hundred MB of the GPU's own context.
+The step's own code is run on tensors without contents (`rehearsal`), so activations are what is really alive:
+checkpointing, adapters, the number formats of norms and logits, and logits by chunks are not modelled but followed.
+Attention counts as its fused kernels do, which keep no square of the length. Left out: what the allocator wastes, what
+kernels take inside, and the few hundred MB of the GPU's own context.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-
+from .bfloat16 import SLICE_ELEMENTS
 from .projection import MOST_LOGITS
+from .rehearsal import rehearse
 from .settings import TrainSettings
 
 BYTES_OF = {"float32": 4, "mixed": 4, "bfloat16": 2}
@@ -22,117 +22,74 @@ BYTES_OF = {"float32": 4, "mixed": 4, "bfloat16": 2}
 OPTIMIZER_BYTES = {"float32": 8, "mixed": 8, "bfloat16": 6}
 """Precision -> bytes of AdamW's state of a weight: two moments, and in bfloat16 the lower half of the weight."""
 
-AUTOCAST_BYTES = {"float32": 0, "mixed": 2, "bfloat16": 0}
-"""Precision -> bytes of the copy of a weight that autocast keeps from forward to backward."""
+SPLIT_UPDATE_BYTES = 28
+"""Of an element of `SplitAdamW`'s slice while it is updated: gradient, both moments, scale and weight in float32, and
+the bits of weight and its upper half as 32-bit integers."""
 
-LOGIT_BYTES = 16
-"""Of one logit: itself, in float32, its log-softmax, and the gradient of that."""
-
-ATTENTION = "counted"
-"""Name under which transformers finds our stand-in for fused attention."""
+NORM_BYTES = {"cpu": 4, "cuda": 0}
+"""Of an element while the norm of a bfloat16 gradient is taken: the CPU's kernel makes a float32 copy first."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a training step; activations are what the forward of one micro-batch keeps, logits among them."""
+    """Bytes of a training step.
+
+    Attributes:
+        activations: the most that is alive at a time beside the other three: what a forward keeps for its gradient, a
+            layer or a chunk of logits at work, or the optimizer's own copies.
+        together: the most of gradients and activations at a time. Activations go while gradients come, so it is less
+            than both, unless a step has several micro-batches.
+    """
 
     weights: int
     gradients: int
     optimizer: int
     activations: int
+    together: int
 
     @property
     def peak(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.optimizer + self.together
 
     def shared_by(self, processes: int, layers: int) -> Memory:
         """Return one process's memory where a model is sharded: its part of it, and two layers that are gathered."""
         held = (self.weights, self.gradients, self.optimizer)
         weights, gradients, optimizer = (-(-size // processes) for size in held)
-        return Memory(weights, gradients, optimizer, self.activations + 2 * self.weights // layers)
+        activations = self.activations + 2 * self.weights // layers
+        return Memory(weights, gradients, optimizer, activations, gradients + activations)
 
 
-def estimate_memory(model: Any, trained: int, settings: TrainSettings, sequences: int, tokens: int) -> Memory:
+def estimate_memory(
+    model: Any, settings: TrainSettings, sequences: int, tokens: int, labelled: int | None = None
+) -> Memory:
     """Estimate the memory that one process needs, without sharding.
 
     Args:
         model: of the training's shape; it needs no weights (`probe.shape_of`).
-        trained: parameters that get gradients; an adapter's are not among the model's.
         sequences: of one forward; both answers of a pair count.
         tokens: of the longest one.
+        labelled: tokens that are learnt, of one sequence at most; None is all but the first.
     """
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    size = BYTES_OF[settings.precision]
-    adapter = trained if settings.lora else 0
-    weights = parameters * (size + AUTOCAST_BYTES[settings.precision]) + 4 * adapter
-    of_trained = 4 if settings.lora else size
-    optimizer = trained * (8 if settings.lora else OPTIMIZER_BYTES[settings.precision])
-    activations = _activations(model, settings, sequences, tokens) + _logits(model, sequences * tokens)
-    # A gradient is there twice while it is added to that of the micro-batches before.
-    activations += size * max(parameter.numel() for parameter in model.parameters())
-    return Memory(weights, of_trained * trained, optimizer, activations)
+    device = "cpu" if settings.device == "cpu" else "cuda"
+    learnt = sequences * min(labelled or tokens, tokens - 1)
+    found = rehearse(model.config, settings, (sequences, tokens), learnt, MOST_LOGITS[device])
+    is_split = settings.precision == "bfloat16" and settings.lora is None
+    of_trained = "bfloat16" if is_split else "float32"
+    optimizer = found.gradients // BYTES_OF[of_trained] * OPTIMIZER_BYTES[of_trained]
+    update = _update_bytes(found.largest, device) if is_split else 0
+    together = max(found.highest, found.gradients + update)
+    return Memory(found.weights, found.gradients, optimizer, max(found.activations, update), together)
+
+
+def _update_bytes(largest: int, device: str) -> int:
+    """Bytes of the step itself: the norm of the largest gradient, then `SplitAdamW`'s slices; torch's needs none."""
+    return max(NORM_BYTES[device] * largest, SPLIT_UPDATE_BYTES * min(largest, SLICE_ELEMENTS[device]))
 
 
 def bytes_a_parameter(precision: str) -> int:
     """Bytes that a trained parameter takes, with its gradient and the optimizer's state.
 
     >>> [bytes_a_parameter(precision) for precision in ("float32", "mixed", "bfloat16")]
-    [16, 18, 10]
+    [16, 16, 10]
     """
-    return 2 * BYTES_OF[precision] + AUTOCAST_BYTES[precision] + OPTIMIZER_BYTES[precision]
-
-
-def _logits(model: Any, tokens: int) -> int:
-    return LOGIT_BYTES * min(tokens * int(model.config.get_text_config().vocab_size), MOST_LOGITS["cuda"])
-
-
-def _activations(model: Any, settings: TrainSettings, sequences: int, tokens: int) -> int:
-    """Count what the layers keep; with checkpointing the inputs of all, and what one of them keeps."""
-    config = model.config.get_text_config()
-    size = 4 if settings.precision == "float32" else 2
-    kept = _kept_by_forward(model, sequences, tokens) * size // 4
-    if not settings.gradient_checkpointing:
-        return kept
-    layers = int(config.num_hidden_layers)
-    return layers * sequences * tokens * int(config.hidden_size) * size + kept // layers
-
-
-def _kept_by_forward(model: Any, sequences: int, tokens: int) -> int:
-    """Run the decoder on contentless tensors, in float32; return the bytes that it keeps for the gradient."""
-    seen: dict[int, int] = {}
-    alive: list[Tensor] = []
-    own = {id(parameter) for parameter in model.parameters()}
-
-    def keep(tensor: Tensor) -> Tensor:
-        base = tensor._base if tensor._base is not None else tensor
-        if id(tensor) not in own and id(base) not in own and tensor.is_floating_point():
-            alive.append(base)  # ids are of living tensors
-            seen[id(base)] = max(seen.get(id(base), 0), base.numel() * base.element_size())
-        return tensor
-
-    _count_attention(model)
-    ids = torch.zeros(sequences, tokens, dtype=torch.int64, device="meta")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        model.get_decoder()(input_ids=ids, use_cache=False)
-    return sum(seen.values())
-
-
-class _Attention(torch.autograd.Function):  # type: ignore[misc]
-    """Keeps for its gradient what fused attention does: queries, output, and keys and values of every head."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output = torch.empty_like(query.transpose(1, 2).contiguous())
-        ctx.save_for_backward(query, torch.empty_like(query), torch.empty_like(query), output)
-        return output
-
-
-def _count_attention(model: Any) -> None:
-    from transformers import AttentionInterface
-
-    def attention(_module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
-        output: Tensor = _Attention.apply(query, key, value)
-        return output, None
-
-    AttentionInterface.register(ATTENTION, attention)
-    model.set_attn_implementation(ATTENTION)
+    return 2 * BYTES_OF[precision] + OPTIMIZER_BYTES[precision]

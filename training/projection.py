@@ -20,19 +20,23 @@ MOST_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 27}
 """Logits that exist at a time, by device; up to so many, all are projected at once, and once only."""
 
 
-def token_logprobs(model: Any, ids: Tensor, predicting: Tensor, targets: Tensor) -> Tensor:
+def token_logprobs(
+    model: Any, ids: Tensor, predicting: Tensor, targets: Tensor, most_logits: int | None = None
+) -> Tensor:
     """Log-probabilities of tokens, in float32.
 
     Args:
         ids: [n, width] token ids, padded on the right.
         predicting: [n, width - 1] bool, True where the next token's probability is wanted.
         targets: [number of True] the tokens there.
+        most_logits: that exist at a time; None is the device's own number.
 
     Returns:
         [number of True], in nats.
     """
     plain = plain_model(model)
-    rows = _rows_at_a_time(plain, ids.device)
+    most = most_logits or MOST_LOGITS["cpu" if ids.device.type == "cpu" else "cuda"]
+    rows = max(1, most // int(plain.config.get_text_config().vocab_size))
     if len(targets) > rows and (decoded := _decode(model, plain, ids, predicting)):
         hidden, head = decoded
         weights = [weight for weight in head.weights if weight.requires_grad]
@@ -46,11 +50,6 @@ def plain_model(model: Any) -> Any:
     while hasattr(model, "module"):
         model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
-def _rows_at_a_time(plain: Any, device: torch.device) -> int:
-    most = MOST_LOGITS["cpu" if device.type == "cpu" else "cuda"]
-    return max(1, most // int(plain.config.get_text_config().vocab_size))
 
 
 def _logits_at(model: Any, ids: Tensor, predicting: Tensor) -> Tensor:
@@ -130,7 +129,8 @@ class _ChunkedLogprobs(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         ctx: Any, head: Callable[[Tensor], Tensor], targets: Tensor, rows: int, hidden: Tensor, *weights: Tensor
     ) -> Tensor:
-        device = hidden.device.type
+        # "meta", where memory is only counted (rehearsal.py), knows no autocast.
+        device = "cpu" if hidden.device.type == "meta" else hidden.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         ctx.head, ctx.rows = head, rows
         parts = [

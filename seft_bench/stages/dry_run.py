@@ -139,10 +139,8 @@ def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:
     examples, counts = door.data.load_examples(path, tokenizer, door.data.data_rules(job, shape.config))
     steps = door.settings.total_steps(stage.settings, len(examples))
     door.settings.course_of(stage.settings, steps)
-    longest = max(example.length for example in examples)
-    planned = _Training(stage, shape, walk.gpu_bytes).plan(
-        counts.used, _tokens(counts, stage, steps), steps, longest, estimated
-    )
+    training = _Training(stage, shape, walk.gpu_bytes)
+    planned = training.plan(counts.used, _tokens(counts, stage, steps), steps, training.batch(examples), estimated)
     return _probed(planned, folder, examples, job, walk)
 
 
@@ -159,12 +157,22 @@ class _Training:
         """Sequences of one example."""
         return 2 if self.stage.job(0).loss_entry.needs_pairs else 1
 
-    def plan(self, rows: int, tokens: int, steps: int, longest: int, is_estimate: bool) -> StagePlan:
-        """Plan it with the memory that its longest sequences need."""
+    def batch(self, examples: Sequence[Any]) -> Batch:
+        """Return the largest micro-batch that may come: all as long, and with as much to learn, as any example."""
+        labelled = max(sequence.labelled for example in examples for sequence in example.sequences)
+        return Batch(self.sequences, max(example.length for example in examples), labelled)
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of a micro-batch."""
+        given = self.stage.settings
+        return min(given.micro_batch_size, given.global_batch_size) * self.sides
+
+    def plan(self, rows: int, tokens: int, steps: int, batch: Batch, is_estimate: bool) -> StagePlan:
+        """Plan it with the memory that its largest micro-batch needs."""
         given = self.stage.settings
         parameters = door.probe.count_parameters(self.shape, given.lora)
-        batch = Batch(min(given.micro_batch_size, given.global_batch_size) * self.sides, longest)
-        found = door.memory.estimate_memory(self.shape, parameters.trained, given, batch.sequences, longest)
+        found = door.memory.estimate_memory(self.shape, given, batch.sequences, batch.tokens, batch.labelled)
         fit = verdict(self.shape, given, batch, self.gpu_bytes) if self.gpu_bytes else ""
         return StagePlan(self.stage.name, "train", rows, tokens, is_estimate, steps, parameters, found, fit)
 
@@ -175,7 +183,8 @@ def _by_max_length(planned: _Training, rows: int, folder: Path) -> StagePlan:
     steps = door.settings.total_steps(stage.settings, rows)
     tokens = steps * stage.settings.global_batch_size * stage.settings.max_length * planned.sides
     note = f"{stage.name}: {folder} has no tokenizer, so each sequence counts as max_length tokens"
-    return replace(planned.plan(rows, tokens, steps, stage.settings.max_length, True), notes=(note,))
+    batch = Batch(planned.sequences, stage.settings.max_length)
+    return replace(planned.plan(rows, tokens, steps, batch, True), notes=(note,))
 
 
 def _tokens(counts: data.DataCounts, stage: stages.Train, steps: int) -> int:

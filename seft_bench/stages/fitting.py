@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from seft_bench.stages import door
@@ -22,10 +22,17 @@ PROCESSES = (2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Batch:
-    """One forward of a training: sequences (both answers of a pair count), and tokens of the longest one."""
+    """One forward of a training.
+
+    Attributes:
+        sequences: both answers of a pair count.
+        tokens: of the longest one.
+        labelled: tokens that are learnt, of one sequence at most; None is all but the first.
+    """
 
     sequences: int
     tokens: int
+    labelled: int | None = None
 
 
 def fits(found: memory.Memory, gpu_bytes: int) -> bool:
@@ -33,8 +40,9 @@ def fits(found: memory.Memory, gpu_bytes: int) -> bool:
 
 
 def verdict(model: Any, given: settings.TrainSettings, batch: Batch, gpu_bytes: int) -> str:
-    """Say whether a training fits, or exactly which settings do."""
+    """Say whether a training fits a GPU, or exactly which settings do."""
     size = f"{gpu_bytes / GIGABYTE:.0f} GB"
+    given = given.model_copy(update={"device": "cuda"})
     found = _memory(model, given, batch)
     if fits(found, gpu_bytes):
         return f"fits {size}"
@@ -67,7 +75,7 @@ def _sharded(model: Any, given: settings.TrainSettings, batch: Batch, gpu_bytes:
 
 def _alternatives(given: settings.TrainSettings, batch: Batch) -> Iterator[tuple[dict[str, Any], Batch]]:
     """Yield changes of settings that need ever less memory, those that keep all weights trained first."""
-    single = Batch(max(1, batch.sequences // given.micro_batch_size), batch.tokens)
+    single = replace(batch, sequences=max(1, batch.sequences // given.micro_batch_size))
     one_by_one: dict[str, Any] = {"gradient_checkpointing": True, "micro_batch_size": 1}
     yield {"gradient_checkpointing": True}, batch
     yield one_by_one, single
@@ -90,8 +98,7 @@ def _value(value: object) -> str:
 
 
 def _memory(model: Any, given: settings.TrainSettings, batch: Batch) -> memory.Memory:
-    trained = door.probe.count_parameters(model, given.lora).trained
-    return door.memory.estimate_memory(model, trained, given, batch.sequences, batch.tokens)
+    return door.memory.estimate_memory(model, given, batch.sequences, batch.tokens, batch.labelled)
 
 
 def present_gpu_bytes() -> int | None:

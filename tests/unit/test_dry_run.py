@@ -169,7 +169,7 @@ def test_lora_counts_as_peft_does(tiny_model: Path) -> None:
 
 def test_the_table_and_its_json() -> None:
     parameters = Parameters(135_000_000, 5_000_000)
-    memory = Memory(2 * GIGABYTE, GIGABYTE, GIGABYTE // 2, GIGABYTE // 4)
+    memory = Memory(2 * GIGABYTE, GIGABYTE, GIGABYTE // 2, GIGABYTE // 4, 5 * GIGABYTE // 4)
     plans = [
         StagePlan("start", "train", 300, 36_000_000, False, 57, parameters, memory, "fits 80 GB", 2_500.0),
         StagePlan("drafts", "sample", 1200, 76_800, True, notes=("a note",)),
