@@ -129,7 +129,7 @@ class _ChunkedLogprobs(torch.autograd.Function):  # type: ignore[misc]
     def forward(
         ctx: Any, head: Callable[[Tensor], Tensor], targets: Tensor, rows: int, hidden: Tensor, *weights: Tensor
     ) -> Tensor:
-        # "meta", where memory is only counted (rehearsal.py), knows no autocast.
+        # "meta", where memory is only counted (training/rehearsal.py), knows no autocast.
         device = "cpu" if hidden.device.type == "meta" else hidden.device.type
         ctx.autocast = (device, torch.get_autocast_dtype(device), torch.is_autocast_enabled(device))
         ctx.head, ctx.rows = head, rows
