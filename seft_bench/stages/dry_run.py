@@ -139,8 +139,8 @@ def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:
     examples, counts = door.data.load_examples(path, tokenizer, door.data.data_rules(job, shape.config))
     steps = door.settings.total_steps(stage.settings, len(examples))
     door.settings.course_of(stage.settings, steps)
-    training = _Training(stage, shape, walk.gpu_bytes)
-    planned = training.plan(counts.used, _tokens(counts, stage, steps), steps, training.batch(examples), estimated)
+    work = _Training(stage, shape, walk.gpu_bytes)
+    planned = work.plan(counts.used, _tokens(counts, stage, steps), steps, work.batch(examples), estimated)
     return _probed(planned, folder, examples, job, walk)
 
 
@@ -172,9 +172,15 @@ class _Training:
         """Plan it with the memory that its largest micro-batch needs."""
         given = self.stage.settings
         parameters = door.probe.count_parameters(self.shape, given.lora)
-        found = door.memory.estimate_memory(self.shape, given, batch.sequences, batch.tokens, batch.labelled)
-        fit = verdict(self.shape, given, batch, self.gpu_bytes) if self.gpu_bytes else ""
-        return StagePlan(self.stage.name, "train", rows, tokens, is_estimate, steps, parameters, found, fit)
+        planned = StagePlan(self.stage.name, "train", rows, tokens, is_estimate, steps, parameters)
+        try:
+            found = door.memory.estimate_memory(self.shape, given, batch.sequences, batch.tokens, batch.labelled)
+            fit = verdict(self.shape, given, batch, self.gpu_bytes) if self.gpu_bytes else ""
+        except RuntimeError as error:  # a model whose code looks into tensors, which have no contents here
+            why = (str(error).splitlines() or ["?"])[0]
+            note = f"{self.stage.name}: memory cannot be estimated for {type(self.shape).__name__} ({why})"
+            return replace(planned, notes=(note,))
+        return replace(planned, memory=found, fit=fit)
 
 
 def _by_max_length(planned: _Training, rows: int, folder: Path) -> StagePlan:
@@ -184,7 +190,8 @@ def _by_max_length(planned: _Training, rows: int, folder: Path) -> StagePlan:
     tokens = steps * stage.settings.global_batch_size * stage.settings.max_length * planned.sides
     note = f"{stage.name}: {folder} has no tokenizer, so each sequence counts as max_length tokens"
     batch = Batch(planned.sequences, stage.settings.max_length)
-    return replace(planned.plan(rows, tokens, steps, batch, True), notes=(note,))
+    made = planned.plan(rows, tokens, steps, batch, True)
+    return replace(made, notes=(*made.notes, note))
 
 
 def _tokens(counts: data.DataCounts, stage: stages.Train, steps: int) -> int:

@@ -135,6 +135,20 @@ def test_what_a_training_would_refuse_is_refused(tiny_model: Path, data: Path) -
 # --- parameters, and models that are nothing but a shape
 
 
+def test_a_model_whose_memory_cannot_be_rehearsed_is_a_note(
+    tiny_model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+
+    monkeypatch.setattr("training.memory.estimate_memory", refuse)
+    plan = planned(tiny_model, data, "sft")["start"]
+    assert (plan.memory, plan.steps) == (None, 9)
+    assert plan.notes == (
+        "start: memory cannot be estimated for LlamaForCausalLM (Tensor.item() cannot be called on meta tensors)",
+    )
+
+
 def test_parameters_of_mistral_7b_by_its_config_alone(data: Path, tmp_path: Path) -> None:
     """7,241,732,096 as published; LoRA of rank 16 over all linear layers, by hand.
 
