@@ -9,6 +9,9 @@ import typer
 
 RUNS, RESULTS = Path("runs"), Path("results")
 
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A shipped recipe, a YAML file, or key=value overrides of the default recipe.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 LcCOption = Annotated[

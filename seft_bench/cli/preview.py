@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seft_bench.cli.options import RUNS
+from seft_bench.cli.options import RUNS, RecipeArgument
 from seft_bench.console import plain
 from seft_bench.errors import unknown_name
 
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 
 def preview(
-    recipe: Annotated[
-        str, typer.Argument(help="A shipped recipe, a YAML file, or key=value overrides of the default recipe.")
-    ] = "tiny-seft",
+    recipe: RecipeArgument = "tiny-seft",
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, also data.KEY=value.", show_default=False)
     ] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seft_bench.cli.options import RUNS
+from seft_bench.cli.options import RUNS, RecipeArgument
 from seft_bench.console import note
 from seft_bench.errors import InputError
 
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[
-        str, typer.Argument(help="A shipped recipe, a YAML file, or key=value overrides of the default recipe.")
-    ] = "tiny-seft",
+    recipe: RecipeArgument = "tiny-seft",
     overrides: Annotated[
         list[str] | None, typer.Argument(help="key=value, also settings.KEY=value.", show_default=False)
     ] = None,

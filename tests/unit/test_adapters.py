@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +29,8 @@ IDS = torch.tensor([[0, 7, 30, 22, 9, 40]])  # without the padding token, whose 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def _one_thread(one_thread: None) -> None:
+    """All of this module runs on one thread."""
 
 
 def job(loss: str = "sft", lora: dict[str, Any] | None = LORA, **changes: Any) -> TrainJob:
