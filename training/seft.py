@@ -47,10 +47,16 @@ class SeftSettings(SftSettings):
     decision: Decision = Field(
         default="likelihood",
         description=(
-            "who decides to revise: a threshold, an emitted label, nobody (always rewrite), nobody (never: own drafts)"
+            "who decides to revise: a calibrated threshold, a fixed one (margin), an emitted label, nobody (always "
+            "rewrite), nobody (never: own drafts)"
         ),
     )
     statistic: Statistic = "mode"
+    margin: float = Field(
+        default=-0.2,
+        allow_inf_nan=False,
+        description="with decision margin: drafts whose statistic reaches it are kept; it needs no calibration",
+    )
     max_poor_kept: float = Field(
         default=0.1, ge=0, le=1, description="share of poor calibration drafts that the threshold may keep"
     )
@@ -134,6 +140,7 @@ def _round(settings: SeftSettings, number: int, evolution: Evolution, policy: So
         reviser=None if decision == "never" else REVISER,
         decider=_decider(settings),
         calibration=Output(calibration[-1].name) if calibration else None,
+        margin=settings.margin if decision == "margin" else None,
         round=number,
     )
     step = settings.policy.model_copy(update={"max_steps": _part_of_steps(settings, number, rounds)})

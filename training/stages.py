@@ -14,8 +14,9 @@ from seft_bench.records import Base, Data, Model, Row, Source
 
 from .settings import DraftSettings, TrainJob, TrainSettings
 
-Decision = Literal["likelihood", "token", "always", "never"]
-"""The decision to revise: by a threshold, by an emitted label, or none (always rewrite; never, keep own drafts)."""
+Decision = Literal["likelihood", "margin", "token", "always", "never"]
+"""The decision to revise: by a calibrated threshold, by a fixed one, by an emitted label, or none (always rewrite;
+never, keep own drafts)."""
 
 Statistic = Literal["keep", "mode"]
 """The statistic of a draft that decides, see `training.reviser`."""
@@ -203,6 +204,7 @@ class Revise:
         reviser: None where nothing is revised (decision "never").
         decider: the model that emits labels, where the decision is "token".
         calibration: the stage with the threshold, where there is one.
+        margin: the threshold itself, where the decision is "margin".
         round: its number, from 1; for people, what is made does not depend on it.
     """
 
@@ -214,6 +216,7 @@ class Revise:
     reviser: Source | None = None
     decider: Source | None = None
     calibration: Source | None = None
+    margin: float | None = None
     round: int = 1
 
     @property
@@ -222,7 +225,8 @@ class Revise:
         return _given(data=self.data, reviser=self.reviser, decider=self.decider, calibration=self.calibration)
 
     def settings_row(self) -> Row:
-        return {"decision": self.decision, **asdict(self.settings)}
+        margin = {} if self.margin is None else {"margin": self.margin}
+        return {"decision": self.decision, **margin, **asdict(self.settings)}
 
 
 Score = LabelPairs | Calibrate

@@ -69,19 +69,26 @@ def _revise_all(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: E
 
 
 def _decide_and_revise(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: Engine) -> Decided:
-    """External evolution: keep the drafts whose statistic reaches this round's threshold, revise the others."""
+    """External evolution: keep the drafts whose statistic reaches the threshold, revise the others."""
     asked, models = _asked(rows, stage), deciding_models(stage, find)
     statistics, revisions, tokens = draft_statistics(
         engine, asked, [row["draft"] for row in rows], models, stage.settings
     )
     if revisions is None:
         revisions, tokens = greedy(engine, models.reviser, asked, stage.settings)
-    threshold = read_json(find(stage.calibration).parent / "stage.json")["calibration"]["threshold"]
+    threshold = _threshold(stage, find)
     decided = zip(rows, statistics, revisions, strict=True)
     return [
         {**row, "kept": value >= threshold, "statistic": value, "revision": revision}
         for row, value, revision in decided
     ], tokens
+
+
+def _threshold(stage: stages.Revise, find: Find) -> float:
+    """Return the margin of the settings, or what this round's calibration found."""
+    if stage.margin is not None:
+        return stage.margin
+    return float(read_json(find(stage.calibration).parent / "stage.json")["calibration"]["threshold"])
 
 
 def _asked(rows: Sequence[Row], stage: stages.Revise) -> list[list[Message]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seft_bench.console import note
 from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
@@ -57,12 +58,22 @@ def _calibrate(stage: stages.Calibrate, find: Find, folder: Path, engine: Engine
     poor = [reviser.delta(*both) > 0 for both in zip(good, own, strict=True)]
     statistics, _, tokens = draft_statistics(engine, asked, drafts, models, stage.settings, own)
     calibration = reviser.calibrate(statistics, poor, stage.max_poor_kept)
+    _note_thin_calibration(stage, calibration.poor, len(rows))
     scored = [{**row, "statistic": value, "poor": bad} for row, value, bad in zip(rows, statistics, poor, strict=True)]
     write_jsonl(folder / OUTPUTS["score"], scored)
     return {
         "calibration": vars(calibration) | {"threshold": _finite(calibration.threshold)},
         "tokens_generated": tokens,
     }
+
+
+def _note_thin_calibration(stage: stages.Calibrate, poor: int, drafts: int) -> None:
+    """Say that the share of poor drafts to keep cannot be told from none, as when hardly any draft is poor."""
+    if poor and (not stage.max_poor_kept or poor * stage.max_poor_kept >= 1):
+        return
+    found = f"{poor} of {drafts} calibration drafts are poor to the reviser"
+    outcome = "the threshold rests on them alone" if poor else "so every draft of this round is kept"
+    note(f"  warning: {stage.name}: {found}, {outcome}: give more calibration pairs, or set `decision: margin`")
 
 
 def _finite(value: float) -> float:

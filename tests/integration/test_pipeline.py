@@ -140,6 +140,23 @@ def test_variants_of_seft_train(seft_run: runs.TrainedRun, settings: dict[str, A
     assert run.checkpoints[0].is_dir()
 
 
+def test_a_margin_keeps_the_drafts_that_reach_it(seft_run: runs.TrainedRun, tmp_path: Path) -> None:
+    """The reviser of a few steps: its statistics lie apart, and a margin between them parts the drafts."""
+    shared = seft_run.folder / "stages"
+
+    def revised(run: runs.TrainedRun) -> list[dict[str, Any]]:
+        (folder,) = [name for name in run.manifest["stages"] if name.startswith("revised-1-")]
+        return read_jsonl(shared / folder / "revised.jsonl")
+
+    found = [row["statistic"] for row in revised(seft_run)]
+    middle = sorted(found)[len(found) // 2]
+    settings = SEFT | {"decision": "margin", "margin": middle}
+    run = pipeline.train(recipe(**settings), tmp_path / "run", stages_folder=shared, checkpoints=1)
+    kept = [row["kept"] for row in revised(run)]
+    assert kept == [value >= middle for value in found]
+    assert 0 < sum(kept) < len(kept)
+
+
 def test_fresh_deletes_a_run_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")

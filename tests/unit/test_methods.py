@@ -55,6 +55,13 @@ def test_always_rewrite_differs_from_seft_in_the_decision_alone() -> None:
     assert set(seft) - set(ablation) == {"calibration-drafts-2", "calibration-2"}
 
 
+def test_a_margin_needs_no_calibration() -> None:
+    found = stages("seft", decision="margin", margin=-0.3, evolution="external", rounds=2)
+    assert [found[f"revised-{number}"].margin for number in (1, 2)] == [-0.3, -0.3]
+    assert not any(name.startswith("calibration") for name in found)
+    assert stages("seft", margin=-0.3)["revised-2"].margin is None, "the threshold of a calibration decides there"
+
+
 def test_own_drafts_need_no_reviser() -> None:
     assert set(stages("seft", decision="never", rounds=1)) == {"start", "drafts-1", "revised-1", "policy-1"}
 
