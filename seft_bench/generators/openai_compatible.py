@@ -10,7 +10,7 @@ from typing import Any
 from seft_bench.errors import ServiceUnavailableError
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.inference.client import ChatCall, ChatClient
-from seft_bench.inference.replies import Reply
+from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import fingerprint_local_weights
 from seft_bench.records import Answer, Message, Question
@@ -59,7 +59,10 @@ class OpenAICompatibleGenerator(BaseGenerator):
             for chat in asked:
                 chat.ask()
             calls = [ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding)) for chat in asked]
-            self.client.run(calls, self._taker(asked, decoding, on_answer))
+            try:
+                self.client.run(calls, self._taker(asked, decoding, on_answer))
+            finally:
+                self.notes += [note for note in self.client.notes if note not in self.notes]
         _report_failures([chat for chat in chats if chat.failed])
 
     def fingerprint(self) -> str:
@@ -97,7 +100,7 @@ class _Chat:
 
     @property
     def failed(self) -> bool:
-        return bool(self.replies) and self.replies[-1].status == "api_error"
+        return bool(self.replies) and self.replies[-1].status in ("api_error", "partial")
 
     @property
     def complete(self) -> bool:
@@ -128,11 +131,11 @@ class _Chat:
 
 def _text(reply: Reply) -> str:
     """Return the model's words; none if the server refused or the conversation did not fit."""
-    return reply.text if reply.status == "ok" else ""
+    return reply.text if reply.status in KEPT else ""
 
 
 def _finish_reason(reply: Reply) -> str:
-    return reply.finish_reason if reply.status == "ok" else reply.status
+    return reply.finish_reason if reply.status in KEPT else reply.status
 
 
 def _sampling(question: Question, turn: int, decoding: Decoding) -> dict[str, Any]:
@@ -152,7 +155,8 @@ def question_seed(seed: int, question: Question, turn: int) -> int:
 
 def _report_failures(failed: Sequence[_Chat]) -> None:
     if failed:
-        reason = failed[0].replies[-1].text
+        last = failed[0].replies[-1]
+        reason = last.error or last.text
         raise ServiceUnavailableError(
             f"{len(failed)} questions have no answer; the first one, {failed[0].question.id}: {reason}. The same "
             "command asks for them only."

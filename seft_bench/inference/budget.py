@@ -155,8 +155,12 @@ def meter(client: Metered | None, price: Price, budget: Budget) -> None:
 
 def worst_tokens(messages: Sequence[Message], sampling: Mapping[str, Any]) -> tuple[int, int]:
     """Return the most tokens that a request can cost: (input, output)."""
-    size = sum(len(message["content"].encode()) + TOKENS_BESIDE_A_MESSAGE for message in messages)
+    size = sum(len(_bytes(message["content"])) + TOKENS_BESIDE_A_MESSAGE for message in messages)
     return size + TOKENS_BESIDE_A_MESSAGE, reply_tokens(sampling) * int(sampling.get("n") or 1)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 def reply_tokens(sampling: Mapping[str, Any]) -> int:

@@ -6,6 +6,8 @@ server can do wrong becomes a `Reply` with a status, or an exception that stops 
     429                                 wait (Retry-After, else backoff), fewer in flight, try again
     5xx, time-out, cut, malformed       backoff with jitter, try again, at last `api_error`
     400 on length, 413                  `over_length`
+    an error in a 200 reply             as its code says; else tried again, at last `api_error`, or `partial` with text
+    no text, and no reason              tried again a few times, at last `empty`
     content filter, refusal             `refused`
     other 4xx                           `api_error`
     401, 403, 404, no quota, no server  the run stops with one message
@@ -14,6 +16,7 @@ server can do wrong becomes a `Reply` with a status, or an exception that stops 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import json
 import os
@@ -24,9 +27,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seft_bench.errors import InputError, ServiceUnavailableError
+from seft_bench.inference.bodies import decode_body, mapped_strings, without_lone_surrogates
 from seft_bench.inference.budget import Meter
 from seft_bench.inference.concurrency import AdaptiveLimit
-from seft_bench.inference.replies import Reply, classify_error, read_completion, retry_after_seconds
+from seft_bench.inference.failures import classify_error, retry_after_seconds
+from seft_bench.inference.replies import KEPT, Reply, read_completion
 from seft_bench.inference.store import ResponseStore, request_key
 from seft_bench.records import Message
 
@@ -34,6 +39,8 @@ FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 LONGEST_RETRY_AFTER_SECONDS = 600.0
 GET_ATTEMPTS = 3
+EMPTY_ATTEMPTS = 3
+"""A model that has said nothing so often has nothing to say: `empty` is then its answer."""
 FAILURES_IN_A_ROW_TO_STOP = 20
 """So many requests given up, and none answered in between, mean that the server is gone: stop, keep what is there."""
 
@@ -63,14 +70,22 @@ class ChatCall:
 class _Retry(Exception):
     """This attempt failed in a way that another may not.
 
-    `may_be_paid`: the server may have done its work all the same.
+    Attributes:
+        may_be_paid: the server may have done its work all the same.
+        partial: what came before the failure.
     """
 
     def __init__(
-        self, reason: str, wait_seconds: float | None = None, unreachable: bool = False, may_be_paid: bool = False
+        self,
+        reason: str,
+        wait_seconds: float | None = None,
+        unreachable: bool = False,
+        may_be_paid: bool = False,
+        partial: Reply | None = None,
     ) -> None:
         super().__init__(reason)
         self.wait_seconds, self.unreachable, self.may_be_paid = wait_seconds, unreachable, may_be_paid
+        self.partial = partial
 
 
 class ChatClient:
@@ -88,6 +103,7 @@ class ChatClient:
     """
 
     meter: Meter | None = None  # counts what is paid, and stops at a budget
+    empty_attempts = EMPTY_ATTEMPTS
     path = "/chat/completions"
 
     def __init__(
@@ -114,6 +130,7 @@ class ChatClient:
         self._jitter = random.Random()  # spreads retries over time; no result depends on it
         self._failures_in_a_row = 0
         self.probes: list[Reply] = []
+        self.notes: list[str] = []
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         """Send all calls; `on_reply(index, reply)` is called as each arrives, in any order.
@@ -178,14 +195,22 @@ class ChatClient:
         return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=self.timeout_seconds))
 
     def _stored(self, key: str) -> Reply | None:
+        """Return the reply in the store; what is none by today's rules (an error, say) is taken out of it."""
         kept = self.store.get(key) if self.store else None
-        if kept is None:
+        if self.store is None or kept is None:
             return None
-        return read_completion(kept["body"], kept["latency_seconds"], kept["received_at"], stored=True)
+        try:
+            reply = self._completion(kept["body"], kept.get("latency_seconds"))
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError):
+            reply = Reply("api_error")
+        if reply.status in KEPT:
+            return dataclasses.replace(reply, received_at=str(kept.get("received_at") or ""), stored=True)
+        self.store.forget(key)
+        return None
 
     async def _ask(self, session: Any, call: ChatCall, key: str) -> Reply:
         """Try until there is a reply or no attempt left; a good reply is stored before anything else happens."""
-        failure = _Retry("none was made")
+        failure, empty = _Retry("none was made"), 0
         for attempt in range(self.max_attempts):
             if attempt:
                 await self._sleep(self._backoff_seconds(attempt, failure.wait_seconds))
@@ -194,6 +219,10 @@ class ChatClient:
             except _Retry as error:
                 failure = error
                 continue
+            empty += _is_silent(reply)
+            if _is_silent(reply) and empty < min(self.empty_attempts, self.max_attempts):
+                failure = _Retry("an empty reply")
+                continue
             self._keep(key, call, reply)
             return self._noted(reply)
         if failure.unreachable:
@@ -201,6 +230,8 @@ class ChatClient:
                 f"{failure}. Is the server running? What arrived is kept; the same command goes on."
             )
         text = f"given up after {self.max_attempts} attempts, the last one: {failure}"
+        if failure.partial:
+            return self._noted(dataclasses.replace(failure.partial, error=text, attempts_failed=True))
         return self._noted(Reply("api_error", text=text, attempts_failed=True))
 
     async def _metered_attempt(self, session: Any, call: ChatCall) -> Reply:
@@ -209,7 +240,7 @@ class ChatClient:
         return await self.meter.count(call.messages, call.sampling, functools.partial(self._attempt, session, call))
 
     def _keep(self, key: str, call: ChatCall, reply: Reply) -> None:
-        if reply.status == "ok" and self.store and call.is_good(reply):
+        if reply.status in KEPT and self.store and call.is_good(reply):
             kept = {"body": reply.body, "latency_seconds": reply.latency_seconds, "received_at": reply.received_at}
             self.store.put(key, kept)
 
@@ -264,7 +295,13 @@ class ChatClient:
         self, http_status: int, headers: Mapping[str, str], text: str, entered_at: float, latency_seconds: float
     ) -> Reply:
         if http_status == 200:
-            return self._read_body(text, latency_seconds)
+            reply = self._read_body(text, latency_seconds)
+            if not reply.error:
+                return reply
+            if reply.status == "partial" or not 400 <= (reply.error_code or 500) < 500:
+                partial = reply if reply.status == "partial" else None
+                raise _Retry(f"an error in the reply: {reply.error[:200]}", may_be_paid=True, partial=partial)
+            http_status, text = reply.error_code or 500, f"{reply.error} {text[:1000]}"
         if http_status == 429:
             raise self._throttled(headers, text, entered_at)
         if http_status >= 500 or http_status == 408:
@@ -285,15 +322,27 @@ class ChatClient:
 
     def _read_body(self, text: str, latency_seconds: float) -> Reply:
         try:
-            reply = self._completion(json.loads(text), latency_seconds)
+            reply = self._completion(self._cleaned(decode_body(text)), latency_seconds)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise _Retry(
                 f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}", may_be_paid=True
             ) from None
-        self.limit.succeeded()
+        if not reply.error:
+            self.limit.succeeded()
         return reply
 
-    def _completion(self, body: Mapping[str, Any], latency_seconds: float) -> Reply:
+    def _cleaned(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a response without lone surrogates, which no file could hold."""
+        cleaned: dict[str, Any] = mapped_strings(body, without_lone_surrogates)
+        if cleaned != body:
+            self._note(f"{self.base_url} sent halves of surrogate pairs: each is kept as U+FFFD")
+        return cleaned
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _completion(self, body: Mapping[str, Any], latency_seconds: float | None) -> Reply:
         return read_completion(body, latency_seconds)
 
     def _throttled(self, headers: Mapping[str, str], text: str, entered_at: float) -> Exception:
@@ -347,6 +396,11 @@ class ChatClient:
                 except (aiohttp.ClientError, OSError, TimeoutError):
                     continue
         return None
+
+
+def _is_silent(reply: Reply) -> bool:
+    """Say whether nothing came at all: neither a text, nor reasoning that took all the tokens."""
+    return reply.status == "empty" and reply.finish_reason != "length" and not reply.reasoning
 
 
 async def _run_all(work: Sequence[Any]) -> None:

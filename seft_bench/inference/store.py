@@ -83,15 +83,34 @@ class ResponseStore:
         self._open()
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return the stored response, or None."""
+        """Return the stored response; None where there is none, or a row that is no response."""
         query = "SELECT response FROM responses WHERE key = ?"
         row = self._guarded(lambda connection: connection.execute(query, (key,)).fetchone())
-        return json.loads(row[0]) if row else None
+        try:
+            found = json.loads(row[0]) if row else None
+        except (ValueError, TypeError, RecursionError):
+            found = None
+        if row and not isinstance(found, dict):
+            self._set_row_aside(key)
+        return found if isinstance(found, dict) else None
+
+    def _set_row_aside(self, key: str) -> None:
+        """Rename the key of a row that cannot be read, so that its request can be asked and kept again."""
+        update = "UPDATE OR REPLACE responses SET key = ? WHERE key = ?"
+        self._guarded(lambda connection: connection.execute(update, (f"unreadable:{key}", key)))
+        note = f"response store {self.path} holds a row that cannot be read: its request is asked again"
+        if note not in self.notes:
+            self.notes.append(note)
+            _LOG.warning(note)
 
     def put(self, key: str, response: Mapping[str, Any]) -> None:
         """Keep a good response; it is committed when this returns. The first one of a key stays."""
         values = (key, json.dumps(response, ensure_ascii=False), datetime.now(UTC).isoformat(timespec="seconds"))
         self._guarded(lambda connection: connection.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", values))
+
+    def forget(self, key: str) -> None:
+        """Take out a response that turned out to be none (an error that was once taken for an answer)."""
+        self._guarded(lambda connection: connection.execute("DELETE FROM responses WHERE key = ?", (key,)))
 
     def stats(self) -> dict[str, int]:
         """Return the number of responses, and the bytes of the file with its write-ahead log."""

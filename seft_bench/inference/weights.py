@@ -21,7 +21,7 @@ from typing import Any
 from seft_bench.errors import ServiceUnavailableError
 from seft_bench.files import sha256_folder_once, sha256_json
 from seft_bench.inference.client import ChatCall, ChatClient
-from seft_bench.inference.replies import Reply
+from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.records import Message
 
 FIXED_PROMPT: tuple[Message, ...] = (
@@ -70,7 +70,7 @@ def measure_behaviour(client: ChatClient, adapt: Adapt = dict) -> tuple[Any, str
         # The second reply counts: the first filled the server's prefix cache, whose state can change the last digits.
         return rounded_logprobs(_ask(client, adapt(greedy)).body), ""
     reply = _ask(client, adapt({"temperature": 0.0, "max_tokens": TEXT_TOKENS}))
-    return (None, reply.text) if reply.status != "ok" else (_words(reply.body), "")
+    return (_words(reply.body), "") if reply.status in KEPT else (None, reply.text)
 
 
 def _ask(client: ChatClient, sampling: Mapping[str, Any]) -> Reply:
@@ -95,7 +95,7 @@ def rounded_logprobs(body: Mapping[str, Any]) -> list[list[Any]]:
             [item["token"], sorted((str(top["token"]), _rounded(top["logprob"])) for top in item["top_logprobs"])]
             for item in positions
         ]
-    except (KeyError, IndexError, TypeError, ValueError):
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return []
 
 
@@ -105,7 +105,7 @@ def _rounded(logprob: Any) -> float:
 
 def _words(body: Mapping[str, Any]) -> list[str]:
     """Return all that the model wrote, reasoning included, whatever the server calls it."""
-    message = body["choices"][0]["message"]
+    message = body["choices"][0].get("message") or {}
     return [str(message.get(name) or "") for name in ("content", "reasoning_content", "reasoning")]
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.errors import InputError
+from seft_bench.inference.replies import Reply
 from seft_bench.records import Message
 
 if TYPE_CHECKING:
@@ -80,8 +81,11 @@ def outgrown(
     return f"not sent: {about}{needed} tokens with the reply, the judge's context has {context_tokens}"
 
 
-def unread_details(finish_reason: str, max_tokens: int) -> dict[str, Any]:
+def unread_details(reply: Reply, max_tokens: int) -> dict[str, Any]:
     """Return why a reply holds no verdict, as far as the server says."""
-    if finish_reason != "length":
+    if reply.finish_reason == "length":
+        return {"finish_reason": "length", "why": f"the reply was cut at max_tokens ({max_tokens}) before a verdict"}
+    if reply.status != "empty":
         return {}
-    return {"finish_reason": "length", "why": f"the reply was cut at max_tokens ({max_tokens}) before a verdict"}
+    apart = f"; {len(reply.reasoning):,} characters came apart, as reasoning" if reply.reasoning else ""
+    return {"finish_reason": reply.finish_reason, "why": f"the reply is empty{apart}"}

@@ -19,7 +19,7 @@ from seft_bench.config import OpenAIJudgeConfig
 from seft_bench.files import sha256_json
 from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.prices import UNKNOWN_PRICE, Price, judge_price
-from seft_bench.inference.replies import Reply
+from seft_bench.inference.replies import KEPT, Reply, ReplyStatus
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import fingerprint_local_weights
 from seft_bench.judges import parse, probe
@@ -30,6 +30,17 @@ from seft_bench.judges.sampling import OFFICIAL, Sampling
 from seft_bench.records import JudgeRequest, Judgment, Status
 
 Verdict = dict[str, Any]
+
+_JUDGMENT_STATUS: dict[ReplyStatus, Status] = {
+    "ok": "ok",
+    "empty": "parse_error",
+    "refused": "refused",
+    "over_length": "over_length",
+    "partial": "api_error",
+    "api_error": "api_error",
+}
+"""Status of a reply -> of a judgment that it gives no verdict to, but "ok", where the verdict decides."""
+
 NumberT = TypeVar("NumberT", int, float)
 
 
@@ -132,7 +143,11 @@ class OpenAIJudge(BaseJudge):
                 on_judgment(self._judgment(request, prompt, model_id, {"returned_model": "", **verdict}))
         if asked:
             self._note(fingerprint_local_weights(self.client, self.sampling.adapt))
-            self._ask(asked, model_id, on_judgment)
+            try:
+                self._ask(asked, model_id, on_judgment)
+            finally:
+                for note in self.client.notes:
+                    self._note(note)
 
     def _ask(self, asked: Sequence[tuple[JudgeRequest, Prompt]], model_id: str, on_judgment: OnJudgment) -> None:
         """Send the requests of all verdicts, and hand over each verdict when its last reply is there."""
@@ -195,13 +210,15 @@ class OpenAIJudge(BaseJudge):
         if reply_kind == "token" and source == "samples":
             return {**self._usage(replies), **_verdict_of_samples(replies, request.candidate_first, details)}
         (reply,) = replies
-        fields: Verdict = {"status": reply.status, "raw": reply.text}
-        if reply.status == "ok":
+        fields: Verdict = {"status": _JUDGMENT_STATUS[reply.status], "raw": reply.text}
+        if reply.error:
+            details["why"] = reply.error
+        if reply.status in KEPT:
             read = self._read(reply_kind, request.candidate_first, reply)
             if reply_kind == "token" and reply.top_logprobs:
                 details["top_logprobs"] = dict(reply.top_logprobs)
             if not read:
-                details |= unread_details(reply.finish_reason, self.sampling.reply_tokens(reply_kind))
+                details |= unread_details(reply, self.sampling.reply_tokens(reply_kind))
             fields |= read or {"status": "parse_error"}
         return {**self._usage(replies), **fields, "details": details}
 
@@ -251,6 +268,11 @@ class OpenAIJudge(BaseJudge):
             self.notes.append(note)
 
 
+def _unread_status(reply: Reply) -> Status:
+    """Return the status of a sample in which no verdict was found."""
+    return "parse_error" if reply.status == "ok" else _JUDGMENT_STATUS[reply.status]
+
+
 def _verdict_of_samples(replies: Sequence[Reply], candidate_first: bool, details: Mapping[str, Any]) -> Verdict:
     """Return status, preference and details of several samples; `raw` holds the texts as a JSON list."""
     texts = [parse.without_reasoning(reply.text) if reply.status == "ok" else None for reply in replies]
@@ -260,7 +282,7 @@ def _verdict_of_samples(replies: Sequence[Reply], candidate_first: bool, details
         for reply, text in zip(replies, texts, strict=True)
         if text is None or parse.preference_from_token(text, candidate_first) is None
     ]
-    failures: Counter[Status] = Counter("parse_error" if reply.status == "ok" else reply.status for reply in unread)
+    failures: Counter[Status] = Counter(_unread_status(reply) for reply in unread)
     status = "ok" if preference is not None else failures.most_common(1)[0][0]
     raw = json.dumps([reply.text for reply in replies], ensure_ascii=False)
     return {"status": status, "preference": preference, "raw": raw, "details": {**details, **counts}}

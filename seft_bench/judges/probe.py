@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from seft_bench.errors import InputError, JudgeUnavailableError
-from seft_bench.inference.replies import Reply
+from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.judges.parse import LEAST_CHOICE_MASS, choice_mass, without_reasoning
 from seft_bench.judges.sampling import PreferenceFrom
 from seft_bench.records import JudgeRequest, Message, Question
@@ -65,7 +65,7 @@ def refuse_failed(who: str, source: PreferenceFrom, reply: Reply) -> None:
         InputError: a parameter that the server does not take.
         JudgeUnavailableError: anything else.
     """
-    if reply.status == "ok":
+    if reply.status in KEPT:
         return
     word = next((word for word in _REFUSED_PARAMETERS if word in reply.text and reply.text.startswith("HTTP 4")), None)
     if word is None:
@@ -87,14 +87,7 @@ def refuse_all_reasoning(who: str, reply: Reply) -> None:
 
 def _reasoned(reply: Reply) -> bool:
     """Return whether it reasoned, as the text shows (`<think>`) or the server says (vLLM's and OpenAI's fields)."""
-    message = reply.body["choices"][0]["message"]
-    counted = ((reply.body.get("usage") or {}).get("completion_tokens_details") or {}).get("reasoning_tokens")
-    return bool(
-        reply.text.lstrip().startswith("<think>")
-        or message.get("reasoning_content")
-        or message.get("reasoning")
-        or counted
-    )
+    return bool(reply.text.lstrip().startswith("<think>") or reply.reasoning or reply.reasoning_tokens)
 
 
 def refuse_without_logprobs(who: str, source: PreferenceFrom, reply: Reply) -> None:

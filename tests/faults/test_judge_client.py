@@ -150,7 +150,7 @@ def test_time_out_and_slow_drip_are_tried_again(fault: Any) -> None:
         cut,
         body_of("not JSON"),
         body_of(completion() | {"choices": []}),
-        body_of(completion(message={"content": None})),
+        body_of(completion(message={"content": 7})),
     ],
 )
 def test_lasting_faults_are_api_errors_and_never_kept(fault: Any, store: ResponseStore) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from seft_bench.config import OpenAIJudgeConfig
 from seft_bench.errors import InputError
+from seft_bench.inference.replies import Reply
 from seft_bench.judges import open_judge
 from seft_bench.judges.context import estimated_tokens, outgrown, token_counter, unread_details
 from seft_bench.records import JudgeRequest, Judgment, Message, Question
@@ -96,6 +97,8 @@ def test_a_tokenizer_needs_something_to_count_against(tokenizer_folder: str) -> 
         open_judge(judge("http://127.0.0.1:9/v1", tokenizer=tokenizer_folder))
 
 
-def test_only_a_cut_reply_is_explained() -> None:
-    assert unread_details("stop", 2048) == {}
-    assert unread_details("length", 2048)["why"] == "the reply was cut at max_tokens (2048) before a verdict"
+def test_cut_and_empty_replies_are_explained() -> None:
+    assert unread_details(Reply("ok", "Fine.", finish_reason="stop"), 2048) == {}
+    cut = unread_details(Reply("ok", "Fi", finish_reason="length"), 2048)
+    assert cut["why"] == "the reply was cut at max_tokens (2048) before a verdict"
+    assert unread_details(Reply("empty", reasoning="hm"), 2048)["why"].endswith("2 characters came apart, as reasoning")

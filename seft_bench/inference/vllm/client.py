@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seft_bench.chat import answer_text, prompt_ids, without_markup
 from seft_bench.errors import InputError
 from seft_bench.inference.client import ChatCall, ChatClient, OnReply
-from seft_bench.inference.replies import Reply
+from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.vllm.server import VLLMServer
 
@@ -23,6 +23,8 @@ MAX_IN_FLIGHT = 256
 
 class ServerClient(ChatClient):
     """Asks a `VLLMServer`. A request's key holds what is served, not the port: a rerun finds its stored responses."""
+
+    empty_attempts = 1  # the engine says the same again
 
     def __init__(
         self,
@@ -119,7 +121,7 @@ class AnswerClient(VLLMClient):
         return {**super()._body(call), "max_tokens": most, "stop_token_ids": self.stops, "return_token_ids": True}
 
     def _decoded(self, call: ChatCall, reply: Reply) -> Reply:
-        if reply.status != "ok":
+        if reply.status not in KEPT:
             return reply
         ours = prompt_ids(self.tokenizer, call.messages)
         theirs = list(reply.body.get("prompt_token_ids") or [])
@@ -130,4 +132,5 @@ class AnswerClient(VLLMClient):
                 "transformers."
             )
         ids = list(reply.body["choices"][0]["token_ids"])
-        return dataclasses.replace(reply, text=answer_text(self.tokenizer, ids, self.stops))
+        text = answer_text(self.tokenizer, ids, self.stops)
+        return dataclasses.replace(reply, text=text, status="ok" if text.strip() else "empty")

@@ -81,7 +81,7 @@ class TokenClient(ServerClient):
     def _body(self, call: ChatCall) -> dict[str, Any]:
         return {"model": self.model, **call.sampling}
 
-    def _completion(self, body: Mapping[str, Any], latency_seconds: float) -> Reply:
+    def _completion(self, body: Mapping[str, Any], latency_seconds: float | None) -> Reply:
         if not isinstance(body["choices"][0]["token_ids"], list):
             raise ValueError("the completion has no token ids")
         now = datetime.now(UTC).isoformat(timespec="seconds")
