@@ -188,18 +188,20 @@ def test_tables_writes_real_rows_and_scores_them(
     assert all(5 < float(row["lc_win_rate"]) < 95 for row in rows)
 
 
-@pytest.mark.parametrize("loss", ["sft", "dpo"])
-def test_train_memory_trains_rows_of_the_length_that_it_names(loss: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("loss", "kind"), [("sft", "full"), ("dpo", "full"), ("sft", "lora")])
+def test_train_memory_trains_rows_of_the_length_that_it_names(loss: str, kind: str, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     module = load_script("train_memory")
-    module.prepare(tmp_path, "tiny", module.BATCH_SIZE)
-    module.run_ours(loss, tmp_path, tmp_path / "out", 1)
+    batch_size = module.BATCH_SIZE["tiny"]
+    module.prepare(tmp_path, "tiny", batch_size)
+    module.run_ours(module.Training(loss, kind, tmp_path, 1), tmp_path / "out")
     tokens = json.loads((tmp_path / "out" / "run" / "train.jsonl").read_text())["tokens"]
-    sequences = module.BATCH_SIZE * (2 if loss == "dpo" else 1)
+    sequences = batch_size * (2 if loss == "dpo" else 1)
     assert 0.9 * module.TOKENS * sequences < tokens <= module.TOKENS * sequences
-    weights = load_file(tmp_path / "out" / "run" / "checkpoints" / "step-000001" / "model.safetensors")
-    assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.bfloat16"}
+    name = "adapter_model.safetensors" if kind == "lora" else "model.safetensors"
+    weights = load_file(tmp_path / "out" / "run" / "checkpoints" / "step-000001" / name)
+    assert ("torch.bfloat16" in {str(tensor.dtype) for tensor in weights.values()}) == (kind == "full")
     assert module.resident_megabytes() > 50
 
 
