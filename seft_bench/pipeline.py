@@ -34,6 +34,7 @@ from seft_bench.stages import Workshop, door, run_stages
 from seft_bench.stages.dry_run import StagePlan, Walk, plan_stages
 from seft_bench.stages.engines import check_context, needed_engine, open_engine
 from seft_bench.stages.fitting import GIGABYTE, present_gpu_bytes
+from seft_bench.stages.holds import RUN
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.reporting import trackers_of
 from seft_bench.stages.runs import TrainedRun, finished_run, publish_run, published_run
@@ -67,14 +68,17 @@ def train(
         processes: that train together, each of which calls this; None is this one alone.
 
     Raises:
-        InputError: unknown method, wrong settings, missing data, base or tracker; a folder that not all processes see.
+        InputError: unknown method, wrong settings, missing data, base or tracker; a folder that is not ours, or that
+            not all processes see.
     """
     processes = processes or door.distributed.ALONE
     processes.check_shared(out)
+    processes.from_main(lambda: RUN.check(out))
     plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
     if finished := finished_run(recipe, out, checkpoints):
         return finished
     report_to = trackers_of(plan)
+    processes.from_main(lambda: RUN.mark(out))
     started_at = now()
     shared = stages_folder or out / "stages"
     needed = needed_data(recipe)

@@ -12,7 +12,28 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.files import read_json, sha256_json, write_atomic, write_json
+from seft_bench.ownership import Holds, Kind, is_file
 from seft_bench.records import Result, from_row, run_from_row, run_to_row
+
+RESULT: Holds = {r"result\.json|questions\.json": is_file}
+"""The files of one result's folder."""
+
+
+def _has_results(folder: Path) -> bool:
+    """Tell a folder of results that older code began."""
+    ours = ("*/*@*/result.json", "published/*.json", "cells/*/diagnostics.json")
+    return any(path for pattern in ours for path in folder.glob(pattern))
+
+
+RESULTS = Kind(
+    "results",
+    {
+        r"leaderboard\.(md|csv|html|tex|json)|revisions\.(md|csv)|findings\.md|matrix\.json": is_file,
+        r"curves(-.+)?\.png": is_file,
+    },
+    _has_results,
+)
+"""A folder of results: the tables and pictures in it, which are written over, and one folder a result below it."""
 
 
 def slug(name: str) -> str:

@@ -6,7 +6,6 @@ save.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,13 @@ from torch import Tensor
 
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.checkpoints.adapters import is_adapted, save_adapter, write_folder
+from seft_bench.checkpoints.holds import STATE
 from seft_bench.checkpoints.merging import format_name, merge_adapter
 from seft_bench.checkpoints.weights import load_whole
 from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, write_json
+from seft_bench.ownership import remove_listed
 
 WEIGHTS = "*.safetensors"
 STATE_FILE_BYTES = 1 << 32
@@ -200,9 +201,9 @@ def save_state(folder: Path, tensors: Iterable[tuple[str, Tensor]], facts: Mappi
         write_json(target / "state.json", facts)
 
     current = folder / step_name(facts["step"])
-    write_folder(current, write)
+    write_folder(current, write, STATE)
     for older in set(folder.glob("step-*")) - {current}:
-        shutil.rmtree(older)
+        remove_listed(older, STATE)
 
 
 def _parts(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[dict[str, Tensor]]:
@@ -240,7 +241,7 @@ def load_state(folder: Path) -> tuple[SavedTensors, dict[str, Any]] | None:
     """(tensors, facts) of the newest state, None where there is none."""
     from safetensors import SafetensorError
 
-    saved = sorted(folder.glob("step-*"))
+    saved = sorted(path.parent for path in folder.glob("step-*/state.json"))
     if not saved:
         return None
     try:

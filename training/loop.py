@@ -15,7 +15,6 @@ A run's folder:
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -25,8 +24,10 @@ from typing import Any
 from torch import Tensor
 
 from seft_bench.chat import load_tokenizer
+from seft_bench.checkpoints.holds import CHECKPOINT, EVENT_FILES, STATE
 from seft_bench.errors import InputError
 from seft_bench.files import read_log, write_json
+from seft_bench.ownership import remove_listed, saved_in_steps
 
 from .adapters import Start, open_model, open_start
 from .checkpoint import load_state, pick_device, step_name
@@ -177,8 +178,8 @@ def _resume_or_clean(run: Run, clock: Clock, out: Path) -> None:
         run.restore(tensors, facts)
         clock.add(facts)
     elif run.processes.is_main:
-        shutil.rmtree(out / "checkpoints", ignore_errors=True)
-        shutil.rmtree(out / EVENTS, ignore_errors=True)
+        remove_listed(out / "checkpoints", saved_in_steps(CHECKPOINT))
+        remove_listed(out / EVENTS, EVENT_FILES)
         (out / "summary.json").unlink(missing_ok=True)
     if run.processes.is_main:
         cut_logs(out, run.step)
@@ -224,5 +225,5 @@ def _finish(
     )
     if processes.is_main:
         save_summary(out, summary)
-        shutil.rmtree(out / "state", ignore_errors=True)
+        remove_listed(out / "state", saved_in_steps(STATE))
     return summary

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seft_bench.checkpoints.holds import CHECKPOINT
+from seft_bench.ownership import remove_listed
 from seft_bench.records import Row
 
 from .checkpoint import save_checkpoint, save_state, step_name
@@ -130,4 +131,4 @@ def keep_checkpoints(out: Path, steps: Collection[int]) -> None:
     kept = {step_name(step) for step in steps}
     for folder in (out / "checkpoints").glob("step-*"):
         if folder.name not in kept:
-            shutil.rmtree(folder)
+            remove_listed(folder, CHECKPOINT)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seft_bench.bench.holds import RECORDS
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.resolved import Bench
 from seft_bench.files import locked, read_json, write_json
+from seft_bench.ownership import remove_listed
 from seft_bench.records import Result
-from seft_bench.results import result_folder
+from seft_bench.results import RESULT, result_folder
 from seft_bench.stages.runs import withdraw_run
 
 
@@ -44,7 +45,7 @@ def withdraw_changed(bench: Bench, cell: Cell) -> None:
     with locked(bench.lock_path(cell)):
         record = bench.record_path(cell)
         for name in read_json(record, "record of a cell")["results"] if record.exists() else ():
-            shutil.rmtree(bench.results / name, ignore_errors=True)
-        shutil.rmtree(bench.results_folder(cell), ignore_errors=True)
+            remove_listed(bench.results / name, RESULT)
+        remove_listed(bench.results_folder(cell), RECORDS)
         record.unlink(missing_ok=True)
         withdraw_run(bench.run_folder(cell))

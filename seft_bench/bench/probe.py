@@ -6,9 +6,10 @@ hardly trained, so their answers tend to be longer than those to come; its files
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from seft_bench.bench.executors import ExecutorSettings
 from seft_bench.bench.matrix import Cell
@@ -80,20 +81,21 @@ def probe_hours(bench: Bench, todo: Sequence[CellState], executor: ExecutorSetti
     from concurrent.futures import ProcessPoolExecutor
 
     kinds = {_kind(state.cell): state.cell for state in todo}
-    folder, values = bench.out / ".probe", bench.matrix.as_row()
+    values = bench.matrix.as_row()
+    bench.out.mkdir(parents=True, exist_ok=True)
     measured: dict[str, Measured] = {}
     failed: dict[str, str] = {}
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            for number, (kind, cell) in enumerate(kinds.items(), start=1):
-                note(f"probe {number}/{len(kinds)}: {kind}")
-                try:
-                    threads = executor.cpus_per_cell or 1
-                    measured[kind] = pool.submit(measure_cell, values, cell.name, folder, threads).result()
-                except SeftBenchError as error:
-                    failed[kind] = str(error)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(dir=bench.out, prefix=".probe-", ignore_cleanup_errors=True) as folder,
+        ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        for number, (kind, cell) in enumerate(kinds.items(), start=1):
+            note(f"probe {number}/{len(kinds)}: {kind}")
+            try:
+                threads = executor.cpus_per_cell or 1
+                measured[kind] = pool.submit(measure_cell, values, cell.name, Path(folder), threads).result()
+            except SeftBenchError as error:
+                failed[kind] = str(error)
     possible = [state for state in todo if _kind(state.cell) in measured]
     return replace(_added_up(possible, measured, executor), failed=failed)
 

@@ -9,6 +9,7 @@ from seft_bench.bench.driver import Driver
 from seft_bench.bench.events import DriverEvent, Failure, Finished, Progressed, RunsAgain
 from seft_bench.bench.executors import ExecutorSettings, check_executor, run_cells
 from seft_bench.bench.finished import withdraw_changed
+from seft_bench.bench.holds import BENCH
 from seft_bench.bench.judges_at_work import check_judges
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.plan import plan_bench
@@ -20,6 +21,7 @@ from seft_bench.errors import EXIT_UNAVAILABLE
 from seft_bench.evaluation.spending import agree_to, counted, left_line
 from seft_bench.files import held, write_atomic
 from seft_bench.inference.budget import Budget
+from seft_bench.results import RESULTS
 
 
 def run_bench(
@@ -43,12 +45,16 @@ def run_bench(
     """
     settings = executor or ExecutorSettings(workers=bench.matrix.workers)
     check_executor(settings, bench)
+    BENCH.check(bench.out)
+    RESULTS.check(bench.results, "--results")
     busy = f"another bench is at work in {bench.out}: wait for it, or give another --out"
     with held(bench.out / ".bench.lock", busy):
         plan = plan_bench(bench, only, retry_failed)
         for line in summary(plan):
             note(line)
         agree_to(plan.cost(), budget_usd, yes)
+        BENCH.mark(bench.out)
+        RESULTS.mark(bench.results)
         todo, budget = [state.cell for state in plan.todo], Budget(budget_usd)
 
         def left() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PLACE, adapter_config, check_adapter
+from seft_bench.checkpoints.holds import CHECKPOINT
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, write_json
+from seft_bench.ownership import Holds, put_in_place, remove_listed
 
 
 def load_adapter(model: Any, adapter: Path) -> Any:
@@ -74,15 +75,17 @@ def _not_over(adapter: Path, why: str) -> InputError:
     return InputError(f"adapter {adapter} cannot be laid over its base {adapter_config(adapter)[PLACE[0]]}: {why}")
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, write: Callable[[Path], None], holds: Holds = CHECKPOINT) -> None:
     """Replace a folder by what `write` puts into it: complete, or not there.
 
     A killed one leaves a hidden `.writing-...` folder, which the next one removes.
+
+    Args:
+        holds: what such a folder holds; the user's files in an older one stay.
     """
     temporary = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    remove_listed(temporary, holds)
+    temporary.mkdir(parents=True, exist_ok=True)
     write(temporary)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
+    remove_listed(folder, holds)
+    put_in_place(temporary, folder)

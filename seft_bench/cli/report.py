@@ -32,8 +32,11 @@ def report(
 
     It opens from disk, without a server.
     """
+    from seft_bench.report.paper_figures import FIGURES, write_figures
     from seft_bench.report.site import write_report
 
+    if figures:
+        FIGURES.check(figures, "--figures")
     written = write_report(out, results, runs, against)
     print(written.page)
     for line in written.notes:
@@ -43,7 +46,5 @@ def report(
         f"({written.largest[0]})"
     )
     if figures:
-        from seft_bench.report.paper_figures import write_figures
-
         for path in write_figures(figures, results):
             print(path)

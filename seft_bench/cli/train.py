@@ -24,7 +24,7 @@ def train(
         list[str] | None, typer.Argument(help="key=value, also settings.KEY=value.", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<name>.")] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's folder and start again.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the run's own files and start again.")] = False,
     keep_contaminated: Annotated[
         bool, typer.Option("--keep-contaminated", help="Keep training rows that ask what a suite asks.")
     ] = False,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import locked, read_json, sha256_folder_once, sha256_json
+from seft_bench.ownership import is_file, remove_listed
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -69,8 +69,8 @@ def with_chat_template(base: Path, template: str, folder: Path) -> Path:
 
 def _write(base: Path, text: str, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    remove_listed(partial, {r"tokenizer_config\.json|chat_template\.jinja": is_file, r".+": Path.is_symlink})
+    partial.mkdir(parents=True, exist_ok=True)
     for source in base.iterdir():
         if source.is_file() and source.name not in (TEMPLATE_FILE, "tokenizer_config.json"):
             (partial / source.name).symlink_to(source.resolve())

@@ -17,6 +17,7 @@ from seft_bench.files import write_atomic
 from seft_bench.judges import Judge, missing_key, open_judge
 from seft_bench.pipeline import STEPS
 from seft_bench.records import Result
+from seft_bench.results import RESULTS
 from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
 from seft_bench.suites import Suite, load_suites
 
@@ -93,6 +94,7 @@ def plan_evaluation(request: EvalRequest) -> Plan:
     for step in request.steps:
         if step not in STEPS:
             raise unknown_name("step", step, STEPS)
+    RESULTS.check(request.places.results, "--results")
     suites = _judged_suites(request)
     engine = open_engine(
         request.engine,
@@ -246,6 +248,8 @@ def write_leaderboard(results: Path) -> None:
     """Write leaderboard.{md,csv,html,tex,json}: one row a model, of every result in the folder, imported ones below."""
     from seft_bench.report.sheets import STYLES, plain_sheets  # numpy and scipy, which planning does without
 
+    RESULTS.check(results, "--results")
+    RESULTS.mark(results)
     sheets = plain_sheets(results)
     for style, suffix in STYLES.items():
         write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))

@@ -24,7 +24,7 @@ from seft_bench.files import read_text, sha256_file, sha256_json, write_json, wr
 from seft_bench.formats.reading import Format, format_of, read_answers, read_rows
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Result, to_row
-from seft_bench.results import save_result, slug
+from seft_bench.results import RESULTS, save_result, slug
 from seft_bench.suites import Suite
 from seft_bench.suites.custom import folder_name
 
@@ -84,6 +84,7 @@ def import_files(format_name: str, suite: Suite, paths: Sequence[Path], runs: Pa
         InputError: nothing to import, a broken file, or none of the suite's questions.
     """
     check_format(format_name, suite)
+    RESULTS.check(results, "--results")
     sources = find(format_name, paths)
     tables = [(path, _published(path, suite)) for path in sources.tables]
     recorded = _recorded(format_name, suite, sources)

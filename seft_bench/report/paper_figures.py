@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import write_atomic
+from seft_bench.ownership import Kind, is_file
 from seft_bench.records import Result
 from seft_bench.report.arms import belongs, is_control, panels
 from seft_bench.report.figures import COLOURS, score_curves
@@ -30,17 +32,32 @@ _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator":
 """No dates and versions: the same results give the same bytes."""
 
 
+_STEMS = r"(curves|bars-.+|radar-.+)"
+
+
+def _drew(folder: Path) -> bool:
+    """Tell a folder of our figures, each of which is there in both formats."""
+    stems = [{path.stem for path in folder.glob(f"*.{kind}") if re.fullmatch(_STEMS, path.stem)} for kind in KINDS]
+    return bool(stems[0]) and stems[0] == stems[1]
+
+
+FIGURES = Kind("figures", {rf"{_STEMS}\.({'|'.join(KINDS)})": is_file}, _drew)
+"""A folder of figures for papers."""
+
+
 def write_figures(folder: Path, results: Path) -> list[Path]:
     """Draw every figure that the results have enough for.
 
     Bars; curves where a matrix was run; radars where answers have categories.
 
     Raises:
-        InputError: no results.
+        InputError: no results, or the folder holds figures that are not ours.
     """
     found = read_results(results)
     if not found:
         raise InputError(f"no results in {results}/ to draw. Run `seft-bench eval` or `seft-bench demo` first.")
+    FIGURES.check(folder, "--figures")
+    FIGURES.mark(folder)
     written = _bars(folder, found)
     if any(result.run is not None and not result.withheld and not is_control(result) for result in found):
         written += [_drawn(folder / f"curves.{kind}", functools.partial(score_curves, found)) for kind in KINDS]

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.checkpoints import is_checkpoint
+from seft_bench.checkpoints.holds import CHECKPOINT
 from seft_bench.config import RecipeConfig
+from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_log, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
+from seft_bench.ownership import put_in_place, remove_listed
 from seft_bench.records import Output, Row, RunFacts, to_row
 from seft_bench.stages import StageRun, door
+from seft_bench.stages.holds import CHECKPOINTS, LOGS, PUBLISHED, RUN, read_object
 from seft_bench.stages.recipes import contents_of
-
-LOGS = ("train.jsonl", "validation.jsonl")
-"""Logs of the policy's training, each joined over all rounds."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ def withdraw_run(out: Path) -> None:
 
     The manifest goes last, so a killed withdrawal is seen and repeated.
     """
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    for name in (*LOGS, "recipe.yaml", "diagnostics.json", "manifest.json"):
+    RUN.mark(out)
+    remove_listed(out / "checkpoints", CHECKPOINTS)
+    for name in PUBLISHED:
         (out / name).unlink(missing_ok=True)
 
 
@@ -123,7 +125,7 @@ def publish_run(
     chain = policy_chain(stages)
     published = [(f"step-{step:06d}", folder) for step, folder in spread_checkpoints(chain, checkpoints)]
     # Without a manifest they may be another recipe's, of a publishing that was killed.
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    remove_listed(out / "checkpoints", CHECKPOINTS)
     for name, folder in published:
         _link_folder(folder, out / "checkpoints" / name)
     for name in LOGS:
@@ -227,34 +229,28 @@ def run_facts(
 
 
 def forget_run(folder: Path) -> None:
-    """Delete a run's folder, if it is one: --fresh must never delete anything else.
+    """Delete what is a run's of its folder, and the folder where nothing else is in it.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder is no run, and not empty.
     """
-    if not folder.exists():
-        return
-    folders = {"checkpoints", "stages", "data", "vllm-logs"}
-    ours = {"manifest.json", "recipe.yaml", *LOGS, "diagnostics.json"} | folders
-    foreign = sorted(
-        child.name for child in folder.iterdir() if child.name not in ours and not child.name.startswith(".")
-    )
-    if foreign:
+    if folder.is_dir() and any(folder.iterdir()) and not RUN.is_ours(folder):
+        theirs = sorted(child.name for child in folder.iterdir())
         raise InputError(
-            f"--fresh would delete {folder}, which holds more than a run: {', '.join(foreign[:8])}. Delete it "
-            "yourself, or give another --out."
+            f"--fresh would delete a run in {folder}, which is none of seft-bench; it holds {', '.join(theirs[:8])}. "
+            "Delete it yourself, or give another --out."
         )
-    shutil.rmtree(folder)
+    if not RUN.remove(folder):
+        left = sorted(child.name for child in folder.iterdir())
+        note(f"--fresh leaves in {folder} what is not the run's: {', '.join(left[:8])}")
 
 
 def _link_folder(source: Path, target: Path) -> None:
     """Hard links where the file system has them: a checkpoint is never copied for nothing. Complete, or not there."""
-    if target.exists():
-        return
     partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial, copy_function=_link_or_copy)
-    partial.replace(target)
+    remove_listed(partial, CHECKPOINT)
+    shutil.copytree(source, partial, copy_function=_link_or_copy, dirs_exist_ok=True)
+    put_in_place(partial, target)
 
 
 def _link_or_copy(source: str, target: str) -> None:
@@ -268,6 +264,8 @@ def checkpoints_below(folder: Path) -> list[Path]:
     """List the checkpoints of a run, or of a trainer's folder, by step: checkpoint-500 comes before checkpoint-1000."""
     parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
     found = [child for child in parent.iterdir() if is_checkpoint(child)]
+    if (names := read_object(folder / "manifest.json").get("checkpoints")) and isinstance(names, list):
+        found = [child for child in found if child.name in names]  # beside a run's own there may be others
     return sorted(found, key=lambda child: (_step(child.name), child.name))
 
 

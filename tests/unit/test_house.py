@@ -46,7 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training", "formats", "inference", "data", "results", "manifest"),
     ("chat",),
     ("checkpoints",),
-    ("files", "tinyworld", "config", "stats", "records", "errors", "console"),
+    ("files", "ownership", "tinyworld", "config", "stats", "records", "errors", "console"),
 )
 """The rooms (a package or a module of `seft_bench`, and `training`) from the top floor to the ground. A room imports
 rooms below it, or on its own floor; never upwards, and no two rooms import each other. Imports inside functions and for
@@ -58,12 +58,13 @@ STRICTER = {
     "records": (),
     "console": ("errors",),
     "files": ("errors", "records"),
+    "ownership": ("errors", "files"),
     "config": ("errors",),
-    "checkpoints": ("errors", "files", "records"),
+    "checkpoints": ("errors", "files", "ownership", "records"),
     "chat": ("checkpoints", "errors", "records"),
     "tinyworld": ("records",),
     "stats": ("records", "errors"),
-    "training": ("records", "config", "errors", "files", "checkpoints", "chat", "console"),
+    "training": ("records", "config", "errors", "files", "ownership", "checkpoints", "chat", "console"),
     "generators": ("chat", "checkpoints", "config", "errors", "files", "formats", "records", "inference"),
 }
 """Room -> all rooms that it may import."""

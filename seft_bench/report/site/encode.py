@@ -15,10 +15,13 @@ _ESCAPED = re.compile("[<>&\u007f-\u009f\u2028\u2029\ud800-\udfff]")
 
 CUT = "\n[… cut here: {count:,} more characters, see the file of answers or judgments]"
 
+DELIVERY = "seftBench.deliver("
+"""The beginning of every data file."""
+
 
 def to_javascript(name: str, data: Any) -> str:
     """A file that hands `data` to the page under `name` ("answers/3-0")."""
-    return f"seftBench.deliver({encode(name)},{encode(data)});\n"
+    return f"{DELIVERY}{encode(name)},{encode(data)});\n"
 
 
 def encode(value: Any) -> str:

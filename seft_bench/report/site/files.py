@@ -3,22 +3,56 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.report.site.encode import encode, to_javascript
+from seft_bench.ownership import Holds, IsOurs, Kind, is_file, listed, put_in_place, remove_listed
+from seft_bench.report.site.encode import DELIVERY, encode, to_javascript
 
 PART_BYTES = 700_000
 """Goal for one file: a page loads in a moment, also from a slow disk."""
 LARGEST_PART_BYTES = 3_000_000
 MARKER = "seft-bench report"
 """The name that index.html gives itself: a folder without it is not ours to replace."""
+
+
+def _static() -> list[Traversable]:
+    return sorted(files("seft_bench.report.site").joinpath("static").iterdir(), key=lambda item: item.name)
+
+
+def _names_itself(folder: Path) -> bool:
+    page = folder / "index.html"
+    return page.is_file() and MARKER in page.read_text(encoding="utf-8", errors="replace")[:2000]
+
+
+def _delivers(path: Path) -> bool:
+    """Tell a data file of a report from a script of the user's."""
+    if not is_file(path):
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(DELIVERY)).decode(errors="replace") == DELIVERY
+
+
+_DATA: dict[str, IsOurs | Holds] = {r".+\.js": _delivers}
+_DATA[r"[^/]+"] = _DATA
+REPORT = Kind(
+    "report",
+    {
+        "|".join(
+            re.escape(item.name) for item in files("seft_bench.report.site").joinpath("static").iterdir()
+        ): is_file,
+        "data": _DATA,
+    },
+    _names_itself,
+)
 
 
 class Parts:
@@ -37,13 +71,13 @@ class Parts:
         for first, texts in _filled(encode(row) for row in rows):
             part = f"{name}-{len(starts)}"
             listed = ",\n".join(texts)
-            self._save(f"data/{part}.js", f"seftBench.deliver({encode(part)},[{listed}]);\n")
+            self._save(f"data/{part}.js", f"{DELIVERY}{encode(part)},[{listed}]);\n")
             starts.append(first)
         return starts
 
     def copy_static(self) -> None:
         """Page, style and scripts, as they are in the package."""
-        for source in sorted(files("seft_bench.report.site").joinpath("static").iterdir(), key=lambda item: item.name):
+        for source in _static():
             self._save(source.name, source.read_text(encoding="utf-8"))
 
     def _save(self, path: str, text: str) -> None:
@@ -73,10 +107,10 @@ def _filled(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
 def replaced(out: Path) -> Iterator[Path]:
     """Give a new folder beside `out` that takes its place when the block ends well.
 
-    A reader sees the old report or the new one.
+    A reader sees the old report or the new one. What of the old folder is not the report's is moved into the new one.
 
     Raises:
-        InputError: `out` is there and is no report of ours.
+        InputError: `out` is there and is no report of ours, or holds a file of the user's in a place of the report's.
     """
     check_replaceable(out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +118,7 @@ def replaced(out: Path) -> Iterator[Path]:
     try:
         yield new
         new.chmod(0o755)  # mkdtemp's 0700 would hide the report from a team that shares the folder
+        _check_places(new, out)
         _swap(new, out)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -95,17 +130,22 @@ def check_replaceable(out: Path) -> None:
     Raises:
         InputError: `out` is a file, or a folder that holds something else.
     """
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise InputError(f"--out {out} is a file; a report is a folder. Name another folder.")
-    page = out / "index.html"
-    if any(out.iterdir()) and not (
-        page.is_file() and MARKER in page.read_text(encoding="utf-8", errors="replace")[:2000]
-    ):
+    REPORT.check(out)
+    if out.is_dir() and any(out.iterdir()) and not REPORT.is_ours(out):
         there = ", ".join(sorted(child.name for child in out.iterdir())[:6])
         raise InputError(
             f"--out {out} holds something that is no report ({there}) and would be replaced. Name another folder."
+        )
+
+
+def _check_places(new: Path, out: Path) -> None:
+    """Refuse to write over files that the user keeps in a report's folder under names that the new one needs."""
+    ours = set(listed(out, REPORT.holds))
+    places = [out / path.relative_to(new) for path in new.rglob("*") if path.is_file()]
+    if theirs := [str(place) for place in places if os.path.lexists(place) and place not in ours]:
+        raise InputError(
+            f"{', '.join(theirs[:3])} is not the report's, and the new report needs its place: move it away, or name "
+            "another folder with --out."
         )
 
 
@@ -114,4 +154,5 @@ def _swap(new: Path, out: Path) -> None:
     if out.exists():
         os.replace(out, old)
     os.replace(new, out)
-    shutil.rmtree(old, ignore_errors=True)
+    if old.exists() and not remove_listed(old, REPORT.holds):
+        put_in_place(old, out)
