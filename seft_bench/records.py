@@ -22,6 +22,10 @@ Message = dict[str, str]
 Status = Literal["ok", "parse_error", "api_error", "refused", "over_length"]
 STATUSES: tuple[Status, ...] = ("ok", "parse_error", "api_error", "refused", "over_length")
 
+LOWEST_GRADE, HIGHEST_GRADE = 1.0, 10.0
+FASTCHAT_SCORE = "fastchat_score"
+"""Key of `Judgment.details` for the grade that FastChat itself reads, where it is another one than ours, or none."""
+
 MINIMUM_COVERAGE = 0.98
 """Share of questions that must be scored before a figure may be published."""
 
@@ -155,6 +159,23 @@ class Judgment:
     latency_seconds: float | None = None
     price_usd: float | None = None
     judged_at: str = ""
+
+
+def is_grade(score: float) -> bool:
+    return LOWEST_GRADE <= score <= HIGHEST_GRADE
+
+
+def on_the_scale(judgment: Judgment) -> Judgment:
+    """Return the judgment; one whose grade lies beyond 1-10 as a parse error.
+
+    What was recorded elsewhere (it has no hash of a prompt of ours) keeps a grade below 1, which FastChat reads out of
+    code (`x[0]`): its published figures hold some.
+    """
+    lowest = LOWEST_GRADE if judgment.prompt_hash else 0.0
+    if judgment.status != "ok" or judgment.score is None or lowest <= judgment.score <= HIGHEST_GRADE:
+        return judgment
+    details = {FASTCHAT_SCORE: judgment.score, **judgment.details}
+    return dataclasses.replace(judgment, status="parse_error", score=None, details=details)
 
 
 @dataclass(frozen=True, slots=True)

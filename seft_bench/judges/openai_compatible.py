@@ -217,6 +217,8 @@ class OpenAIJudge(BaseJudge):
             read = self._read(reply_kind, request.candidate_first, reply)
             if reply_kind == "token" and reply.top_logprobs:
                 details["top_logprobs"] = dict(reply.top_logprobs)
+            if reply_kind == "rating" and self.templates == "official":
+                details |= parse.beside_fastchat(reply.text, (read or {}).get("score"))
             if not read:
                 details |= unread_details(reply, self.sampling.reply_tokens(reply_kind))
             fields |= read or {"status": "parse_error"}
@@ -224,19 +226,18 @@ class OpenAIJudge(BaseJudge):
 
     def _read(self, reply_kind: ReplyKind, candidate_first: bool, reply: Reply) -> Verdict | None:
         """Read {"score": x} or {"preference": x} out of one reply; None if the judge could not say."""
-        text = parse.without_reasoning(reply.text)
         if reply_kind == "rating":
-            score = parse.parse_rating(text, strict=self.templates == "seft-bench")
+            score = parse.read_grade(reply.text, strict=self.templates == "seft-bench")
             return None if score is None else {"score": score}
+        preference: float | None
         if reply_kind == "verdict":
-            verdict = parse.parse_verdict(text)
-            return None if verdict is None else {"preference": parse.preference_from_verdict(verdict, candidate_first)}
-        if self.sampling.preference_from == "logprobs":
+            preference = parse.read_verdict(reply.text, candidate_first)
+        elif self.sampling.preference_from == "logprobs":
             preference = parse.preference_from_logprobs(reply.top_logprobs or {}, candidate_first)
         elif self.sampling.preference_from == "choice":
             preference = parse.preference_from_choice(reply.top_logprobs or {}, candidate_first)
         else:
-            preference = parse.preference_from_token(text, candidate_first)
+            preference = parse.read_token(reply.text, candidate_first)
         return None if preference is None else {"preference": preference}
 
     def _usage(self, replies: Sequence[Reply]) -> Verdict:
@@ -275,12 +276,12 @@ def _unread_status(reply: Reply) -> Status:
 
 def _verdict_of_samples(replies: Sequence[Reply], candidate_first: bool, details: Mapping[str, Any]) -> Verdict:
     """Return status, preference and details of several samples; `raw` holds the texts as a JSON list."""
-    texts = [parse.without_reasoning(reply.text) if reply.status == "ok" else None for reply in replies]
+    texts = [reply.text if reply.status == "ok" else None for reply in replies]
     preference, counts = parse.preference_from_samples(texts, candidate_first)
     unread = [
         reply
         for reply, text in zip(replies, texts, strict=True)
-        if text is None or parse.preference_from_token(text, candidate_first) is None
+        if text is None or parse.read_token(text, candidate_first) is None
     ]
     failures: Counter[Status] = Counter(_unread_status(reply) for reply in unread)
     status = "ok" if preference is not None else failures.most_common(1)[0][0]

@@ -1,29 +1,94 @@
 """Verdicts read out of judges' replies. Pure: text or log-probabilities in, a number or None out.
 
-None means that the judge could not say; it is never turned into a low grade. By default the rules are the official
-tools', so that their recorded judgments re-parse to the recorded figure; what those rules get wrong is named below.
+None means that the judge could not say; it is never turned into a low grade. `parse_rating` and `parse_verdict` are the
+official tools' rules by default, so that their recorded judgments re-parse to the recorded figure; what those rules get
+wrong is named below. Every judge's replies are read by `read_grade`, `read_verdict` and `read_token`: nothing inside
+the judge's reasoning is a verdict (`verdict_in`), and neither is a grade beyond the scale.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, TypeVar
 
+from seft_bench import reasoning
+from seft_bench.records import FASTCHAT_SCORE, is_grade
+
+VerdictT = TypeVar("VerdictT")
 Verdict = Literal["A", "B", "tie"]
 
 # FastChat 0.2.36, fastchat/llm_judge/common.py: one_score_pattern and its backup.
 _RATING = re.compile(r"\[\[(\d+\.?\d*)\]\]")
 _RATING_FALLBACK = re.compile(r"\[(\d+\.?\d*)\]")
 
-LOWEST_GRADE, HIGHEST_GRADE = 1.0, 10.0
-
 LEAST_CHOICE_MASS = 0.98
 """Of the two permitted tokens; rounding takes a little of 1."""
 
 _TOKEN = re.compile(r"(?P<quote>[\"'`]|\*\*|\*|)(?P<token>[mM])(\.(?P=quote)|(?P=quote)\.?)")
-_THINK, _END_OF_THINK = "<think>", "</think>"
+
+
+def verdict_in(text: str, read: Callable[[str], VerdictT | None]) -> VerdictT | None:
+    """Read a verdict out of what a judge said after its reasoning, which is none.
+
+    Where a reply quotes the marks of reasoning, so that it can be cut in several ways (`reasoning.readings`), a verdict
+    counts only if every way gives the same one: an answer that holds such a mark cannot choose what is read.
+
+    Args:
+        read: finds the verdict in a text without reasoning; None where there is none.
+    """
+    for texts in reasoning.readings(text):
+        found = [verdict for one in texts if (verdict := read(one)) is not None]
+        if found:
+            return found[0] if all(verdict == found[0] for verdict in found) else None
+    return None
+
+
+def without_reasoning(text: str) -> str:
+    """Return what a reply says after its reasoning, by its likeliest reading; "" where the reasoning never ends.
+
+    >>> without_reasoning("<think>[[3]] or [[4]]?</think> Rating: [[4]]"), without_reasoning("<think>[[3]], as")
+    ('Rating: [[4]]', '')
+    """
+    return next((found for group in reasoning.readings(text) for found in group if found.strip()), "")
+
+
+def read_grade(text: str, strict: bool = False) -> float | None:
+    """Return the grade in a judge's reply: by `parse_rating`, after the reasoning, and only in 1-10.
+
+    >>> read_grade("[THINK][[3]] perhaps.[/THINK]Good. Rating: [[8]]"), read_grade("About 85 of 100. Rating: [[85]]")
+    (8.0, None)
+    """
+    return verdict_in(text, lambda said: _on_the_scale(parse_rating(said, strict)))
+
+
+def beside_fastchat(text: str, grade: float | None) -> dict[str, float]:
+    """Return {"fastchat_score": x} where FastChat itself would read another grade than we do, or one where we do not.
+
+    It reads the reasoning too, and takes any number for a grade.
+    """
+    official = parse_rating(text)
+    return {} if official is None or official == grade else {FASTCHAT_SCORE: official}
+
+
+def read_verdict(text: str, candidate_first: bool, strict: bool = False) -> float | None:
+    """Return the preference that a pairwise judge's reply states, by `parse_verdict` after the reasoning."""
+
+    def read(said: str) -> float | None:
+        verdict = parse_verdict(said, strict)
+        return None if verdict is None else preference_from_verdict(verdict, candidate_first)
+
+    return verdict_in(text, read)
+
+
+def read_token(text: str, candidate_first: bool) -> float | None:
+    """Return the preference that a judge states by one token, by `preference_from_token` after the reasoning."""
+    return verdict_in(text, lambda said: preference_from_token(said, candidate_first))
+
+
+def _on_the_scale(value: float | None) -> float | None:
+    return value if value is not None and is_grade(value) else None
 
 
 def parse_rating(text: str, strict: bool = False) -> float | None:
@@ -41,8 +106,7 @@ def parse_rating(text: str, strict: bool = False) -> float | None:
     """
     if strict:
         found = _RATING.findall(text)
-        grade = _finite(found[-1]) if found else None
-        return grade if grade is not None and LOWEST_GRADE <= grade <= HIGHEST_GRADE else None
+        return _on_the_scale(_finite(found[-1])) if found else None
     match = _RATING.search(text) or _RATING_FALLBACK.search(text)
     return _finite(match.group(1)) if match else None
 
@@ -135,25 +199,9 @@ def preference_from_samples(texts: Sequence[str | None], candidate_first: bool) 
         The preference, None where fewer than half of the samples (or none) can be read; and the counts
         {"samples": all, "read": readable ones, "wins": of the candidate}.
     """
-    values = [None if text is None else preference_from_token(text, candidate_first) for text in texts]
+    values = [None if text is None else read_token(text, candidate_first) for text in texts]
     read = [value for value in values if value is not None]
     counts = {"samples": len(texts), "read": len(read), "wins": sum(value == 2.0 for value in read)}
     if not read or 2 * len(read) < len(texts):
         return None, counts
     return 1.0 + counts["wins"] / len(read), counts
-
-
-def without_reasoning(text: str) -> str:
-    """Return a reply without the reasoning that comes before it between `<think>` and `</think>`.
-
-    What stands inside is no verdict. Cut at the last end mark, as the reasoning may quote one; where the mark that
-    opens is missing, the server's chat template wrote it into the prompt. Reasoning that never ends leaves nothing.
-
-    >>> without_reasoning("<think>[[3]] or [[4]]?</think> Rating: [[4]]"), without_reasoning("<think>[[3]], as")
-    (' Rating: [[4]]', '')
-    """
-    opened, end = text.find(_THINK), text.rfind(_END_OF_THINK)
-    starts_with_reasoning = text.lstrip().startswith(_THINK)
-    if end >= 0 and (starts_with_reasoning or opened < 0):
-        return text[end + len(_END_OF_THINK) :]
-    return "" if starts_with_reasoning else text

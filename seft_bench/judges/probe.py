@@ -10,6 +10,7 @@ from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.judges.parse import LEAST_CHOICE_MASS, choice_mass, without_reasoning
 from seft_bench.judges.sampling import PreferenceFrom
+from seft_bench.reasoning import split
 from seft_bench.records import JudgeRequest, Message, Question
 
 _PROBE = Question(suite="probe", id="probe", category="", turns=("What colour is the clear sky by day?",))
@@ -86,8 +87,8 @@ def refuse_all_reasoning(who: str, reply: Reply) -> None:
 
 
 def _reasoned(reply: Reply) -> bool:
-    """Return whether it reasoned, as the text shows (`<think>`) or the server says (vLLM's and OpenAI's fields)."""
-    return bool(reply.text.lstrip().startswith("<think>") or reply.reasoning or reply.reasoning_tokens)
+    """Return whether it reasoned, as the text shows (its marks) or the server says (vLLM's and OpenAI's fields)."""
+    return bool(split(reply.text).reasoning or reply.reasoning or reply.reasoning_tokens)
 
 
 def refuse_without_logprobs(who: str, source: PreferenceFrom, reply: Reply) -> None:

@@ -26,6 +26,7 @@ from seft_bench.manifest import now
 from seft_bench.records import JudgeRequest, Judgment, Message, Question
 
 if TYPE_CHECKING:
+    from seft_bench.generators.conversations import Completion
     from seft_bench.generators.transformers import TransformersGenerator
 
 MAX_TOKENS = 2048
@@ -207,24 +208,31 @@ class TransformersJudge(BaseJudge):
                 "raw": completion.text,
                 "prompt_tokens": completion.prompt_tokens,
                 "completion_tokens": completion.completion_tokens,
-                "details": {"template": asked.prompt.template.name, "finish_reason": completion.finish_reason},
-                **self._read(asked, completion.text),
+                **self._read(asked, completion),
             }
             for asked, completion in zip(batch, completions, strict=True)
         ]
 
-    def _read(self, asked: Asked, text: str) -> Verdict:
+    def _read(self, asked: Asked, completion: Completion) -> Verdict:
+        """Read a verdict as a served judge's is read: nothing inside the reasoning is one."""
+        text, first = completion.text, asked.request.candidate_first
+        details: dict[str, Any] = {
+            "template": asked.prompt.template.name,
+            "finish_reason": completion.finish_reason,
+        }
         if asked.prompt.template.reply == "rating":
-            score = parse.parse_rating(text, strict=self.templates == "seft-bench")
-            return {"status": "parse_error"} if score is None else {"status": "ok", "score": score}
-        verdict = parse.parse_verdict(text)
-        if verdict is None:
-            return {"status": "parse_error"}
-        return {"status": "ok", "preference": parse.preference_from_verdict(verdict, asked.request.candidate_first)}
+            score = parse.read_grade(text, strict=self.templates == "seft-bench")
+            details |= parse.beside_fastchat(text, score) if self.templates == "official" else {}
+            return _stated("score", score, details)
+        return _stated("preference", parse.read_verdict(text, first), details)
 
     def _judgment(self, asked: Asked, model_id: str, verdict: Verdict) -> Judgment:
         fixed: Verdict = {"prompt_hash": asked.prompt.hash, "price_usd": 0.0, "judged_at": now()}
         return judgment_of(asked.request, model_id, self.id, self.model.name, **fixed | verdict)
+
+
+def _stated(name: str, value: float | None, details: Mapping[str, Any]) -> Verdict:
+    return {"status": "parse_error" if value is None else "ok", name: value, "details": details}
 
 
 def _preference(asked: Asked, logprobs: Mapping[str, float], likeliest: str) -> Verdict:

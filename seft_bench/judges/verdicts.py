@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from seft_bench.judges.base import Judge
+from seft_bench.records import is_grade
 
 Key = tuple[str, str]
 """(key of the request, hash of the judged texts)."""
@@ -46,7 +47,7 @@ def _given_by(rows: Iterable[Mapping[str, Any]]) -> dict[Key, str]:
     """Map key -> fingerprint of the weights that gave its last good verdict, in the order of these verdicts."""
     given: dict[Key, str] = {}
     for row in rows:
-        if row["status"] == "ok":
+        if row["status"] == "ok" and (not row.get("prompt_hash") or row.get("score") is None or is_grade(row["score"])):
             key = (row["key"], row["answer_hash"])
             given.pop(key, None)  # to the end: the order is that of the last verdicts
             given[key] = str((row.get("details") or {}).get("weights_fingerprint") or "")

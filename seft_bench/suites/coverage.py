@@ -7,9 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seft_bench.records import MINIMUM_COVERAGE, Answer, Judgment, Result
+from seft_bench.records import (
+    FASTCHAT_SCORE,
+    LOWEST_GRADE,
+    MINIMUM_COVERAGE,
+    Answer,
+    Judgment,
+    Result,
+    is_grade,
+    on_the_scale,
+)
 
 RUBRIC_PARTS = ("content", "format", "style", "concision")
+NAMED = 3
+"""So many of a kind are named in a note."""
 SETTLED = "settled-by-protocol"
 """`judge_id` of a judgment that the protocol fixes without a judge."""
 
@@ -32,6 +43,7 @@ class Scored:
         statuses: how many expected keys ended ok, with which failure, or "missing".
         notes: what a reader must know about the rows.
         status_by_key: expected key -> "ok", its last failure, or "missing".
+        rows: every judgment of an expected key and of these texts, failed ones too, in the order given.
     """
 
     by_key: Mapping[str, Judgment]
@@ -39,12 +51,13 @@ class Scored:
     statuses: Mapping[str, int]
     notes: tuple[str, ...]
     status_by_key: Mapping[str, str] = field(default_factory=dict)
+    rows: Sequence[Judgment] = ()
 
 
 def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored:
     """Give every expected key its last valid judgment; judgments of other texts than the answers' do not count."""
     hashes = {item.key: item.answer_hash for item in expected}
-    known = [judgment for judgment in judgments if judgment.key in hashes]
+    known = [on_the_scale(judgment) for judgment in judgments if judgment.key in hashes]
     rows = [judgment for judgment in known if not _is_stale(judgment, hashes[judgment.key])]
     valid_rows = [row for row in rows if row.status == "ok"]
     by_key = {row.key: row for row in valid_rows}
@@ -55,8 +68,8 @@ def match(expected: Sequence[Expected], judgments: Iterable[Judgment]) -> Scored
         repeated=len(valid_rows) - len(by_key),
         judges={row.judge_id for row in by_key.values()},
     )
-    notes = (*notes, *judge_notes(by_key.values()))
-    return Scored(by_key, valid_rows, dict(Counter(status_by_key.values())), notes, status_by_key)
+    notes = (*notes, *_beyond_the_scale(rows), *judge_notes(by_key.values()))
+    return Scored(by_key, valid_rows, dict(Counter(status_by_key.values())), notes, status_by_key, rows)
 
 
 def _is_stale(judgment: Judgment, answer_hash: str) -> bool:
@@ -77,6 +90,25 @@ def _notes(stale: int, repeated: int, judges: set[str]) -> tuple[str, ...]:
             "comparable."
         )
     return tuple(notes)
+
+
+def _beyond_the_scale(rows: Iterable[Judgment]) -> list[str]:
+    """Name the grades that were read and are none: 85 where 1 to 10 was asked for."""
+    kept = [row.score for row in rows if row.score is not None and not is_grade(row.score)]
+    lost = [row.details[FASTCHAT_SCORE] for row in rows if not is_grade(row.details.get(FASTCHAT_SCORE, LOWEST_GRADE))]
+    notes = []
+    if lost:
+        notes.append(
+            f"{len(lost)} replies of the judge grade beyond the scale of 1 to 10 ({_values(lost)}): they are no "
+            "grades; score_fastchat counts them, as FastChat does."
+        )
+    if kept:
+        notes.append(f"{len(kept)} recorded grades lie below 1 ({_values(kept)}); they count as they were recorded.")
+    return notes
+
+
+def _values(numbers: Iterable[float]) -> str:
+    return ", ".join(list(dict.fromkeys(f"{number:g}" for number in numbers))[:NAMED])
 
 
 _ESTIMATES = {

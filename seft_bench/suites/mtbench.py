@@ -12,7 +12,7 @@ from seft_bench.config import SuiteConfig
 from seft_bench.data.official import data_hashes
 from seft_bench.data.questions import graded_questions, mtbench_files
 from seft_bench.errors import InputError
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
+from seft_bench.records import FASTCHAT_SCORE, Answer, JudgeRequest, Judgment, Question, Result
 from seft_bench.suites import coverage, mtbench_notes
 from seft_bench.suites.base import BaseSuite
 
@@ -48,7 +48,8 @@ class MTBench(BaseSuite):
         expected = _expected(questions, self.requests(questions, answers))
         rows = coverage.match(expected, mtbench_notes.parsed(self.config, judgments))
         grades = _grades(rows, questions)
-        metrics = dict.fromkeys(_FIGURES) | _figures(grades) | coverage.rubric_means(rows.by_key.values())
+        metrics = dict.fromkeys(_FIGURES) | _figures(grades) | _fastchat(rows, questions)
+        metrics |= coverage.rubric_means(rows.by_key.values())
         notes = [*rows.notes, *coverage.coverage_note(len(expected), rows), *_interval_note(bool(grades))]
         if self.config.parsing == "strict":
             official = coverage.match(expected, judgments)
@@ -110,7 +111,21 @@ def _figures(grades: Sequence[Grade]) -> dict[str, Any]:
 
     rows = mtbench.last_of_each_key(grades)
     by_category = {"by_category": mtbench.mean_by_category(rows), "categories": mtbench.figures_by_category(rows)}
-    return mtbench.figures(rows) | by_category | {"score_fastchat": mtbench.fastchat_average(grades)}
+    return mtbench.figures(rows) | by_category
+
+
+def _fastchat(rows: coverage.Scored, questions: Sequence[Question]) -> dict[str, Any]:
+    """Return FastChat's own mean: of every row with a number, whatever the number, repeated ones included."""
+    from seft_bench.stats.mtbench import Grade, fastchat_average
+
+    categories = {question.id: question.category for question in questions}
+    numbers = [(row, row.details.get(FASTCHAT_SCORE, row.score)) for row in rows.rows]
+    grades = [
+        Grade(row.question_id, categories[row.question_id], row.turn, float(number))
+        for row, number in numbers
+        if number is not None
+    ]
+    return {"score_fastchat": fastchat_average(grades)} if grades else {}
 
 
 def _per_question(grades: Sequence[Grade]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from seft_bench.config import SuiteConfig
 from seft_bench.data import official
 from seft_bench.data.questions import mtbench_files
-from seft_bench.judges.parse import parse_rating, parse_verdict, preference_from_verdict, without_reasoning
+from seft_bench.judges.parse import read_grade, read_verdict
 from seft_bench.records import Answer, Judgment
 from seft_bench.suites import custom
 
@@ -91,11 +91,10 @@ def reread(judgments: Iterable[Judgment]) -> list[Judgment]:
 
 def _reread(row: Judgment) -> Judgment:
     if row.order == "single":
-        score = parse_rating(without_reasoning(row.raw), strict=True)
+        score = read_grade(row.raw, strict=True)
         return dataclasses.replace(row, score=score, status="parse_error" if score is None else "ok")
-    verdict = parse_verdict(without_reasoning(row.raw), strict=True)
-    preference = None if verdict is None else preference_from_verdict(verdict, row.order == "candidate_first")
-    return dataclasses.replace(row, preference=preference, status="parse_error" if verdict is None else "ok")
+    preference = read_verdict(row.raw, row.order == "candidate_first", strict=True)
+    return dataclasses.replace(row, preference=preference, status="parse_error" if preference is None else "ok")
 
 
 def strict_note(

@@ -45,7 +45,8 @@ class Run:
             clock=self.time.clock,
         )
         others = {name: settings.pop(name) for name in ("price", "context_tokens", "count_tokens") if name in settings}
-        self.judge = OpenAIJudge("test", self.client, templates="seft-bench", sampling=Sampling(**settings), **others)
+        others["templates"] = settings.pop("templates", "seft-bench")
+        self.judge = OpenAIJudge("test", self.client, sampling=Sampling(**settings), **others)
         self.judgments: list[Judgment] = []
 
     def __call__(self, *asked: JudgeRequest) -> list[Judgment]:

@@ -46,7 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training", "formats", "inference", "data", "results", "manifest"),
     ("chat",),
     ("checkpoints",),
-    ("files", "ownership", "tinyworld", "config", "stats", "records", "errors", "console"),
+    ("files", "ownership", "tinyworld", "config", "stats", "records", "reasoning", "errors", "console"),
 )
 """The rooms (a package or a module of `seft_bench`, and `training`) from the top floor to the ground. A room imports
 rooms below it, or on its own floor; never upwards, and no two rooms import each other. Imports inside functions and for
@@ -56,6 +56,7 @@ type checking count too.
 STRICTER = {
     "errors": (),
     "records": (),
+    "reasoning": (),
     "console": ("errors",),
     "files": ("errors", "records"),
     "ownership": ("errors", "files"),
@@ -86,6 +87,7 @@ PURE = (
     "seft_bench.report.curves",
     "seft_bench.report.site.encode",
     "seft_bench.judges.parse",
+    "seft_bench.reasoning",
     "seft_bench.data.contamination",
     "seft_bench.data.conversations",
     "seft_bench.data.roles",

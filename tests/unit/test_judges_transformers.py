@@ -16,6 +16,8 @@ import pytest
 from seft_bench.chat import next_token_id, prompt_ids
 from seft_bench.config import TransformersJudgeConfig
 from seft_bench.errors import InputError
+from seft_bench.generators.conversations import Completion
+from seft_bench.generators.transformers import TransformersGenerator
 from seft_bench.judges import open_judge
 from seft_bench.judges.prompts import render as render_prompt
 from seft_bench.judges.transformers import TransformersJudge
@@ -158,6 +160,13 @@ def test_a_grade_that_is_written_is_read(judge_model: Path, tmp_path: Path) -> N
         "stop",
     )
     assert judgment.judge_id != judge_of(judge_model, max_tokens=16).id
+
+
+def test_what_a_local_judge_thinks_aloud_is_no_grade(judge_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = Completion("<think>A form like [[3]].</think>Good. Rating: [[8]]", "stop", 10, 10)
+    monkeypatch.setattr(TransformersGenerator, "complete", lambda *_, **__: [said])
+    request = JudgeRequest("grade", QUESTION, 1, ("Eel.",))
+    assert judged(judge_of(judge_model), [request])[0].score == 8.0
 
 
 @pytest.mark.parametrize(("candidate_first", "preference"), [(True, 1.0), (False, 2.0)])
