@@ -34,6 +34,11 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "float32, checkpointing": ("12 layers", "sft", {"micro_batch_size": 4, "gradient_checkpointing": True}),
     "float32, accumulation": ("12 layers", "sft", {"micro_batch_size": 4, "global_batch_size": 8}),
     "mixed": ("12 layers", "sft", {"micro_batch_size": 4, "precision": "mixed"}),
+    "padding-free": ("12 layers", "sft", {"micro_batch_size": 4, "padding_free": True}),
+    "padding-free, mixed, checkpointing": (
+        "12 layers", "sft", {"micro_batch_size": 4, "precision": "mixed", "gradient_checkpointing": True,
+                             "padding_free": True},
+    ),
     "DPO, bfloat16": ("12 layers", "dpo", {"micro_batch_size": 2, "precision": "bfloat16"}),
     "small LoRA bfloat16, checkpointing": (
         "12 layers", "sft", {"micro_batch_size": 4, "precision": "bfloat16", "gradient_checkpointing": True,

@@ -16,6 +16,7 @@ from seft_bench.records import Message
 from .checkpoint import load_model, pick_device
 from .data import Batch, Example, Tokens, collate
 from .distributed import ALONE, Processes, in_turns
+from .packing import pack, packed_logprobs
 from .projection import token_logprobs
 
 
@@ -31,19 +32,31 @@ def answer_logprobs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """
     targets = batch.ids[:, 1:][batch.labelled[:, 1:]]
     predicting = batch.labelled[:, 1:]  # the logits at position t predict the token at t + 1
-    logprobs = token_logprobs(model, batch.ids, predicting, targets)
+    # The last position predicts nothing, so it is not computed.
+    logprobs = token_logprobs(model, {"input_ids": batch.ids[:, :-1]}, predicting, targets)
     # Written back into a grid and summed by row: unlike index_add, that has one order of addition on every device.
     grid = torch.zeros(predicting.shape, dtype=torch.float32, device=batch.ids.device)
     return grid.masked_scatter(predicting, logprobs).sum(dim=1), predicting.sum(dim=1)
 
 
-def example_logprobs(model: Any, examples: Sequence[Example], device: torch.device) -> tuple[Tensor, Tensor]:
-    """`answer_logprobs` of a micro-batch in one forward: the chosen answers, then the rejected ones.
+def sequence_logprobs(
+    model: Any, sequences: Sequence[Tokens], device: torch.device, padding_free: bool
+) -> tuple[Tensor, Tensor]:
+    """`answer_logprobs` of sequences in one forward, padded or in one row."""
+    if padding_free:
+        return packed_logprobs(model, pack(sequences).to(device))
+    return answer_logprobs(model, collate(sequences).to(device))
+
+
+def example_logprobs(
+    model: Any, examples: Sequence[Example], device: torch.device, padding_free: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`sequence_logprobs` of a micro-batch: the chosen answers, then the rejected ones.
 
     Policy and reference both come through here: in bfloat16, equal weights give equal sums only in equal batches.
     """
     chosen, rejected = [example.chosen for example in examples], [e.rejected for e in examples if e.rejected]
-    return answer_logprobs(model, collate(chosen + rejected).to(device))
+    return sequence_logprobs(model, chosen + rejected, device, padding_free)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +72,11 @@ class AnswerLogprob:
 
 
 def score_sequences(
-    model: Any, sequences: Sequence[Tokens], batch_size: int = 32, processes: Processes = ALONE
+    model: Any,
+    sequences: Sequence[Tokens],
+    batch_size: int = 32,
+    processes: Processes = ALONE,
+    padding_free: bool = False,
 ) -> list[AnswerLogprob]:
     """Log-likelihood of every sequence's labelled part, in the order given; no gradients, sorted by length inside.
 
@@ -73,7 +90,7 @@ def score_sequences(
     model.eval()
     with torch.no_grad():
         for batch in in_turns(batches, processes):
-            sums, tokens = answer_logprobs(model, collate(sequences[index] for index in batch).to(device))
+            sums, tokens = sequence_logprobs(model, [sequences[index] for index in batch], device, padding_free)
             scored.update(zip(batch, zip(sums.tolist(), tokens.tolist(), strict=True), strict=True))
     model.train(was_training)
     found = {index: score for part in processes.gather(list(scored.items())) for index, score in part}

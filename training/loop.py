@@ -15,32 +15,29 @@ A run's folder:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.checkpoints.holds import CHECKPOINT, EVENT_FILES, STATE
-from seft_bench.errors import InputError
 from seft_bench.files import read_log, write_json
 from seft_bench.ownership import remove_listed, saved_in_steps
 
-from .adapters import Start, open_model, open_start
-from .checkpoint import load_state, pick_device, step_name
-from .data import DataCounts, DataRules, Example, data_rules, load_examples
+from .adapters import open_start
+from .checkpoint import load_state, step_name
+from .data import DataCounts
 from .distributed import ALONE, Processes
+from .material import Sides, check_fit, load_sides, references_of
 from .record import Clock, Identity, TrainSummary, check_same_run, finished_summary, identify, save_summary
-from .reference import reference_logprobs
 from .run import Run
 from .saving import Saver, StateRhythm, final_steps, keep_checkpoints
-from .settings import TrackerName, TrainJob, TrainSettings, ValidationSettings, course_of, total_steps
-from .sharding import is_sharded, sharding_of
+from .settings import TrainJob, TrainSettings
+from .sharding import sharding_of
 from .trackers import EVENTS, Tracked, Trackers, chosen_trackers
-from .validation import Validation, split_file
+from .validation import Validation
 from .watch import TRAIN_LOG, VALIDATION_LOG, OnStep, Pace, Watch, cut_logs
 
 __all__ = ["OnData", "OnStep", "TrainJob", "TrainSettings", "TrainSummary", "train"]
@@ -76,98 +73,64 @@ def train(
     """
     with processes.locked(out / ".lock"):
         identity = identify(model_folder, data_file, job, reference_folder)
-        with processes.main_first():
-            check_same_run(out, identity)
-            if finished := finished_summary(out):
-                return finished
-            trackers = chosen_trackers(job.settings.report_to)
-            if processes.is_main:
-                write_json(out / "run.json", identity.as_row())
+        if finished := _claim(out, identity, job, processes):
+            return finished
         tokenizer, start = load_tokenizer(model_folder), open_start(model_folder, job, out / "merged-base", processes)
         # Started here, so that the first run of a process is not charged with importing the model's code.
         clock = Clock(processes)
-        rules = data_rules(job, start.model.config)
-        examples, held_out, counts = _sides(data_file, tokenizer, rules, job.settings.validation, out)
+        sides = load_sides(data_file, tokenizer, start.model.config, job, out)
         if processes.is_main:
-            on_data(counts)
-        _check_vocabulary(start.model, [*examples, *held_out], model_folder)
-        _ = course_of(job.settings, total_steps(job.settings, len(examples)))
-        references: list[Tensor | None] = [None, None]
-        if job.loss_entry.needs_reference:
-            frozen = None if reference_folder in (None, model_folder) else reference_folder
-            references = _references(start, frozen, identity.frozen, (examples, held_out), out, job, processes)
-        run = Run(start.model, examples, references[0], job, processes)
+            on_data(sides.counts)
+        check_fit(start.model, sides, job, model_folder, processes)
+        frozen = None if reference_folder in (None, model_folder) else reference_folder
+        learnt, held_out = references_of(sides, start, frozen, identity.frozen, job, out, processes)
+        run = Run(start.model, sides.learnt, learnt, job, processes)
         _resume_or_clean(run, clock, out)
-        asked, measured = job.settings.validation, read_log(out / VALIDATION_LOG)
-        validation = Validation(asked, held_out, references[1], measured) if asked else None
+        validation = _validation(sides, held_out, job, out)
         rhythm = StateRhythm(60 * job.settings.save_state_every_minutes, save_state_every_steps)
         saver = Saver(out, tokenizer, {"settings_hash": identity.hash, **start.facts}, clock, rhythm)
-        with _watch(run, trackers, identity, out, on_step) as watch:
+        with _watch(run, identity, out, on_step) as watch:
             _take_all_steps(run, saver, watch, validation)
-        return _finish(run, counts, out, clock, validation)
+        return _finish(run, sides.counts, out, clock, validation)
 
 
-def _sides(
-    data_file: Path, tokenizer: Any, rules: DataRules, validation: ValidationSettings | None, out: Path
-) -> tuple[list[Example], list[Example], DataCounts]:
-    """Return the examples that are learnt, those that are held out, and what became of the rows of the former."""
-    if validation is None:
-        examples, counts = load_examples(data_file, tokenizer, rules)
-        return examples, [], counts
-    learnt_file, held_out_file = split_file(data_file, validation, out)
-    examples, counts = load_examples(learnt_file, tokenizer, rules)
-    return examples, load_examples(held_out_file, tokenizer, rules)[0], counts
+def _claim(out: Path, identity: Identity, job: TrainJob, processes: Processes) -> TrainSummary | None:
+    """Write what this run is into its folder; return the summary of one that is finished.
+
+    Raises:
+        InputError: the folder holds another run, or a tracker that is asked for is not installed.
+    """
+    with processes.main_first():
+        check_same_run(out, identity)
+        if finished := finished_summary(out):
+            return finished
+        _ = chosen_trackers(job.settings.report_to)
+        if processes.is_main:
+            write_json(out / "run.json", identity.as_row())
+    return None
+
+
+def _validation(sides: Sides, reference: Tensor | None, job: TrainJob, out: Path) -> Validation | None:
+    """Set up what is measured on the held-out side, with what a killed run measured before; None where nothing is."""
+    asked = job.settings.validation
+    return Validation(asked, sides.held_out, reference, read_log(out / VALIDATION_LOG)) if asked else None
 
 
 @contextmanager
-def _watch(
-    run: Run, trackers: Sequence[TrackerName], identity: Identity, out: Path, on_step: OnStep | None
-) -> Iterator[Watch | None]:
+def _watch(run: Run, identity: Identity, out: Path, on_step: OnStep | None) -> Iterator[Watch | None]:
     """Open the logs and trackers of a run, in the first process, and close the trackers whatever happens."""
     if not run.processes.is_main:
         yield None
         return
     pace = Pace(run.steps)
     pace.start(run.step, run.tokens)
-    opened = Trackers(trackers, Tracked(out, identity.hash[:16], identity.settings, run.step))
+    opened = Trackers(
+        chosen_trackers(run.settings.report_to), Tracked(out, identity.hash[:16], identity.settings, run.step)
+    )
     try:
         yield Watch(out, pace, opened, on_step)
     finally:
         opened.close()
-
-
-def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> None:
-    """Refuse a tokenizer of another model: it would crash in the embedding, or on a GPU corrupt the whole process."""
-    highest = max(max(sequence.ids) for example in examples for sequence in example.sequences)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if highest >= rows:
-        raise InputError(
-            f"the tokenizer of {folder} gives the id {highest}, but its model has embeddings for {rows} ids only: they "
-            "do not belong together"
-        )
-
-
-def _references(
-    start: Start,
-    frozen: Path | None,
-    fingerprint: str,
-    sides: Sequence[Sequence[Example]],
-    out: Path,
-    job: TrainJob,
-    processes: Processes,
-) -> list[Tensor | None]:
-    """Return [examples, 2] log-probabilities of each side under the frozen model; None of one without examples.
-
-    None is the model that training starts from, which is asked before its first step; no second one is loaded.
-    """
-
-    @cache
-    def load() -> Any:
-        model = open_model(frozen, job, processes) if frozen else start.model
-        return model if is_sharded(model) else model.to(pick_device(processes.device(job.settings.device)))
-
-    folder = out / "reference"
-    return [reference_logprobs(load, fingerprint, side, job, folder, processes) if side else None for side in sides]
 
 
 def _resume_or_clean(run: Run, clock: Clock, out: Path) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from seft_bench.errors import InputError
 
+from .checkpoint import pick_device
 from .settings import TrainSettings
 
 
@@ -38,6 +39,10 @@ def prepare_model(model: Any, settings: TrainSettings) -> Any:
     """
     if settings.attention != "auto":
         _set_attention(model, settings.attention)
+    if settings.attention == "flex_attention" and pick_device(settings.device).type == "cpu":
+        raise InputError(
+            "attention: flex_attention has no gradients on the CPU: train on a GPU, or with `attention: auto`"
+        )
     if not settings.dropout:
         silence_dropout(model)
     if settings.gradient_checkpointing:

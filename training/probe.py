@@ -15,8 +15,11 @@ from seft_bench.checkpoints import base_of, is_adapter
 from .adapters import open_start
 from .checkpoint import load_config
 from .data import Example
+from .distributed import ALONE
+from .packing import check_apart
 from .run import Run
 from .settings import LoraSettings, TrainJob, total_steps
+from .sharding import placed
 
 PROBE_STEPS = 3
 """Steps of a probe; the first one, which also prepares, is not timed."""
@@ -80,6 +83,8 @@ def probed_tokens_per_second(folder: Path, examples: Sequence[Example], job: Tra
     length = {"epochs": None, "max_steps": enough, "schedule": "constant", "warmup_steps": 0}
     settings = job.settings.model_copy(update=length)
     started = open_start(folder, replace(job, settings=settings), scratch / "merged-base")
+    if settings.padding_free:
+        check_apart(placed(started.model, settings, ALONE), settings)
     # What the reference says decides no step's time.
     reference = torch.zeros(len(examples), 2) if job.loss_entry.needs_reference else None
     run = Run(started.model, examples, reference, replace(job, settings=settings))

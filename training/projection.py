@@ -8,7 +8,7 @@ made at a time, forgotten, and made again for the gradient. Whatever a model doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,13 +21,13 @@ MOST_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 27}
 
 
 def token_logprobs(
-    model: Any, ids: Tensor, predicting: Tensor, targets: Tensor, most_logits: int | None = None
+    model: Any, inputs: Mapping[str, Any], predicting: Tensor, targets: Tensor, most_logits: int | None = None
 ) -> Tensor:
     """Log-probabilities of tokens, in float32.
 
     Args:
-        ids: [n, width] token ids, padded on the right.
-        predicting: [n, width - 1] bool, True where the next token's probability is wanted.
+        inputs: what the model's forward is given: "input_ids" [n, width], and what tells packed sequences apart.
+        predicting: [n, width] bool, True where the next token's probability is wanted.
         targets: [number of True] the tokens there.
         most_logits: that exist at a time; None is the device's own number.
 
@@ -35,14 +35,14 @@ def token_logprobs(
         [number of True], in nats.
     """
     plain = plain_model(model)
-    most = most_logits or MOST_LOGITS["cpu" if ids.device.type == "cpu" else "cuda"]
+    most = most_logits or MOST_LOGITS["cpu" if targets.device.type == "cpu" else "cuda"]
     rows = max(1, most // int(plain.config.get_text_config().vocab_size))
-    if len(targets) > rows and (decoded := _decode(model, plain, ids, predicting)):
+    if len(targets) > rows and (decoded := _decode(model, plain, inputs, predicting)):
         hidden, head = decoded
         weights = [weight for weight in head.weights if weight.requires_grad]
         logprobs: Tensor = _ChunkedLogprobs.apply(head, targets, rows, hidden, *weights)
         return logprobs
-    return -F.cross_entropy(_logits_at(model, ids, predicting).float(), targets, reduction="none")
+    return -F.cross_entropy(_logits_at(model, inputs, predicting).float(), targets, reduction="none")
 
 
 def plain_model(model: Any) -> Any:
@@ -52,17 +52,17 @@ def plain_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _logits_at(model: Any, ids: Tensor, predicting: Tensor) -> Tensor:
+def _logits_at(model: Any, inputs: Mapping[str, Any], predicting: Tensor) -> Tensor:
     """Logits [number of True in `predicting`, vocabulary]."""
     # No attention mask: padding stands on the right, where causal attention never looks, and without a mask the
-    # attention kernels take their faster causal path. The last position predicts nothing, so it is not computed.
+    # attention kernels take their faster causal path.
     with _projecting(plain_model(model), lambda hidden: hidden[predicting].unsqueeze(0), predicting.shape):
-        logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+        logits = model(**inputs, use_cache=False).logits
     # A model that projects in a way of its own never met the hook: its logits are full.
     return logits[predicting] if logits.shape[:2] == predicting.shape else logits.squeeze(0)
 
 
-def _decode(model: Any, plain: Any, ids: Tensor, predicting: Tensor) -> tuple[Tensor, _Head] | None:
+def _decode(model: Any, plain: Any, inputs: Mapping[str, Any], predicting: Tensor) -> tuple[Tensor, _Head] | None:
     """Run the decoder alone: its output [number of True, hidden], and what makes logits of it.
 
     None where the model is not made of a decoder and a projection.
@@ -76,7 +76,7 @@ def _decode(model: Any, plain: Any, ids: Tensor, predicting: Tensor) -> tuple[Te
     try:
         # The whole model runs, as wrappers expect, but its projection is given no position.
         with _projecting(plain, lambda hidden: hidden[:, :0], predicting.shape):
-            model(input_ids=ids[:, :-1], use_cache=False)
+            model(**inputs, use_cache=False)
     finally:
         kept.remove()
     if not outputs or not hasattr(outputs[0], "last_hidden_state"):

@@ -87,7 +87,8 @@ def _longest(model: Any, examples: Sequence[Example]) -> float:
 
 def _by_length(model: Any, examples: Sequence[Example], job: TrainJob, processes: Processes) -> Tensor:
     sequences = [sequence for example in examples for sequence in example.sequences]
-    scored = score_sequences(model, sequences, job.settings.micro_batch_size, processes)
+    given = job.settings
+    scored = score_sequences(model, sequences, given.micro_batch_size, processes, given.padding_free)
     return torch.tensor([answer.sum for answer in scored]).reshape(-1, 2)
 
 
@@ -97,7 +98,7 @@ def _in_batches(model: Any, examples: Sequence[Example], job: TrainJob, processe
     model.eval()
     with torch.no_grad(), autocast(job.settings, device):
         for indices, counts in first_epoch_batches(examples, job, processes):
-            both, _ = example_logprobs(model, [examples[index] for index in indices], device)
+            both, _ = example_logprobs(model, [examples[index] for index in indices], device, job.settings.padding_free)
             if counts:
                 sums[indices] = both.reshape(2, -1).T.cpu()
     return processes.add_up(sums)

@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from .adapters import lay_over
+from .packing import needs_mask
 from .precision import prepare_model, weights_dtype
 from .projection import token_logprobs
 from .settings import TrainSettings
@@ -93,14 +94,25 @@ def _run(
 ) -> None:
     half = _Half(model) if settings.precision == "mixed" else None
     with torch.device("meta"), alive, _Labelled(labelled):
-        ids = torch.zeros(ids_shape, dtype=torch.int64)
-        predicting = torch.ones(ids_shape[0], ids_shape[1] - 1, dtype=torch.bool)
+        inputs = _inputs(settings, *ids_shape)
+        predicting = torch.ones(inputs["input_ids"].shape, dtype=torch.bool)
         targets = torch.zeros(labelled, dtype=torch.int64)
-        logprobs = token_logprobs(model, ids, predicting, targets, most_logits)
+        logprobs = token_logprobs(model, inputs, predicting, targets, most_logits)
         if half:
             half.forget()
         # Not `Tensor.backward`: the modes here would take it for one function, and see nothing of what runs inside.
         torch.autograd.backward(logprobs.sum())
+
+
+def _inputs(settings: TrainSettings, sequences: int, tokens: int) -> dict[str, Tensor]:
+    """Make what a forward is given; of the last token of a sequence nothing is computed."""
+    if not settings.padding_free:
+        return {"input_ids": torch.zeros(sequences, tokens - 1, dtype=torch.int64)}
+    row = sequences * (tokens - 1)
+    given = {name: torch.zeros(1, row, dtype=torch.int64) for name in ("input_ids", "position_ids")}
+    if needs_mask(settings.attention):
+        given["attention_mask"] = torch.zeros(1, 1, row, row, dtype=torch.bool)
+    return given
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[misc]
@@ -193,29 +205,35 @@ class _Half:
 
 
 class _Attention(torch.autograd.Function):  # type: ignore[misc]
-    """Keeps for its gradient what fused attention does: queries, output, and keys and values of every head."""
+    """Keeps for its gradient what fused attention does: queries, output, and keys and values of every head.
+
+    A mask is kept as what is added to the scores, in their number format.
+    """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
         output = torch.empty_like(query.transpose(1, 2).contiguous())
-        ctx.save_for_backward(query, torch.empty_like(query), torch.empty_like(query), output)
+        masks = [] if mask is None else [mask.to(query.dtype)]
+        ctx.save_for_backward(query, torch.empty_like(query), torch.empty_like(query), output, *masks)
         ctx.heads = key.shape[1]
         return output
 
     @staticmethod
-    def backward(ctx: Any, _gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, keys, values, _ = ctx.saved_tensors
+    def backward(ctx: Any, _gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        query, keys, values, *_ = ctx.saved_tensors
         of_query, of_keys, of_values = (torch.empty_like(each) for each in (query, keys, values))
         # Heads that share keys and values add their gradients up.
-        return of_query, *(each.unflatten(1, (ctx.heads, -1)).sum(dim=2) for each in (of_keys, of_values))
+        return of_query, *(each.unflatten(1, (ctx.heads, -1)).sum(dim=2) for each in (of_keys, of_values)), None
 
 
 def _count_attention(model: Any) -> None:
     from transformers import AttentionInterface
 
-    def attention(_module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tuple[Tensor, None]:
+    def attention(
+        _module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *_: Any, **__: Any
+    ) -> tuple[Tensor, None]:
         # Under autocast, positions turn queries and keys in float32, and the kernel gets them in bfloat16.
-        output: Tensor = _Attention.apply(query.to(value.dtype), key.to(value.dtype), value)
+        output: Tensor = _Attention.apply(query.to(value.dtype), key.to(value.dtype), value, mask)
         return output, None
 
     AttentionInterface.register(ATTENTION, attention)

@@ -22,7 +22,7 @@ from .losses import Logprobs, Totals
 from .optimizers import build_optimizer, clip_gradients, optimizer_tensors, restore_optimizer, update
 from .precision import autocast
 from .settings import TrainJob, learning_rate_at, steps_in_epoch, total_steps
-from .sharding import fill, held, is_sharded, sum_gradients
+from .sharding import fill, held, placed, sum_gradients
 
 
 class Run:
@@ -45,7 +45,7 @@ class Run:
         self.job, self.settings, self.loss = job, job.settings, job.loss_entry
         self.examples, self.reference = examples, reference
         self.device = pick_device(processes.device(self.settings.device))
-        self.model = model if is_sharded(model) else model.to(self.device)
+        self.model = placed(model, self.settings, processes)
         self.model.train()
         self.parameters = {
             name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad
@@ -116,7 +116,7 @@ class Run:
             reference: [examples, 2] those under the reference model; None without one.
         """
         with autocast(self.settings, self.device):
-            sums, tokens = example_logprobs(self.model, examples, self.device)
+            sums, tokens = example_logprobs(self.model, examples, self.device, self.settings.padding_free)
         n = len(examples)
         if len(sums) == n:
             return Logprobs(sums, tokens)

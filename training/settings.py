@@ -102,6 +102,7 @@ class TrainSettings(Strict):
         dropout: keep the model's own dropout; off, policy and reference compute the same function.
         gradient_checkpointing: keep each layer's input only, and compute the layer again for its gradient.
         attention: kernel; "auto" takes the best that is there.
+        padding_free: the sequences of a micro-batch stand in one row, none padded, and attention keeps them apart.
         validation: holds a part of the data out and measures the loss on it; None learns all rows.
         report_to: trackers that are told the run's figures: "tensorboard", "wandb", "trackio"; None is TensorBoard
             where it is installed.
@@ -132,7 +133,8 @@ class TrainSettings(Strict):
     lora: LoraSettings | None = None
     dropout: bool = False
     gradient_checkpointing: bool = False
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"] = "auto"
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"] = "auto"
+    padding_free: bool = False
     validation: ValidationSettings | None = None
     report_to: list[TrackerName] | None = None
     learn: Literal["last", "all"] = "last"
@@ -156,8 +158,8 @@ class TrainSettings(Strict):
 
     @model_validator(mode="after")
     def _flash_is_half(self) -> TrainSettings:
-        if self.attention == "flash_attention_2" and self.precision == "float32":
-            raise ValueError("attention: flash_attention_2 computes in bfloat16: give precision: mixed or bfloat16")
+        if self.attention.startswith("flash_attention") and self.precision == "float32":
+            raise ValueError(f"attention: {self.attention} computes in bfloat16: give precision: mixed or bfloat16")
         return self
 
     @model_validator(mode="after")

@@ -85,6 +85,11 @@ def load_policy(folder: Path, job: TrainJob, processes: Processes) -> Any:
     return shard(load_or_initialise(folder, job.seed, dtype, fresh=job.fresh), device)
 
 
+def placed(model: Any, settings: TrainSettings, processes: Processes) -> Any:
+    """Put a model on its process's device; a sharded one is there."""
+    return model if is_sharded(model) else model.to(pick_device(processes.device(settings.device)))
+
+
 def spread(model: Any, settings: TrainSettings, processes: Processes) -> Any:
     """Shard a model that every process holds whole, where the settings say so."""
     if sharding_of(settings, processes) != "fsdp":

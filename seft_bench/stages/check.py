@@ -47,7 +47,7 @@ def check_data(plan: Sequence[kinds.Stage], left: Sequence[kinds.Stage], find: F
     open_reader = functools.cache(_reader)
     for done, stage in enumerate(left, start=1):
         if stage.kind == "train":
-            _check_start(find(_first_model(stage, sources)), stage.fresh)
+            _check_start(find(_first_model(stage, sources)), stage)
         if door.stages.data_sets([stage]):
             _check_stage(stage, plan, open_reader(find(_first_model(stage, sources))), find)
         progress("check data", done, len(left))
@@ -72,18 +72,23 @@ def _first_model(stage: kinds.Stage, sources: dict[str, kinds.Stage]) -> Source:
     return _first_model(sources[source.stage], sources) if isinstance(source, Output) else source
 
 
-def _check_start(folder: Path, fresh: bool) -> None:
+def _check_start(folder: Path, stage: kinds.Train) -> None:
     if is_adapter(folder):
         check_adapter(folder)
-    elif not fresh:
+    elif not stage.fresh:
         door.checkpoint.check_weights(folder)
+    if stage.settings.padding_free:
+        door.packing.check_stateless(door.checkpoint.load_config(_whole(folder)))
+
+
+def _whole(folder: Path) -> Path:
+    return base_of(folder) if is_adapter(folder) else folder
 
 
 def _reader(folder: Path) -> Reader:
     from transformers import AutoConfig
 
-    whole = base_of(folder) if is_adapter(folder) else folder
-    return Reader(load_tokenizer(folder), AutoConfig.from_pretrained(str(whole), local_files_only=True))
+    return Reader(load_tokenizer(folder), AutoConfig.from_pretrained(str(_whole(folder)), local_files_only=True))
 
 
 def _check_training(stage: kinds.Train, shape: kinds.Shape, path: Path, reader: Reader) -> None:

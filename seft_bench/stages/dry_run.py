@@ -126,6 +126,8 @@ def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:
     folder = walk.model(stage.model)
     walk.models[stage.name] = folder
     shape = door.probe.shape_of(folder)
+    if stage.settings.padding_free:
+        door.packing.check_stateless(shape.config)
     inputs = walk.inputs(stage)
     path = walk.scratch / f"{stage.name}-rows.jsonl"
     count = write_training_rows(stage, inputs["data"], inputs.get("preferences"), walk.seed, path)

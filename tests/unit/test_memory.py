@@ -111,6 +111,18 @@ def test_only_labelled_tokens_and_only_a_chunk_of_them_have_logits(tiny_model: P
     assert found[0] - found[1] == pytest.approx(4 * 3 * (3200 - 100) * 320, rel=0.1)  # 100 rows of 320 at a time
 
 
+def test_packed_rows_have_a_mask_but_for_kernels_that_need_none(mistral: Any) -> None:
+    """8 sequences of 512 in one row: of each of 32 layers a mask of 4,088 x 4,088 in bfloat16, and one of bytes."""
+    given = {"precision": "bfloat16", "padding_free": True}
+    flash, masked = (estimate_memory(mistral, settings(attention=name, **given), 8, 512, 1) for name in FLASH_OR_NOT)
+    padded = estimate_memory(mistral, settings(precision="bfloat16"), 8, 512, 1)
+    assert flash.activations == pytest.approx(padded.activations, rel=0.01)
+    assert masked.activations - flash.activations == pytest.approx(4088**2 * (2 * 32 + 1), rel=0.01)
+
+
+FLASH_OR_NOT = ("flash_attention_2", "auto")
+
+
 def test_7b_by_hand(mistral: Any) -> None:
     """One sequence of 2,048 tokens in bfloat16 with checkpointing: 10 bytes a parameter are 67.4 GB, and 1.3 GB beside.
 
@@ -165,7 +177,9 @@ def test_some_memory_is_left_free(mistral: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["float32, accumulation", "small LoRA bfloat16, checkpointing", "DPO, bfloat16"])
+@pytest.mark.parametrize(
+    "case", ["float32, accumulation", "small LoRA bfloat16, checkpointing", "DPO, bfloat16", "padding-free"]
+)
 def test_the_estimate_is_what_trainings_take(case: str) -> None:
     """Within 5 % of what torch allocates, and within 15 % of what the process grows, or 64 MB that libraries take."""
     found = load_script("memory_estimate").compare(case)

@@ -1,0 +1,106 @@
+"""What a run learns from: its examples, those that are held out, and what the reference model says of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from seft_bench.errors import InputError
+
+from .adapters import Start, open_model
+from .data import DataCounts, Example, data_rules, load_examples
+from .distributed import Processes
+from .packing import check_apart
+from .reference import reference_logprobs
+from .settings import TrainJob, course_of, total_steps
+from .sharding import placed
+from .validation import split_file
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Examples of a run.
+
+    Attributes:
+        learnt: that are trained on.
+        held_out: that validation measures on; empty where none are asked for.
+        counts: what became of the rows of the former.
+    """
+
+    learnt: list[Example]
+    held_out: list[Example]
+    counts: DataCounts
+
+
+def load_sides(data_file: Path, tokenizer: Any, config: Any, job: TrainJob, out: Path) -> Sides:
+    """Read and tokenise a data set, parted where validation is asked for.
+
+    Args:
+        config: of the model.
+        out: folder of the run, which keeps the rows of the two sides.
+
+    Raises:
+        InputError: the data is malformed or does not fit the model.
+    """
+    rules, validation = data_rules(job, config), job.settings.validation
+    if validation is None:
+        examples, counts = load_examples(data_file, tokenizer, rules)
+        return Sides(examples, [], counts)
+    learnt_file, held_out_file = split_file(data_file, validation, out)
+    examples, counts = load_examples(learnt_file, tokenizer, rules)
+    return Sides(examples, load_examples(held_out_file, tokenizer, rules)[0], counts)
+
+
+def check_fit(model: Any, sides: Sides, job: TrainJob, folder: Path, processes: Processes) -> None:
+    """Refuse, before anything is trained, what a model cannot learn from these examples, or not with these settings.
+
+    Raises:
+        InputError: the tokenizer is another model's, warmup does not fit into the steps, or sequences of one row are
+            not kept apart.
+    """
+    _check_vocabulary(model, [*sides.learnt, *sides.held_out], folder)
+    _ = course_of(job.settings, total_steps(job.settings, len(sides.learnt)))
+    if job.settings.padding_free:
+        check_apart(placed(model, job.settings, processes), job.settings)
+
+
+def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> None:
+    """Refuse a tokenizer of another model: it would crash in the embedding, or on a GPU corrupt the whole process."""
+    highest = max(max(sequence.ids) for example in examples for sequence in example.sequences)
+    rows = model.get_input_embeddings().weight.shape[0]
+    if highest >= rows:
+        raise InputError(
+            f"the tokenizer of {folder} gives the id {highest}, but its model has embeddings for {rows} ids only: they "
+            "do not belong together"
+        )
+
+
+def references_of(
+    sides: Sides, start: Start, frozen: Path | None, fingerprint: str, job: TrainJob, out: Path, processes: Processes
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return [examples, 2] log-probabilities of the learnt and the held-out side under the frozen model.
+
+    None of a side without examples, and of both where the loss needs no reference.
+
+    Args:
+        frozen: None is the model that training starts from, which is asked before its first step; no second one is
+            loaded.
+        fingerprint: of the frozen model.
+        out: folder of the run, which keeps them.
+    """
+    if not job.loss_entry.needs_reference:
+        return None, None
+
+    @cache
+    def load() -> Any:
+        return placed(open_model(frozen, job, processes) if frozen else start.model, job.settings, processes)
+
+    def of(examples: Sequence[Example]) -> Tensor | None:
+        return reference_logprobs(load, fingerprint, examples, job, out / "reference", processes) if examples else None
+
+    return of(sides.learnt), of(sides.held_out)
