@@ -265,18 +265,44 @@ def _sha256_folder_at(folder: Path, _stamp: Stamp) -> str:
 
 
 def check_safetensors(folder: Path) -> None:
-    """Refuse weights that were cut off or are none, by their headers alone.
+    """Refuse weights that were cut off, are none, or lie in files that are not there, by their headers alone.
 
     A header is 8 bytes of its length, then JSON with every tensor's place.
 
     Raises:
         InputError: which file, and what to do.
     """
+    weight_files(folder)
     for path in sorted(folder.glob("*.safetensors")):
         if wrong := _wrong_with_safetensors(path):
             raise InputError(
                 f"{path} is broken: {wrong}. Copy, download or save it again (`save_pretrained` writes safetensors)."
             )
+
+
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that hold a model's weights: those of its index, else the one file, else all there are.
+
+    Raises:
+        InputError: the index is none, or names a file that is not there.
+    """
+    index, single = folder / WEIGHTS_INDEX, folder / "model.safetensors"
+    if not index.is_file():
+        return [single.name] if single.is_file() else sorted(path.name for path in folder.glob("*.safetensors"))
+    found = read_json(index, "index of a model's weights")
+    places = found.get("weight_map") if isinstance(found, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise InputError(f"{index} is no index of weights: it has no `weight_map` of tensors to files")
+    names = sorted(set(places.values()))
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of the {len(names)} files of weights that its index names "
+            f"({', '.join(missing[:3])}{', ...' if len(missing) > 3 else ''}): copy or download them too."
+        )
+    return names
 
 
 def _wrong_with_safetensors(path: Path) -> str:

@@ -17,7 +17,8 @@ from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.checkpoints.adapters import is_adapted, save_adapter, write_folder
 from seft_bench.checkpoints.holds import STATE
 from seft_bench.checkpoints.merging import format_name, merge_adapter
-from seft_bench.checkpoints.weights import load_whole
+from seft_bench.checkpoints.weights import first_line, load_whole
+from seft_bench.checkpoints.weights import load_config as read_config
 from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, write_json
@@ -105,10 +106,8 @@ def load_config(folder: Path) -> Any:
     Raises:
         InputError: there is none, or it is of no model that is known.
     """
-    from transformers import AutoConfig
-
     _check_folder(folder)
-    return _loaded(lambda: AutoConfig.from_pretrained(str(folder), local_files_only=True), folder)
+    return read_config(folder)
 
 
 def _check_folder(folder: Path) -> None:
@@ -134,10 +133,10 @@ def _other_weights(folder: Path) -> str:
 def _loaded(load: Callable[[], Any], folder: Path) -> Any:
     try:
         return load()
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"no causal language model can be loaded from {folder}: {(str(error).splitlines() or ['?'])[0]}"
-        ) from None
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # whatever transformers makes of a configuration that is not ours
+        raise InputError(f"no causal language model can be made of {folder}: {first_line(error)}") from None
 
 
 class _quiet_transformers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seft_bench.chat import answer_ids, load_tokenizer
+from seft_bench.chat import answer_ids, check_ids, load_tokenizer
+from seft_bench.checkpoints.weights import no_numbers
 from seft_bench.records import Message
 
 from .checkpoint import load_model, pick_device
@@ -81,11 +83,15 @@ def score_sequences(
     """Log-likelihood of every sequence's labelled part, in the order given; no gradients, sorted by length inside.
 
     Several processes take the batches in turns, and all of them return all scores.
+
+    Raises:
+        InputError: one is no finite number, so the model is none to measure anything by; or an id is unknown to it.
     """
     # no_grad, not inference_mode: a model that is trained afterwards may keep tensors of this forward (rotary tables).
     order = sorted(range(len(sequences)), key=lambda index: len(sequences[index].ids))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     scored: dict[int, tuple[float, int]] = {}
+    check_ids((sequence.ids for sequence in sequences), model)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     with torch.no_grad():
@@ -94,6 +100,8 @@ def score_sequences(
             scored.update(zip(batch, zip(sums.tolist(), tokens.tolist(), strict=True), strict=True))
     model.train(was_training)
     found = {index: score for part in processes.gather(list(scored.items())) for index, score in part}
+    if not all(math.isfinite(value) for value, _ in found.values()):
+        raise no_numbers(f"the model {model.name_or_path}")
     return [AnswerLogprob(*found[index]) for index in range(len(sequences))]
 
 

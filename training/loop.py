@@ -81,7 +81,7 @@ def train(
         sides = load_sides(data_file, tokenizer, start.model.config, job, out)
         if processes.is_main:
             on_data(sides.counts)
-        check_fit(start.model, sides, job, model_folder, processes)
+        check_fit(start.model, sides, job, processes)
         frozen = None if reference_folder in (None, model_folder) else reference_folder
         learnt, held_out = references_of(sides, start, frozen, identity.frozen, job, out, processes)
         run = Run(start.model, sides.learnt, learnt, job, processes)

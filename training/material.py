@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from seft_bench.errors import InputError
+from seft_bench.chat import check_ids
 
 from .adapters import Start, open_model
 from .data import DataCounts, Example, data_rules, load_examples
@@ -56,28 +56,21 @@ def load_sides(data_file: Path, tokenizer: Any, config: Any, job: TrainJob, out:
     return Sides(examples, load_examples(held_out_file, tokenizer, rules)[0], counts)
 
 
-def check_fit(model: Any, sides: Sides, job: TrainJob, folder: Path, processes: Processes) -> None:
+def check_fit(model: Any, sides: Sides, job: TrainJob, processes: Processes) -> None:
     """Refuse, before anything is trained, what a model cannot learn from these examples, or not with these settings.
 
     Raises:
         InputError: the tokenizer is another model's, warmup does not fit into the steps, or sequences of one row are
             not kept apart.
     """
-    _check_vocabulary(model, [*sides.learnt, *sides.held_out], folder)
+    check_ids(_all_ids(sides), model)
     _ = course_of(job.settings, total_steps(job.settings, len(sides.learnt)))
     if job.settings.padding_free:
         check_apart(placed(model, job.settings, processes), job.settings)
 
 
-def _check_vocabulary(model: Any, examples: Sequence[Example], folder: Path) -> None:
-    """Refuse a tokenizer of another model: it would crash in the embedding, or on a GPU corrupt the whole process."""
-    highest = max(max(sequence.ids) for example in examples for sequence in example.sequences)
-    rows = model.get_input_embeddings().weight.shape[0]
-    if highest >= rows:
-        raise InputError(
-            f"the tokenizer of {folder} gives the id {highest}, but its model has embeddings for {rows} ids only: they "
-            "do not belong together"
-        )
+def _all_ids(sides: Sides) -> Iterator[Sequence[int]]:
+    return (sequence.ids for example in [*sides.learnt, *sides.held_out] for sequence in example.sequences)
 
 
 def references_of(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seft_bench.checkpoints.weights import no_numbers
 from seft_bench.files import sha256_json, write_atomic
 
 from .data import Example, batch_plan
@@ -53,6 +54,8 @@ def reference_logprobs(
     path = cache_folder / f"{_key(fingerprint, examples, job)[:32]}.safetensors"
     if not processes.from_main(path.exists):
         sums = _computed(load_reference(), examples, job, processes)
+        if not bool(torch.isfinite(sums).all()):
+            raise no_numbers("the reference model")
         if processes.is_main:
             write_atomic(path, save({"sums": sums}))
         processes.barrier()

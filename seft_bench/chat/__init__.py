@@ -14,6 +14,7 @@ from seft_bench.chat.ids import (
     answer_ids,
     answer_text,
     answers_ids,
+    check_ids,
     conversation_ids,
     next_token_id,
     prompt_ids,
@@ -23,6 +24,7 @@ from seft_bench.chat.spans import conversation_spans
 from seft_bench.chat.template import stop_ids
 from seft_bench.chat.texts import render, without_markup
 from seft_bench.checkpoints import is_adapter, tokenizer_folder
+from seft_bench.checkpoints.weights import first_line
 from seft_bench.errors import InputError
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "answers_ids",
     "as_messages",
     "assistant",
+    "check_ids",
     "conversation_ids",
     "conversation_spans",
     "load_tokenizer",
@@ -54,9 +57,11 @@ def load_tokenizer(folder: str | Path, trust_remote_code: bool = False) -> Any:
     try:
         place = tokenizer_folder(Path(folder)) if is_adapter(Path(folder)) else folder
         tokenizer = AutoTokenizer.from_pretrained(str(place), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # whatever transformers and tokenizers make of files that are not ours
         raise InputError(
-            f"no tokenizer can be loaded from {folder}: {str(error).splitlines()[0]}. Save the tokenizer beside the "
+            f"no tokenizer can be loaded from {folder}: {first_line(error)}. Save the tokenizer beside the "
             "weights (tokenizer.save_pretrained)."
         ) from None
     if not tokenizer.chat_template:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from seft_bench.chat.messages import assistant
@@ -17,6 +17,7 @@ from seft_bench.chat.template import (
     rendered,
 )
 from seft_bench.chat.texts import without_markup
+from seft_bench.errors import InputError
 from seft_bench.records import Message
 
 
@@ -114,6 +115,24 @@ def next_token_id(tokenizer: Any, messages: Sequence[Message], text: str) -> int
     turn = last_turn(tokenizer, asked, assistant(text), prompt)
     ids = encode(tokenizer, prompt + turn.answer)
     return ids[-1] if ids[:-1] == encode(tokenizer, prompt) else None
+
+
+def check_ids(rows: Iterable[Sequence[int]], model: Any) -> None:
+    """Refuse token ids for which a model has no embedding: it would crash on a CPU, and stop a GPU for good.
+
+    Args:
+        rows: ids that the model is about to be given.
+
+    Raises:
+        InputError: naming the first such id.
+    """
+    known = model.get_input_embeddings().weight.shape[0]
+    for ids in rows:
+        if ids and (largest := max(ids)) >= known:
+            raise InputError(
+                f"the tokenizer of {model.name_or_path} gives the id {largest}, but its model has embeddings for "
+                f"{known} ids only: they do not belong together, or tokens were added without resize_token_embeddings"
+            )
 
 
 def answer_text(tokenizer: Any, ids: Sequence[int], stops: Sequence[int]) -> str:

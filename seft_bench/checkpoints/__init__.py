@@ -24,6 +24,7 @@ from seft_bench.files import (
     sha256_file,
     sha256_folder_once,
     sha256_json,
+    weight_files,
 )
 from seft_bench.records import Row
 
@@ -67,13 +68,7 @@ def weights_hash(folder: Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _weights_hash_at(folder: Path, _stamp: Stamp) -> str:
-    index = folder / "model.safetensors.index.json"
-    single = folder / "model.safetensors"
-    if index.is_file():
-        names = sorted(set(read_json(index, "index of a model's weights")["weight_map"].values()))
-    else:
-        names = [single.name] if single.is_file() else sorted(path.name for path in folder.glob("*.safetensors"))
-    return sha256_json([(name, sha256_file(folder / name)) for name in names])
+    return sha256_json([(name, sha256_file(folder / name)) for name in weight_files(folder)])
 
 
 # Adapters

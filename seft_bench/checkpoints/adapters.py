@@ -10,6 +10,7 @@ from typing import Any
 
 from seft_bench.checkpoints import ADAPTER_CONFIG, ADAPTER_WEIGHTS, PLACE, adapter_config, check_adapter
 from seft_bench.checkpoints.holds import CHECKPOINT
+from seft_bench.checkpoints.weights import check_tensors
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, write_json
 from seft_bench.ownership import Holds, put_in_place, remove_listed
@@ -29,9 +30,10 @@ def load_adapter(model: Any, adapter: Path) -> Any:
             loaded = PeftModel.from_pretrained(model, str(adapter), torch_device=str(model.device))
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise _not_over(adapter, (str(error).splitlines() or ["?"])[0]) from None
-    wanted = set(get_peft_model_state_dict(loaded, save_embedding_layers=False))
-    if differing := sorted(set(adapter_tensors(adapter)) ^ wanted):
+    wanted, found = set(get_peft_model_state_dict(loaded, save_embedding_layers=False)), adapter_tensors(adapter)
+    if differing := sorted(set(found) ^ wanted):
         raise _not_over(adapter, f"{len(differing)} tensors of it and of the model's differ, {differing[0]} is one")
+    check_tensors(found, f"adapter {adapter}")
     if any(hasattr(layer, "base_layer") for layer in (loaded.get_input_embeddings(), loaded.get_output_embeddings())):
         raise _not_over(adapter, "it changes the embeddings or the output layer, which is not supported")
     return loaded

@@ -16,6 +16,7 @@ from typing import Any
 
 from seft_bench.checkpoints import FACTS, base_of, check_adapter, facts_of, fingerprint, tokenizer_folder
 from seft_bench.checkpoints.adapters import load_adapter, quiet_peft, write_folder
+from seft_bench.checkpoints.weights import load_whole
 from seft_bench.errors import InputError
 from seft_bench.files import locked, write_json
 from seft_bench.records import Row
@@ -211,7 +212,7 @@ def _write_merged(adapter: Path, base: Path, out: Path, asked: str, made_of: str
     import torch
     from transformers import AutoModelForCausalLM
 
-    loaded = AutoModelForCausalLM.from_pretrained(str(base), dtype="auto", use_safetensors=True)
+    loaded = load_whole(AutoModelForCausalLM, base, "causal language model", dtype="auto")
     measured = torch.bfloat16 if asked == "bfloat16" else loaded.dtype
     model, kept = merge_adapter(loaded.float(), adapter, measured)
     written = torch.float32 if asked == "float32" or (asked == AUTO and kept.loses) else measured

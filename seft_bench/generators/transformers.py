@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
+from seft_bench.chat import check_ids, load_tokenizer, prompt_ids, stop_ids
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.checkpoints.merging import lay_over
-from seft_bench.checkpoints.weights import load_whole, positions_of
+from seft_bench.checkpoints.weights import load_whole, no_numbers, positions_of
 from seft_bench.files import check_safetensors
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
 from seft_bench.records import Message
@@ -51,7 +51,11 @@ class TransformersGenerator(ConversationGenerator):
     def complete(
         self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
     ) -> list[Completion]:
-        """Continue every conversation with one assistant's message, in the order given."""
+        """Continue every conversation with one assistant's message, in the order given.
+
+        Raises:
+            InputError: the model computes no finite numbers, or has no embedding for a token of its tokenizer's.
+        """
         prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
         done = over_length(prompts, self.context_tokens)
         left = [index for index in range(len(prompts)) if index not in done]
@@ -65,9 +69,13 @@ class TransformersGenerator(ConversationGenerator):
         return [done[index] for index in range(len(prompts))]
 
     def next_token_logits(self, prompts: Sequence[list[int]]) -> Tensor:
-        """Return the logits of the token after each prompt, in one batch: (prompts, vocabulary), float32."""
+        """Return the logits of the token after each prompt, in one batch: (prompts, vocabulary), float32.
+
+        They are given as they are: a judge has a status for a prompt at which they are no numbers.
+        """
         import torch
 
+        check_ids(prompts, self.model)
         with torch.inference_mode():
             ids, mask = _left_padded(prompts, self.model.device)
             positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -80,6 +88,7 @@ class TransformersGenerator(ConversationGenerator):
         """Return the new token ids of each prompt, up to and with its stop token."""
         import torch
 
+        check_ids(prompts, self.model)
         with torch.inference_mode():
             return _decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed, self.context_tokens)
 
@@ -143,6 +152,8 @@ def _decode(
     for step in range(max_new_tokens):
         inputs = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         logits = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1].float()
+        if not bool(torch.isfinite(logits.amax(dim=-1)).all()):  # the largest of a row with a NaN is NaN
+            raise no_numbers(f"the model {model.name_or_path}")
         tokens = choose_tokens(logits, temperatures[rows], top_ps[rows], uniforms[rows, step])
         for row, token, over in zip(rows.tolist(), tokens.tolist(), finished.tolist(), strict=True):
             if not over:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import load_tokenizer, stop_ids
 from seft_bench.checkpoints.merging import needs_float32
+from seft_bench.checkpoints.weights import check_folder
 from seft_bench.errors import InputError
 from seft_bench.generators.vllm_tokens import TokenGenerator
 from seft_bench.inference.vllm.environment import CPU_SETTINGS, SETTINGS
@@ -51,6 +52,7 @@ class VLLMEngine:
         folder, shape = folder.resolve(), shape_of(folder)
         if self._llm is not None and self._folder == folder:
             return self._llm
+        check_folder(folder, self.trust_remote_code)
         self._folder = None  # in between nobody can say what is loaded
         if self._llm is not None and self._shape == shape and reloads_rightly(folder):
             self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})

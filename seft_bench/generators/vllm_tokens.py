@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
-from seft_bench.checkpoints.weights import positions_of
+from seft_bench.checkpoints.weights import load_config, positions_of
 from seft_bench.errors import InputError
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
 from seft_bench.inference.vllm.server import VLLMServer
@@ -89,9 +89,8 @@ class ServedGenerator(TokenGenerator):
         return positions_of(self._config()) or self.server.context_tokens
 
     def _config(self) -> PreTrainedConfig:
-        from transformers import AutoConfig
-
-        return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.server.trust_remote_code)
+        config: PreTrainedConfig = load_config(self.folder, self.server.trust_remote_code)
+        return config
 
     def _draw(self, requests: Sequence[TokenRequest]) -> list[list[int]]:
         self._check_fits(max(len(request.prompt) + request.max_tokens for request in requests))

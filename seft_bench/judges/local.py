@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.checkpoints import check_whole
-from seft_bench.checkpoints.weights import positions_of
+from seft_bench.checkpoints.weights import load_config, positions_of
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_folder
 
@@ -56,14 +56,11 @@ class LocalModel:
         Raises:
             InputError: transformers does not know it, or it needs code of its own.
         """
-        from transformers import AutoConfig
-
         try:
-            return AutoConfig.from_pretrained(str(self.folder), trust_remote_code=self.trust_remote_code)
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"judge {self.judge}: the configuration of {self.name} cannot be read: {str(error).splitlines()[0]}"
-            ) from None
+            config: PretrainedConfig = load_config(self.folder, self.trust_remote_code)
+        except InputError as error:
+            raise InputError(f"judge {self.judge}: {error}") from None
+        return config
 
     @functools.cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -96,8 +93,6 @@ class LocalModel:
 
     def check_architecture(self, suffixes: Sequence[str], what: str) -> None:
         """Refuse a checkpoint of another kind.
-
-        transformers would load it and fill the missing head with random numbers.
 
         transformers would load it and fill the missing head with random numbers.
 

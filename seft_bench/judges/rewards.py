@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seft_bench.chat import assistant, conversation_ids, user
+from seft_bench.chat import assistant, check_ids, conversation_ids, user
 from seft_bench.checkpoints.weights import load_whole
 from seft_bench.errors import InputError
 from seft_bench.judges.local import LocalModel, batches, free_memory
@@ -106,6 +106,7 @@ class RewardReader:
 
         if self._classifier is None:
             self._classifier = load_classifier(self.model)
+        check_ids(rows, self._classifier)
         padding = self._padding(rows)
         width = max(len(row) for row in rows)
         ids = torch.tensor([row + [padding] * (width - len(row)) for row in rows], device=self._classifier.device)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import answers_ids, load_tokenizer, prompt_ids
 from seft_bench.checkpoints import base_of, check_adapter, is_adapter
+from seft_bench.checkpoints.weights import load_config
 from seft_bench.console import Progress
 from seft_bench.records import Data, Output, Row, Source
 from seft_bench.stages import door
@@ -86,9 +87,7 @@ def _whole(folder: Path) -> Path:
 
 
 def _reader(folder: Path) -> Reader:
-    from transformers import AutoConfig
-
-    return Reader(load_tokenizer(folder), AutoConfig.from_pretrained(str(_whole(folder)), local_files_only=True))
+    return Reader(load_tokenizer(folder), load_config(_whole(folder)))
 
 
 def _check_training(stage: kinds.Train, shape: kinds.Shape, path: Path, reader: Reader) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from seft_bench.chat import answer_ids
 from seft_bench.checkpoints import base_of, is_adapter
-from seft_bench.checkpoints.weights import positions_of
+from seft_bench.checkpoints.weights import load_config, positions_of
 from seft_bench.checkpoints.whole import WholeModels
 from seft_bench.config import EngineName
 from seft_bench.console import note
@@ -189,10 +189,8 @@ def _served(plan: Sequence[stages.Stage]) -> list[stages.Sample | stages.Score |
 
 
 def _positions(base: Path) -> int | None:
-    from transformers import AutoConfig
-
     whole = base_of(base) if is_adapter(base) else base
-    return positions_of(AutoConfig.from_pretrained(str(whole), local_files_only=True))
+    return positions_of(load_config(whole))
 
 
 def _server_engine(log_folder: Path, arguments: Sequence[str]) -> VLLMServerEngine:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from seft_bench.checkpoints.weights import load_config
 from seft_bench.files import read_jsonl
 from seft_bench.records import Data, Message, Row
 from seft_bench.stages import door
@@ -78,12 +79,9 @@ def _previews(
 
 def _trained_on(stage: kinds.Train, base: Path, file: Path, seed: int, rows: int, tokenizer: Any) -> Preview:
     """Make a stage's training rows, and examples of them, as training does."""
-    from transformers import AutoConfig
-
     shaped = door.shapes.shape_rows(stage.shape, door.shapes.Files(file), seed)
-    rules = replace(
-        door.data.data_rules(stage.job(seed), AutoConfig.from_pretrained(base)), positions=None, max_dropped_share=1.0
-    )
+    found = door.data.data_rules(stage.job(seed), load_config(base))
+    rules = replace(found, positions=None, max_dropped_share=1.0)
     examples, counts = door.data.examples_of(shaped, file, tokenizer, rules)  # a row of these shapes is one of the file
     said = {
         "rows": counts.rows,

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from seft_bench.config import DecodingConfig
 from seft_bench.errors import InputError, ServiceUnavailableError
@@ -190,6 +191,18 @@ def test_a_failed_start_shows_the_end_of_the_log(
         server.serve(checkpoints[0])
     assert not server.is_running
     assert server.folder is None
+
+
+def test_weights_that_are_not_all_there_start_no_server(checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+    own = shutil.copytree(checkpoints[0], tmp_path / "checkpoint")
+    weights = load_file(own / "model.safetensors")
+    name = next(iter(weights))
+    for spoilt in ({key: value for key, value in weights.items() if key != name}, weights | {name: weights[name] / 0}):
+        save_file(spoilt, own / "model.safetensors", metadata={"format": "pt"})
+        with new_server(tmp_path) as server:
+            with pytest.raises(InputError, match=rf"the weights in .*checkpoint are not those of .*{name}"):
+                server.serve(own)
+            assert not server.is_running
 
 
 def test_a_start_that_never_ends_is_given_up(

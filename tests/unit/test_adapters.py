@@ -321,3 +321,6 @@ def test_an_adapter_that_lacks_a_tensor_or_has_one_too_many_is_refused(copied: P
     save_file({**tensors, name: torch.zeros(3, 3)}, weights)
     with pytest.raises(InputError, match="cannot be laid over its base"):
         load_model(copied)
+    save_file({**tensors, name: torch.full_like(tensors[name], torch.nan)}, weights)
+    with pytest.raises(InputError, match=r"adapter .* cannot be used: 1 \(.*\) with NaN or infinite values"):
+        load_model(copied)

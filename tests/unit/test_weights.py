@@ -11,11 +11,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from seft_bench.checkpoints.weights import positions_of
+from seft_bench.chat import load_tokenizer, user
+from seft_bench.checkpoints.merging import merged_model
+from seft_bench.checkpoints.weights import check_folder, load_config, positions_of
 from seft_bench.errors import InputError
-from seft_bench.generators.transformers import load_causal_lm
+from seft_bench.files import read_json, write_json
+from seft_bench.generators.conversations import Sampling
+from seft_bench.generators.transformers import TransformersGenerator, load_causal_lm
 from tests.tiny_model import make_tiny_model
 from training.checkpoint import load_model, load_or_initialise
+from training.logprobs import score_answers
 from training.loop import train
 from training.settings import TrainJob, TrainSettings
 
@@ -47,8 +52,25 @@ FAULTS: dict[str, tuple[Callable[[Weights], None], str]] = {
 }
 
 
+def _merge(base: Path) -> object:
+    """Write the whole model of an adapter that changes nothing."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    adapter = base.parent / "adapter"
+    whole = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base))
+    whole.name_or_path = str(base)
+    get_peft_model(whole, LoraConfig(r=2, task_type="CAUSAL_LM")).save_pretrained(adapter)
+    write_json(adapter / "adapter_config.json", read_json(adapter / "adapter_config.json") | _named(base))
+    return merged_model(adapter, base.parent / "merged")
+
+
+def _named(base: Path) -> dict[str, str]:
+    return {"base_model_name_or_path": str(base)}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("load", [load_model, load_causal_lm])
+@pytest.mark.parametrize("load", [load_model, load_causal_lm, _merge, check_folder])
 def test_weights_that_are_not_the_models_are_refused(
     fault: str, load: Callable[[Path], Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,12 +84,79 @@ def test_weights_that_are_not_the_models_are_refused(
     assert "LOAD REPORT" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("load", [load_model, load_causal_lm, _merge, check_folder])
+def test_a_configuration_with_a_layer_more_and_a_shard_that_is_not_there_are_refused(
+    load: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    write_json(folder / "config.json", read_json(folder / "config.json") | {"num_hidden_layers": 3})
+    with pytest.raises(InputError, match=r"9 \(model\.layers\.2\..* missing, which would be drawn at random"):
+        load(folder)
+    write_json(folder / "config.json", read_json(folder / "config.json") | {"num_hidden_layers": 2})
+    half = dict(list(weights.items())[:9])
+    save_file(half, folder / "model-00001-of-00002.safetensors", metadata={"format": "pt"})
+    index = {name: f"model-0000{1 if name in half else 2}-of-00002.safetensors" for name in weights}
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": index})
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"lacks 1 of the 2 files .* \(model-00002-of-00002\.safetensors\)"):
+        load(folder)
+
+
+@pytest.mark.parametrize("settings", [{"hidden_size": "many"}, {"num_attention_heads": 0}, {"model_type": 5}, [], 3])
+def test_a_configuration_that_makes_no_model_is_a_message(settings: Any, tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    known = read_json(folder / "config.json")
+    write_json(folder / "config.json", {**known, **settings} if isinstance(settings, dict) else settings)
+    for load in (load_model, load_causal_lm, check_folder):
+        with pytest.raises(InputError, match=str(folder)):
+            load(folder)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model": 5, "added_tokens": 3}'])
+def test_a_tokenizer_that_is_none_is_a_message(text: str, tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    (folder / "tokenizer.json").write_text(text)
+    with pytest.raises(InputError, match="no tokenizer can be loaded"):
+        load_tokenizer(folder)
+
+
+def test_a_model_that_computes_no_numbers_gives_no_answers_and_no_likelihoods(tmp_path: Path) -> None:
+    """Weights that are numbers, and a product of them that is none: in a narrow format real models overflow so."""
+    folder = make_tiny_model(tmp_path / "model", tied=False)
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"].fill_(3e38)
+    weights[NORM].fill_(1e30)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    generator = TransformersGenerator(folder, "m", device="cpu")
+    for temperature in (0.0, 0.7):
+        with pytest.raises(InputError, match="computes no finite numbers"):
+            generator.complete([[user("What?")]], [Sampling("0", temperature=temperature)], 4, 0)
+    with pytest.raises(InputError, match="computes no finite numbers"):
+        score_answers(folder, None, [([user("What?")], "That.")], device="cpu")
+
+
+def test_a_token_that_the_model_has_no_embedding_for_is_a_message(tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "model")
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens(["quokka"])
+    tokenizer.save_pretrained(folder)
+    known = load_config(folder).vocab_size
+    generator = TransformersGenerator(folder, "m", device="cpu")
+    assert generator.complete([[user("What?")]], [Sampling("0", temperature=0.0)], 1, 0)
+    with pytest.raises(InputError, match=f"has embeddings for {known} ids only"):
+        generator.complete([[user("A quokka?")]], [Sampling("0", temperature=0.0)], 1, 0)
+    with pytest.raises(InputError, match=f"has embeddings for {known} ids only"):
+        score_answers(folder, None, [([user("What?")], "A quokka.")], device="cpu")
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_whole_model_is_loaded_as_it_is(tied: bool, tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "model", tied=tied)
     model, saved = load_model(folder), load_file(folder / "model.safetensors")
     assert ("lm_head.weight" in saved) is not tied
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in saved.items())
+    check_folder(folder)
 
 
 @pytest.mark.parametrize("other", ["", "pytorch_model.bin", "model.pt"])

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from seft_bench.checkpoints.merging import needs_float32
+from seft_bench.checkpoints.weights import check_folder
 from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.files import sha256_file, sha256_folder_once, sha256_json
 from seft_bench.inference.vllm.environment import CPU_ARGUMENTS, FLOAT32_ARGUMENTS, VLLMEnvironment
@@ -114,11 +115,12 @@ class VLLMServer:
         server reads those once only, and where `reloads_rightly` says no.
 
         Raises:
-            InputError: it does not start on this folder, or not in time.
+            InputError: its weights are not all there or no numbers, or it does not start, or not in time.
         """
         folder, fingerprint = folder.resolve(), sha256_folder_once(folder)
         if self.is_running and self.folder == folder and self._fingerprint == fingerprint:
             return
+        check_folder(folder, self.trust_remote_code)
         fits = self.is_running and self.reloadable and self._shape == shape_of(folder) and reloads_rightly(folder)
         if not (fits and self.reload_weights(folder)):
             self._start(folder)

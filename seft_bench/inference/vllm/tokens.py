@@ -5,11 +5,13 @@ The server sees no text, so the chat template is applied once, by us, and no tok
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from seft_bench.checkpoints.weights import no_numbers
 from seft_bench.errors import ServiceUnavailableError
 from seft_bench.inference.client import ChatCall
 from seft_bench.inference.replies import Reply
@@ -59,13 +61,16 @@ class TokenClient(ServerClient):
 
         Raises:
             ServiceUnavailableError: the server died, or refused a sequence: it takes those that leave room for one
-                token more.
+                token more. InputError: one is no finite number.
         """
         found: dict[int, list[float]] = {}
 
         def take(index: int, reply: Reply) -> None:
             ids, listed = sequences[index], reply.body["choices"][0]["prompt_logprobs"]
-            found[index] = [listed[place][str(ids[place])]["logprob"] for place in range(1, len(ids))]
+            values = [listed[place][str(ids[place])]["logprob"] for place in range(1, len(ids))]
+            if not all(math.isfinite(value) for value in values):
+                raise no_numbers(f"the model behind the vLLM server ({self.server.folder})")
+            found[index] = values
 
         self._ask_all([_scoring_body(ids) for ids in sequences], take)
         return [found[index] for index in range(len(sequences))]
