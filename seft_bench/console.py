@@ -37,6 +37,11 @@ def complain(text: str) -> None:
     print(plain(text), file=sys.stderr, flush=True)
 
 
+def says_who(what: str) -> Callable[[str], None]:
+    """Return what to do where another process holds a lock: say who, and that this one waits."""
+    return lambda holder: note(f"another command {what} ({holder}): waiting for it")
+
+
 def speaks() -> bool:
     """Return whether this process is alone, or the first of those that torchrun started."""
     return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK") == "0"

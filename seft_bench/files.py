@@ -18,8 +18,9 @@ import platform
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from seft_bench.errors import InputError
 from seft_bench.records import Row
@@ -322,39 +323,49 @@ def _wrong_with_safetensors(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def locked(path: Path, on_wait: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
     """Hold an exclusive lock on `path` (made when absent); the system frees it when the process dies.
 
     Args:
-        on_wait: called once where another process holds the lock, before waiting for it.
+        on_wait: called once where another process holds the lock, before waiting for it, with who that is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_wait()
+        if holder := _taken(file):
+            on_wait(holder)
             fcntl.flock(file, fcntl.LOCK_EX)
+        _sign(file)
         yield
 
 
 @contextlib.contextmanager
 def held(path: Path, refusal: str) -> Iterator[None]:
-    """Hold a lock like `locked`, or refuse at once where another process has it; the file says which.
+    """Hold a lock like `locked`, or refuse at once where another process has it.
 
     Raises:
         InputError: `refusal`, with what the lock's file says of its holder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise InputError(
-                f"{refusal} ({file.read().decode(errors='replace').strip() or 'unknown process'})"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}".encode())
-        file.flush()
+        if holder := _taken(file):
+            raise InputError(f"{refusal} ({holder})")
+        _sign(file)
         yield
+
+
+def _taken(file: IO[bytes]) -> str | None:
+    """Take a lock where it is free; else return who has it, as its file says."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        return file.read(200).decode(errors="replace").strip() or "unknown process"
+    return None
+
+
+def _sign(file: IO[bytes]) -> None:
+    """Write into a lock's file who holds it: of use to who waits, and not worth failing for on a full disk."""
+    since = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    with contextlib.suppress(OSError):
+        os.ftruncate(file.fileno(), 0)
+        os.write(file.fileno(), f"process {os.getpid()} on {platform.node()}, since {since}".encode())

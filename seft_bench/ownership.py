@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,10 +73,16 @@ def put_in_place(made: Path, folder: Path) -> None:
         made.rmdir()
 
 
-def remove_listed(folder: Path, holds: Holds) -> bool:
-    """Remove what is on a list, and the folders that this empties; return whether nothing of the folder is left."""
+def remove_listed(folder: Path, holds: Holds, but: Collection[str] = ()) -> bool:
+    """Remove what is on a list, and the folders that this empties; return whether nothing of the folder is left.
+
+    Args:
+        but: names of files right in it that stay all the same.
+    """
+    kept = {folder / name for name in but}
     for path in list(listed(folder, holds)):
-        path.unlink(missing_ok=True)
+        if path not in kept:
+            path.unlink(missing_ok=True)
     _remove_empty(folder, holds)
     return not folder.exists()
 
@@ -125,7 +131,8 @@ class Kind:
             raise InputError(f"{option} {folder} is a file; a {self.name} is a folder. Name another folder.")
         if self.is_ours(folder):
             return
-        if theirs := [str(path.relative_to(folder)) for path in listed(folder, self.holds)]:
+        theirs = [str(path.relative_to(folder)) for path in listed(folder, self.holds)]
+        if theirs and not self.is_ours(folder):  # another command may have begun meanwhile
             more = f" and {len(theirs) - 5} more" if len(theirs) > 5 else ""
             raise InputError(
                 f"{option} {folder} is no {self.name} of seft-bench, and holds files that one would write over: "
@@ -137,12 +144,17 @@ class Kind:
         if not self.mark_of(folder).is_file():
             write_atomic(self.mark_of(folder), WORDS)
 
-    def remove(self, folder: Path) -> bool:
-        """Remove all of ours in a folder that is ours, the mark last; return whether nothing of the folder is left."""
+    def remove(self, folder: Path, but: Collection[str] = ()) -> bool:
+        """Remove all of ours in a folder that is ours, the mark last; return whether nothing of the folder is left.
+
+        Args:
+            but: names of files in it that stay, as a lock that is held.
+        """
         if not self.is_ours(folder):
             return not folder.exists()
         self.mark(folder)  # the records by which an older folder is known may go first
-        remove_listed(folder, self.holds)
-        self.mark_of(folder).unlink(missing_ok=True)
+        remove_listed(folder, self.holds, but)
+        if not but:
+            self.mark_of(folder).unlink(missing_ok=True)
         _remove_empty(folder, {})
         return not folder.exists()

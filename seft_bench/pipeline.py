@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from seft_bench.checkpoints import fingerprint
 from seft_bench.config import RecipeConfig
-from seft_bench.console import Progress, Watch, note
+from seft_bench.console import Progress, Watch, note, says_who
 from seft_bench.data.bases import with_chat_template
 from seft_bench.data.training import data_record, open_base, open_blank_base, open_data, open_ready_model
 from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files, measured_config
@@ -34,10 +34,10 @@ from seft_bench.stages import Workshop, door, run_stages
 from seft_bench.stages.dry_run import StagePlan, Walk, plan_stages
 from seft_bench.stages.engines import check_context, needed_engine, open_engine
 from seft_bench.stages.fitting import GIGABYTE, present_gpu_bytes
-from seft_bench.stages.holds import RUN
+from seft_bench.stages.holds import RUN, RUN_LOCK
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.reporting import trackers_of
-from seft_bench.stages.runs import TrainedRun, finished_run, publish_run, published_run
+from seft_bench.stages.runs import TrainedRun, check_forgettable, finished_run, forget_run, publish_run, published_run
 from seft_bench.subjects import Subject
 from seft_bench.suites import Suite
 
@@ -57,8 +57,11 @@ def train(
     progress: Progress = lambda what, done, total: None,
     watch: Watch | None = None,
     processes: distributed.Processes | None = None,
+    fresh: bool = False,
 ) -> TrainedRun:
     """Run a recipe's method; finished stages are taken as they are, a finished run is returned at once.
+
+    A second command on the same run waits, and takes what the first one has made.
 
     Args:
         out: the run's folder.
@@ -66,6 +69,7 @@ def train(
         checkpoints: saved checkpoints of each policy stage, evenly spaced.
         watch: called after each step of a training, in place of `progress`.
         processes: that train together, each of which calls this; None is this one alone.
+        fresh: delete the run that is there, and start again.
 
     Raises:
         InputError: unknown method, wrong settings, missing data, base or tracker; a folder that is not ours, or that
@@ -75,16 +79,32 @@ def train(
     processes.check_shared(out)
     processes.from_main(lambda: RUN.check(out))
     plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
-    if finished := finished_run(recipe, out, checkpoints):
+    if fresh:
+        processes.from_main(lambda: check_forgettable(out))
+    elif finished := finished_run(recipe, out, checkpoints):
         return finished
     report_to = trackers_of(plan)
-    processes.from_main(lambda: RUN.mark(out))
-    started_at = now()
     shared = stages_folder or out / "stages"
-    needed = needed_data(recipe)
+    shop = Workshop(shared, out, out, recipe.seed, diagnostics_judge, progress, watch, report_to, processes=processes)
+    processes.from_main(lambda: RUN.mark(out))
+    with processes.locked(out / RUN_LOCK, says_who(f"trains in {out}")):
+        if fresh:
+            processes.from_main(lambda: forget_run(out, {RUN_LOCK}))
+        return finished_run(recipe, out, checkpoints) or _train(recipe, out, plan, shop, checkpoints)
+
+
+def _train(
+    recipe: RecipeConfig, out: Path, plan: Sequence[door.stages.Stage], shop: Workshop, checkpoints: int
+) -> TrainedRun:
+    """Run the stages of a plan, and publish what they made, while nobody else does.
+
+    Args:
+        shop: whose base and data are not looked up yet.
+    """
+    processes, started_at, needed = shop.processes, now(), needed_data(recipe)
     with processes.main_first():  # what has to be fetched or made is there for the others
-        base, data = open_material(recipe, plan, shared.parent / "data", needed)
-    shop = Workshop(shared, base, data, recipe.seed, diagnostics_judge, progress, watch, report_to, processes=processes)
+        base, data = open_material(recipe, plan, shop.folder.parent / "data", needed)
+    shop = dataclasses.replace(shop, base=base, data=data)
     engine_name = needed_engine(recipe.engine, plan)
     if engine_name == "vllm":
         check_context(recipe.vllm.max_model_len, plan, base)
@@ -247,7 +267,7 @@ def _judge(judge: Judge, files: EvaluationFiles, answers: Mapping[str, Answer], 
 
 def _alone(lock: Path, what: str) -> AbstractContextManager[None]:
     """Let a second command on the same work wait, and then take what the first has made: nothing is paid for twice."""
-    return locked(lock, lambda: note(f"another command {what} for the same model: waiting for it"))
+    return locked(lock, says_who(f"{what} for the same model"))
 
 
 def _score(judge: Judge, files: EvaluationFiles, answers: Mapping[str, Answer]) -> Result:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from seft_bench.files import read_json, sha256_json, write_atomic, write_json
+from seft_bench.files import locked, read_json, sha256_json, write_atomic, write_json
 from seft_bench.ownership import Holds, Kind, is_file
 from seft_bench.records import Result, from_row, run_from_row, run_to_row
 
@@ -75,7 +76,16 @@ def save_result(results: Path, result: Result) -> None:
     disk before the content does would leave an empty result after a power cut, which `bench` takes for a finished cell
     and no table can read.
     """
-    folder = result_folder(results, result)
+    with changing(results):
+        _save(result, result_folder(results, result))
+
+
+def changing(results: Path) -> AbstractContextManager[None]:
+    """Let one command at a time change a folder of results: a table that is written knows all of them."""
+    return locked(results / ".results.lock")
+
+
+def _save(result: Result, folder: Path) -> None:
     # Its other values are JSON already, and copying them is slow.
     row = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     row["run"] = run_to_row(result.run)

@@ -133,7 +133,7 @@ class Processes:
             self.barrier()
 
     @contextlib.contextmanager
-    def locked(self, path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def locked(self, path: Path, on_wait: Callable[[str], None] = lambda holder: None) -> Iterator[None]:
         """Hold one lock for all processes; what the first one wrote under it is there for all of them afterwards."""
         with locked(path, on_wait) if self.is_main else contextlib.nullcontext():
             self.barrier()

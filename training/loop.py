@@ -23,6 +23,7 @@ from torch import Tensor
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.checkpoints.holds import CHECKPOINT, EVENT_FILES, STATE
+from seft_bench.console import says_who
 from seft_bench.files import read_log, write_json
 from seft_bench.ownership import remove_listed, saved_in_steps
 
@@ -71,7 +72,7 @@ def train(
     Raises:
         InputError: wrong data or model, or `out` holds a run with other settings or inputs.
     """
-    with processes.locked(out / ".lock"):
+    with processes.locked(out / ".lock", says_who(f"trains in {out}")):
         identity = identify(model_folder, data_file, job, reference_folder)
         if finished := _claim(out, identity, job, processes):
             return finished

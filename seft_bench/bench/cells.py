@@ -15,7 +15,7 @@ from seft_bench.bench.finished import write_record
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.resolved import Bench
 from seft_bench.bench.train_cell import train_cell
-from seft_bench.console import Progress
+from seft_bench.console import Progress, says_who
 from seft_bench.errors import InputError
 from seft_bench.files import locked, write_atomic
 from seft_bench.judges import Judge
@@ -29,7 +29,8 @@ def make_answers(bench: Bench, cell: Cell, progress: Progress) -> None:
 
     What is there already is not made again.
     """
-    with locked(bench.lock_path(cell)):  # a worker whose driver was killed may still be at it
+    busy = says_who(f"is at work on cell {cell.name}")  # a worker whose driver was killed
+    with locked(bench.lock_path(cell), busy):
         run = train_cell(bench, cell, progress)
         for subject in checkpoints_of(cell, run):
             for suite in bench.suites:

@@ -9,6 +9,7 @@ from typing import Any
 from seft_bench.bench.holds import RECORDS
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.resolved import Bench
+from seft_bench.console import says_who
 from seft_bench.files import locked, read_json, write_json
 from seft_bench.ownership import remove_listed
 from seft_bench.records import Result
@@ -42,7 +43,7 @@ def withdraw_changed(bench: Bench, cell: Cell) -> None:
     """
     if not bench.is_changed(cell):
         return
-    with locked(bench.lock_path(cell)):
+    with locked(bench.lock_path(cell), says_who(f"is at work on cell {cell.name}")):
         record = bench.record_path(cell)
         for name in read_json(record, "record of a cell")["results"] if record.exists() else ():
             remove_listed(bench.results / name, RESULT)

@@ -20,7 +20,7 @@ BENCH = Kind(
     "bench",
     {
         r"controls\.json": is_file,
-        "cells": {r"[^/]+": {**RUN.holds, r"cell\.json|error\.txt|torchrun\.log": is_file}},
+        "cells": {r"[^/]+": {**RUN.holds, r"cell\.json|torchrun\.log": is_file}},
         "stages": STAGES,
         "data": DATA,
     },

@@ -21,7 +21,7 @@ from seft_bench.errors import EXIT_UNAVAILABLE
 from seft_bench.evaluation.spending import agree_to, counted, left_line
 from seft_bench.files import held, write_atomic
 from seft_bench.inference.budget import Budget
-from seft_bench.results import RESULTS
+from seft_bench.results import RESULTS, changing
 
 
 def run_bench(
@@ -66,7 +66,8 @@ def run_bench(
             failures += run_controls(bench, budget)
         if any(failure.exit_status == EXIT_UNAVAILABLE for failure in failures):
             note(left())
-        return publish(bench, failures, ran, left_out=_changed(bench))
+        with changing(bench.results):
+            return publish(bench, failures, ran, left_out=_changed(bench))
 
 
 def _run(bench: Bench, todo: Sequence[Cell], settings: ExecutorSettings, budget: Budget) -> list[Failure]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,13 +176,16 @@ class MergedModel:
         return self.losses() + spared
 
 
-def merged_model(adapter: Path, out: Path, dtype: str = AUTO) -> MergedModel:
+def merged_model(
+    adapter: Path, out: Path, dtype: str = AUTO, on_wait: Callable[[str], None] = lambda holder: None
+) -> MergedModel:
     """Write the whole model of an adapter over its base. Its tokenizer is the adapter's.
 
     One that is there already is taken as it is; a killed one leaves nothing.
 
     Args:
         dtype: "float32", "bfloat16", or "auto": the base's own, unless that loses; float32 then.
+        on_wait: told who merges into the same folder, before waiting for it.
 
     Raises:
         InputError: the adapter or its base cannot be loaded, `dtype` is unknown, or `out` holds something else.
@@ -191,7 +195,7 @@ def merged_model(adapter: Path, out: Path, dtype: str = AUTO) -> MergedModel:
     check_adapter(adapter)
     base, made_of = base_of(adapter), fingerprint(adapter)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with locked(out.with_name(f".{out.name}.lock")):
+    with locked(out.with_name(f".{out.name}.lock"), on_wait):
         if not (out.exists() and any(out.iterdir())):
             return _write_merged(adapter, base, out, dtype, made_of)
         return _merged_before(adapter, out, dtype, made_of)

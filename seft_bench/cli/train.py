@@ -49,7 +49,6 @@ def train(
     from seft_bench.console import training_shown
     from seft_bench.stages import door
     from seft_bench.stages.recipes import load_recipe
-    from seft_bench.stages.runs import forget_run
 
     processes = door.distributed.launched_processes()
     chosen = load_recipe(recipe, overrides or [])
@@ -62,8 +61,6 @@ def train(
         _print_plan(plans, as_json)
         return
     folder = out or RUNS / chosen.name
-    if fresh and processes.is_main:
-        forget_run(folder)
     judge = "rubric" if chosen.data == "tinyworld" and chosen.method != "pretrain" else None
     with training_shown() as shown:
         run = pipeline.train(
@@ -74,6 +71,7 @@ def train(
             progress=shown.progress,
             watch=shown.watch,
             processes=processes,
+            fresh=fresh,
         )
     if processes.is_main:
         _tell(run)

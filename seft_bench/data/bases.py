@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from seft_bench.console import says_who
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import locked, read_json, sha256_folder_once, sha256_json
 from seft_bench.ownership import is_file, remove_listed
@@ -61,7 +62,7 @@ def with_chat_template(base: Path, template: str, folder: Path) -> Path:
     """
     text = read_chat_template(template)
     target = folder / f"{base.name}-{sha256_json([sha256_folder_once(base), text])[:10]}"
-    with locked(folder / ".locks" / target.name):
+    with locked(folder / ".locks" / target.name, says_who(f"makes {target}")):
         if not target.exists():
             _write(base, text, target)
     return target

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seft_bench.console import Progress
+from seft_bench.console import Progress, says_who
 from seft_bench.data.official import OFFICIAL_FILES, data_folders, difference, file_status
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import locked, sha256_file
@@ -81,7 +81,7 @@ def fetch(
     if all(file_status(name).state == "ok" for name in wanted):
         return [_present(name) for name in wanted]
     folder = data_folders()[0]
-    with _files_can_be_written(folder), locked(folder / ".fetch.lock"):
+    with _files_can_be_written(folder), locked(folder / ".fetch.lock", says_who(f"fetches files into {folder}")):
         return _fetch_all(wanted, folder, base_url, progress, sleep)
 
 

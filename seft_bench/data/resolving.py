@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seft_bench.config import ROLES, DataConfig, Role, SourceConfig
-from seft_bench.console import note
+from seft_bench.console import note, says_who
 from seft_bench.data.contamination import RULE
 from seft_bench.data.conversations import LeftOutError, ShapeError
 from seft_bench.data.reading import RowsRead, read_source
@@ -97,7 +97,7 @@ def resolve(config: DataConfig, folder: Path, needed: Iterable[str]) -> Path:
     held = fingerprints(config, dict.fromkeys([*ROLES, *needed]))
     said = [FORMAT, {**config.model_dump(), "name": ""}, held, questions.fingerprint]
     target = folder / sha256_json(said)[:16]
-    with locked(folder / ".locks" / target.name):
+    with locked(folder / ".locks" / target.name, says_who(f"makes {target}")):
         path = target / "manifest.json"
         made = read_json(path, "manifest of data sets") if path.exists() else {}
         shop = _Shop(config, questions)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from seft_bench.checkpoints import fetch_from_hub, fingerprint, is_checkpoint
 from seft_bench.config import DataConfig
+from seft_bench.console import says_who
 from seft_bench.data.resolving import fingerprints, resolve, source_for
 from seft_bench.data.sources import file_hash
 from seft_bench.errors import InputError, unknown_name
@@ -75,7 +76,7 @@ def _tinyworld_data(seed: int, folder: Path, needed: Iterable[str]) -> Path:
     from seft_bench.tinyworld import WORLD_VERSION
 
     target = folder / f"tinyworld-v{WORLD_VERSION}-seed{seed}"
-    with locked(folder / ".locks" / target.name):
+    with locked(folder / ".locks" / target.name, says_who(f"makes {target}")):
         for name in needed:
             if not (target / f"{name}.jsonl").exists():
                 write_jsonl(target / f"{name}.jsonl", _makers()[name](seed))
@@ -177,5 +178,5 @@ def open_blank_base(name: str, folder: Path) -> Path:
     from seft_bench.tinyworld.blank import write_blank_model
 
     target = folder / f"tinyworld-v{WORLD_VERSION}-blank"
-    with locked(folder / ".locks" / target.name):
+    with locked(folder / ".locks" / target.name, says_who(f"makes {target}")):
         return target if (target / "config.json").exists() else write_blank_model(target)

@@ -17,7 +17,7 @@ from seft_bench.files import write_atomic
 from seft_bench.judges import Judge, missing_key, open_judge
 from seft_bench.pipeline import STEPS
 from seft_bench.records import Result
-from seft_bench.results import RESULTS
+from seft_bench.results import RESULTS, changing
 from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
 from seft_bench.suites import Suite, load_suites
 
@@ -250,6 +250,7 @@ def write_leaderboard(results: Path) -> None:
 
     RESULTS.check(results, "--results")
     RESULTS.mark(results)
-    sheets = plain_sheets(results)
-    for style, suffix in STYLES.items():
-        write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))
+    with changing(results):
+        sheets = plain_sheets(results)
+        for style, suffix in STYLES.items():
+            write_atomic(results / f"leaderboard.{suffix}", sheets.text(style))

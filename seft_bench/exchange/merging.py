@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.checkpoints import fetch_from_hub, is_adapter, is_checkpoint
+from seft_bench.console import says_who
 from seft_bench.errors import InputError
 from seft_bench.stages.runs import checkpoints_below, last_checkpoint
 
@@ -25,7 +26,7 @@ def merge_model(model: str, out: Path, dtype: str) -> MergedModel:
     """
     from seft_bench.checkpoints.merging import merged_model
 
-    return merged_model(_adapter(model), out, dtype)
+    return merged_model(_adapter(model), out, dtype, says_who(f"merges into {out}"))
 
 
 def _adapter(model: str) -> Path:

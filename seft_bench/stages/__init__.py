@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from seft_bench.checkpoints import fingerprint
 from seft_bench.config import EngineName
+from seft_bench.console import says_who
 from seft_bench.data.training import open_ready_model
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once, sha256_file, sha256_json, write_json
@@ -69,7 +70,8 @@ def run_stage(stage: kinds.Stage, done: Mapping[str, StageRun], shop: Workshop) 
     identity = _identity(stage, {name: run.folder.name for name, run in done.items()}, shop)
     folder = shop.folder / folder_name(stage, identity)
     processes = shop.processes
-    with processes.locked(shop.folder / ".locks" / folder.name):  # a second cell that needs the same stage waits for it
+    lock, busy = shop.folder / ".locks" / folder.name, says_who(f"makes the stage {folder.name}")
+    with processes.locked(lock, busy):  # a second run that needs the same stage waits for it
         if not processes.from_main((folder / "stage.json").exists):
             folder.mkdir(parents=True, exist_ok=True)
             clock = _Clock(processes)

@@ -16,6 +16,8 @@ LOGS = ("train.jsonl", "validation.jsonl")
 PUBLISHED = (*LOGS, "recipe.yaml", "diagnostics.json", "manifest.json")
 """Files of a finished run beside its checkpoints, in the order in which they may go."""
 
+RUN_LOCK = ".run.lock"
+
 CHECKPOINTS: Holds = saved_in_steps(CHECKPOINT)
 _MERGED: Holds = {r"[0-9a-f]{16}|\.writing-[0-9a-f]{16}": CHECKPOINT, r"\.[0-9a-f]{16}\.lock": is_file}
 _STAGE: Holds = {
@@ -71,7 +73,7 @@ def read_object(path: Path) -> dict[str, object]:
 RUN = Kind(
     "run",
     {
-        "|".join(map(re.escape, PUBLISHED)): is_file,
+        "|".join(map(re.escape, (RUN_LOCK, *PUBLISHED))): is_file,
         "checkpoints": CHECKPOINTS,
         "stages": STAGES,
         "data": DATA,

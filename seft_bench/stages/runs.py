@@ -6,7 +6,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -228,21 +228,37 @@ def run_facts(
     )
 
 
-def forget_run(folder: Path) -> None:
-    """Delete what is a run's of its folder, and the folder where nothing else is in it.
+def check_forgettable(folder: Path) -> None:
+    """Refuse to start a run afresh in a folder that holds something and no run.
 
     Raises:
-        InputError: the folder is no run, and not empty.
+        InputError: what it holds.
     """
-    if folder.is_dir() and any(folder.iterdir()) and not RUN.is_ours(folder):
-        theirs = sorted(child.name for child in folder.iterdir())
+    theirs = _beside(folder)
+    if theirs and not RUN.is_ours(folder):
         raise InputError(
             f"--fresh would delete a run in {folder}, which is none of seft-bench; it holds {', '.join(theirs[:8])}. "
             "Delete it yourself, or give another --out."
         )
-    if not RUN.remove(folder):
-        left = sorted(child.name for child in folder.iterdir())
+
+
+def forget_run(folder: Path, but: Collection[str] = ()) -> None:
+    """Delete what is a run's of its folder, and the folder where nothing else is in it.
+
+    Args:
+        but: names of files in it that stay, as a lock that is held.
+
+    Raises:
+        InputError: the folder is no run, and not empty.
+    """
+    check_forgettable(folder)
+    RUN.remove(folder, but)
+    if left := _beside(folder, {RUN.mark_of(folder).name, *but}):
         note(f"--fresh leaves in {folder} what is not the run's: {', '.join(left[:8])}")
+
+
+def _beside(folder: Path, names: Collection[str] = ()) -> list[str]:
+    return sorted(child.name for child in folder.iterdir() if child.name not in names) if folder.is_dir() else []
 
 
 def _link_folder(source: Path, target: Path) -> None:
@@ -263,7 +279,7 @@ def _link_or_copy(source: str, target: str) -> None:
 def checkpoints_below(folder: Path) -> list[Path]:
     """List the checkpoints of a run, or of a trainer's folder, by step: checkpoint-500 comes before checkpoint-1000."""
     parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    found = [child for child in parent.iterdir() if is_checkpoint(child)]
+    found = [child for child in parent.iterdir() if is_checkpoint(child) and not child.name.startswith(".")]
     if (names := read_object(folder / "manifest.json").get("checkpoints")) and isinstance(names, list):
         found = [child for child in found if child.name in names]  # beside a run's own there may be others
     return sorted(found, key=lambda child: (_step(child.name), child.name))

@@ -139,7 +139,7 @@ def test_a_matrix_takes_back_its_own_runs_and_results_only(
     assert '"max_steps": 3' in (results / "matrix.json").read_text()
 
 
-@pytest.mark.parametrize("name", ["cells/start-seed0/error.txt", "results/findings.md", "results/leaderboard.md"])
+@pytest.mark.parametrize("name", ["cells/start-seed0/cell.json", "results/findings.md", "results/leaderboard.md"])
 def test_a_matrix_refuses_folders_that_hold_what_it_would_write(desk: Path, name: str) -> None:
     mine = desk / "out" / name
     mine.parent.mkdir(parents=True)

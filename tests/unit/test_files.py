@@ -8,6 +8,8 @@ import gzip
 import json
 import math
 import os
+import platform
+import re
 import stat
 import subprocess
 import sys
@@ -247,19 +249,26 @@ def test_gzip_that_is_cut_is_the_users_to_mend(tmp_path: Path) -> None:
         files.read_text(path, "file of answers")
 
 
-def test_who_waits_for_a_lock_is_told_once(tmp_path: Path) -> None:
-    waited = threading.Event()
+def test_who_waits_for_a_lock_is_told_once_by_whom_it_is_held(tmp_path: Path) -> None:
+    waited, holders = threading.Event(), list[str]()
+
+    def told(holder: str) -> None:
+        holders.append(holder)
+        waited.set()
 
     def wait() -> None:
-        with files.locked(tmp_path / "lock", waited.set):
+        with files.locked(tmp_path / "lock", told):
             pass
 
-    with files.locked(tmp_path / "lock", lambda: pytest.fail("nobody holds it")):
+    with files.locked(tmp_path / "lock", lambda holder: pytest.fail("nobody holds it")):
         other = threading.Thread(target=wait)
         other.start()
         assert waited.wait(60)
     other.join(60)
     assert not other.is_alive()
+    [holder] = holders
+    mine = f"process {os.getpid()} on {platform.node()}, since "
+    assert re.fullmatch(re.escape(mine) + r"20\d\d-\d\d-\d\d [\d:]{8}[+-]\d\d:\d\d", holder)
 
 
 def test_a_folder_is_hashed_anew_when_a_file_in_it_changed(tmp_path: Path) -> None:
