@@ -8,6 +8,7 @@ made at a time, forgotten, and made again for the gradient. Whatever a model doe
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 MOST_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 27}
 """Logits that exist at a time, by device; up to so many, all are projected at once, and once only."""
@@ -67,10 +69,8 @@ def _decode(model: Any, plain: Any, inputs: Mapping[str, Any], predicting: Tenso
 
     None where the model is not made of a decoder and a projection.
     """
-    decoder, outputs = plain.get_decoder(), []
-    if any(hasattr(weight, "to_local") for weight in plain.parameters()):
-        return None  # sharded: the projection's weights are there only while the whole model runs
-    if decoder is None or decoder is plain or plain.get_output_embeddings() is None:
+    decoder, projection, outputs = plain.get_decoder(), plain.get_output_embeddings(), []
+    if decoder is None or decoder is plain or projection is None:
         return None
     kept = decoder.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
     try:
@@ -81,6 +81,10 @@ def _decode(model: Any, plain: Any, inputs: Mapping[str, Any], predicting: Tenso
         kept.remove()
     if not outputs or not hasattr(outputs[0], "last_hidden_state"):
         return None
+    if any(hasattr(weight, "to_local") for weight in projection.parameters()):
+        return (
+            None  # of a sharded model the projection is kept whole from here to its gradient, or nothing is by chunks
+        )
     return outputs[0].last_hidden_state[predicting], _Head(plain, decoder, type(outputs[0]))
 
 
@@ -115,11 +119,28 @@ class _Head:
         stored = self.output(last_hidden_state=hidden.unsqueeze(0))
         self.decoder.forward = lambda *_, **__: stored
         try:
-            # Not through __call__: the model's hooks (of sharding, say) have had their turn.
-            logits: Tensor = self.plain.forward(input_ids=ids, use_cache=False).logits
+            with _without_hooks(self.plain.get_output_embeddings()):
+                # Not through __call__: the model's hooks (of sharding, say) have had their turn.
+                logits: Tensor = self.plain.forward(input_ids=ids, use_cache=False).logits
         finally:
             del self.decoder.forward
         return logits.squeeze(0)
+
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+
+
+@contextmanager
+def _without_hooks(module: Any) -> Iterator[None]:
+    """Let a sharded module be called without its hooks: it was gathered in the forward, and is not to be sent away."""
+    kept = {name: getattr(module, name) for name in HOOKS if isinstance(module, FSDPModule)}
+    for name in kept:
+        setattr(module, name, OrderedDict())
+    try:
+        yield
+    finally:
+        for name, hooks in kept.items():
+            setattr(module, name, hooks)
 
 
 class _ChunkedLogprobs(torch.autograd.Function):  # type: ignore[misc]

@@ -86,8 +86,17 @@ def load_policy(folder: Path, job: TrainJob, processes: Processes) -> Any:
 
 
 def placed(model: Any, settings: TrainSettings, processes: Processes) -> Any:
-    """Put a model on its process's device; a sharded one is there."""
-    return model if is_sharded(model) else model.to(pick_device(processes.device(settings.device)))
+    """Put a model on its process's device; a sharded one is there, and is sharded again where a forward gathered it.
+
+    The parameters that an optimizer is to have are the sharded ones, and a forward without gradients leaves the rest
+    beside the layers whole.
+    """
+    if not is_sharded(model):
+        return model.to(pick_device(processes.device(settings.device)))
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    return model
 
 
 def spread(model: Any, settings: TrainSettings, processes: Processes) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -131,6 +132,15 @@ def test_two_processes_train_as_one_does(loss: str, sharding: str, start: Start,
     total = sum(tensor.numel() for tensor in weights(tmp_path / "one").values())
     held = [rank["parameters_held"] for rank in said["ranks"]]
     assert held == ([total, total] if sharding == "ddp" else [total // 2, total // 2])
+
+
+def test_a_sharded_start_is_its_own_reference(start: Start, tmp_path: Path) -> None:
+    """Its forward without gradients leaves weights gathered, which are sharded again before they are trained."""
+    plan = job("dpo", sharding="fsdp", epochs=None, max_steps=2)
+    forked(2, train_it, start._replace(reference=start.model), tmp_path / "two", plan)
+    first, second = (row["loss"] for row in rows(tmp_path / "two"))
+    assert first == pytest.approx(math.log(2), abs=1e-6)
+    assert second < first
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from seft_bench import pipeline
 from seft_bench.config import RecipeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_log, write_jsonl
+from tests.tensor_sizes import LargestTensor
 from tests.tiny_architectures import ARCHITECTURES, make_tiny_architecture, tiny_config
 from tests.tiny_model import make_tiny_model
 from training import projection
@@ -186,19 +186,6 @@ def flash(monkeypatch: pytest.MonkeyPatch) -> Flash:
     monkeypatch.setattr(modeling_flash_attention_utils, "_lazy_imports", lambda *_, **__: found)
     monkeypatch.setattr(modeling_flash_attention_utils, "_loaded_implementation", None)
     return kernel
-
-
-class LargestTensor(TorchDispatchMode):
-    """Notes the elements of the largest tensor that any operation returns."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, list | tuple) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
 
 
 def test_flash_attention_is_told_where_sequences_begin(flash: Flash) -> None:

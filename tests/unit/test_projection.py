@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.tensor_sizes import LargestTensor
 from tests.tiny_architectures import ARCHITECTURES, VOCABULARY, tiny_config
 from training import projection
 from training.data import Tokens, collate
@@ -72,19 +72,6 @@ def test_autocast_holds_in_the_recomputed_chunks_too(monkeypatch: pytest.MonkeyP
     for name, weight in model.named_parameters():
         assert weight.grad.dtype == torch.float32
         torch.testing.assert_close(weight.grad, gradients[name], rtol=0.05, atol=0.02)
-
-
-class LargestTensor(TorchDispatchMode):
-    """Notes the elements of the largest tensor that any operation returns."""
-
-    elements = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, list | tuple) else (result,):
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return result
 
 
 @pytest.mark.parametrize("kind", ["SFT", "DPO"])
