@@ -17,7 +17,7 @@ from seft_bench.files import append_rows, read_log
 from seft_bench.generators import Decoding
 from seft_bench.judges import Judge, verdicts
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Row, from_row, to_row
-from seft_bench.results import slug
+from seft_bench.results import slug, subject_folder_name
 from seft_bench.subjects import Subject
 from seft_bench.suites import Suite
 from seft_bench.suites.custom import folder_name
@@ -154,8 +154,7 @@ def _decodings(subject: Subject, suite: Suite, seed: int) -> list[Decoding]:
 
 
 def _subject_folder(work: Path, subject: Subject) -> Path:
-    engine = f"-{slug(subject.engine)}" if subject.engine else ""  # answers of two engines are never mixed
-    return work / "evaluations" / f"{slug(subject.model_id)}-{subject.fingerprint[:8]}{engine}"
+    return work / "evaluations" / subject_folder_name(subject.model_id, subject.fingerprint, subject.engine or "")
 
 
 def measured_config(files: EvaluationFiles, judge: Judge, rows: Sequence[Row]) -> dict[str, Any]:

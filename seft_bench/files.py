@@ -28,13 +28,16 @@ from seft_bench.records import Row
 ValueT = TypeVar("ValueT")
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_SHOWN_BYTES = 240
+"""Of a file's name, in that of the file that will take its place: it has ten more, and names have 255."""
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace `path` in one step: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     payload = data.encode() if isinstance(data, str) else data
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    shown = path.name.encode(errors="replace")[:_SHOWN_BYTES].decode(errors="ignore")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{shown}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(payload)

@@ -37,15 +37,36 @@ RESULTS = Kind(
 """A folder of results: the tables and pictures in it, which are written over, and one folder a result below it."""
 
 
+_NAME_BYTES = 255
+"""The longest name of a file."""
+_SLUG_BYTES = _NAME_BYTES - len("judgments-.jsonl")
+
+
 def slug(name: str) -> str:
     """A name as one path component: nothing that leaves the folder, nothing that a shell trips over."""
     kept = "".join(character if character.isalnum() or character in "._-" else "-" for character in name).strip(".-")
-    return kept[:120] or "model"
+    return component(kept[:120], _SLUG_BYTES) or "model"
+
+
+def component(name: str, most_bytes: int = _NAME_BYTES) -> str:
+    """Return a name that a file system takes: a longer one is cut, with a hash of the whole behind it.
+
+    A letter may be four bytes, so 120 letters may be too many.
+    """
+    if len(encoded := name.encode(errors="replace")) <= most_bytes:
+        return name
+    return f"{encoded[: most_bytes - 9].decode(errors='ignore')}-{sha256_json(name)[:8]}"
 
 
 def result_name(result: Result) -> str:
     """Return a result's name within its suite, by its folder and in the report's links."""
-    return f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+    name = f"{slug(result.model)}@{slug(result.decoding)}@{slug(result.judge_id)}"
+    return component(name)
+
+
+def subject_folder_name(model: str, fingerprint: str, engine: str = "") -> str:
+    """Return the name of the folder of a model's answers: of two engines they are never mixed."""
+    return component(f"{slug(model)}-{fingerprint[:8]}" + (f"-{slug(engine)}" if engine else ""))
 
 
 def result_folder(results: Path, result: Result) -> Path:
@@ -55,7 +76,7 @@ def result_folder(results: Path, result: Result) -> Path:
     """
     plain = results / slug(result.suite) / result_name(result)
     names = [result.suite, result.model, result.decoding, result.judge_id]
-    hashed = plain.with_name(f"{plain.name}-{sha256_json(names)[:8]}")
+    hashed = plain.with_name(f"{component(plain.name, _NAME_BYTES - 9)}-{sha256_json(names)[:8]}")
     return hashed if hashed.exists() or _held_by_another(plain, names) else plain
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 
-from seft_bench.errors import EXIT_CRASH, EXIT_UNAVAILABLE, SeftBenchError, no_room
+from seft_bench.errors import EXIT_CRASH, SeftBenchError, refusal
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,6 @@ def failure_of(cell: str, error: Exception) -> Failure:
     """
     if isinstance(error, SeftBenchError):
         return Failure(cell, str(error), error.exit_status)
-    if full := no_room(error):
-        return Failure(cell, full, EXIT_UNAVAILABLE)
+    if refused := refusal(error):
+        return Failure(cell, refused.message, refused.exit_status)
     return Failure(cell, "".join(traceback.format_exception(error)))

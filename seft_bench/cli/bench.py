@@ -90,7 +90,11 @@ def bench(
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option(min=0, help="The most that judges may be paid, in US dollars.", show_default="no limit"),
+        typer.Option(
+            min=0,
+            help="The most that judges may be paid, in US dollars; asks nothing.",
+            show_default="no limit",
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much the judges may cost.")] = False,
     retries: Annotated[int, typer.Option(min=0, help="How often a cell runs again whose worker or node was lost.")] = 2,

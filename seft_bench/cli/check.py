@@ -68,7 +68,11 @@ def check_models(
     seed: Annotated[int, typer.Option(help="Of sampled answers and of the questions' order (--sequential).")] = 0,
     budget: Annotated[
         float | None,
-        typer.Option(min=0, help="The most that --sequential may spend, in US dollars.", show_default="no limit"),
+        typer.Option(
+            min=0,
+            help="The most that --sequential may spend, in US dollars; asks nothing.",
+            show_default="no limit",
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much --sequential may cost.")] = False,
     as_json: JsonOption = False,

@@ -45,7 +45,11 @@ def evaluate(
     ] = False,
     budget: Annotated[
         float | None,
-        typer.Option(min=0, help="The most that this command may spend, in US dollars.", show_default="no limit"),
+        typer.Option(
+            min=0,
+            help="The most that this command may spend, in US dollars; asks nothing.",
+            show_default="no limit",
+        ),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much it may cost.")] = False,
     as_json: JsonOption = False,

@@ -25,7 +25,12 @@ DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Say what --ask would send and what that would cost; send nothing.")
 ]
 BudgetOption = Annotated[
-    float | None, typer.Option(min=0, help="The most that --ask may spend, in US dollars.", show_default="no limit")
+    float | None,
+    typer.Option(
+        min=0,
+        help="The most that --ask may spend, in US dollars; asks nothing.",
+        show_default="no limit",
+    ),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask, however much it may cost.")]
 

@@ -22,9 +22,11 @@ from seft_bench.cli.exchange import export_files, import_results
 from seft_bench.cli.leaderboard import leaderboard
 from seft_bench.cli.report import report
 from seft_bench.cli.score import score
+from seft_bench.cli.stopping import STOPPED, stoppable
+from seft_bench.cli.streams import refuse_closed_output, take_over_streams, written
 from seft_bench.cli.train import train
 from seft_bench.console import complain
-from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_UNAVAILABLE, InputError, SeftBenchError, no_room
+from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, InputError, SeftBenchError, refusal
 
 app = typer.Typer(
     name="seft-bench",
@@ -86,6 +88,17 @@ def _global(
 
 def main() -> None:
     """Run the program: an error that the user can act on is one message without a traceback."""
+    if not take_over_streams():
+        _leave(refuse_closed_output())
+    with stoppable(_is_alone()) as stop:
+        status = stop.status(_run())
+    if status in STOPPED:
+        complain("stopped; what was finished is kept, and the same command goes on")
+    _leave(written(status))
+
+
+def _run() -> int:
+    """Run the command that the arguments name; return its exit status."""
     status: Any = EXIT_OK
     try:
         with _joined():
@@ -98,10 +111,8 @@ def main() -> None:
     except typer.Exit as leave:
         status = leave.exit_code
     except Exception as error:
-        status = _disk_full(error) if no_room(error) else _usage_error(error)
-    if status == EXIT_INTERRUPTED:
-        complain("stopped; what was finished is kept, and the same command goes on")
-    _leave(status if isinstance(status, int) else EXIT_OK)
+        status = _told(error)
+    return status if isinstance(status, int) else EXIT_OK
 
 
 def _leave(status: int) -> NoReturn:
@@ -126,14 +137,11 @@ def _joined() -> AbstractContextManager[object]:
     return door.distributed.together()
 
 
-def _disk_full(error: Exception) -> int:
-    """Say that there is no room, which is nobody's defect; every other failure of a file keeps its traceback."""
-    complain(f"error: {no_room(error)}")
-    return EXIT_UNAVAILABLE
-
-
-def _usage_error(error: Exception) -> int:
-    """Let click show wrong usage; everything else is a defect of ours and keeps its traceback."""
+def _told(error: Exception) -> int:
+    """Say what the machine refused, or let click show wrong usage; all else is our defect and keeps its traceback."""
+    if refused := refusal(error):
+        complain(f"error: {refused.message}")
+        return refused.exit_status
     show = getattr(error, "show", None)
     if show is None or not hasattr(error, "exit_code"):
         raise error

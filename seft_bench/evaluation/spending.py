@@ -39,7 +39,7 @@ def agree(plan: Plan, budget_usd: float | None, yes: bool) -> None:
 
 
 def agree_to(found: Estimate, budget_usd: float | None, yes: bool) -> None:
-    """As `agree`, to an estimate.
+    """As `agree`, to an estimate; a budget is the consent to spend up to it.
 
     Raises:
         InputError: as there.
@@ -52,8 +52,7 @@ def agree_to(found: Estimate, budget_usd: float | None, yes: bool) -> None:
     judged = [line for line in unknown if line.work == "judge"]
     if budget_usd is not None and judged:
         raise InputError(f"--budget cannot be kept: {judged[0].price.source}. {how_to_price(judged[0].asked_model)}")
-    limit, most = _limit_usd(), min(found.usd[1], float("inf") if budget_usd is None else budget_usd)
-    if most > limit and not yes:
+    if budget_usd is None and not yes and found.usd[1] > (limit := _limit_usd()):
         _ask(found, limit)
 
 

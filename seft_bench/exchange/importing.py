@@ -24,7 +24,7 @@ from seft_bench.files import read_text, sha256_file, sha256_json, write_json, wr
 from seft_bench.formats.reading import Format, format_of, read_answers, read_rows
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Result, to_row
-from seft_bench.results import RESULTS, save_result, slug
+from seft_bench.results import RESULTS, save_result, slug, subject_folder_name
 from seft_bench.suites import Suite
 from seft_bench.suites.custom import folder_name
 
@@ -203,7 +203,7 @@ def _store(item: Recorded, suite: Suite, hashes: Mapping[str, str], runs: Path, 
     folder = (
         runs
         / "evaluations"
-        / f"{slug(item.model)}-{sha256_json([item.model, rows])[:8]}"
+        / subject_folder_name(item.model, sha256_json([item.model, rows]))
         / folder_name(suite.config)
         / DECODING
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Result, Status, text_hash
-from seft_bench.results import slug
+from seft_bench.results import component, slug
 from seft_bench.suites import Suite
 from seft_bench.suites.coverage import SETTLED
 
@@ -112,7 +112,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     plain = {name: slug(name) for name in every}
     taken = [made.casefold() for made in plain.values()]
     return {
-        name: made if taken.count(made.casefold()) == 1 else f"{made}-{text_hash(name)[:8]}"
+        name: made if taken.count(made.casefold()) == 1 else f"{component(made, 230)}-{text_hash(name)[:8]}"
         for name, made in plain.items()
     }
 

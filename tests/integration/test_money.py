@@ -367,3 +367,12 @@ def test_the_list_and_show_say_state_and_price() -> None:
 def bad(seen: Seen) -> Seen:
     assert seen.status == 2, seen.err
     return seen
+
+
+def test_a_budget_is_the_consent_to_spend_up_to_it(desk: Path, server: ChatServer) -> None:
+    """Without a terminal too: a command that may cost more than what is asked about goes on, within the budget."""
+    assert "--yes" in evaluate("priced").err
+    assert not server.bodies
+    seen = evaluate("priced", "--budget", "10")
+    assert seen.status == 0, seen.err
+    assert len(server.bodies) > 10

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seft_bench.records import Result
 from seft_bench.report.arms import MEASURES, Measure
-from seft_bench.results import result_name, slug
+from seft_bench.results import result_name, slug, subject_folder_name
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def _folder_of(result: Result, folders: Mapping[str, Sequence[Path]]) -> Path | 
 
     Without a fingerprint, the only one of this model's name.
     """
-    name, fingerprint = slug(result.model), str(result.manifest.get("parents", {}).get("model", ""))
+    fingerprint = str(result.manifest.get("parents", {}).get("model", ""))
     engine = str(result.manifest.get("config", {}).get("engine", ""))
     if fingerprint:
-        subjects = list(folders.get(f"{name}-{fingerprint[:8]}" + (f"-{slug(engine)}" if engine else ""), []))
+        subjects = list(folders.get(subject_folder_name(result.model, fingerprint, engine), []))
     else:
-        subjects = [path for key in folders if key.rpartition("-")[0] == name for path in folders[key]]
+        subjects = [path for key in folders if key.rpartition("-")[0] == slug(result.model) for path in folders[key]]
     there = [
         place
         for subject in subjects
