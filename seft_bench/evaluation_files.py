@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import InputError
-from seft_bench.files import append_rows, read_log
+from seft_bench.files import append_rows, read_log_as
+from seft_bench.formats.reading import judgment_row
 from seft_bench.generators import Decoding
 from seft_bench.judges import Judge, verdicts
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Row, from_row, to_row
@@ -64,8 +65,8 @@ class EvaluationFiles:
 
     def answers(self) -> dict[str, Answer]:
         """Return the answers at hand to these questions, by question id, whatever seed drew them."""
-        rows = read_log(self.folder / "answers.jsonl")
-        return {row["question_id"]: from_row(Answer, row) for row in rows if row["question_id"] in self._question_ids}
+        found = read_log_as(self.folder / "answers.jsonl", partial(from_row, Answer))
+        return {answer.question_id: answer for answer in found if answer.question_id in self._question_ids}
 
     def drawn_answers(self) -> dict[str, Answer]:
         """Return the answers at hand that were drawn with this decoding, limit and seed: they are not drawn anew."""
@@ -96,7 +97,7 @@ class EvaluationFiles:
 
     def judgment_rows(self, judge: Judge) -> list[Row]:
         """Return the judge's rows at hand, oldest first, failed ones too."""
-        return read_log(self._judgments_path(judge))
+        return read_log_as(self._judgments_path(judge), judgment_row)
 
     def add_judgments(self, judge: Judge, judgments: Sequence[Judgment]) -> None:
         append_rows(self._judgments_path(judge), [to_row(judgment) for judgment in judgments])

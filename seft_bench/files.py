@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import platform
+import stat
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,8 +23,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.records import Row
+from seft_bench.texts import has_halves, parse_json, utf8
 
 ValueT = TypeVar("ValueT")
 
@@ -35,7 +38,7 @@ _SHOWN_BYTES = 240
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace `path` in one step: a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    payload = data.encode() if isinstance(data, str) else data
+    payload = utf8(data) if isinstance(data, str) else data
     shown = path.name.encode(errors="replace")[:_SHOWN_BYTES].decode(errors="ignore")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{shown}.")
     try:
@@ -68,7 +71,7 @@ def json_line(row: Mapping[str, Any]) -> str:
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Append whole lines in one write each call, first cutting off a half line that a killed process left."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    payload = "".join(json_line(row) for row in rows).encode()
+    payload = utf8("".join(json_line(row) for row in rows))
     with open(path, "a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         _drop_half_line(file)
@@ -105,6 +108,7 @@ def read_bytes(path: Path, what: str = "file") -> bytes:
         InputError: a missing or unreadable file, named with `what` it should be.
     """
     try:
+        _check_regular(path, what)
         stored = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{what} not found: {path}{_neighbours(path)}") from None
@@ -112,10 +116,19 @@ def read_bytes(path: Path, what: str = "file") -> bytes:
         raise InputError(f"{what} expected, but this is a folder: {path}") from None
     except PermissionError:
         raise InputError(f"{what} cannot be read, permission denied: {path}") from None
+    except (OSError, ValueError) as error:  # a name of 300 bytes, links in a circle, a name with NUL
+        raise InputError(f"{what} cannot be read: {path} ({getattr(error, 'strerror', None) or error})") from None
     try:
         return _unzipped(path, stored).removeprefix(codecs.BOM_UTF8)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{what} is not gzipped UTF-8 text: {path} ({error})") from None
+
+
+def _check_regular(path: Path, what: str) -> None:
+    """Refuse what is no file on a disk: a pipe may never come to an end, and /dev/zero has none."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError(f"{what} expected, but this is a pipe or a device: {path}. Write it to a file first.")
 
 
 def text_of(stored: bytes, path: Path, what: str = "file") -> str:
@@ -127,21 +140,26 @@ def text_of(stored: bytes, path: Path, what: str = "file") -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if b"\r" in stored else text
 
 
-def json_of(stored: bytes, path: Path, what: str = "JSON file") -> Any:
-    """Value of what `read_bytes` gave; InputError where it is not UTF-8 or not JSON.
-
-    Pydantic's parser takes a third of the time of `json`, which would first make a text of four bytes a character out
-    of the whole file. What it refuses, `json` reads or refuses: half surrogate pairs, deep nesting, and errors, with
-    their line.
-    """
-    from pydantic_core import from_json
-
-    with contextlib.suppress(ValueError):
-        return from_json(stored)
+def json_of(stored: bytes, path: Path, what: str = "JSON file", mend: bool = True) -> Any:
+    """Value of what `read_bytes` gave; InputError where it is not UTF-8 or not JSON (`texts.parse_json`)."""
+    text = text_of(stored, path, what)
     try:
-        return json.loads(text_of(stored, path, what))
+        value = parse_json(text, mend)
     except json.JSONDecodeError as error:
         raise InputError(f"{what} is not valid JSON: {path}, line {error.lineno}: {error.msg}") from None
+    return mended(value, text, path) if mend else value
+
+
+def mended(value: ValueT, text: str, path: Path) -> ValueT:
+    """Return what was read of a JSON text, and say once a file if halves of surrogate pairs were replaced in it."""
+    if has_halves(text):
+        _say_replaced(path)
+    return value
+
+
+@functools.cache
+def _say_replaced(path: Path) -> None:
+    note(f"{path} holds halves of surrogate pairs, which are no text: each is read as U+FFFD")
 
 
 def _unzipped(path: Path, stored: bytes) -> bytes:
@@ -159,6 +177,20 @@ def _neighbours(path: Path) -> str:
 
 def read_json(path: Path, what: str = "JSON file") -> Any:
     return json_of(read_bytes(path, what), path, what)
+
+
+def read_object(path: Path, what: str, required: Iterable[str] = ()) -> Row:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        InputError: it holds something else, or lacks a `required` key.
+    """
+    found = read_json(path, what)
+    if not isinstance(found, dict):
+        raise InputError(f"{what} {path}: a JSON object is expected, this is {type(found).__name__}")
+    if missing := [key for key in required if key not in found]:
+        raise InputError(f"{what} {path}: key {', '.join(missing)} is missing")
+    return found
 
 
 def read_jsonl(
@@ -179,11 +211,25 @@ def read_jsonl(
     return rows
 
 
-def _parse_row(line: str, path: Path, number: int, required: tuple[str, ...], what: str) -> Row:
+def parse_line(line: str, path: Path, number: int, what: str, mend: bool = True) -> Any:
+    """Return the JSON value of one line of a file.
+
+    Args:
+        number: of the line, from 1.
+        mend: as of `texts.parse_json`.
+
+    Raises:
+        InputError: it is none, with file, line and what it begins with.
+    """
     try:
-        row = json.loads(line)
+        value = parse_json(line, mend)
     except json.JSONDecodeError as error:
         raise InputError(f"{what} {path}, line {number}: not valid JSON ({error.msg}): {line[:80]!r}") from None
+    return mended(value, line, path) if mend else value
+
+
+def _parse_row(line: str, path: Path, number: int, required: tuple[str, ...], what: str) -> Row:
+    row = parse_line(line, path, number, what)
     if not isinstance(row, dict):
         raise InputError(f"{what} {path}, line {number}: a JSON object is expected, this is {type(row).__name__}")
     missing = [key for key in required if key not in row]
@@ -197,11 +243,34 @@ def _parse_row(line: str, path: Path, number: int, required: tuple[str, ...], wh
 
 def read_log(path: Path) -> list[Row]:
     """Rows of a file that we append to; absent means none yet, and a last line cut by a kill is left out."""
-    if not path.exists():
+    return read_log_as(path, lambda row: row)
+
+
+def read_log_as(path: Path, make: Callable[[Row], ValueT]) -> list[ValueT]:
+    """As `read_log`, with what `make` makes of each row.
+
+    Raises:
+        InputError: a line is no JSON object, or `make` cannot make anything of it, with the line.
+    """
+    if not os.path.exists(path):  # noqa: PTH110 - whatever its name
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = read_bytes(path, "log").decode(errors="replace").split("\n")
     complete = lines[:-1]  # what follows the last newline was never finished
-    return [_parse_row(line, path, number, (), "log") for number, line in enumerate(complete, start=1) if line.strip()]
+    return [
+        _made(make, _parse_row(line, path, number, (), "log"), path, number)
+        for number, line in enumerate(complete, start=1)
+        if line.strip()
+    ]
+
+
+def _made(make: Callable[[Row], ValueT], row: Row, path: Path, number: int) -> ValueT:
+    try:
+        return make(row)
+    except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        said = f"key {error} is missing" if isinstance(error, KeyError) else error
+        raise InputError(
+            f"log {path}, line {number}: not a row of ours ({said}). Take it out; what was paid for is in the store."
+        ) from None
 
 
 def read_once(read: Callable[[Path], ValueT]) -> Callable[[Path], ValueT]:
@@ -236,7 +305,7 @@ def sha256_file(path: Path) -> str:
 def sha256_json(value: object) -> str:
     """Hash of a JSON value, independent of key order and of white space."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(utf8(text)).hexdigest()
 
 
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model")

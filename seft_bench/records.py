@@ -8,10 +8,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from seft_bench.texts import utf8
 
 Row = dict[str, Any]
 """A JSON object: one line of a file of rows."""
@@ -344,10 +347,60 @@ def to_row(record: Any) -> dict[str, Any]:
 
 
 def from_row(kind: type[RecordT], row: Mapping[str, Any]) -> RecordT:
-    """The record of a dict: unknown keys are dropped (newer files stay readable), lists become tuples."""
-    names = {item.name for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in names}
+    """The record of a dict: unknown keys are dropped (newer files stay readable), lists become tuples.
+
+    Raises:
+        ValueError: a key is missing, or holds another kind of value than the record has.
+    """
+    known = _kinds(cast("Hashable", kind))
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items() if name in known}
+    for name, value in values.items():
+        fits, expected = known[name]
+        if not fits(value):
+            raise ValueError(f"{name} is {str(row[name])[:40]!r} ({type(row[name]).__name__}); {expected}")
+    if missing := [name for name in _needed(cast("Hashable", kind)) if name not in values]:
+        raise ValueError(f"{', '.join(missing)} is missing")
     return kind(**values)
+
+
+@lru_cache(maxsize=16)
+def _needed(kind: Any) -> tuple[str, ...]:
+    """Name a record's fields without a default."""
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(kind)
+    return tuple(item.name for item in fields if item.default is missing and item.default_factory is missing)
+
+
+@lru_cache(maxsize=16)
+def _kinds(kind: Any) -> dict[str, tuple[Callable[[Any], bool], str]]:
+    """Map a record's fields to what tells their values, and to what messages say of these."""
+    return {name: (_test_of(hint), _in_words(hint)) for name, hint in get_type_hints(kind).items()}
+
+
+def _in_words(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return f"allowed are {', '.join(get_args(hint))}"
+    return f"expected is {getattr(hint, '__name__', hint) if not get_args(hint) else hint}"
+
+
+def _test_of(hint: Any) -> Callable[[Any], bool]:
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return lambda _: True
+    if origin is Literal:
+        return lambda value: value in inner
+    if origin in (Union, UnionType):
+        tests = [_test_of(part) for part in inner]
+        return lambda value: any(test(value) for test in tests)
+    if origin is tuple:
+        item = _test_of(inner[0])
+        return lambda value: type(value) is tuple and all(map(item, value))
+    if origin in (Mapping, dict):
+        below = _test_of(inner[1])
+        return lambda value: type(value) is dict and all(map(below, value.values()))
+    if hint is float:
+        return lambda value: type(value) in (float, int)
+    return lambda value: isinstance(value, hint) and (hint is not int or type(value) is int)
 
 
 _ONLY_WHERE_THEY_APPLY = ("control", "base", "data")
@@ -369,7 +422,7 @@ def run_from_row(row: Mapping[str, Any] | None) -> RunFacts | None:
 @lru_cache(maxsize=4096)  # every file of a question set asks for the same ones
 def instruction_id(instruction: str) -> str:
     """Key of a question by its text: the first 16 hex digits of its SHA-256."""
-    return hashlib.sha256(instruction.encode()).hexdigest()[:16]
+    return hashlib.sha256(utf8(instruction)).hexdigest()[:16]
 
 
 # Seeding the generator is most of the time of scoring, and a table of models asks for the same again and again.
@@ -384,7 +437,7 @@ def text_hash(*texts: str) -> str:
     """Hash of several texts, in order, unambiguous about where one ends."""
     digest = hashlib.sha256()
     for text in texts:
-        data = text.encode()
+        data = utf8(text)
         digest.update(len(data).to_bytes(8, "big"))
         digest.update(data)
     return digest.hexdigest()[:16]

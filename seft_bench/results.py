@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from seft_bench.files import locked, read_json, sha256_json, write_atomic, write_json
+from seft_bench.errors import InputError
+from seft_bench.files import locked, read_object, sha256_json, write_atomic, write_json
 from seft_bench.ownership import Holds, Kind, is_file
 from seft_bench.records import Result, from_row, run_from_row, run_to_row
 
@@ -82,7 +83,7 @@ def result_folder(results: Path, result: Result) -> Path:
 
 def _held_by_another(folder: Path, names: list[str]) -> bool:
     path = folder / "result.json"
-    return path.exists() and _names(read_json(path, "result")) != names
+    return path.exists() and _names(read_object(path, "result")) != names
 
 
 def _names(row: Mapping[str, Any]) -> list[str]:
@@ -120,7 +121,7 @@ def replaces_other_weights(results: Path, result: Result) -> bool:
     path = result_folder(results, result) / "result.json"
     if not path.exists():
         return False
-    manifests = (read_json(path, "result").get("manifest"), result.manifest)
+    manifests = (read_object(path, "result").get("manifest"), result.manifest)
     before, now = (((manifest or {}).get("parents") or {}).get("model") for manifest in manifests)
     return None not in (before, now) and before != now
 
@@ -135,10 +136,15 @@ def read_results(folder: Path) -> list[Result]:
 
 def read_result(path: Path) -> Result:
     """The result of one result.json, with the figures of every question where they lie beside it."""
-    row, questions = read_json(path, "result"), path.with_name("questions.json")
+    row, questions = read_object(path, "result"), path.with_name("questions.json")
     if questions.exists():
-        row |= read_json(questions, "figures of every question")
-    return from_row(Result, row | {"run": run_from_row(row.get("run"))})
+        row |= read_object(questions, "figures of every question")
+    try:
+        return from_row(Result, row | {"run": run_from_row(row.get("run"))})
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{path} is no result of ours: {error}. Take its folder away, or make the result anew (`seft-bench eval`)."
+        ) from None
 
 
 def noted(results: Sequence[Result]) -> list[str]:

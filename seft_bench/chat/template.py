@@ -6,7 +6,6 @@ found inside it. The text that is looked for is one that no template writes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from seft_bench.chat.markup import marker_texts, pattern_of
 from seft_bench.chat.messages import REASONING_KEYS, assistant, reasoning_of, user
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.errors import InputError
+from seft_bench.files import read_object
 from seft_bench.records import Message
 
 SENTINEL = "Zq7Xanswer9Kv"
@@ -129,10 +129,7 @@ def _generation_stops(checkpoint: str) -> list[int]:
     path = (base_of(folder) if is_adapter(folder) else folder) / "generation_config.json"
     if not checkpoint or not path.is_file():
         return []
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-    except (ValueError, AttributeError):
-        raise InputError(f"{path} is no JSON object") from None
+    found = read_object(path, "generation settings of a model").get("eos_token_id")
     return [token for token in (found if isinstance(found, list) else [found]) if isinstance(token, int)]
 
 

@@ -10,6 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from seft_bench.errors import InputError
+from seft_bench.files import read_text
+from seft_bench.texts import MOST_LEVELS, TooDeepError
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
@@ -44,17 +46,59 @@ def with_overrides(values: dict[str, Any], overrides: Iterable[str]) -> dict[str
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
+    text = read_text(path, "configuration file")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"configuration file cannot be read: {path} ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise InputError(f"configuration file is not UTF-8 text: {path}") from None
-    except yaml.YAMLError as error:
+        values = parse_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: a mapping of keys to values is expected, this is {type(values).__name__}")
     return values
+
+
+MOST_VALUES = 100_000
+"""Of a configuration, with what its aliases stand for: a few lines of aliases of aliases stand for billions."""
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which takes no key twice: one of the two values would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping whose keys differ; keys that `<<` brings in may be set anew."""
+        own = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := next((name for name in own if own.count(name) > 1), None):
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return the value of a YAML text.
+
+    Raises:
+        yaml.YAMLError, ValueError: it is none, has a key twice, is nested too deeply, or stands for too many values.
+    """
+    try:
+        value = yaml.load(text, _Loader)
+    except RecursionError:
+        raise TooDeepError from None
+    _check_size(value)
+    return value
+
+
+def _check_size(value: Any) -> None:
+    level, seen = [value], 0
+    for _ in range(MOST_LEVELS):
+        level = [below for item in level for below in _within(item)]
+        seen += len(level)
+        if not level:
+            return
+        if seen > MOST_VALUES:
+            raise ValueError(f"it stands for more than {MOST_VALUES:,} values (aliases of aliases?)")
+    raise TooDeepError
+
+
+def _within(item: Any) -> Iterable[Any]:
+    return item.values() if isinstance(item, dict) else item if isinstance(item, list | tuple | set) else ()
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -67,8 +111,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
         if not isinstance(values, dict):
             raise InputError(f"override {override!r}: {parent!r} holds a value, not keys")
     try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+        values[last] = parse_yaml(text)
+    except (yaml.YAMLError, ValueError):
         raise InputError(f"override {override!r}: the value is not valid YAML") from None
 
 

@@ -273,13 +273,16 @@ def _read_gamed(path: Path) -> GamedData:
 
 
 def _read_csv(path: Path, columns: Sequence[str], expected_rows: int) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(read_text(path, "official file")))
+    reader = csv.DictReader(io.StringIO(read_text(path, "official file"), newline=""))
     missing = [column for column in columns if column not in (reader.fieldnames or [])]
     if missing:
         raise InputError(
             f"{path}: column {', '.join(missing)} is missing; there are {', '.join(reader.fieldnames or [])}"
         )
-    rows = list(reader)
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not a row of a table ({error})") from None
     if len(rows) != expected_rows:
         raise InputError(f"{path}: {expected_rows} rows are expected, there are {len(rows)}")
     return rows

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 from seft_bench.config import SourceConfig
 from seft_bench.data.hub import HUB_ID, fetch_repository
 from seft_bench.errors import InputError
-from seft_bench.files import json_of, read_bytes, read_once, sha256_file, sha256_json, text_of
+from seft_bench.files import json_of, parse_line, read_bytes, read_once, sha256_file, sha256_json, text_of
 from seft_bench.records import Row
+from seft_bench.texts import parse_json
 
 
 class Located(NamedTuple):
@@ -141,10 +142,7 @@ def _json_lines(path: Path) -> Iterator[Located]:
 def _parsed_lines(stored: bytes, path: Path) -> Iterator[Located]:
     for number, line in enumerate(text_of(stored, path, "data file").split("\n"), start=1):
         if line.strip():
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}, line {number}: not valid JSON ({error.msg}): {line[:80]!r}") from None
+            value = parse_line(line, path, number, "data file", mend=False)  # halves of pairs are refused, row by row
             yield Located(f"line {number}", _object(value, path, f"line {number}"))
 
 
@@ -154,7 +152,7 @@ def _json_array(path: Path) -> Iterator[Located]:
     if not stored.lstrip().startswith(b"["):
         yield from _parsed_lines(stored, path)
         return
-    for index, value in enumerate(json_of(stored, path, "data file")):
+    for index, value in enumerate(json_of(stored, path, "data file", mend=False)):
         yield Located(f"index {index}", _object(value, path, f"index {index}"))
 
 
@@ -216,7 +214,7 @@ def _cell(cell: str) -> Any:
     """A text; or messages or ranked answers, which a table holds as JSON."""
     if _MESSAGES.match(cell):
         try:
-            return json.loads(cell)
+            return parse_json(cell, mend=False)
         except json.JSONDecodeError:
             return cell
     return cell

@@ -98,5 +98,5 @@ def _models_in(path: Path) -> set[str]:
         return {next(str(row[key]) for key in keys if key in row) for row in rows} | {
             str(row["model_2"]) for row in rows if "model_2" in row
         }
-    except (ValueError, TypeError, StopIteration):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, csv.Error, StopIteration):
         raise InputError(f"{path} is there and is no file of this format; name another folder with --out") from None

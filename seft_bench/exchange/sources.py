@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from seft_bench.errors import InputError
 from seft_bench.evaluation.score_files import against_one_baseline
 from seft_bench.exchange import alpaca_eval, fastchat, fastchat_pairs
 from seft_bench.exchange.records import Recorded, by_judge
-from seft_bench.files import read_log
+from seft_bench.files import read_log_as
 from seft_bench.formats.reading import Format, format_of, index_answers, read_answers, read_judgments, read_rows
 from seft_bench.records import Answer, Judgment, Status, from_row
 from seft_bench.suites import Suite
@@ -136,8 +137,9 @@ def _evaluation(folder: Path) -> Evaluation | None:
 
     Of a question answered twice the last row counts, as in the pipeline; imported judgments may come without answers.
     """
-    answers = {row["question_id"]: from_row(Answer, row) for row in read_log(folder / "answers.jsonl")}
-    judged = (row["model_id"] for path in sorted(folder.glob("judgments-*.jsonl")) for row in read_log(path))
+    found = read_log_as(folder / "answers.jsonl", partial(from_row, Answer))
+    answers, files = {answer.question_id: answer for answer in found}, sorted(folder.glob("judgments-*.jsonl"))
+    judged = (row.model_id for path in files for row in read_log_as(path, partial(from_row, Judgment)))
     model = next(iter(answers.values())).model_id if answers else next(judged, None)
     return None if model is None else Evaluation(folder, model, folder.name, answers)
 
@@ -168,7 +170,7 @@ def _recorded(item: Evaluation, judge: str | None, several: bool) -> Recorded:
     name = f"{item.model}@{item.decoding}" if several else item.model
     judged: dict[str, list[Judgment]] = {}
     for path in sorted(item.folder.glob("judgments-*.jsonl")):
-        for found, group in by_judge(from_row(Judgment, row) for row in read_log(path)).items():
+        for found, group in by_judge(read_log_as(path, partial(from_row, Judgment))).items():
             judged.setdefault(found, group)
     wanted = {
         found: group

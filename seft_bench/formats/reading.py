@@ -7,17 +7,15 @@ judgments.jsonl. Every judgment gets a status: what the official files store as 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from seft_bench.errors import InputError
-from seft_bench.files import json_of, read_bytes, text_of
+from seft_bench.files import json_of, parse_line, read_bytes, text_of
 from seft_bench.formats import fastchat_pairs
 from seft_bench.records import (
-    STATUSES,
     Answer,
     JudgeRequest,
     Judgment,
@@ -145,7 +143,7 @@ def _record(reader: Callable[[Row], RecordT], row: Row, path: Path, where: str, 
         raise InputError(f"{path}, {where}: key {', '.join(missing)} is missing in a row of {kind}")
     try:
         return reader(row)
-    except (TypeError, ValueError, LookupError) as error:
+    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
         raise InputError(f"{path}, {where}: not a row of {kind}: {error}") from None
 
 
@@ -158,12 +156,7 @@ def _line_rows(text: str, path: Path, what: str) -> list[tuple[str, Any]]:
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            try:
-                rows.append((f"line {number}", json.loads(line)))
-            except json.JSONDecodeError as error:
-                raise InputError(
-                    f"file of {what} {path}, line {number}: not valid JSON ({error.msg}): {line[:80]!r}"
-                ) from None
+            rows.append((f"line {number}", parse_line(line, path, number, f"file of {what}")))
     return rows
 
 
@@ -199,17 +192,30 @@ def _check_texts(texts: tuple[Any, ...]) -> None:
             raise ValueError(f"texts are expected, this is {type(text).__name__}")
 
 
+def judgment_row(row: Row) -> Row:
+    """Return a row that a judgment of ours can be made of.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    _judgment(row)
+    return row
+
+
 def _judgment(row: Row) -> Judgment:
     judgment = from_row(Judgment, row)
-    if judgment.status not in STATUSES:
-        raise ValueError(f"status is {judgment.status!r}; allowed are {', '.join(STATUSES)}")
-    values: list[Any] = [value for value in (judgment.score, judgment.preference) if value is not None]
-    are_finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
-    if (judgment.status == "ok") != bool(values) or not are_finite:
+    in_range = [low <= value <= high for value, low, high in _values(judgment)]
+    if (judgment.status == "ok") != bool(in_range) or not all(in_range):
         raise ValueError(
             f"status {judgment.status} with score {judgment.score!r} and preference {judgment.preference!r}"
         )
     return judgment
+
+
+def _values(judgment: Judgment) -> list[tuple[float, float, float]]:
+    """Return the verdict's values, each with the least and the most that it can be."""
+    asked = ((judgment.score, 1.0, 10.0), (judgment.preference, 1.0, 2.0))
+    return [(value, low, high) for value, low, high in asked if value is not None]
 
 
 def _judgment_of_annotation(row: Row) -> Judgment:

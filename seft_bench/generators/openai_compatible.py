@@ -14,6 +14,7 @@ from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import fingerprint_local_weights
 from seft_bench.records import Answer, Message, Question
+from seft_bench.texts import utf8
 
 
 class OpenAICompatibleGenerator(BaseGenerator):
@@ -149,7 +150,7 @@ def _sampling(question: Question, turn: int, decoding: Decoding) -> dict[str, An
 
 def question_seed(seed: int, question: Question, turn: int) -> int:
     """Return a seed of its own for each question and turn: in [0, 2^31), which every server takes."""
-    digest = hashlib.sha256(f"{seed}/{question.suite}/{question.id}/{turn}".encode()).digest()
+    digest = hashlib.sha256(utf8(f"{seed}/{question.suite}/{question.id}/{turn}")).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 

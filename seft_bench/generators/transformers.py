@@ -19,6 +19,7 @@ from seft_bench.checkpoints.weights import load_whole, no_numbers, positions_of
 from seft_bench.files import check_safetensors
 from seft_bench.generators.conversations import Completion, ConversationGenerator, Sampling, over_length
 from seft_bench.records import Message
+from seft_bench.texts import utf8
 
 if TYPE_CHECKING:
     from torch import Tensor, device
@@ -189,7 +190,7 @@ def _uniforms(seed: int, key: str, count: int) -> Tensor:
     import numpy
     import torch
 
-    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
+    digest = hashlib.sha256(utf8(f"{seed}/{key}")).digest()
     stream = numpy.random.Generator(numpy.random.Philox(key=int.from_bytes(digest[:16], "big")))
     return torch.from_numpy(stream.random(count, dtype=numpy.float32))
 

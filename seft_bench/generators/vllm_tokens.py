@@ -14,6 +14,7 @@ from seft_bench.generators.conversations import Completion, ConversationGenerato
 from seft_bench.inference.vllm.server import VLLMServer
 from seft_bench.inference.vllm.tokens import TokenClient, TokenRequest
 from seft_bench.records import Message
+from seft_bench.texts import utf8
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -108,4 +109,4 @@ class ServedGenerator(TokenGenerator):
 
 def conversation_seed(seed: int, key: str) -> int:
     """Return the seed of one conversation's random stream, in [0, 2^31)."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big") >> 1
+    return int.from_bytes(hashlib.sha256(utf8(f"{seed}/{key}")).digest()[:4], "big") >> 1

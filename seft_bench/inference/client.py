@@ -27,13 +27,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from seft_bench.errors import InputError, ServiceUnavailableError
-from seft_bench.inference.bodies import decode_body, mapped_strings, without_lone_surrogates
+from seft_bench.inference.bodies import decode_body
 from seft_bench.inference.budget import Meter
 from seft_bench.inference.concurrency import AdaptiveLimit
 from seft_bench.inference.failures import classify_error, retry_after_seconds
 from seft_bench.inference.replies import KEPT, Reply, read_completion
 from seft_bench.inference.store import ResponseStore, request_key
 from seft_bench.records import Message
+from seft_bench.texts import mapped_strings, without_lone_surrogates
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.files import locked, sha256_json
 from seft_bench.records import Message
+from seft_bench.texts import without_lone_surrogates
 
 _LOG = logging.getLogger(__name__)
 _SCHEMA = "CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, response TEXT NOT NULL, stored_at TEXT NOT NULL)"
@@ -105,7 +106,8 @@ class ResponseStore:
 
     def put(self, key: str, response: Mapping[str, Any]) -> None:
         """Keep a good response; it is committed when this returns. The first one of a key stays."""
-        values = (key, json.dumps(response, ensure_ascii=False), datetime.now(UTC).isoformat(timespec="seconds"))
+        text = without_lone_surrogates(json.dumps(response, ensure_ascii=False))
+        values = (key, text, datetime.now(UTC).isoformat(timespec="seconds"))
         self._guarded(lambda connection: connection.execute("INSERT OR IGNORE INTO responses VALUES (?, ?, ?)", values))
 
     def forget(self, key: str) -> None:
@@ -270,6 +272,6 @@ def _readable_rows(path: Path) -> Iterator[tuple[str, str, str]]:
 def _is_json(text: object) -> bool:
     try:
         json.loads(str(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -6,14 +6,13 @@ pairwise judgments (`model_judgment/*_pair.jsonl`, both orders in a row) are rea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.errors import InputError
-from seft_bench.files import read_text
+from seft_bench.files import parse_line, read_text
 from seft_bench.records import Answer, Row
 
 if TYPE_CHECKING:
@@ -76,10 +75,7 @@ def _assistant_texts(messages: Any) -> Iterator[str]:
 def _rows(path: Path, what: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(read_text(path, f"file of {what}").split("\n"), start=1):
         if line.strip():
-            try:
-                yield number, json.loads(line)
-            except ValueError as error:
-                raise InputError(f"file of {what} {path}, line {number}: {error}: {line[:80]!r}") from None
+            yield number, parse_line(line, path, number, f"file of {what}")
 
 
 def _ballot(row: Any) -> Ballot:

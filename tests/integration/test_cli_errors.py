@@ -101,7 +101,7 @@ BAD_INPUT = {
     "unknown method in a matrix": (["bench", "unknown-method.yaml"], ["unknown method 'magic'", "seft"]),
     "unknown data set": (["data", "make", "--out", "d", "--only", "nope"], ["unknown data set 'nope'", "preferences"]),
     # YAML
-    "missing YAML": (["train", "missing.yaml"], ["missing.yaml", "No such file"]),
+    "missing YAML": (["train", "missing.yaml"], ["missing.yaml", "not found"]),
     "broken YAML": (["train", "broken.yaml"], ["broken.yaml", "not valid YAML"]),
     "YAML that is a list": (["train", "list.yaml"], ["mapping", "list"]),
     "YAML that is not UTF-8": (["train", "latin.yaml"], ["latin.yaml", "UTF-8"]),

@@ -102,8 +102,8 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str, message: str
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    assert "No such file" in wrong(tmp_path / "gone.yaml")
-    assert "directory" in wrong(tmp_path)
+    assert "configuration file not found" in wrong(tmp_path / "gone.yaml")
+    assert "this is a folder" in wrong(tmp_path)
     (tmp_path / "latin.yaml").write_bytes("name: é".encode("latin-1"))
     assert "not UTF-8" in wrong(tmp_path / "latin.yaml")
 
@@ -279,7 +279,7 @@ def test_a_recipe_is_laid_over_the_ones_that_it_extends(tmp_path: Path) -> None:
     ("extends", "says"),
     [
         ("[loop.yaml]", "extends itself"),
-        ("[gone.yaml]", "cannot be read"),
+        ("[gone.yaml]", "configuration file not found"),
         ("nobody", "nobody"),
         ("{a: 1}", "extends names a recipe or a list of them"),
     ],

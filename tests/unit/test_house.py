@@ -46,7 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training", "formats", "inference", "data", "results", "manifest"),
     ("chat",),
     ("checkpoints",),
-    ("files", "ownership", "tinyworld", "config", "stats", "records", "reasoning", "errors", "console"),
+    ("files", "ownership", "tinyworld", "config", "stats", "records", "reasoning", "texts", "errors", "console"),
 )
 """The rooms (a package or a module of `seft_bench`, and `training`) from the top floor to the ground. A room imports
 rooms below it, or on its own floor; never upwards, and no two rooms import each other. Imports inside functions and for
@@ -55,18 +55,19 @@ type checking count too.
 
 STRICTER = {
     "errors": (),
-    "records": (),
+    "texts": (),
+    "records": ("texts",),
     "reasoning": (),
     "console": ("errors",),
-    "files": ("errors", "records"),
+    "files": ("console", "errors", "records", "texts"),
     "ownership": ("errors", "files"),
-    "config": ("errors",),
+    "config": ("errors", "files", "texts"),
     "checkpoints": ("errors", "files", "ownership", "records"),
-    "chat": ("checkpoints", "errors", "records"),
+    "chat": ("checkpoints", "errors", "files", "records"),
     "tinyworld": ("records",),
     "stats": ("records", "errors"),
     "training": ("records", "config", "errors", "files", "ownership", "checkpoints", "chat", "console"),
-    "generators": ("chat", "checkpoints", "config", "errors", "files", "formats", "records", "inference"),
+    "generators": ("chat", "checkpoints", "config", "errors", "files", "formats", "records", "inference", "texts"),
 }
 """Room -> all rooms that it may import."""
 
@@ -83,6 +84,7 @@ tinyworld.
 
 PURE = (
     "seft_bench.stats",
+    "seft_bench.texts",
     "seft_bench.report.leaderboard",
     "seft_bench.report.curves",
     "seft_bench.report.site.encode",

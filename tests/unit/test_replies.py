@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from seft_bench.inference.bodies import decode_body, mapped_strings, without_lone_surrogates
+from seft_bench.inference.bodies import decode_body
 from seft_bench.inference.replies import read_completion
+from seft_bench.texts import mapped_strings, without_lone_surrogates
 
 
 def body(content: Any, finish_reason: Any = "stop", choice: Any = None, **message: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from seft_bench.checkpoints.merging import needs_float32
 from seft_bench.checkpoints.weights import check_folder
 from seft_bench.errors import InputError, ServiceUnavailableError
-from seft_bench.files import sha256_file, sha256_folder_once, sha256_json
+from seft_bench.files import read_object, sha256_file, sha256_folder_once, sha256_json
 from seft_bench.inference.vllm.environment import CPU_ARGUMENTS, FLOAT32_ARGUMENTS, VLLMEnvironment
 from seft_bench.inference.vllm.process import GRACE_SECONDS, BackgroundProcess
 
@@ -235,7 +235,7 @@ class VLLMServer:
 
 def shape_of(folder: Path) -> str:
     """Hash all that a running server cannot change: configuration, tokenizer, chat template, number format."""
-    whole = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    whole = read_object(folder / "config.json", "configuration of a model")
     config = {key: value for key, value in whole.items() if key not in VOLATILE_KEYS}
     patterns = ("tokenizer*", "special_tokens*", "vocab*", "merges*", "*.jinja", "*.model")
     files = sorted(path for pattern in patterns for path in folder.glob(pattern))
@@ -250,7 +250,7 @@ def reloads_rightly(folder: Path) -> bool:
     come out that are no model's. Its own notes (model_executor/model_loader/reload) name tied parameters as a limit on
     every device.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_object(folder / "config.json", "configuration of a model")
     text_config = config.get("text_config") or {}
     return not (config.get("tie_word_embeddings", True) or text_config.get("tie_word_embeddings", False))
 

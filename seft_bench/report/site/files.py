@@ -16,6 +16,7 @@ from typing import Any
 from seft_bench.errors import InputError
 from seft_bench.ownership import Holds, IsOurs, Kind, is_file, listed, put_in_place, remove_listed
 from seft_bench.report.site.encode import DELIVERY, encode, to_javascript
+from seft_bench.texts import utf8
 
 PART_BYTES = 700_000
 """Goal for one file: a page loads in a moment, also from a slow disk."""
@@ -81,7 +82,7 @@ class Parts:
             self._save(source.name, source.read_text(encoding="utf-8"))
 
     def _save(self, path: str, text: str) -> None:
-        payload = text.encode()
+        payload = utf8(text)
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(payload)
@@ -98,7 +99,7 @@ def _filled(texts: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
             yield first, group
             group, first, size = [], number, 0
         group.append(text)
-        size += len(text.encode())
+        size += len(utf8(text))
     if group:
         yield first, group
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from seft_bench.errors import SeftBenchError
-from seft_bench.files import read_log
+from seft_bench.files import read_log_as
 from seft_bench.records import STATUSES, Answer, Judgment, Question, from_row
 from seft_bench.report.site.encode import clip, rounded
 from seft_bench.report.site.model import Entry
@@ -68,7 +69,8 @@ def answers_of(entry: Entry) -> dict[str, Answer]:
     """Question id -> answer; of a question answered twice the last row counts, as in the pipeline."""
     if entry.folder is None:
         return {}
-    return {str(row["question_id"]): from_row(Answer, row) for row in read_log(entry.folder / "answers.jsonl")}
+    found = read_log_as(entry.folder / "answers.jsonl", partial(from_row, Answer))
+    return {answer.question_id: answer for answer in found}
 
 
 def judgments_of(entry: Entry) -> Judgments:
@@ -76,7 +78,7 @@ def judgments_of(entry: Entry) -> Judgments:
 
     Of each key the last good one of the text judged last, else the last.
     """
-    rows = [from_row(Judgment, row) for path in _judgment_files(entry) for row in read_log(path)]
+    rows = [row for path in _judgment_files(entry) for row in read_log_as(path, partial(from_row, Judgment))]
     judges = set(entry.result.judge_id.split(" + "))
     chosen: dict[str, Judgment] = {}
     for row in rows:
