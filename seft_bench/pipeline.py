@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 from seft_bench.checkpoints import fingerprint
 from seft_bench.config import RecipeConfig
 from seft_bench.console import Progress, Watch, note, says_who
-from seft_bench.data.bases import with_chat_template
-from seft_bench.data.training import data_record, open_base, open_blank_base, open_data, open_ready_model
+from seft_bench.data.training import data_record, open_data
 from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_files, measured_config
 from seft_bench.files import locked, sha256_json
 from seft_bench.generators import Generator
@@ -35,6 +34,7 @@ from seft_bench.stages.dry_run import StagePlan, Walk, plan_stages
 from seft_bench.stages.engines import check_context, needed_engine, open_engine
 from seft_bench.stages.fitting import GIGABYTE, present_gpu_bytes
 from seft_bench.stages.holds import RUN, RUN_LOCK
+from seft_bench.stages.models import Models, open_models
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.reporting import trackers_of
 from seft_bench.stages.runs import TrainedRun, check_forgettable, finished_run, forget_run, publish_run, published_run
@@ -103,15 +103,15 @@ def _train(
     """
     processes, started_at, needed = shop.processes, now(), needed_data(recipe)
     with processes.main_first():  # what has to be fetched or made is there for the others
-        base, data = open_material(recipe, plan, shop.folder.parent / "data", needed)
-    shop = dataclasses.replace(shop, base=base, data=data)
+        models, data = open_material(recipe, plan, shop.folder.parent / "data", needed)
+    shop = dataclasses.replace(shop, base=models.base, ready=models.ready, data=data)
     engine_name = needed_engine(recipe.engine, plan)
     if engine_name == "vllm":
-        check_context(recipe.vllm.max_model_len, plan, base)
+        check_context(recipe.vllm.max_model_len, plan, models.base)
     with open_engine(engine_name, out / "vllm-logs", recipe.vllm.server_arguments()) as engine:
         stages = run_stages(plan, dataclasses.replace(shop, engine=engine))
     if processes.is_main:
-        parents = {"base": fingerprint(base)} | contents_of(recipe)
+        parents = {"base": fingerprint(models.base)} | contents_of(recipe)
         read = data_record(recipe.data, data, needed)
         publish_run(recipe, out, stages, checkpoints, started_at, parents, read)
     processes.barrier()
@@ -135,35 +135,26 @@ def dry_run(
     gpu_bytes = present_gpu_bytes() if gpu_gigabytes is None else round(gpu_gigabytes * GIGABYTE)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        base, data = open_material(recipe, plan, scratch / "data", needed_data(recipe))
-        return plan_stages(plan, Walk(base, data, recipe.seed, scratch, gpu_bytes, probe))
+        models, data = open_material(recipe, plan, scratch / "data", needed_data(recipe))
+        walk = Walk(models.base, data, recipe.seed, scratch, gpu_bytes, probe, ready=models.ready)
+        return plan_stages(plan, walk)
 
 
 def open_material(
     recipe: RecipeConfig, plan: Sequence[door.stages.Stage], folder: Path, needed: Sequence[str]
-) -> tuple[Path, Path]:
+) -> tuple[Models, Path]:
     """Find, or make in `folder`, what a recipe's stages start from.
 
     Args:
         needed: names of the data sets.
 
     Returns:
-        The base's folder, a ready model's where no stage reads the base; and the folder of the data sets.
+        The models, and the folder of the data sets.
 
     Raises:
         InputError: missing or malformed data, base or ready model.
     """
-    ready = [open_ready_model(name) for name in door.stages.ready_models(plan)]
-    base = _base_of(recipe, folder) if door.stages.reads_base(plan) else ready[0]
-    return base, open_data(recipe.data, recipe.seed, folder, needed)
-
-
-def _base_of(recipe: RecipeConfig, folder: Path) -> Path:
-    """The base's folder; a blank one, for pre-training, and one with another chat template are made on the spot."""
-    if recipe.method == "pretrain":
-        return open_blank_base(recipe.base, folder)
-    base = open_base(recipe.base)
-    return with_chat_template(base, recipe.chat_template, folder / "bases") if recipe.chat_template else base
+    return open_models(recipe, plan, folder), open_data(recipe.data, recipe.seed, folder, needed)
 
 
 # Evaluate

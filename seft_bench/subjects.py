@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from seft_bench.checkpoints import check_adapter, fingerprint, is_adapter, is_checkpoint
+from seft_bench.checkpoints.steps import checkpoints_below
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json
 from seft_bench.generators import Generator
 from seft_bench.records import RunFacts
-from seft_bench.stages.runs import checkpoint_name, checkpoints_below, run_facts
+from seft_bench.stages.runs import checkpoint_name, run_facts
 
 CONTROL_PREFIX = "control:"
 

@@ -97,18 +97,18 @@ class _Probe:
 
     def train(self, size: int, name: str) -> list[StageRun]:
         """Run all stages on parts of the data sets, with few steps."""
-        from seft_bench.data.training import open_base
         from seft_bench.stages import Workshop, run_stages
         from seft_bench.stages.engines import needed_engine, open_engine
+        from seft_bench.stages.models import open_models
 
         data = self._folder / name / f"data-{_slug(data_label(self._cell.data))}-{self._batch}"
         for data_set, rows in self._rows.items():
             write_jsonl(data / f"{data_set}.jsonl", rows[: BATCHES[size] * self._batch])
         small = [self._small(stage, size) for stage in self.stages.values()]
-        shop = Workshop(
-            self._folder / name, open_base(self._cell.base), data, self._cell.seed, self._matrix.diagnostics_judge
-        )
         recipe = self._cell.recipe
+        base, ready = open_models(recipe, small, self._folder / "data")
+        judge = self._matrix.diagnostics_judge
+        shop = Workshop(self._folder / name, base, data, self._cell.seed, judge, ready=ready)
         engine_name = needed_engine(recipe.engine, small)
         with open_engine(engine_name, self._folder / "vllm-logs", recipe.vllm.server_arguments()) as engine:
             return run_stages(small, replace(shop, engine=engine))

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seft_bench.checkpoints import fingerprint, is_checkpoint
+from seft_bench.checkpoints.steps import last_checkpoint
 from seft_bench.errors import InputError, WithheldError
 from seft_bench.records import Result, run_of
 from seft_bench.report.arms import is_control, is_final
 from seft_bench.results import read_result, slug
-from seft_bench.stages.runs import checkpoint_name, last_checkpoint
+from seft_bench.stages.runs import checkpoint_name
 
 
 @dataclass(frozen=True)

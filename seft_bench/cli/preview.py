@@ -42,8 +42,8 @@ def preview(
         if name not in needed:
             raise unknown_name("data set of this recipe", name, needed)
     plan = door.methods.build_stages(chosen.method, chosen.settings, 1)
-    base, data = pipeline.open_material(chosen, plan, (out or RUNS / chosen.name) / "data", role or needed)
-    for shown in preview_data(plan, base, data, chosen.seed, role or needed, rows):
+    models, data = pipeline.open_material(chosen, plan, (out or RUNS / chosen.name) / "data", role or needed)
+    for shown in preview_data(plan, models.base, data, chosen.seed, role or needed, rows):
         _print(shown, in_colour=sys.stdout.isatty())
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+from seft_bench.checkpoints import fingerprint, tokenizer_folder
 from seft_bench.console import says_who
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.files import locked, read_json, sha256_folder_once, sha256_json
+from seft_bench.files import locked, read_json, sha256_json
 from seft_bench.ownership import is_file, remove_listed
 
 TEMPLATE_FILE = "chat_template.jinja"
+TOKENIZER_FILES = r"tokenizer|special_tokens|added_tokens|vocab|merges|spiece|sentencepiece"
+"""Beginnings of the names of a tokenizer's files."""
 
 
 def shipped_chat_templates() -> dict[str, Path]:
@@ -56,12 +60,14 @@ def _check_template(text: str, name: str) -> None:
 def with_chat_template(base: Path, template: str, folder: Path) -> Path:
     """Make a checkpoint folder of the base's files with another chat template; weights are linked, not copied.
 
+    An adapter without a tokenizer gets that of the model it is over.
+
     Args:
         template: as `read_chat_template` takes it.
         folder: holds such bases, one a base and template; one that is there is taken as it is.
     """
     text = read_chat_template(template)
-    target = folder / f"{base.name}-{sha256_json([sha256_folder_once(base), text])[:10]}"
+    target = folder / f"{base.name}-{sha256_json([fingerprint(base), text])[:10]}"
     with locked(folder / ".locks" / target.name, says_who(f"makes {target}")):
         if not target.exists():
             _write(base, text, target)
@@ -72,10 +78,14 @@ def _write(base: Path, text: str, target: Path) -> None:
     partial = target.with_name(f".{target.name}.partial")
     remove_listed(partial, {r"tokenizer_config\.json|chat_template\.jinja": is_file, r".+": Path.is_symlink})
     partial.mkdir(parents=True, exist_ok=True)
-    for source in base.iterdir():
+    tokenizer = tokenizer_folder(base)
+    found = list(base.iterdir())
+    if tokenizer != base:
+        found += [path for path in tokenizer.iterdir() if re.match(TOKENIZER_FILES, path.name)]
+    for source in found:
         if source.is_file() and source.name not in (TEMPLATE_FILE, "tokenizer_config.json"):
             (partial / source.name).symlink_to(source.resolve())
-    settings = read_json(base / "tokenizer_config.json", "settings of a tokenizer")
+    settings = read_json(tokenizer / "tokenizer_config.json", "settings of a tokenizer")
     settings.pop("chat_template", None)
     (partial / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     (partial / TEMPLATE_FILE).write_text(text, encoding="utf-8")

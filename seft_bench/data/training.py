@@ -6,10 +6,10 @@ A data set is a JSON Lines file in a folder; docs/data.md says what each holds. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pathlib import Path
 
 from seft_bench.checkpoints import fetch_from_hub, fingerprint, is_checkpoint
+from seft_bench.checkpoints.steps import checkpoints_below, last_checkpoint
 from seft_bench.config import DataConfig
 from seft_bench.console import says_who
 from seft_bench.data.resolving import fingerprints, resolve, source_for
@@ -150,21 +150,38 @@ def open_base(name: str, what: str = "base") -> Path:
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(
             f"{what} {name!r} is no checkpoint: it has neither config.json nor adapter_config.json. It is 'tinyworld', "
-            "a checkpoint folder, or a hub id (owner/name, or owner/name@revision)."
+            f"a checkpoint folder, {'a run, ' if what == 'init' else ''}or a hub id (owner/name, or "
+            "owner/name@revision)."
         )
     return fetch_from_hub(name, what)
 
 
-@lru_cache(maxsize=16)  # a hub id is asked for once in a process: what it names must not change between two stages
 def open_ready_model(init: str) -> Path:
-    """Find the model that `init` of a method's settings names: a folder (an adapter's too), or a hub id.
+    """Find the model that `init` of a method's settings names: a folder (an adapter's too), a run's, or a hub id.
+
+    Returns:
+        The model's folder; of a run the last checkpoint's.
 
     Raises:
-        InputError: nothing is there under that name.
+        InputError: nothing is there under that name, or a folder of no or of several models.
     """
     if "/" not in init and not Path(init).exists() and init != TINYWORLD:
         raise unknown_name("init", init, ["base", "start"], "A ready model is named by its folder or its hub id.")
+    if found := ready_folder(init):
+        return found
+    if Path(init).is_dir() and (several := checkpoints_below(Path(init))):
+        raise InputError(
+            f"init {init!r} holds several models: {', '.join(path.name for path in several[:8])}. Name one of them."
+        )
     return open_base(init, "init")
+
+
+def ready_folder(init: str) -> Path | None:
+    """Find the checkpoint of `init` on this machine: the folder itself, or a run's last one; None of any other name."""
+    folder = Path(init)
+    if init == TINYWORLD or is_checkpoint(folder):
+        return None if init == TINYWORLD else folder
+    return last_checkpoint(folder) if folder.is_dir() else None
 
 
 def open_blank_base(name: str, folder: Path) -> Path:

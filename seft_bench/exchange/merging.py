@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.checkpoints import fetch_from_hub, is_adapter, is_checkpoint
+from seft_bench.checkpoints.steps import checkpoints_below, last_checkpoint
 from seft_bench.console import says_who
 from seft_bench.errors import InputError
-from seft_bench.stages.runs import checkpoints_below, last_checkpoint
 
 if TYPE_CHECKING:
     from seft_bench.checkpoints.merging import MergedModel

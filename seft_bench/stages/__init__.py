@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from seft_bench.checkpoints import fingerprint
 from seft_bench.config import EngineName
 from seft_bench.console import says_who
-from seft_bench.data.training import open_ready_model
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once, sha256_file, sha256_json, write_json
 from seft_bench.records import Base, Data, Model, Output, Row, Source
@@ -160,7 +159,7 @@ def _fingerprint(source: Source, names: Mapping[str, str], shop: Workshop) -> st
         case Output(name):
             return names[name]
         case Model(name):
-            return fingerprint(open_ready_model(name))
+            return fingerprint(shop.ready[name])
 
 
 # Places: where the inputs lie
@@ -175,7 +174,7 @@ def _find(source: Source | None, done: Mapping[str, StageRun], shop: Workshop) -
         case Output(name):
             return done[name].output
         case Model(name):
-            return open_ready_model(name)
+            return shop.ready[name]
         case None:
             raise TypeError("the stage was built without an input that its settings need")
 

@@ -39,6 +39,7 @@ class Workshop:
         report_to: trackers that are told what stages say of themselves, as in `TrainSettings`.
         engine: draws texts and measures likelihoods between trainings.
         processes: that run every stage together; by default this one alone.
+        ready: folders of the ready models that stages start from, by their names.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class Workshop:
     report_to: Sequence[settings.TrackerName] | None = None
     engine: Engine = field(default_factory=OwnEngine)
     processes: distributed.Processes = field(default_factory=lambda: door.distributed.ALONE)
+    ready: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

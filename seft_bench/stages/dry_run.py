@@ -7,13 +7,12 @@ that is not trained yet has the shape of the model that it starts from.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.checkpoints import is_adapter
-from seft_bench.data.training import open_ready_model
 from seft_bench.records import Base, Data, Model, Output, Source
 from seft_bench.stages import door
 from seft_bench.stages.fitting import Batch, present_gpu_bytes, verdict
@@ -64,6 +63,7 @@ class Walk:
         may_probe: time a few steps of each training whose model has weights.
         rows: stage -> file of its stand-in rows.
         models: stage -> folder of a model of the shape that it trains.
+        ready: folders of the ready models that stages start from, by their names.
     """
 
     base: Path
@@ -74,6 +74,7 @@ class Walk:
     may_probe: bool
     rows: dict[str, Path] = field(default_factory=dict)
     models: dict[str, Path] = field(default_factory=dict)
+    ready: Mapping[str, Path] = field(default_factory=dict)
 
     def model(self, source: Source) -> Path:
         """Find a folder with the shape of a stage's model."""
@@ -81,7 +82,7 @@ class Walk:
             case Base():
                 return self.base
             case Model(name):
-                return open_ready_model(name)
+                return self.ready[name]
             case Output(name):
                 return self.models[name]
             case Data(_):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from seft_bench.checkpoints.holds import CHECKPOINT, EVENT_FILES, STATE
+from seft_bench.checkpoints.steps import read_object
 from seft_bench.config import ROLES
 from seft_bench.ownership import Holds, Kind, is_file, saved_in_steps
 from seft_bench.stages.common import OUTPUTS
@@ -59,15 +59,6 @@ def _is_recorded(folder: Path) -> bool:
         return True
     saved = folder.glob("checkpoints/step-*/checkpoint.json")
     return any({"step", "steps", "tokens"} <= set(read_object(path)) for path in saved)
-
-
-def read_object(path: Path) -> dict[str, object]:
-    """Read a JSON object; what is none has no keys."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 RUN = Kind(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seft_bench.checkpoints import fingerprint, is_checkpoint
+from seft_bench.checkpoints import fingerprint
 from seft_bench.config import RecipeConfig, read_yaml, validate, with_overrides
 from seft_bench.data.bases import read_chat_template, shipped_chat_templates
-from seft_bench.data.training import content_hashes
+from seft_bench.data.training import content_hashes, ready_folder
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.stages import door
 
@@ -97,10 +97,10 @@ def contents_of(recipe: RecipeConfig) -> dict[str, str]:
     """Hash what a recipe's base, ready models and data sets hold: as much its identity as its settings.
 
     Returns:
-        As `content_hashes`, and "model/PATH" of each folder that `init` names.
+        As `content_hashes`, and "model/PATH" of each folder that `init` names, of a run its last checkpoint.
     """
-    ready = {name: Path(name) for name in door.stages.ready_models(_plan(recipe))}
-    models = {f"model/{name}": fingerprint(folder) for name, folder in ready.items() if is_checkpoint(folder)}
+    ready = {name: ready_folder(name) for name in door.stages.ready_models(_plan(recipe))}
+    models = {f"model/{name}": fingerprint(folder) for name, folder in ready.items() if folder}
     return content_hashes(recipe.base, recipe.data, needed_data(recipe)) | models
 
 

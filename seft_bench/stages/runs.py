@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seft_bench.checkpoints import is_checkpoint
 from seft_bench.checkpoints.holds import CHECKPOINT
 from seft_bench.config import RecipeConfig
 from seft_bench.console import note
@@ -21,7 +19,7 @@ from seft_bench.manifest import build_manifest
 from seft_bench.ownership import put_in_place, remove_listed
 from seft_bench.records import Output, Row, RunFacts, to_row
 from seft_bench.stages import StageRun, door
-from seft_bench.stages.holds import CHECKPOINTS, LOGS, PUBLISHED, RUN, read_object
+from seft_bench.stages.holds import CHECKPOINTS, LOGS, PUBLISHED, RUN
 from seft_bench.stages.recipes import contents_of
 
 
@@ -274,31 +272,6 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
-
-
-def checkpoints_below(folder: Path) -> list[Path]:
-    """List the checkpoints of a run, or of a trainer's folder, by step: checkpoint-500 comes before checkpoint-1000."""
-    parent = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    found = [child for child in parent.iterdir() if is_checkpoint(child) and not child.name.startswith(".")]
-    if (names := read_object(folder / "manifest.json").get("checkpoints")) and isinstance(names, list):
-        found = [child for child in found if child.name in names]  # beside a run's own there may be others
-    return sorted(found, key=lambda child: (_step(child.name), child.name))
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """Find the checkpoint of the last step of a run or a trainer's folder.
-
-    None of any other folder, as of two models side by side.
-    """
-    found = checkpoints_below(folder)
-    is_run = (folder / "checkpoints").is_dir() or all(_step(child.name) < math.inf for child in found)
-    return found[-1] if found and is_run else None
-
-
-def _step(name: str) -> float:
-    """Read a folder's step off its name; without one ("final") it comes last."""
-    numbered = re.fullmatch(r"(?:checkpoint|step|epoch)[-_]?(\d+)", name)
-    return int(numbered[1]) if numbered else math.inf
 
 
 _ANY_RUN_HAS_ONE = re.compile(r"(checkpoint|step|epoch)[-_]?\d+|final|last|best|model")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from seft_bench.checkpoints.steps import last_checkpoint
 from seft_bench.stages.holds import RUN
-from seft_bench.stages.runs import last_checkpoint
 from tests.integration.cli import Seen, good, seft_bench
 from tests.small_matrix import run_here, write_matrix
 

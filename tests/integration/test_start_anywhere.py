@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from seft_bench import checkpoints, pipeline
+from seft_bench.chat import load_tokenizer
 from seft_bench.config import RecipeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_jsonl, write_jsonl
@@ -113,3 +114,63 @@ def test_seft_on_a_ready_model_keeps_its_reviser_on_the_base(pairs: Path, tiny_m
     for stage, model in (("policy-1", ready), ("reviser", tiny_model)):
         [record] = run.folder.glob(f"stages/{stage}-*/stage.json")
         assert read_json(record)["identity"]["inputs"]["model"] == checkpoints.fingerprint(model)
+
+
+# Runs, and chat templates
+
+
+def test_a_run_named_by_its_folder_is_its_last_checkpoint(
+    pairs: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = dpo(pairs, tmp_path / "first", str(tiny_model), policy={"max_steps": 2, "device": "cpu"})
+    capsys.readouterr()
+    by_run = dpo(pairs, tmp_path / "by-run", str(first.folder))
+    said = f"init {first.folder} is a run: the policy starts at its last checkpoint, step-000002"
+    assert said in capsys.readouterr().err
+    by_checkpoint = dpo(pairs, tmp_path / "by-checkpoint", str(first.folder / "checkpoints" / "step-000002"))
+    assert by_run.manifest["stages"] == by_checkpoint.manifest["stages"]
+    assert dpo(pairs, tmp_path / "by-run", str(first.folder)).manifest == by_run.manifest
+    shutil.rmtree(first.folder)
+    dpo(pairs, first.folder, str(tiny_model), policy={"max_steps": 1, "device": "cpu"})
+    with pytest.raises(InputError, match=r"holds a run whose model/.* held something else"):
+        dpo(pairs, tmp_path / "by-run", str(first.folder))
+
+
+def test_a_folder_of_several_models_or_of_none_is_refused(pairs: Path, tiny_model: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(tiny_model, tmp_path / "several" / name)
+    with pytest.raises(InputError, match=r"init '.*several' holds several models: a, b. Name one of them"):
+        dpo(pairs, tmp_path / "run", str(tmp_path / "several"))
+    (tmp_path / "none" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"init '.*none' is no checkpoint: .* a checkpoint folder, a run, or a hub id"):
+        dpo(pairs, tmp_path / "run", str(tmp_path / "none"))
+
+
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
+
+
+@pytest.mark.parametrize("kind", ["a whole model", "an adapter without a tokenizer"])
+def test_a_recipes_chat_template_is_of_ready_models_too(
+    kind: str, pairs: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    ready, lora = tiny_model, {"lora": {"rank": 2}} if kind != "a whole model" else {}
+    if lora:
+        ready = dpo(pairs, tmp_path / "first", str(tiny_model), training=lora).checkpoints[-1]
+        for file in [*ready.glob("tokenizer*"), *ready.glob("*.jinja")]:
+            file.unlink()
+    recipe = RecipeConfig(
+        name="run",
+        method="dpo",
+        base=UNREACHABLE,
+        data=str(pairs),
+        chat_template=TEMPLATE,
+        settings={"init": str(ready), "policy": ONE_STEP, "training": lora},
+    )
+    [plan] = pipeline.dry_run(recipe, checkpoints=1, probe=False)
+    run = pipeline.train(recipe, tmp_path / "run", checkpoints=1)
+    assert load_tokenizer(run.checkpoints[-1]).chat_template == TEMPLATE
+    [row] = read_jsonl(run.folder / "train.jsonl")
+    assert row["loss"] == pytest.approx(0.693147, abs=1e-6)
+    plain = dpo(pairs, tmp_path / "plain", str(ready), training=lora)
+    assert run.manifest["stages"] != plain.manifest["stages"]
+    assert plan.tokens == run.manifest["cost"]["tokens_trained"] != plain.manifest["cost"]["tokens_trained"]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from seft_bench.checkpoints.steps import checkpoints_below, last_checkpoint
 from seft_bench.checks.arms import find_pairs
 from seft_bench.errors import InputError
 from seft_bench.records import Result
 from seft_bench.results import read_results, save_result
-from seft_bench.stages.runs import checkpoints_below, last_checkpoint
 
 
 @pytest.fixture

@@ -1,0 +1,58 @@
+"""The models that a recipe's stages start from: its base and ready ones, each with the recipe's chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from seft_bench.config import RecipeConfig
+from seft_bench.console import note
+from seft_bench.data.bases import with_chat_template
+from seft_bench.data.training import open_base, open_blank_base, open_ready_model
+from seft_bench.stages import door
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import stages
+
+
+class Models(NamedTuple):
+    """Folders of the models that stages start from.
+
+    Attributes:
+        base: a ready model's where no stage reads the base.
+        ready: those that `init` names, by its value.
+    """
+
+    base: Path
+    ready: Mapping[str, Path]
+
+
+def open_models(recipe: RecipeConfig, plan: Sequence[stages.Stage], folder: Path) -> Models:
+    """Find the models of a recipe, fetch them, or make them in `folder`, where they get another chat template.
+
+    Raises:
+        InputError: a base or ready model that is missing, or a template that cannot be used.
+    """
+    ready = {name: _templated(recipe, _ready(name), folder) for name in door.stages.ready_models(plan)}
+    if door.stages.reads_base(plan):
+        return Models(_base(recipe, folder), ready)
+    return Models(next(iter(ready.values())), ready)
+
+
+def _ready(name: str) -> Path:
+    found = open_ready_model(name)
+    if Path(name).is_dir() and found != Path(name):
+        note(f"init {name} is a run: the policy starts at its last checkpoint, {found.name}")
+    return found
+
+
+def _base(recipe: RecipeConfig, folder: Path) -> Path:
+    """The base's folder; a blank one, for pre-training, is made on the spot."""
+    if recipe.method == "pretrain":
+        return open_blank_base(recipe.base, folder)
+    return _templated(recipe, open_base(recipe.base), folder)
+
+
+def _templated(recipe: RecipeConfig, model: Path, folder: Path) -> Path:
+    return with_chat_template(model, recipe.chat_template, folder / "bases") if recipe.chat_template else model
