@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from seft_bench.chat.markup import marker_texts, pattern_of
+from seft_bench.chat.markup import marker_texts, pattern_of, written_marks
 from seft_bench.chat.messages import REASONING_KEYS, assistant, reasoning_of, user
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.errors import InputError
@@ -42,7 +42,7 @@ class ChatFormat:
     """What a tokenizer's template writes around texts.
 
     Attributes:
-        markers: finds control tokens in a text.
+        markers: finds control tokens in a text, and what the template writes as plain text to the same end.
         marker_ids: their ids.
         opening: what stands between the prompt and an answer; None where the template opens an answer in one way for
             sampling and in another way in a conversation (DeepSeek-R1's `<think>`).
@@ -87,12 +87,13 @@ def _find_out(tokenizer: Any) -> ChatFormat:
     whole = rendered(tokenizer, [*asked, assistant(SENTINEL)])
     head, closing = around_sentinel(whole)
     texts = marker_texts(tokenizer, f"{tokenizer.get_chat_template()}\n{prompt}\n{whole}")
+    marks = written_marks(f"{prompt}\n{whole}\n{_with_system(tokenizer, asked)}")
     ids = frozenset(tokenizer.convert_tokens_to_ids(list(texts))) | frozenset(tokenizer.all_special_ids)
     after = encode(tokenizer, closing)
     marker = [token for token in after if token in ids][:1]
     stops = [*marker, *_generation_stops(tokenizer.name_or_path), tokenizer.eos_token_id]
     return ChatFormat(
-        markers=pattern_of(texts),
+        markers=pattern_of({*texts, *marks}),
         marker_ids=ids,
         opening=head[len(prompt) :] if head.startswith(prompt) else None,
         closing=closing,
@@ -102,6 +103,14 @@ def _find_out(tokenizer: Any) -> ChatFormat:
         reasoning_key=_reasoning_key(tokenizer, asked),
         opens_thinking=prompt.rstrip().endswith("<think>"),
     )
+
+
+def _with_system(tokenizer: Any, asked: list[Message]) -> str:
+    """Render a conversation with a system message; "" where the template refuses it."""
+    try:
+        return rendered(tokenizer, [{"role": "system", "content": "Be brief."}, *asked])
+    except InputError:
+        return ""
 
 
 def count_markers(ids: Sequence[int], marker_ids: frozenset[int]) -> int:

@@ -81,17 +81,13 @@ class RewardReader:
             yield scored
 
     def _ids(self, item: Conversation) -> list[int]:
-        from jinja2.exceptions import TemplateError
-
         messages: list[Message] = [
             assistant(text) if position % 2 else user(text) for position, text in enumerate(item)
         ]
         try:
             return conversation_ids(self.model.tokenizer, messages)
-        except TemplateError as error:
-            raise InputError(
-                f"judge {self.model.judge}: the chat template of {self.model.name} refuses a conversation: {error}"
-            ) from None
+        except InputError as error:
+            raise InputError(f"judge {self.model.judge} ({self.model.name}): {error}") from None
 
     def _too_long(self, tokens: int) -> Scored:
         why = f"not asked: the conversation has {tokens} tokens, the reward model's context {self.model.context_tokens}"

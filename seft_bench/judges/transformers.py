@@ -122,15 +122,11 @@ class TransformersJudge(BaseJudge):
                     on_judgment(self._judgment(asked, model_id, verdict))
 
     def _asked(self, request: JudgeRequest) -> Asked:
-        from jinja2.exceptions import TemplateError
-
         prompt = render(request, self.templates)
         try:
             return Asked(request, prompt, prompt_ids(self.model.tokenizer, prompt.messages))
-        except TemplateError as error:
-            raise InputError(
-                f"judge {self._name}: the chat template of {self.model.name} refuses the judge's prompt: {error}"
-            ) from None
+        except InputError as error:
+            raise InputError(f"judge {self._name} ({self.model.name}): {error}") from None
 
     def _check_room(self, asked: Asked) -> None:
         reply, context = self._reply_tokens(asked.prompt), self.model.context_tokens

@@ -5,22 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from seft_bench.chat.markup import COMMON_MARKERS
 from seft_bench.config import SuiteConfig
 from seft_bench.data import official
 from seft_bench.data.questions import mtbench_files
 from seft_bench.judges.parse import read_grade, read_verdict
 from seft_bench.records import Answer, Judgment
 from seft_bench.suites import custom
-
-TEMPLATE_MARKERS = (
-    *("<|im_start|>", "<|im_end|>", "<|endoftext|>", "[INST]", "[/INST]", "<<SYS>>", "<|eot_id|>"),
-    *("<|start_header_id|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<start_of_turn>"),
-    *("<end_of_turn>", "</s>", "### Human:", "### Assistant:", "### Instruction:", "### Response:"),
-)
-"""Markers of common chat templates.
-
-In an answer they show that the model was sampled with a wrong template, or did not stop.
-"""
 
 
 def notes(config: SuiteConfig, answers: Mapping[str, Answer], judgments: Sequence[Judgment]) -> list[str]:
@@ -52,7 +43,7 @@ def leaked_markers(answers: Iterable[Answer]) -> list[str]:
     found: dict[str, int] = {}
     hit = 0
     for answer in answers:
-        markers = [marker for marker in TEMPLATE_MARKERS if any(marker in text for text in answer.turns)]
+        markers = [marker for marker in COMMON_MARKERS if any(marker in text for text in answer.turns)]
         hit += bool(markers)
         for marker in markers:
             found[marker] = found.get(marker, 0) + 1
