@@ -172,5 +172,6 @@ def measured_config(files: EvaluationFiles, judge: Judge, rows: Sequence[Row]) -
         "returned_models": sorted(returned),
     }
     config |= {"engine": files.subject.engine} if files.subject.engine else {}
+    config |= {"server_settings": dict(files.subject.server_settings)} if files.subject.server_settings else {}
     weights = verdicts.weights_behind(rows)
     return config | ({"judge_weights": weights} if weights else {})

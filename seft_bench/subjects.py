@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from seft_bench.checkpoints import check_adapter, fingerprint, is_adapter, is_checkpoint
 from seft_bench.checkpoints.steps import checkpoints_below
+from seft_bench.config import ServedModelConfig
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json
 from seft_bench.generators import Generator
+from seft_bench.inference.prices import NO_SERVER, Price, server_price
 from seft_bench.records import RunFacts
 from seft_bench.stages.runs import checkpoint_name, run_facts
 
@@ -29,6 +32,8 @@ class Subject:
         run: the training run behind it, see `Result.run`.
         server: base URL of the server behind which it answers; "" where no server does.
         server_key_env: NAME of the variable with its key.
+        server_settings: what is sent otherwise than by default, and can change an answer.
+        price: of the server's tokens.
         folder: its checkpoint, where it is one.
         engine: what answers for it, if not our own generator ("vllm 0.32.0").
     """
@@ -42,6 +47,8 @@ class Subject:
     folder: Path | None = None
     engine: str = ""
     server_key_env: str | None = None
+    server_settings: Mapping[str, Any] = field(default_factory=dict)
+    price: Price = NO_SERVER
 
 
 def checkpoint_subject(
@@ -170,25 +177,34 @@ def _control_facts(control: str) -> RunFacts:
     return RunFacts(name, CONTROLS[control], "control", name, seed=0, step=0, final=True, control=control)
 
 
-def served_subject(model: str, server: str, key_env: str | None, store: Path | None, ask: bool) -> Subject:
+def served_subject(model: str, server: ServedModelConfig, store: Path | None, ask: bool) -> Subject:
     """A model behind a server.
 
-    One without a key is asked which weights it serves now, so that their answers lie in a folder of their own.
+    One without a key is asked which weights it serves now, so that their answers lie in a folder of their own; so do
+    answers that were asked for with other settings.
 
     Args:
         ask: False sends nothing.
+
+    Raises:
+        InputError: a file's name in place of a model's, or no address of a server.
     """
-    from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
+    from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator, client_of
 
     if Path(model).is_file():
         raise InputError(
             f"{model} is a file here, and --server takes names of models that it serves; leave one of the two out"
         )
-    generator = OpenAICompatibleGenerator(model, server, api_key_env=key_env, store_path=store)
+    client = client_of(model, server, store)
+    generator = OpenAICompatibleGenerator(model, client, server.adapted)
+    address = client.base_url if client.address.secrets else server.base_url
+    identity = [address, model, generator.fingerprint() if ask else ""]
     return Subject(
         model,
-        sha256_json([server, model, generator.fingerprint() if ask else ""]),
+        sha256_json([*identity, server.identity] if server.identity else identity),
         lambda: generator,
-        server=server,
-        server_key_env=key_env,
+        server=client.base_url,
+        server_key_env=server.api_key_env,
+        server_settings=server.identity,
+        price=server_price(server, model, "the YAML that --server names"),
     )

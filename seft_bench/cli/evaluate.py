@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from seft_bench.cli.figures import print_cost, show_figures
+from seft_bench.cli.figures import advice_about_withheld, print_cost, show_figures
 from seft_bench.cli.options import RESULTS, RUNS, JsonOption, LcCOption, LcIntervalOption
 
 
@@ -28,7 +28,10 @@ def evaluate(
         typer.Option("--stage", help="Only this step: answer, judge or score; may be repeated.", show_default="all"),
     ] = None,
     server: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible server that serves MODEL, as in http://127.0.0.1:8000/v1.")
+        str | None,
+        typer.Option(
+            help="OpenAI-compatible server of MODEL, as in http://127.0.0.1:8000/v1, or a YAML of its settings."
+        ),
     ] = None,
     server_key_env: Annotated[str | None, typer.Option(help="NAME of the variable with the server's key.")] = None,
     engine: Annotated[
@@ -87,4 +90,4 @@ def evaluate(
     agree(plan, budget, yes)
     with steps_shown() as progress:
         scored = evaluate_within_budget(plan, budget, progress)
-    show_figures(scored, as_json, "Run the same command again to judge the rest.")
+    show_figures(scored, as_json, advice_about_withheld(scored))

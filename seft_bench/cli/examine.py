@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.config import OpenAIJudgeConfig, load_judge
 from seft_bench.errors import unknown_name
+from seft_bench.inference.addresses import shown_url
 from seft_bench.inference.prices import NO_SERVER, Price, judge_price
 from seft_bench.judges import open_judge, state_of
 from seft_bench.judges.probe import KINDS
@@ -36,6 +37,7 @@ def judge_settings(name: str) -> dict[str, Any]:
     config = load_judge(name)
     price = judge_price(config) if isinstance(config, OpenAIJudgeConfig) else NO_SERVER
     settings: dict[str, Any] = json.loads(config.model_dump_json())
+    settings |= {"base_url": shown_url(config.base_url)} if isinstance(config, OpenAIJudgeConfig) else {}
     return settings | {"state": state_of(config), "price_that_holds": price.as_row()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,24 @@ def show_figures(scored: Sequence[Result], as_json: bool, advice: str) -> None:
     if note_withheld(scored):
         note(advice)
         raise typer.Exit(EXIT_WITHHELD)
+
+
+def advice_about_withheld(scored: Sequence[Result]) -> str:
+    """Return what may bring the missing verdicts: asking again only where that can help."""
+    missing = Counter[str]()
+    for result in scored:
+        missing.update({name: count for name, count in result.statuses.items() if result.withheld and name != "ok"})
+    parts = []
+    if missing["over_length"]:
+        parts.append(
+            f"{missing['over_length']} prompts are too long for the judge: it needs a larger context or a smaller "
+            "`max_tokens`."
+        )
+    if missing["refused"]:
+        parts.append(f"{missing['refused']} were refused for what they say: another judge may take them.")
+    if not parts or missing.total() > missing["over_length"] + missing["refused"]:
+        parts.append("Run the same command again to judge the rest.")
+    return " ".join(parts)
 
 
 def print_json(results: Sequence[Result]) -> None:

@@ -3,7 +3,7 @@
 Config objects stop at the door: commands turn them into plain arguments.
 """
 
-from seft_bench.config.by_name import config_folder, load_judge, load_matrix, load_suite, shipped
+from seft_bench.config.by_name import config_folder, load_judge, load_matrix, load_suite, server_config, shipped
 from seft_bench.config.data import ROLES, DataConfig, Role, SourceConfig, data_label, data_row, with_contaminated
 from seft_bench.config.engines import EngineName, VLLMConfig
 from seft_bench.config.judges import (
@@ -19,6 +19,7 @@ from seft_bench.config.judges import (
 )
 from seft_bench.config.loading import Strict, load_yaml, read_yaml, validate, with_overrides
 from seft_bench.config.matrices import MatrixConfig, MatrixRow, RecipeConfig
+from seft_bench.config.servers import ServedModelConfig, ServerSettings
 from seft_bench.config.suites import DecodingConfig, SuiteConfig
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "RewardModelJudgeConfig",
     "Role",
     "RubricJudgeConfig",
+    "ServedModelConfig",
+    "ServerSettings",
     "SourceConfig",
     "Strict",
     "SuiteConfig",
@@ -51,6 +54,7 @@ __all__ = [
     "load_suite",
     "load_yaml",
     "read_yaml",
+    "server_config",
     "shipped",
     "validate",
     "with_contaminated",

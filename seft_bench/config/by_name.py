@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from seft_bench.config.judges import JUDGE, JudgeConfig
-from seft_bench.config.loading import load_yaml
+from seft_bench.config.loading import load_yaml, read_yaml, validate
 from seft_bench.config.matrices import MatrixConfig
+from seft_bench.config.servers import ServedModelConfig
 from seft_bench.config.suites import SuiteConfig
 from seft_bench.errors import unknown_name
 
@@ -34,6 +36,22 @@ def load_suite(name: str, overrides: Iterable[str] = ()) -> SuiteConfig:
 def load_judge(name: str) -> JudgeConfig:
     judge: JudgeConfig = load_yaml(_find("judge", "judges", name), JUDGE)
     return judge
+
+
+def server_config(server: str, key_env: str | None) -> ServedModelConfig:
+    """Return the settings of a server by its base URL, or by the YAML that holds them.
+
+    Args:
+        key_env: NAME of the variable with its key; None: as the YAML says.
+
+    Raises:
+        InputError: the YAML cannot be read, or has errors.
+    """
+    is_file = server.endswith((".yaml", ".yml"))
+    values: dict[str, Any] = read_yaml(Path(server)) if is_file else {"base_url": server}
+    given = {"api_key_env": key_env} if key_env else {}
+    config: ServedModelConfig = validate({**values, **given}, ServedModelConfig, server if is_file else "--server")
+    return config
 
 
 def load_matrix(name: str) -> MatrixConfig:

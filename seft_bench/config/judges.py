@@ -8,9 +8,10 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, TypeAdapter, field_validator, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from seft_bench.config.loading import Strict
+from seft_bench.config.servers import ServerSettings
 
 
 class RubricJudgeConfig(Strict):
@@ -33,31 +34,12 @@ class ReplayJudgeConfig(Strict):
     description: str = ""
 
 
-SET_BY_OTHER_KEYS = {
-    **dict.fromkeys(("model", "temperature", "max_tokens", "seed", "api_key"), "has a key of its own in the YAML"),
-    "max_completion_tokens": "is `max_tokens` with `max_tokens_parameter: max_completion_tokens`",
-    "n": "is `preference_from: samples` with `samples`",
-    **dict.fromkeys(
-        ("logprobs", "top_logprobs", "structured_outputs", "guided_choice", "response_format"),
-        "is what `preference_from` decides",
-    ),
-    **dict.fromkeys(("messages", "top_p", "stream", "stream_options", "stop"), "is fixed by the protocol"),
-}
-"""Parameters of a request that `extra_body` must not set, and why."""
-
-
-class OpenAIJudgeConfig(Strict):
+class OpenAIJudgeConfig(ServerSettings):
     """Any OpenAI-compatible chat-completions server."""
 
     name: str
     kind: Literal["openai"]
     model: str
-    base_url: str = "https://api.openai.com/v1"
-    api_key_env: str | None = Field(
-        default="OPENAI_API_KEY",
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
-        description="NAME of the variable with the key; null for servers without one",
-    )
     templates: Literal["official", "seft-bench"] = Field(
         default="official", description="the official tools' prompts, or our own"
     )
@@ -73,37 +55,15 @@ class OpenAIJudgeConfig(Strict):
     samples: int | None = Field(
         default=None, ge=2, description="verdicts a preference, with `preference_from: samples`; null: 5"
     )
-    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = Field(
-        default="max_tokens", description="newer OpenAI models take the second only"
-    )
-    send_temperature: bool = Field(
-        default=True, description="false: neither temperature nor top_p is sent, for models that refuse them"
-    )
     seed: int | None = Field(default=None, ge=0, description="sent with each request, plus the number of the sample")
-    extra_body: dict[str, JsonValue] = Field(
-        default_factory=dict, description="more parameters of each request, e.g. reasoning_effort"
-    )
     epoch: str = Field(default="", description="another word asks everything again, under another id")
-    max_in_flight: int = Field(default=64, gt=0)
-    timeout_seconds: float = Field(default=120.0, gt=0)
-    max_attempts: int = Field(default=6, gt=0)
     context_tokens: int | None = Field(default=None, gt=0)
     tokenizer: str | None = Field(
         default=None,
         description="folder or hub id: prompts are counted exactly against context_tokens, not by their characters",
     )
-    input_usd_per_million_tokens: float | None = Field(default=None, ge=0)
-    output_usd_per_million_tokens: float | None = Field(default=None, ge=0)
-    price_date: date | None = None
     retired_on: date | None = Field(default=None, description="day from which the provider no longer serves the model")
     description: str = ""
-
-    @field_validator("extra_body")
-    @classmethod
-    def _leaves_alone_what_others_set(cls, extra_body: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        if taken := [f"{key} {SET_BY_OTHER_KEYS[key]}" for key in extra_body if key in SET_BY_OTHER_KEYS]:
-            raise ValueError("; ".join(taken))
-        return extra_body
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from seft_bench.evaluation.plan import Plan
 from seft_bench.evaluation_files import GIVEN, EvaluationFiles, evaluation_files
 from seft_bench.inference.budget import reply_tokens
-from seft_bench.inference.prices import NO_SERVER, Price, price_of
+from seft_bench.inference.prices import Price
 from seft_bench.judges import Judge
 from seft_bench.judges.context import CHARACTERS_PER_TOKEN, estimated_tokens
 from seft_bench.records import Answer, JudgeRequest, Question
@@ -144,14 +144,13 @@ def _answer_line(files: EvaluationFiles, at_hand: int, missing: Sequence[Questio
     typical = min(TYPICAL_ANSWER_TOKENS, limit)
     turns = sum(len(question.turns) for question in missing)
     about, most = (sum(_prompt_tokens(question, answer) for question in missing) for answer in (typical, limit))
-    price = price_of(subject.server, subject.model_id) if subject.server else NO_SERVER
     by = subject.server or ("its file" if subject.ready else "this machine")
     return _line(
         ("answer", by, subject.model_id, files.suite.config.name, files.decoding.name),
         subject.model_id if subject.server else "",
         counts=(at_hand + len(missing), at_hand, 0, None if subject.server else 0, turns if subject.server else 0),
         tokens=((about, most), (turns * typical, turns * limit)) if subject.server else ((0, 0), (0, 0)),
-        price=price,
+        price=subject.price,
     )
 
 

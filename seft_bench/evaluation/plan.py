@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seft_bench import pipeline
-from seft_bench.config import JudgeConfig, OpenAIJudgeConfig, load_judge
+from seft_bench.config import JudgeConfig, OpenAIJudgeConfig, load_judge, server_config
 from seft_bench.console import Progress, note
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.evaluation.engines import DEFAULT_ENGINE, Engine, JudgedSuite, closed_at_the_end, in_turn, open_engine
@@ -16,7 +16,7 @@ from seft_bench.evaluation_files import EvaluationFiles, Places, evaluation_file
 from seft_bench.files import write_atomic
 from seft_bench.judges import Judge, missing_key, open_judge
 from seft_bench.pipeline import STEPS
-from seft_bench.records import Result
+from seft_bench.records import Answer, JudgeRequest, Question, Result
 from seft_bench.results import RESULTS, changing
 from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
 from seft_bench.suites import Suite, load_suites
@@ -32,7 +32,8 @@ class EvalRequest:
         judge: name; None for each suite's own.
         steps: none for all.
         seed: of sampled answers.
-        server, server_key_env: where the models answer, and the NAME of the variable with its key.
+        server, server_key_env: where the models answer (a base URL, or a YAML of the server's settings), and the NAME
+            of the variable with its key.
         engine: what answers for checkpoints (`engines`).
         reference: answers of another baseline.
         length_control: "lc_c" and "lc_interval" instead of the suites'.
@@ -124,8 +125,8 @@ def _judged_suites(request: EvalRequest) -> list[JudgedSuite]:
 
 def _subjects(request: EvalRequest) -> list[Subject]:
     if request.server:
-        ask, key_env = not request.dry_run, request.server_key_env
-        found = [served_subject(model, request.server, key_env, request.store, ask) for model in request.models]
+        server, ask = server_config(request.server, request.server_key_env), not request.dry_run
+        found = [served_subject(model, server, request.store, ask) for model in request.models]
     else:
         models = request.models or all_runs(request.places.work)
         found = [subject for model in models for subject in find_subjects(model, request.trust_remote_code)]
@@ -168,7 +169,7 @@ def probe(plan: Plan) -> None:
 def _probe_judge(judge: Judge, suite: Suite, everything: Sequence[EvaluationFiles]) -> None:
     if all(files.is_judged(judge) for files in everything):
         return
-    check_judge(judge, suite)
+    check_judge(judge, suite, everything)
     if again := sum(files.judged_by_other_weights(judge) for files in everything):
         note(
             f"judge {judge.id} has other weights now than when it gave {again} verdicts at hand: they are asked for "
@@ -176,15 +177,29 @@ def _probe_judge(judge: Judge, suite: Suite, everything: Sequence[EvaluationFile
         )
 
 
-def check_judge(judge: Judge, suite: Suite) -> None:
+def check_judge(judge: Judge, suite: Suite, everything: Sequence[EvaluationFiles] = ()) -> None:
     """Ask a judge whether it can do its part of a suite.
+
+    Args:
+        everything: what is to be judged, so that the judge is asked about the answers at hand.
 
     Raises:
         InputError, ServiceUnavailableError: see `Judge.check`.
     """
     kind = PROBED[suite.config.protocol]
     judge.check_questions(kind, suite.questions())  # some can judge only some
-    judge.check([kind])
+    judge.check([kind], _examples(judge, suite, everything) if judge.client else ())
+
+
+def _examples(judge: Judge, suite: Suite, everything: Sequence[EvaluationFiles]) -> list[JudgeRequest]:
+    """Return requests such as will be made: of the answers at hand, else of all questions with a short answer."""
+    asked = [request for files in everything for request in files.unjudged(judge, files.requests(files.answers()))]
+    questions = suite.questions()
+    return asked or suite.requests(questions, {question.id: _short_answer(question) for question in questions})
+
+
+def _short_answer(question: Question) -> Answer:
+    return Answer(question.suite, question.id, "", ("I do not know.",) * len(question.turns))
 
 
 def _check_answers(subject: Subject, suite: Suite, plan: Plan) -> None:

@@ -16,7 +16,7 @@ from seft_bench.evaluation.cost_table import total_line
 from seft_bench.evaluation.plan import Plan, evaluate_all, probe
 from seft_bench.generators import Generator
 from seft_bench.inference.budget import Budget, BudgetSpentError, meter
-from seft_bench.inference.prices import how_to_price, price_of
+from seft_bench.inference.prices import how_to_price
 from seft_bench.judges import Judge
 from seft_bench.records import Result
 from seft_bench.subjects import Subject
@@ -163,7 +163,7 @@ def _metered_subjects(subjects: Sequence[Subject], budget: Budget) -> list[Subje
 def _metered_subject(subject: Subject, budget: Budget) -> Subject:
     def load() -> Generator:
         generator = subject.open_generator()
-        meter(generator.client, price_of(subject.server, subject.model_id), budget)
+        meter(generator.client, subject.price, budget)
         return generator
 
     return dataclasses.replace(subject, open_generator=load)

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from seft_bench.config import ServedModelConfig
 from seft_bench.errors import ServiceUnavailableError
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.inference.store import ResponseStore
-from seft_bench.inference.weights import fingerprint_local_weights
+from seft_bench.inference.weights import Adapt, fingerprint_local_weights
 from seft_bench.records import Answer, Message, Question
 from seft_bench.texts import utf8
 
@@ -21,23 +22,12 @@ class OpenAICompatibleGenerator(BaseGenerator):
     """A model behind a chat-completions server.
 
     Args:
-        api_key_env: NAME of the variable with the key, None for servers without one.
-        store_path: answers are kept there the moment that they arrive; None keeps nothing.
-        client: replaces the one that the other arguments would make.
+        client: of the server; its store keeps answers the moment that they arrive.
+        adapt: makes the sampling parameters what this server takes.
     """
 
-    def __init__(
-        self,
-        model: str,
-        base_url: str,
-        *,
-        api_key_env: str | None = None,
-        store_path: Path | None = None,
-        client: ChatClient | None = None,
-    ) -> None:
-        self.model_id = model
-        store = ResponseStore(store_path) if store_path else None
-        self._client = client or ChatClient(base_url, model, api_key_env, store)
+    def __init__(self, model: str, client: ChatClient, adapt: Adapt = dict) -> None:
+        self.model_id, self._client, self._adapt = model, client, adapt
         self.notes: list[str] = []
 
     @property
@@ -59,19 +49,26 @@ class OpenAICompatibleGenerator(BaseGenerator):
             asked = [chat for chat in chats if turn < len(chat.question.turns) and not chat.failed]
             for chat in asked:
                 chat.ask()
-            calls = [ChatCall(tuple(chat.messages), _sampling(chat.question, turn, decoding)) for chat in asked]
-            try:
-                self.client.run(calls, self._taker(asked, decoding, on_answer))
-            finally:
-                self.notes += [note for note in self.client.notes if note not in self.notes]
+            calls = [
+                ChatCall(tuple(chat.messages), self._adapt(_sampling(chat.question, turn, decoding))) for chat in asked
+            ]
+            self._run(calls, self._taker(asked, decoding, on_answer))
         _report_failures([chat for chat in chats if chat.failed])
+
+    def _run(self, calls: Sequence[ChatCall], take: Callable[[int, Reply], None]) -> None:
+        """Send the first call alone: what the server refuses of every request is then asked once."""
+        try:
+            self.client.run(calls[:1], take)
+            self.client.run(calls[1:], lambda index, reply: take(index + 1, reply))
+        finally:
+            self.notes += [note for note in self.client.notes if note not in self.notes]
 
     def fingerprint(self) -> str:
         """Hash the weights that answer now; "" if a provider keeps them behind a key.
 
         The hash enters every key of the store.
         """
-        note = fingerprint_local_weights(self.client)
+        note = fingerprint_local_weights(self.client, self._adapt)
         self.notes += [note] if note and note not in self.notes else []
         return self.client.weights_fingerprint
 
@@ -137,6 +134,29 @@ def _text(reply: Reply) -> str:
 
 def _finish_reason(reply: Reply) -> str:
     return reply.finish_reason if reply.status in KEPT else reply.status
+
+
+def client_of(model: str, server: ServedModelConfig, store_path: Path | None) -> ChatClient:
+    """Return a client of a server's model.
+
+    Args:
+        store_path: answers are kept there the moment that they arrive; None keeps nothing.
+
+    Raises:
+        InputError: no address of a server.
+    """
+    return ChatClient(
+        server.base_url,
+        model,
+        server.api_key_env,
+        ResponseStore(store_path) if store_path else None,
+        max_in_flight=server.max_in_flight,
+        timeout_seconds=server.timeout_seconds,
+        max_attempts=server.max_attempts,
+        api_key_header=server.api_key_header,
+        headers=server.headers,
+        query=server.query,
+    )
 
 
 def _sampling(question: Question, turn: int, decoding: Decoding) -> dict[str, Any]:

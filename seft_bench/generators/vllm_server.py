@@ -29,7 +29,7 @@ class VLLMGenerator(OpenAICompatibleGenerator):
     def __init__(self, folder: Path, model_id: str, server: VLLMServer, *, store_path: Path | None = None) -> None:
         tokenizer = load_tokenizer(folder, server.trust_remote_code)
         store = ResponseStore(store_path) if store_path else None
-        super().__init__(model_id, server.base_url, client=AnswerClient(server, tokenizer, stop_ids(tokenizer), store))
+        super().__init__(model_id, AnswerClient(server, tokenizer, stop_ids(tokenizer), store))
         self.folder, self.server = folder, server
 
     def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:

@@ -19,7 +19,7 @@ def decode_body(text: str) -> dict[str, Any]:
         ValueError: it is none, or nested too deeply.
     """
     try:
-        body = json.loads(text, parse_int=whole_number)
+        body = json.loads(text, parse_int=whole_number, strict=False)
     except RecursionError:
         raise TooDeepError from None
     if not isinstance(body, dict):

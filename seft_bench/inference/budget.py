@@ -3,7 +3,7 @@
 The worst case of a request is one token for each byte of its prompt (a byte-level tokenizer cannot make more) and all
 the tokens that it allows for the reply. It is held while the request is in flight and replaced by what was really paid:
 the tokens of the reply's `usage`. A reply that never arrived may have been paid for all the same, so it counts as its
-worst case.
+worst case; so does one whose `usage` is missing or cannot be (negative, NaN, text), or a budget would never end.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class Budget:
 
     def said(self) -> str:
         """Return the spending in words."""
-        unsure = f" (with at most {self.unsure_usd:.4f} for replies that never arrived)" if self.unsure_usd else ""
+        why = "for replies that never arrived, or without counts of tokens that can be"
+        unsure = f" (with at most {self.unsure_usd:.4f} {why})" if self.unsure_usd else ""
         return f"{self.spent_usd:.4f} USD{unsure}"
 
     def _message(self, worst_usd: float) -> str:

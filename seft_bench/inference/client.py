@@ -5,12 +5,14 @@ server can do wrong becomes a `Reply` with a status, or an exception that stops 
 
     429                                 wait (Retry-After, else backoff), fewer in flight, try again
     5xx, time-out, cut, malformed       backoff with jitter, try again, at last `api_error`
-    400 on length, 413                  `over_length`
     an error in a 200 reply             as its code says; else tried again, at last `api_error`, or `partial` with text
     no text, and no reason              tried again a few times, at last `empty`
-    content filter, refusal             `refused`
+    content filter, refusal, moderation `refused`
+    400 on length, 413                  `over_length`
     other 4xx                           `api_error`
-    401, 403, 404, no quota, no server  the run stops with one message
+    many failures in a row              a pause, then the run stops
+    key, model, a parameter, a redirect the run stops with one message, in the server's words: another run says the same
+    no money, no server                 the run stops with one message: another run may go on
 """
 
 from __future__ import annotations
@@ -18,30 +20,31 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
-import json
-import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from seft_bench.console import note
 from seft_bench.errors import InputError, ServiceUnavailableError
+from seft_bench.inference.addresses import address_of
 from seft_bench.inference.bodies import decode_body
 from seft_bench.inference.budget import Meter
 from seft_bench.inference.concurrency import AdaptiveLimit
-from seft_bench.inference.failures import classify_error, retry_after_seconds
+from seft_bench.inference.failures import Settings
 from seft_bench.inference.replies import KEPT, Reply, read_completion
+from seft_bench.inference.responses import ResponseReader, Retry
 from seft_bench.inference.store import ResponseStore, request_key
+from seft_bench.inference.transport import Credentials, Response, TransportError, open_session, send
 from seft_bench.records import Message
-from seft_bench.texts import mapped_strings, without_lone_surrogates
 
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
-LONGEST_RETRY_AFTER_SECONDS = 600.0
 GET_ATTEMPTS = 3
 EMPTY_ATTEMPTS = 3
 """A model that has said nothing so often has nothing to say: `empty` is then its answer."""
+FAILURES_IN_A_ROW_TO_PAUSE, PAUSE_SECONDS = 10, 60.0
 FAILURES_IN_A_ROW_TO_STOP = 20
 """So many requests given up, and none answered in between, mean that the server is gone: stop, keep what is there."""
 
@@ -68,39 +71,30 @@ class ChatCall:
     repeat: int = 0
 
 
-class _Retry(Exception):
-    """This attempt failed in a way that another may not.
-
-    Attributes:
-        may_be_paid: the server may have done its work all the same.
-        partial: what came before the failure.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        wait_seconds: float | None = None,
-        unreachable: bool = False,
-        may_be_paid: bool = False,
-        partial: Reply | None = None,
-    ) -> None:
-        super().__init__(reason)
-        self.wait_seconds, self.unreachable, self.may_be_paid = wait_seconds, unreachable, may_be_paid
-        self.partial = partial
-
-
 class ChatClient:
     """Sends chat completions to one server for one model.
 
     Args:
+        base_url: with a query where each request needs one; user and password in it are sent, and never shown.
         api_key_env: NAME of the environment variable that holds the key, None for servers without one. The key is read
             when a request needs it and is cut out of whatever the server says.
         store: None keeps nothing.
         weights_fingerprint: enters the keys of stored responses: one local server serves many checkpoints over time.
             Where it is "" and there is no key, `weights.fingerprint_local_weights` measures it.
         epoch: enters the keys too: another word asks everything again.
+        api_key_header, headers: see `Credentials`.
+        query: parameters added to the base URL's.
+        settings: where the settings stand, for advice.
         on_missing_key: makes the error for a missing key, so that the caller can name what would work instead.
         sleep, clock: replaced in tests.
+
+    Attributes:
+        address: of the server.
+        probes: replies to probes so far.
+        notes: facts about the server, each once.
+
+    Raises:
+        InputError: no address of a server.
     """
 
     meter: Meter | None = None  # counts what is paid, and stops at a budget
@@ -119,19 +113,39 @@ class ChatClient:
         max_attempts: int = 6,
         weights_fingerprint: str = "",
         epoch: str = "",
+        api_key_header: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        settings: Settings | None = None,
         on_missing_key: Callable[[str], InputError] | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.base_url, self.model, self.api_key_env, self.store = base_url.rstrip("/"), model, api_key_env, store
+        self.address = address_of(base_url, dict(query or {}))
+        self.credentials = Credentials(api_key_env, api_key_header, dict(headers or {}), on_missing_key)
+        if self.address.basic and api_key_env:
+            raise InputError(
+                f"{self.address.shown} has a user and password in its address, and a key in {api_key_env}: leave one "
+                "of them out (no key: `api_key_env: null`)."
+            )
+        self.model, self.store, self.settings = model, store, settings or Settings()
         self.timeout_seconds, self.max_attempts, self.max_in_flight = timeout_seconds, max_attempts, max_in_flight
         self.weights_fingerprint, self.measured_fingerprint, self.epoch = weights_fingerprint, "", epoch
         self.limit = AdaptiveLimit(max_in_flight, sleep, clock)
-        self._on_missing_key, self._sleep, self._clock = on_missing_key, sleep, clock
+        self._sleep, self._clock = sleep, clock
         self._jitter = random.Random()  # spreads retries over time; no result depends on it
         self._failures_in_a_row = 0
         self.probes: list[Reply] = []
         self.notes: list[str] = []
+
+    @property
+    def base_url(self) -> str:
+        """The server's address without secrets."""
+        return self.address.shown
+
+    @property
+    def api_key_env(self) -> str | None:
+        return self.credentials.variable
 
     def run(self, calls: Sequence[ChatCall], on_reply: OnReply) -> None:
         """Send all calls; `on_reply(index, reply)` is called as each arrives, in any order.
@@ -158,8 +172,8 @@ class ChatClient:
         self.probes += replies
         return replies[0]
 
-    def get_json(self, url: str) -> Any:
-        """Return the JSON at an address of this server; None if there is none, or nobody answers."""
+    def get_json(self, url: str) -> dict[str, Any] | None:
+        """Return the JSON object at an address of this server; None if there is none, or nobody answers."""
         return asyncio.run(self._get_json(url))
 
     @property
@@ -186,14 +200,8 @@ class ChatClient:
                 for position, index in enumerate(indices):
                     on_reply(index, reply if position == 0 else reply.as_stored())
 
-        async with self._session() as session:
+        async with open_session(self.timeout_seconds) as session:
             await _run_all([work(session) for _ in range(min(self.max_in_flight, len(same)))])
-
-    def _session(self) -> Any:
-        import aiohttp
-
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300)  # the adaptive limit bounds the connections
-        return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=self.timeout_seconds))
 
     def _stored(self, key: str) -> Reply | None:
         """Return the reply in the store; what is none by today's rules (an error, say) is taken out of it."""
@@ -201,7 +209,7 @@ class ChatClient:
         if self.store is None or kept is None:
             return None
         try:
-            reply = self._completion(kept["body"], kept.get("latency_seconds"))
+            reply = self._completion(self._reader().cleaned(kept["body"]), kept.get("latency_seconds"))
         except (ValueError, KeyError, TypeError, IndexError, AttributeError):
             reply = Reply("api_error")
         if reply.status in KEPT:
@@ -211,22 +219,22 @@ class ChatClient:
 
     async def _ask(self, session: Any, call: ChatCall, key: str) -> Reply:
         """Try until there is a reply or no attempt left; a good reply is stored before anything else happens."""
-        failure, empty = _Retry("none was made"), 0
+        failure, empty = Retry("none was made"), 0
         for attempt in range(self.max_attempts):
             if attempt:
                 await self._sleep(self._backoff_seconds(attempt, failure.wait_seconds))
             try:
                 reply = await self._metered_attempt(session, call)
-            except _Retry as error:
+            except Retry as error:
                 failure = error
                 continue
             empty += _is_silent(reply)
             if _is_silent(reply) and empty < min(self.empty_attempts, self.max_attempts):
-                failure = _Retry("an empty reply")
+                failure = Retry("an empty reply")
                 continue
             self._keep(key, call, reply)
             return self._noted(reply)
-        if failure.unreachable:
+        if failure.is_unreachable:
             raise ServiceUnavailableError(
                 f"{failure}. Is the server running? What arrived is kept; the same command goes on."
             )
@@ -246,14 +254,23 @@ class ChatClient:
             self.store.put(key, kept)
 
     def _noted(self, reply: Reply) -> Reply:
-        """Stop when requests keep failing without one success in between."""
-        self._failures_in_a_row = self._failures_in_a_row + 1 if reply.attempts_failed else 0
+        """Pause, and at last stop, when requests keep failing without one success in between."""
+        self._failures_in_a_row = self._failures_in_a_row + 1 if reply.status in ("api_error", "partial") else 0
         if self._failures_in_a_row >= FAILURES_IN_A_ROW_TO_STOP:
-            raise ServiceUnavailableError(
-                f"{self.base_url} failed {self._failures_in_a_row} requests in a row ({reply.text}). What arrived is "
-                "kept; run the same command again later."
-            )
+            raise self._only_fails(reply)
+        if self._failures_in_a_row == FAILURES_IN_A_ROW_TO_PAUSE and reply.attempts_failed:
+            self.limit.pause(PAUSE_SECONDS)
+            note(f"{self.base_url} failed {self._failures_in_a_row} requests in a row: a pause of {PAUSE_SECONDS:g} s")
         return reply
+
+    def _only_fails(self, reply: Reply) -> InputError | ServiceUnavailableError:
+        count, why = self._failures_in_a_row, reply.error or reply.text
+        if not reply.attempts_failed:
+            return InputError(f"{self.base_url} refused {count} requests in a row ({why}). What arrived is kept.")
+        return ServiceUnavailableError(
+            f"{self.base_url} failed {count} requests in a row ({why}). What arrived is kept; run the same command "
+            "again later."
+        )
 
     def _backoff_seconds(self, attempt: int, told_seconds: float | None) -> float:
         """Return the wait that the server asks for, else one that doubles, with jitter: never the same for all."""
@@ -263,81 +280,27 @@ class ChatClient:
         return longest * (0.5 + self._jitter.random() / 2)
 
     async def _attempt(self, session: Any, call: ChatCall) -> Reply:
-        import aiohttp
-
-        url, headers = f"{self.base_url}{self.path}", self._headers()
+        headers = self.credentials.headers_for(self.address)
         entered_at = await self.limit.enter()
         try:
-            async with session.post(url, json=self._body(call), headers=headers) as response:
-                text = self._without_key(await response.text(errors="replace"))
-        except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
-            raise self._broken_off(error) from None
+            response = await send(session, "POST", self.address.url(self.path), headers, self._body(call))
+            reply = self._reader().read(response, call.sampling, self._clock() - entered_at)
+        except TransportError as error:
+            raise Retry(str(error), is_unreachable=error.is_unreachable, may_be_paid=not error.is_unreachable) from None
+        except Retry as error:
+            if error.is_throttled:
+                self.limit.throttle(entered_at, error.wait_seconds)
+            raise
         finally:
             self.limit.leave()
-        latency_seconds = self._clock() - entered_at
-        return self._read(response.status, response.headers, text, entered_at, latency_seconds)
-
-    def _broken_off(self, error: Exception) -> _Retry | InputError:
-        """Return the exception for a request without a reply."""
-        import aiohttp
-
-        if isinstance(error, aiohttp.ClientConnectorError):
-            why = error.os_error.strerror or type(error.os_error).__name__
-            return _Retry(f"no connection to {self.base_url} ({why})", unreachable=True)
-        if isinstance(error, aiohttp.InvalidURL):
-            return InputError(
-                f"not an address of a server: {self.base_url!r} (--server, or base_url in a judge's YAML)"
-            )
-        if isinstance(error, TimeoutError):
-            return _Retry(f"no reply within {self.timeout_seconds:g} seconds", may_be_paid=True)
-        return _Retry(f"the connection broke ({type(error).__name__})", may_be_paid=True)
-
-    def _read(
-        self, http_status: int, headers: Mapping[str, str], text: str, entered_at: float, latency_seconds: float
-    ) -> Reply:
-        if http_status == 200:
-            reply = self._read_body(text, latency_seconds)
-            if not reply.error:
-                return reply
-            if reply.status == "partial" or not 400 <= (reply.error_code or 500) < 500:
-                partial = reply if reply.status == "partial" else None
-                raise _Retry(f"an error in the reply: {reply.error[:200]}", may_be_paid=True, partial=partial)
-            http_status, text = reply.error_code or 500, f"{reply.error} {text[:1000]}"
-        if http_status == 429:
-            raise self._throttled(headers, text, entered_at)
-        if http_status >= 500 or http_status == 408:
-            raise _Retry(f"HTTP {http_status}: {text[:200]}", retry_after_seconds(headers))
-        # OpenAI forbids log-probabilities by 403 where a model gives none: the key is good.
-        if http_status in (401, 403) and "logprobs" not in text:
-            raise InputError(
-                f"{self.base_url} refused the key (HTTP {http_status}). Check the variable "
-                f"{self.api_key_env or '(none: api_key_env is null)'}."
-            )
-        if http_status == 404:
-            raise InputError(
-                f"{self.base_url} does not serve the model {self.model!r} (HTTP 404: {text[:200]}). Check `model` and "
-                "`base_url` of the YAML."
-            )
-        said = f"HTTP {http_status}: {text[:2000]}"
-        return Reply(classify_error(http_status, text), text=said, latency_seconds=latency_seconds)
-
-    def _read_body(self, text: str, latency_seconds: float) -> Reply:
-        try:
-            reply = self._completion(self._cleaned(decode_body(text)), latency_seconds)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise _Retry(
-                f"a malformed response ({type(error).__name__}: {error}): {text[:200]!r}", may_be_paid=True
-            ) from None
-        if not reply.error:
-            self.limit.succeeded()
+        self.limit.succeeded()
         return reply
 
-    def _cleaned(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a response without lone surrogates, which no file could hold."""
-        cleaned: dict[str, Any] = mapped_strings(body, without_lone_surrogates)
-        if cleaned != body:
-            self._note(f"{self.base_url} sent halves of surrogate pairs: each is kept as U+FFFD")
-        return cleaned
+    def _reader(self) -> ResponseReader:
+        secrets = self.credentials.secrets(self.address)
+        return ResponseReader(
+            self.base_url, self.model, self.api_key_env, self.settings, secrets, self._completion, self._note
+        )
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -346,57 +309,32 @@ class ChatClient:
     def _completion(self, body: Mapping[str, Any], latency_seconds: float | None) -> Reply:
         return read_completion(body, latency_seconds)
 
-    def _throttled(self, headers: Mapping[str, str], text: str, entered_at: float) -> Exception:
-        wait = retry_after_seconds(headers)
-        if "insufficient_quota" in text:
-            return ServiceUnavailableError(
-                f"{self.base_url} says that the account has no quota left. What arrived is kept; the same command goes "
-                "on."
-            )
-        if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
-            return ServiceUnavailableError(
-                f"{self.base_url} asks to wait for {wait:.0f} seconds. What arrived is kept; run the same command "
-                "again then."
-            )
-        self.limit.throttle(entered_at, wait)
-        return _Retry(f"HTTP 429: {text[:200]}", wait)
-
     def _body(self, call: ChatCall) -> dict[str, Any]:
         return {"model": self.model, "messages": list(call.messages), **call.sampling}
 
-    def _headers(self) -> dict[str, str]:
-        if self.api_key_env is None:
-            return {}
-        key = os.environ.get(self.api_key_env, "").strip()
-        if not key and self._on_missing_key:
-            raise self._on_missing_key(self.api_key_env)
-        if not key:
-            raise InputError(f"{self.api_key_env} is not set: {self.base_url} needs a key.")
-        if not key.isprintable() or not key.isascii():
-            raise InputError(f"{self.api_key_env} holds characters that no key has (a line break, say). Set it again.")
-        return {"Authorization": f"Bearer {key}"}
-
-    def _without_key(self, text: str) -> str:
-        """Cut the key out, which some servers echo in their errors: it must reach no record and no message."""
-        key = os.environ.get(self.api_key_env, "").strip() if self.api_key_env else ""
-        return text.replace(key, "[key]") if key else text
-
-    async def _get_json(self, url: str) -> Any:
-        import aiohttp
-
-        async with self._session() as session:
+    async def _get_json(self, url: str) -> dict[str, Any] | None:
+        headers = self.credentials.headers_for(self.address)
+        async with open_session(self.timeout_seconds) as session:
             for attempt in range(GET_ATTEMPTS):
                 if attempt:
                     await self._sleep(self._backoff_seconds(attempt, None))
                 try:
-                    async with session.get(url, headers=self._headers()) as response:
-                        if response.status < 500:
-                            return json.loads(await response.text(errors="replace")) if response.status == 200 else None
-                except (aiohttp.ClientConnectorError, ValueError):
-                    return None
-                except (aiohttp.ClientError, OSError, TimeoutError):
+                    response = await send(session, "GET", url, headers)
+                except InputError:
+                    return None  # a redirect
+                except TransportError as error:
+                    if error.is_unreachable:
+                        return None
                     continue
+                if response.status < 500:
+                    return self._json_of(response)
         return None
+
+    def _json_of(self, response: Response) -> dict[str, Any] | None:
+        try:
+            return self._reader().cleaned(decode_body(response.text)) if response.status == 200 else None
+        except ValueError:
+            return None
 
 
 def _is_silent(reply: Reply) -> bool:

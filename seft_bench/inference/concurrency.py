@@ -81,6 +81,10 @@ class AdaptiveLimit:
         if retry_after_seconds is not None:
             self._closed_until = max(self._closed_until, now + retry_after_seconds)
 
+    def pause(self, seconds: float) -> None:
+        """Let nobody enter for so long."""
+        self._closed_until = max(self._closed_until, self._clock() + seconds)
+
     def _wake(self) -> None:
         """Wake as many waiting requests as there are places."""
         places = int(self.width) - self.in_flight

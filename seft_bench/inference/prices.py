@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from seft_bench.config import OpenAIJudgeConfig, Strict, config_folder, load_yaml
+from seft_bench.config import OpenAIJudgeConfig, ServerSettings, Strict, config_folder, load_yaml
+from seft_bench.inference.addresses import address_of
 
 VARIABLE = "SEFT_BENCH_PRICES"
 
@@ -79,10 +80,15 @@ UNKNOWN_PRICE = Price(None, None, None, "no price was given")
 
 def judge_price(config: OpenAIJudgeConfig) -> Price:
     """Return the price of a judge: its YAML's if that gives one, else the table's."""
+    return server_price(config, config.model, "the judge's YAML")
+
+
+def server_price(config: ServerSettings, model: str, source: str) -> Price:
+    """Return the price of a server's model: its YAML's if that gives one (`source`), else the table's."""
     for_input, for_output = config.input_usd_per_million_tokens, config.output_usd_per_million_tokens
     if for_input is not None or for_output is not None:
-        return Price(for_input, for_output, config.price_date, "the judge's YAML")
-    return price_of(config.base_url, config.model)
+        return Price(for_input, for_output, config.price_date, source)
+    return price_of(config.base_url, model)
 
 
 def price_of(base_url: str, model: str) -> Price:
@@ -91,7 +97,7 @@ def price_of(base_url: str, model: str) -> Price:
     Raises:
         InputError: a table cannot be read, or has errors.
     """
-    host = urlsplit(base_url).netloc
+    host = urlsplit(address_of(base_url).shown).netloc
     paths = table_paths()
     for row in (row for path in paths for row in read_table(path)):
         if row.model == model and row.server == host:

@@ -116,16 +116,23 @@ def model_identity(client: ChatClient) -> list[Any]:
 
     `created` and `permission` change with every listing of vLLM, so they are left out.
     """
-    listed = client.get_json(f"{client.base_url}/models")
-    entries = listed.get("data") if isinstance(listed, dict) else None
+    listed = client.get_json(client.address.url("/models"))
+    entries = listed.get("data") if listed else None
     known = [item for item in entries if isinstance(item, dict)] if isinstance(entries, list) else []
     entry = next((item for item in known if item.get("id") == client.model), {})
     stable = {key: value for key, value in entry.items() if key not in ("created", "permission")}
-    root = Path(str(stable.get("root") or "."))
-    return [stable, sha256_folder_once(root) if root.is_absolute() and root.is_dir() else ""]
+    return [stable, _hash_of_folder(str(stable.get("root") or "."))]
+
+
+def _hash_of_folder(name: str) -> str:
+    root = Path(name)
+    try:
+        return sha256_folder_once(root) if root.is_absolute() and root.is_dir() else ""
+    except (OSError, ValueError):  # no name of a folder here
+        return ""
 
 
 def engine_version(client: ChatClient) -> str:
     """Return the version that `GET /version` beside the API gives (vLLM), "" if there is no such thing."""
-    said = client.get_json(f"{client.base_url.removesuffix('/v1')}/version")
-    return str(said.get("version") or "") if isinstance(said, dict) else ""
+    said = client.get_json(client.address.beside("/version"))
+    return str(said.get("version") or "") if said else ""

@@ -24,6 +24,7 @@ from seft_bench.config import (
     shipped,
 )
 from seft_bench.errors import InputError, unknown_name
+from seft_bench.inference.addresses import shown_url
 from seft_bench.judges.base import Judge
 
 __all__ = ["JUDGES", "Judge", "missing_key", "open_judge", "state_of", "usable_judges"]
@@ -128,7 +129,7 @@ def usable_judges() -> list[str]:
         if isinstance(config, OpenAIJudgeConfig):
             if _is_retired(config) or (config.api_key_env and not os.environ.get(config.api_key_env)):
                 continue
-            lines.append(f"--judge {name} ({config.model} at {config.base_url})")
+            lines.append(f"--judge {name} ({config.model} at {shown_url(config.base_url)})")
         elif config.kind == "rubric":
             lines.append(f"--judge {name} (tiny suites only)")
     return lines

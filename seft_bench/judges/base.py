@@ -52,12 +52,13 @@ class Judge(Protocol):
             InputError: there are some.
         """
 
-    def check(self, kinds: Collection[str]) -> None:
+    def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
         """Probe before a run that asks for these kinds, before any answer is paid for.
 
         Args:
             kinds: "grade", "preference" (of single answers, as AlpacaEval asks) or "pair" (of conversations, as
                 MT-Bench asks).
+            examples: requests such as the run will make; a judge behind a server is asked the longest.
 
         Raises:
             InputError: the key is missing or refused, the model is not there, or the server cannot do what is needed.

@@ -63,6 +63,7 @@ class OpenAIJudge(BaseJudge):
         count_tokens: TokenCounter = estimated_tokens,
     ) -> None:
         self._name, self._client = name, client
+        client.settings = probe.settings_of(sampling)
         self.templates, self.sampling, self.context_tokens = templates, sampling, context_tokens
         self.price, self.count_tokens = price, count_tokens
         self._body = functools.cache(sampling.body)
@@ -75,13 +76,15 @@ class OpenAIJudge(BaseJudge):
     @functools.cached_property
     def id(self) -> str:
         """Name and hash of what can change a verdict: server, model, wording, sampling, preferences, epoch."""
-        settings = {
+        settings: dict[str, Any] = {
             "server": self.client.base_url,
             "model": self.client.model,
             "templates": [self.templates, template_versions(self.templates)],
             "sampling": self.sampling.identity(),
             "epoch": self.client.epoch,
         }
+        if headers := self.client.credentials.headers:
+            settings["headers"] = dict(headers)
         return f"{self._name}-{sha256_json(settings)[:8]}"
 
     @classmethod
@@ -96,41 +99,60 @@ class OpenAIJudge(BaseJudge):
             count_tokens=token_counter(config.tokenizer, config.context_tokens),
         )
 
-    def check(self, kinds: Collection[str]) -> None:
-        """Send one small real request of each kind: the key is good, the model is there, the reply can be used.
+    def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
+        """Send a real request of each kind: the key is good, the model is there, the reply can be used, there is room.
 
         Then a local server's weights are measured.
         """
-        who = f"judge {self._name} ({self.client.model} at {self.client.base_url})"
         for kind in sorted(kinds):
-            prompt = render(probe.probe_request(kind), self.templates)
-            self.count_tokens(prompt.messages)  # a tokenizer that is not there is said now
-            reply_kind = prompt.template.reply
-            reply = self.client.probe(ChatCall(prompt.messages, self._probe_body(reply_kind)))
-            probe.refuse_failed(who, self.sampling.preference_from, reply)
+            kind_of_reply, reply = self._probe(kind, examples)
             self._note_model(reply.model)
-            if reply_kind == "token":
-                self._check_preference(who, reply)
+            if kind_of_reply == "token":
+                self._check_preference(reply)
+            else:
+                probe.refuse_silent(self._who, reply)
         self._note(fingerprint_local_weights(self.client, self.sampling.adapt))
+
+    @property
+    def _who(self) -> str:
+        return f"judge {self._name} ({self.client.model} at {self.client.base_url})"
+
+    def _probe(self, kind: str, examples: Sequence[JudgeRequest]) -> tuple[ReplyKind, Reply]:
+        """Ask the longest example; where it does not fit a middling one; where it is refused for what it says others.
+
+        Raises:
+            InputError: the middling one does not fit either.
+            JudgeUnavailableError: nothing is taken.
+        """
+        missed: list[Reply] = []
+        for request in probe.chosen(kind, examples):
+            prompt = render(request, self.templates)
+            self.count_tokens(prompt.messages)  # a tokenizer that is not there is said now
+            kind_of_reply = prompt.template.reply
+            reply = self.client.probe(ChatCall(prompt.messages, self._body(kind_of_reply)))
+            missed += [reply] if reply.status in ("over_length", "refused") else []
+            if reply not in missed or [item.status for item in missed].count("over_length") > 1:
+                break
+        max_tokens = self.sampling.reply_tokens(kind_of_reply)
+        probe.refuse_failed(self._who, reply, max_tokens)
+        for missing in missed:
+            self._note(probe.does_not_fit_all(self._who, missing, max_tokens))
+        return kind_of_reply, reply
 
     @property
     def weights_fingerprint(self) -> str:
         """The fingerprint of a local server's weights once measured; "" before, and for a provider's judge."""
         return self.client.measured_fingerprint
 
-    def _check_preference(self, who: str, reply: Reply) -> None:
+    def _check_preference(self, reply: Reply) -> None:
         source = self.sampling.preference_from
         if source in ("samples", "token"):
-            probe.refuse_all_reasoning(who, reply)
+            probe.refuse_silent(self._who, reply)
         else:
-            probe.refuse_without_logprobs(who, source, reply)
+            probe.refuse_without_logprobs(self._who, source, reply)
         if source == "choice":
-            probe.refuse_unconstrained(who, self.client.probe(ChatCall(probe.NEITHER_M, self.sampling.body("token"))))
-
-    def _probe_body(self, reply_kind: ReplyKind) -> dict[str, Any]:
-        """Ask for one token, unless the model may reason first: a server refuses so few then, or says nothing."""
-        body = self.sampling.body(reply_kind)
-        return body | {"max_tokens": 1} if reply_kind != "token" and "max_tokens" in body else body
+            neither = ChatCall(probe.NEITHER_M, self.sampling.body("token"))
+            probe.refuse_unconstrained(self._who, self.client.probe(neither))
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
         asked: list[tuple[JudgeRequest, Prompt]] = []
@@ -305,6 +327,9 @@ def _client_of(config: OpenAIJudgeConfig, store_path: Path | None) -> ChatClient
         max_in_flight=config.max_in_flight,
         timeout_seconds=config.timeout_seconds,
         max_attempts=config.max_attempts,
+        api_key_header=config.api_key_header,
+        headers=config.headers,
+        query=config.query,
         epoch=config.epoch,
         on_missing_key=functools.partial(missing_key, config.name),
     )
@@ -318,6 +343,7 @@ def _sampling_of(config: OpenAIJudgeConfig) -> Sampling:
         max_tokens=config.max_tokens,
         max_tokens_parameter=config.max_tokens_parameter,
         send_temperature=config.send_temperature,
+        send_top_p=config.send_top_p,
         seed=config.seed,
         extra_body=config.extra_body,
     )

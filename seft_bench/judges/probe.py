@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.inference.failures import Settings
 from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.judges.parse import LEAST_CHOICE_MASS, choice_mass, without_reasoning
-from seft_bench.judges.sampling import PreferenceFrom
+from seft_bench.judges.sampling import PreferenceFrom, Sampling
 from seft_bench.reasoning import split
 from seft_bench.records import JudgeRequest, Message, Question
 
@@ -27,20 +28,6 @@ ALTERNATIVES: dict[PreferenceFrom, str] = {
     "token": "`preference_from: token` (one verdict)",
 }
 
-_REFUSED_PARAMETERS = {
-    "structured_outputs": "",
-    "logprobs": "",
-    "temperature": "Set `send_temperature: false` in the judge's YAML.",
-    "top_p": "Set `send_temperature: false` in the judge's YAML.",
-    "max_completion_tokens": "Set `max_tokens_parameter: max_completion_tokens` in the judge's YAML.",
-    "max_tokens": "Set `max_tokens_parameter` or a larger `max_tokens` in the judge's YAML.",
-}
-"""Word in a server's refusal -> what to do.
-
-The first word that is found counts; "" stands for another source of preferences.
-"""
-
-
 KINDS = ("grade", "preference", "pair")
 """The kinds of request that a judge may get, see `Judge.check`."""
 
@@ -53,37 +40,82 @@ def probe_request(kind: str) -> JudgeRequest:
     return JudgeRequest("preference", question, 1, ("Blue.",), ("Green.",))
 
 
+def probe_kind(request: JudgeRequest) -> str:
+    """Return the name that `check` has for this kind of request."""
+    return "pair" if request.kind == "preference" and len(request.question.turns) > 1 else request.kind
+
+
+def chosen(kind: str, examples: Sequence[JudgeRequest]) -> list[JudgeRequest]:
+    """Return the requests to probe with, one after the other until one is taken.
+
+    The longest example, a middling one, and a small one of our own, which nobody refuses for what it says.
+    """
+    fitting = sorted((item for item in examples if probe_kind(item) == kind), key=_characters, reverse=True)
+    longest_and_middling = [fitting[0], fitting[len(fitting) // 2]] if len(fitting) > 1 else fitting
+    return [*longest_and_middling, probe_request(kind)]
+
+
+def _characters(request: JudgeRequest) -> int:
+    question = request.question
+    return sum(map(len, (*question.turns, *question.reference, *request.candidate, *request.baseline)))
+
+
 def alternatives(refused: PreferenceFrom) -> str:
     """Name the other sources of preferences, in YAML."""
     others = "; ".join(text for name, text in ALTERNATIVES.items() if name != refused)
     return f"Set one of these in the judge's YAML: {others}. Each makes a judge of its own, under another id."
 
 
-def refuse_failed(who: str, source: PreferenceFrom, reply: Reply) -> None:
+def settings_of(sampling: Sampling) -> Settings:
+    """Return where a judge's settings stand, for the client's advice."""
+    elsewhere = alternatives(sampling.preference_from)
+    others = dict.fromkeys(("structured_outputs", "logprobs", "top_logprobs"), elsewhere)
+    return Settings("the judge's YAML", "`max_tokens` in the judge's YAML", "`seed: null`", others)
+
+
+def refuse_failed(who: str, reply: Reply, max_tokens: int) -> None:
     """Raise for a probe that got no reply.
 
+    Args:
+        max_tokens: of the reply.
+
     Raises:
-        InputError: a parameter that the server does not take.
+        InputError: no room for the prompt and the reply.
         JudgeUnavailableError: anything else.
     """
     if reply.status in KEPT:
         return
-    word = next((word for word in _REFUSED_PARAMETERS if word in reply.text and reply.text.startswith("HTTP 4")), None)
-    if word is None:
-        raise JudgeUnavailableError(f"{who}: the probe failed ({reply.status}: {reply.text})")
-    raise InputError(
-        f"{who}: the server refuses the request ({reply.text[:300]}). "
-        f"{_REFUSED_PARAMETERS[word] or alternatives(source)}"
-    )
+    if reply.status == "over_length":
+        raise InputError(
+            f"{who} has no room for the prompts and a reply of {max_tokens} tokens ({reply.text}). {_ROOM}"
+        )
+    raise JudgeUnavailableError(f"{who}: the probe failed ({reply.status}: {reply.error or reply.text})")
 
 
-def refuse_all_reasoning(who: str, reply: Reply) -> None:
-    """Raise InputError if the reply ended in its reasoning, before a verdict began."""
-    if reply.finish_reason == "length" and _reasoned(reply) and not without_reasoning(reply.text).strip():
+_ROOM = "Set a smaller `max_tokens` in the judge's YAML, or serve the judge with a larger context."
+
+
+def does_not_fit_all(who: str, reply: Reply, max_tokens: int) -> str:
+    """Say that the longest prompt got no verdict, though others may."""
+    if reply.status == "refused":
+        return f"{who} refuses a prompt for what it says ({reply.text})"
+    return f"{who} has no room for the longest prompt and a reply of {max_tokens} tokens ({reply.text}). {_ROOM}"
+
+
+def refuse_silent(who: str, reply: Reply) -> None:
+    """Raise InputError if the reply ended in its reasoning, or consists of nothing else."""
+    if without_reasoning(reply.text).strip() or not _reasoned(reply):
+        return
+    if reply.finish_reason == "length":
         raise InputError(
             f"{who} reasons first, and its {reply.completion_tokens} tokens end before it says anything. Set a larger "
             "`max_tokens` in the judge's YAML, or switch the reasoning off (`extra_body`)."
         )
+    raise InputError(
+        f"{who} says nothing: the content of its reply is null or empty, and all {len(reply.reasoning):,} characters "
+        "stand apart as reasoning (`reasoning_content`). Serve it without the reasoning parser, or switch the "
+        "reasoning off (`extra_body: {chat_template_kwargs: {enable_thinking: false}}`)."
+    )
 
 
 def _reasoned(reply: Reply) -> bool:

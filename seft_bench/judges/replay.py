@@ -36,7 +36,7 @@ class ReplayJudge(BaseJudge):
     def from_config(cls, config: ReplayJudgeConfig, store_path: Path | None = None) -> ReplayJudge:
         return cls(config.name, Path(config.path))
 
-    def check(self, kinds: Collection[str]) -> None:
+    def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
         """Do nothing: the file was read when the judge was opened."""
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:

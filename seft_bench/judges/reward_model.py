@@ -87,7 +87,7 @@ class RewardModelJudge(BaseJudge):
             )
         self._references_checked = True
 
-    def check(self, kinds: Collection[str]) -> None:
+    def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
         """Find all that can be wrong without the weights: architecture, outputs, tokenizer, template, calibration.
 
         Raises:

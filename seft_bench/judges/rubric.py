@@ -43,7 +43,7 @@ class RubricJudge(BaseJudge):
     def from_config(cls, config: RubricJudgeConfig, store_path: Path | None = None) -> RubricJudge:
         return cls(config.name, config.length_bias)
 
-    def check(self, kinds: Collection[str]) -> None:
+    def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
         """Do nothing: nothing can be missing."""
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:

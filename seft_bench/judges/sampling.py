@@ -37,6 +37,7 @@ class Sampling:
         temperature, max_tokens: None is the protocol's own.
         seed: of the first sample; later ones count on, or they would all be the same.
         send_temperature: False sends neither temperature nor top_p.
+        send_top_p: False sends no top_p.
         extra_body: more parameters, as the server knows them.
     """
 
@@ -46,6 +47,7 @@ class Sampling:
     max_tokens: int | None = None
     max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     send_temperature: bool = True
+    send_top_p: bool = True
     seed: int | None = None
     extra_body: Mapping[str, Any] = field(default_factory=dict)
 
@@ -64,6 +66,8 @@ class Sampling:
             body["temperature"] = self.temperature
         if not self.send_temperature:
             body = {name: value for name, value in body.items() if name not in ("temperature", "top_p")}
+        if not self.send_top_p:
+            body = {name: value for name, value in body.items() if name != "top_p"}
         if kind == "token" and self.preference_from in ("logprobs", "choice"):
             body |= WITH_LOGPROBS
         if kind == "token" and self.preference_from == "choice":

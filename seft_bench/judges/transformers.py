@@ -81,7 +81,7 @@ class TransformersJudge(BaseJudge):
         }
         return f"{self._name}-{sha256_json(settings)[:8]}"
 
-    def check(self, kinds: Collection[str]) -> None:
+    def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
         """Find all that can be wrong without the weights: architecture, tokenizer, template, prompts, context.
 
         Raises:

@@ -24,7 +24,7 @@ from seft_bench.inference.vllm.environment import find_environment
 from seft_bench.inference.vllm.server import START_SECONDS, VLLMServer
 from seft_bench.judges.base import BaseJudge, OnJudgment
 from seft_bench.judges.openai_compatible import OpenAIJudge
-from seft_bench.judges.probe import probe_request
+from seft_bench.judges.probe import probe_kind, probe_request
 from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
 from seft_bench.judges.sampling import Sampling
 from seft_bench.records import JudgeRequest
@@ -103,7 +103,7 @@ class VLLMJudge(BaseJudge):
         }
         return f"{self._name}-{sha256_json(settings)[:8]}"
 
-    def check(self, kinds: Collection[str]) -> None:
+    def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
         """Check all that needs no start, which takes minutes: vLLM, the model, its chat template, our prompts.
 
         Raises:
@@ -128,7 +128,7 @@ class VLLMJudge(BaseJudge):
             InputError: vLLM does not start. ServiceUnavailableError: the server died; what arrived is kept.
         """
         if requests:
-            self._served({_probe_kind(request) for request in requests}).judge(requests, model_id, on_judgment)
+            self._served({probe_kind(request) for request in requests}).judge(requests, model_id, on_judgment)
 
     def close(self) -> None:
         """Stop the server; the next judgment would start it again."""
@@ -179,23 +179,18 @@ class _ServedJudge(OpenAIJudge):
         self.notes = judge.notes
         self.__dict__["id"] = judge.id  # of weights, not of a port
 
-    def check(self, kinds: Collection[str]) -> None:
+    def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
         """Send one real request of each kind.
 
         Raises:
             InputError: the server ignores the choice, which would give another kind of preference.
         """
-        super().check(kinds)
+        super().check(kinds, examples)
         self.probed |= set(kinds)
 
     def _verdict(self, request: JudgeRequest, prompt: Prompt, replies: Sequence[Reply]) -> dict[str, Any]:
         fields = super()._verdict(request, prompt, replies)
         return {**fields, "details": {**fields["details"], "engine": self.server.engine}}
-
-
-def _probe_kind(request: JudgeRequest) -> str:
-    """Return the name that `check` has for this kind of request."""
-    return "pair" if request.kind == "preference" and len(request.question.turns) > 1 else request.kind
 
 
 def find_model(name: str) -> Path:

@@ -68,7 +68,7 @@ QUESTIONS = [
 def generate(url: str, store: ResponseStore | None = None, seed: int = 0) -> list[Answer]:
     time, answers = FakeTime(), []
     client = ChatClient(url, "policy", None, store, sleep=time.sleep, clock=time.clock)
-    OpenAICompatibleGenerator("policy", url, client=client).answer(
+    OpenAICompatibleGenerator("policy", client).answer(
         QUESTIONS, Decoding("official", DECODING, 64, seed), answers.append
     )
     return sorted(answers, key=lambda answer: answer.question_id)

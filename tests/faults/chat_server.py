@@ -105,6 +105,7 @@ class ChatServer:
         self.script, self.otherwise = list(script), otherwise
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.queries: list[str] = []
         self.answered = 0
         self.most_at_once = 0
         self.models: list[dict[str, Any]] = [{"id": "judge", "root": "weights-1"}]
@@ -122,6 +123,7 @@ class ChatServer:
         number = len(self.bodies)
         self.bodies.append(body)
         self.headers.append(dict(request.headers))
+        self.queries.append(request.query_string)
         self._now += 1
         self.most_at_once = max(self.most_at_once, self._now)
         try:

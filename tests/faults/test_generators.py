@@ -56,7 +56,7 @@ def test_an_unanswered_question_is_said_and_the_others_are_kept() -> None:
         time = FakeTime()
         client = ChatClient(server.url, "policy", None, None, sleep=time.sleep, clock=time.clock)
         with pytest.raises(ServiceUnavailableError, match="1 questions have no answer; the first one, 2"):
-            OpenAICompatibleGenerator("policy", server.url, client=client).answer(
+            OpenAICompatibleGenerator("policy", client).answer(
                 QUESTIONS, Decoding("official", DECODING, 64, 0), answers.append
             )
     assert sorted(answer.question_id for answer in answers) == ["1", "3"]

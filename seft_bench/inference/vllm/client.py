@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import answer_text, prompt_ids, without_markup
 from seft_bench.errors import InputError
+from seft_bench.inference.addresses import address_of
 from seft_bench.inference.client import ChatCall, ChatClient, OnReply
 from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.inference.store import ResponseStore
@@ -50,7 +51,7 @@ class ServerClient(ChatClient):
         Raises:
             ServiceUnavailableError: also when the server's process dies under way, with the end of its log.
         """
-        self.base_url, self.weights_fingerprint = self.server.base_url, self.server.weights_fingerprint
+        self.address, self.weights_fingerprint = address_of(self.server.base_url), self.server.weights_fingerprint
         super().run(calls, on_reply)
 
     @property
