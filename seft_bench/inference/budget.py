@@ -16,6 +16,7 @@ from seft_bench.errors import ServiceUnavailableError
 from seft_bench.inference.prices import Price
 from seft_bench.inference.replies import Reply
 from seft_bench.records import Message
+from seft_bench.texts import utf8
 
 TOKENS_BESIDE_A_MESSAGE = 16
 """More than any chat template puts around one message."""
@@ -156,12 +157,8 @@ def meter(client: Metered | None, price: Price, budget: Budget) -> None:
 
 def worst_tokens(messages: Sequence[Message], sampling: Mapping[str, Any]) -> tuple[int, int]:
     """Return the most tokens that a request can cost: (input, output)."""
-    size = sum(len(_bytes(message["content"])) + TOKENS_BESIDE_A_MESSAGE for message in messages)
+    size = sum(len(utf8(message["content"])) + TOKENS_BESIDE_A_MESSAGE for message in messages)
     return size + TOKENS_BESIDE_A_MESSAGE, reply_tokens(sampling) * int(sampling.get("n") or 1)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(errors="surrogatepass")
 
 
 def reply_tokens(sampling: Mapping[str, Any]) -> int:

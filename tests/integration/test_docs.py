@@ -183,8 +183,16 @@ CONFIGS = {
     "recipe": config.RecipeConfig,
     "matrix": config.MatrixConfig,
     "published": PublishedConfig,
+    "server": config.ServedModelConfig,
 }
-TOLD_BY = {"rows": "matrix", "sets": "published", "prices": "prices", "method": "recipe", "decodings": "suite"}
+TOLD_BY = {
+    "rows": "matrix",
+    "sets": "published",
+    "prices": "prices",
+    "method": "recipe",
+    "decodings": "suite",
+    "send_seed": "server",
+}
 """A key that only one kind of file has -> that kind; the rest are judges."""
 
 
