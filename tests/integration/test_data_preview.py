@@ -45,8 +45,8 @@ def recipe(folder: Path, method: str, **data: Any) -> str:
 def previews(name: str, rows: int = 3) -> dict[str, Preview]:
     chosen = load_recipe(name)
     plan, needed = door.methods.build_stages(chosen.method, chosen.settings, 1), needed_data(chosen)
-    base, data = pipeline.open_material(chosen, plan, Path("data"), needed)
-    return {shown.data_set: shown for shown in preview_data(plan, base, data, 0, needed, rows)}
+    models, data = pipeline.open_material(chosen, plan, Path("data"), needed)
+    return {shown.data_set: shown for shown in preview_data(plan, models.base, data, 0, needed, rows)}
 
 
 def learnt(shown: Preview, sample: int, text: int = 0) -> list[str]:
