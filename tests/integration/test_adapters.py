@@ -10,6 +10,7 @@ import pytest
 
 from seft_bench import checkpoints, pipeline, subjects
 from seft_bench.chat import load_tokenizer
+from seft_bench.checkpoints.steps import last_checkpoint
 from seft_bench.checkpoints.whole import WholeModels
 from seft_bench.config import RecipeConfig
 from seft_bench.files import read_json, write_jsonl
@@ -63,7 +64,7 @@ def test_model_arguments_take_adapters_and_runs_of_them(dpo_run: runs.TrainedRun
     assert [subject.run and subject.run.step for subject in found] == [1, 2]
     [alone] = subjects.find_subjects(str(dpo_run.checkpoints[-1]))
     assert alone.fingerprint == found[1].fingerprint != found[0].fingerprint
-    assert runs.last_checkpoint(dpo_run.folder) == dpo_run.checkpoints[-1]
+    assert last_checkpoint(dpo_run.folder) == dpo_run.checkpoints[-1]
 
 
 def test_an_adapter_is_evaluated_merged_and_evaluated_again_to_the_same_answers(
