@@ -35,7 +35,7 @@ def _judgment(row: Mapping[str, Any], candidate: str, game: str) -> Judgment:
         raise ValueError(f"{game}_winner is {winner!r}; allowed are {', '.join(_WINNERS)}")
     first = (candidate == "model_1") == (game == "g1")
     question = Question("mtbench", str(row["question_id"]), "", ())
-    turn, judge = int(row["turn"]), row.get("judge", "")
+    turn, judge = whole_number(row["turn"]), row.get("judge", "")
     return Judgment(
         suite="mtbench",
         question_id=question.id,
@@ -53,6 +53,17 @@ def _judgment(row: Mapping[str, Any], candidate: str, game: str) -> Judgment:
         raw=raw,
         details={"compared_with": str(row["model_2" if candidate == "model_1" else "model_1"])},
     )
+
+
+def whole_number(value: Any) -> int:
+    """Return the number of a turn, also from text.
+
+    Raises:
+        ValueError: it is none; true and 1.5 are none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(f"a whole number is expected, this is {value!r}")
+    return int(value)
 
 
 def _status(winner: str, raw: str) -> Status:

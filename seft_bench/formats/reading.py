@@ -8,6 +8,7 @@ judgments.jsonl. Every judgment gets a status: what the official files store as 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, Literal, TypeVar
 from seft_bench.errors import InputError
 from seft_bench.files import json_of, parse_line, read_bytes, text_of
 from seft_bench.formats import fastchat_pairs
+from seft_bench.formats.fastchat_pairs import whole_number
 from seft_bench.records import (
     Answer,
     JudgeRequest,
@@ -213,8 +215,12 @@ def _judgment(row: Row) -> Judgment:
 
 
 def _values(judgment: Judgment) -> list[tuple[float, float, float]]:
-    """Return the verdict's values, each with the least and the most that it can be."""
-    asked = ((judgment.score, 1.0, 10.0), (judgment.preference, 1.0, 2.0))
+    """Return the verdict's values, each with the least and the most that it can be.
+
+    A number beyond the scale of grades was read by older versions, and is no grade to the suites (`on_the_scale`).
+    """
+    most = sys.float_info.max
+    asked = ((judgment.score, -most, most), (judgment.preference, 1.0, 2.0))
     return [(value, low, high) for value, low, high in asked if value is not None]
 
 
@@ -246,7 +252,7 @@ def _judgment_of_annotation(row: Row) -> Judgment:
 
 def _judgment_of_fastchat(row: Row) -> Judgment:
     """Read FastChat's row: -1 is an unparsed reply, "$ERROR$" a failed call; the judged texts are not in it."""
-    score, turn = _number(row["score"]), int(row["turn"])
+    score, turn = _number(row["score"]), whole_number(row["turn"])
     status = _fastchat_status(str(row["judgment"]), score)
     judge = row.get("judge", "")
     question = Question("mtbench", str(row["question_id"]), "", ())
@@ -282,6 +288,8 @@ def _number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise ValueError(f"a number is expected, this is {value!r}")
     number = float(value)
+    if math.isinf(number):
+        raise ValueError(f"a finite number is expected, this is {str(value)[:40]!r}")
     return None if math.isnan(number) else number
 
 
