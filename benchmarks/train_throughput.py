@@ -149,7 +149,7 @@ def count_tokens(folder: Path, loss: str) -> int:
     from seft_bench.chat import load_tokenizer
     from training.data import DataRules, load_examples
 
-    rules = DataRules(max_length=512, pairs=loss != "sft")
+    rules = DataRules(max_length=512, rows="answers" if loss == "sft" else "pairs")
     return load_examples(data_file(folder, loss), load_tokenizer(folder / "model"), rules)[1].tokens
 
 

@@ -5,14 +5,22 @@ Templates are read from the installed package, and nothing of them is kept here.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 
+from seft_bench.chat import load_tokenizer
+from training.checkpoint import load_config, load_model
+from training.data import data_rules, load_examples
+from training.precision import weights_dtype
+from training.reference import reference_logprobs
+from training.run import Run
+from training.settings import TrainJob, TrainSettings
 from training.tokens import Example, Tokens
 
 TAKES_LISTS = ("idefics3", "llava_next", "smolvlm")
@@ -104,3 +112,67 @@ def nll_of_answers(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         labels=batch["chosen_labels"],
     ).loss
     return loss
+
+
+ROWS = [
+    {
+        "prompt": [{"role": "user", "content": f"What is {number} plus two{' please' * (number % 3)}?"}],
+        "chosen": f"It is {number + 2}, and the fox" + " jumps" * (number % 4),
+        "rejected": "The lazy dog" + " sleeps" * (number % 5),
+    }
+    for number in range(6)
+]
+
+
+def one_step(batch_size: int, precision: Literal["float32", "bfloat16"] = "float32") -> TrainSettings:
+    return TrainSettings(
+        learning_rate=1e-3,
+        max_steps=1,
+        global_batch_size=batch_size,
+        micro_batch_size=4,
+        device="cpu",
+        precision=precision,
+    )
+
+
+def ours(
+    tmp_path: Path,
+    model: Path,
+    loss: str,
+    rows: Sequence[dict[str, Any]],
+    reference: Path | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    **loss_settings: float,
+) -> Any:
+    """(loss and metrics, gradients by name) of one global batch, in micro-batches of 4 and 2."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dtype = weights_dtype(one_step(1, precision))
+    job = TrainJob(one_step(len(rows), precision), loss, loss_settings)
+    examples, _ = load_examples(path, load_tokenizer(model), data_rules(job, load_config(model)))
+    sums = (
+        None
+        if reference is None
+        else reference_logprobs(lambda: load_model(reference, dtype), "reference", examples, job, tmp_path / "cache")
+    )
+    run = Run(load_model(model, dtype), examples, sums, job)
+    measured = run._forward_backward(range(len(rows)))
+    return {name: value.item() for name, value in measured.items()}, gradients(run.model), examples
+
+
+def trl_batch(trainer: Any) -> dict[str, torch.Tensor]:
+    """All rows as one batch, collated by TRL."""
+    return trainer.data_collator([trainer.train_dataset[index] for index in range(len(trainer.train_dataset))])
+
+
+def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """To 1e-4 relative; what cancels out in a sum is as uncertain as the sum's largest parts."""
+    assert ours.keys() == theirs.keys()
+    for name, gradient in ours.items():
+        torch.testing.assert_close(
+            gradient,
+            theirs[name],
+            rtol=1e-4,
+            atol=1e-5 * max(1.0, float(gradient.abs().max())),
+            msg=lambda text, name=name: f"{name}: {text}",
+        )

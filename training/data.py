@@ -17,7 +17,19 @@ from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl
 from seft_bench.records import Row
 
-from .rows import REASONS, Dropped, Learn, Reason, cut_example, located, pair_example, single_example
+from .loss_table import Rows
+from .rows import (
+    REASONS,
+    Dropped,
+    Learn,
+    Reason,
+    cut_example,
+    labelled_example,
+    located,
+    pair_example,
+    single_example,
+    with_mismatched,
+)
 from .settings import TrainJob
 from .tokens import Example, Tokens
 
@@ -76,24 +88,26 @@ class DataRules:
 
     Attributes:
         max_length: tokens of prompt and answer together; longer answers are cut, prompts never.
-        pairs: rows are (prompt, chosen, rejected), else one of the SFT formats.
+        rows: are pairs (prompt, chosen, rejected), labelled answers (prompt, answer, label), or of an SFT format.
         positions: of the model; `max_length` may exceed them, no sequence may.
         max_dropped_share: of the rows; above it the data is refused.
         learn: which turns of `messages` are learnt, where a row does not say it.
+        mismatched: examples also get an answer to another prompt.
     """
 
     max_length: int
-    pairs: bool = False
+    rows: Rows = "answers"
     positions: int | None = None
     max_dropped_share: float = 1.0
     learn: Learn = "last"
+    mismatched: bool = False
 
 
 def data_rules(job: TrainJob, config: Any) -> DataRules:
     """Return the rules of a job, for a model of this configuration."""
-    given = job.settings
-    pairs, positions = job.loss_entry.needs_pairs, positions_of(config)
-    return DataRules(given.max_length, pairs, positions, given.max_dropped_share, given.learn)
+    given, loss, positions = job.settings, job.loss_entry, positions_of(config)
+    allowed = given.max_dropped_share
+    return DataRules(given.max_length, loss.rows, positions, allowed, given.learn, loss.needs_mismatched)
 
 
 def load_examples(path: Path, tokenizer: Any, rules: DataRules) -> tuple[list[Example], DataCounts]:
@@ -116,15 +130,26 @@ def examples_of(rows: Sequence[Row], path: Path, tokenizer: Any, rules: DataRule
     for position, row in enumerate(rows):
         try:
             with located(path, position, "training data"):
-                whole = pair_example(tokenizer, row) if rules.pairs else single_example(tokenizer, row, rules.learn)
+                whole = _example(tokenizer, row, rules)
             examples.append(cut_example(whole, rules.max_length))
             truncated += sum(len(sequence.ids) > rules.max_length for sequence in whole.sequences)
         except Dropped as reason:
             dropped[reason.reason] += 1
     counts = _count(len(rows), examples, dropped, truncated)
     _check_dropped(path, counts, rules)
+    if rules.mismatched:
+        try:
+            examples = with_mismatched(examples, rules.max_length)
+        except InputError as error:
+            raise InputError(f"training data {path}: {error}") from None
     _check_positions(path, examples, rules.positions)
     return examples, counts
+
+
+def _example(tokenizer: Any, row: Row, rules: DataRules) -> Example:
+    if rules.rows == "pairs":
+        return pair_example(tokenizer, row)
+    return labelled_example(tokenizer, row) if rules.rows == "labels" else single_example(tokenizer, row, rules.learn)
 
 
 def _count(rows: int, examples: Sequence[Example], dropped: Mapping[str, int], truncated: int) -> DataCounts:
@@ -153,7 +178,8 @@ def _check_dropped(path: Path, counts: DataCounts, rules: DataRules) -> None:
 
 
 def _check_positions(path: Path, examples: Sequence[Example], positions: int | None) -> None:
-    longest = max(example.length for example in examples)
+    mismatched = [len(example.mismatched.ids) for example in examples if example.mismatched]
+    longest = max([*mismatched, *(example.length for example in examples)])
     if positions is not None and longest > positions:
         raise InputError(
             f"training data {path}: the longest sequence has {longest} tokens, and the model positions for {positions} "

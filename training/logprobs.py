@@ -22,15 +22,17 @@ from .packing import pack, packed_logprobs
 from .projection import token_logprobs
 
 
-def answer_logprobs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+def answer_logprobs(model: Any, batch: Batch, firsts: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
     """Summed log p over the labelled positions of each sequence.
 
     Args:
         model: a Hugging Face causal language model.
         batch: n sequences, padded on the right.
+        firsts: [n] numbers of labelled tokens whose sums are wanted, too.
 
     Returns:
-        ([n] float32 sums in nats, [n] int64 numbers of labelled tokens).
+        ([n] float32 sums in nats, [n] int64 numbers of labelled tokens); the sums over the first tokens come behind
+        the others.
     """
     targets = batch.ids[:, 1:][batch.labelled[:, 1:]]
     predicting = batch.labelled[:, 1:]  # the logits at position t predict the token at t + 1
@@ -38,27 +40,44 @@ def answer_logprobs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     logprobs = token_logprobs(model, {"input_ids": batch.ids[:, :-1]}, predicting, targets)
     # Written back into a grid and summed by row: unlike index_add, that has one order of addition on every device.
     grid = torch.zeros(predicting.shape, dtype=torch.float32, device=batch.ids.device)
-    return grid.masked_scatter(predicting, logprobs).sum(dim=1), predicting.sum(dim=1)
+    grid = grid.masked_scatter(predicting, logprobs)
+    sums = grid.sum(dim=1)
+    if firsts:
+        early = predicting.cumsum(dim=1) <= torch.tensor(firsts, device=grid.device)[:, None]
+        sums = torch.cat([sums, grid.masked_fill(~early, 0).sum(dim=1)])
+    return sums, predicting.sum(dim=1)
 
 
 def sequence_logprobs(
-    model: Any, sequences: Sequence[Tokens], device: torch.device, padding_free: bool
+    model: Any, sequences: Sequence[Tokens], device: torch.device, padding_free: bool, firsts: Sequence[int] = ()
 ) -> tuple[Tensor, Tensor]:
     """`answer_logprobs` of sequences in one forward, padded or in one row."""
     if padding_free:
-        return packed_logprobs(model, pack(sequences).to(device))
-    return answer_logprobs(model, collate(sequences).to(device))
+        return packed_logprobs(model, pack(sequences).to(device), firsts)
+    return answer_logprobs(model, collate(sequences).to(device), firsts)
 
 
 def example_logprobs(
-    model: Any, examples: Sequence[Example], device: torch.device, padding_free: bool = False
+    model: Any, examples: Sequence[Example], device: torch.device, padding_free: bool = False, shared: bool = False
 ) -> tuple[Tensor, Tensor]:
     """`sequence_logprobs` of a micro-batch: the chosen answers, then the rejected ones.
 
     Policy and reference both come through here: in bfloat16, equal weights give equal sums only in equal batches.
+
+    Args:
+        shared: then come the sums of both over the first tokens, as many as the shorter answer has.
     """
     chosen, rejected = [example.chosen for example in examples], [e.rejected for e in examples if e.rejected]
-    return sequence_logprobs(model, chosen + rejected, device, padding_free)
+    shorter = [min(sequence.labelled for sequence in example.sequences) for example in examples]
+    return sequence_logprobs(model, chosen + rejected, device, padding_free, 2 * shorter if shared else ())
+
+
+def mismatched_logprobs(
+    model: Any, examples: Sequence[Example], device: torch.device, padding_free: bool = False
+) -> Tensor:
+    """[n] summed log p of answers to other prompts than their own."""
+    sequences = [example.mismatched for example in examples if example.mismatched]
+    return sequence_logprobs(model, sequences, device, padding_free)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import Field
@@ -17,6 +18,8 @@ from seft_bench.config import Strict, validate
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.records import Base, Data, Model, Output, Source
 
+from .loss_table import LOSSES
+from .preferences import preference_stages, settings_class
 from .seft import SeftSettings, seft_stages
 from .settings import DraftSettings, TrainSettings
 from .stages import First, Sample, Shape, Stage, Train
@@ -41,23 +44,6 @@ class ChosenSettings(SftSettings):
     """SFT on the good answers of the preference data, from the start."""
 
     policy: TrainSettings = TrainSettings(learning_rate=1e-3, max_steps=150)
-
-
-class DpoSettings(SftSettings):
-    """DPO on preference pairs, from the start, which is also the reference."""
-
-    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150)
-    beta: float = Field(default=0.1, gt=0)
-
-
-class OrpoSettings(SftSettings):
-    """ORPO on preference pairs, from the base model, as in the paper, or from the start."""
-
-    policy: TrainSettings = TrainSettings(learning_rate=6e-4, max_steps=150)
-    beta: float = Field(default=0.5, gt=0, description="weight of the odds-ratio term, lambda in the paper")
-    init: str = Field(
-        default="base", min_length=1, description="where the policy starts: base, start, or a ready model, as elsewhere"
-    )
 
 
 class SelfLabelSettings(ChosenSettings):
@@ -89,36 +75,6 @@ def sft_stages(settings: SftSettings, checkpoints: int) -> list[Stage]:
 
 def chosen_stages(settings: ChosenSettings, checkpoints: int) -> list[Stage]:
     policy = _good_answers(policy_start(settings), settings.policy, checkpoints)
-    return [*start_stages(settings, checkpoints), policy]
-
-
-def dpo_stages(settings: DpoSettings, checkpoints: int) -> list[Stage]:
-    start = policy_start(settings)
-    policy = Train(
-        "dpo",
-        start,
-        Data("preferences"),
-        Shape("pairs"),
-        settings.policy,
-        loss="dpo",
-        loss_settings={"beta": settings.beta},
-        checkpoints=checkpoints,
-        reference=start,
-    )
-    return [*start_stages(settings, checkpoints), policy]
-
-
-def orpo_stages(settings: OrpoSettings, checkpoints: int) -> list[Stage]:
-    policy = Train(
-        "orpo",
-        policy_start(settings),
-        Data("preferences"),
-        Shape("pairs"),
-        settings.policy,
-        loss="orpo",
-        loss_settings={"beta": settings.beta},
-        checkpoints=checkpoints,
-    )
     return [*start_stages(settings, checkpoints), policy]
 
 
@@ -155,8 +111,6 @@ METHODS: dict[str, Method] = {
     ),
     "sft": Method(SftSettings, sft_stages, "SFT on annotated conversations: the start of every other method"),
     "sft-chosen": Method(ChosenSettings, chosen_stages, "SFT on the good answers of the preference data"),
-    "dpo": Method(DpoSettings, dpo_stages, "direct preference optimisation (arXiv 2305.18290)"),
-    "orpo": Method(OrpoSettings, orpo_stages, "odds-ratio preference optimisation (arXiv 2403.07691)"),
     "seft": Method(
         SeftSettings,
         seft_stages,
@@ -167,6 +121,10 @@ METHODS: dict[str, Method] = {
         self_label_stages,
         "control: the SFT-on-good-answers model labels the unannotated prompts itself",
     ),
+} | {
+    name: Method(settings_class(name), partial(preference_stages, name), loss.summary)
+    for name, loss in LOSSES.items()
+    if loss.rows != "answers"
 }
 
 

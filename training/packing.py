@@ -102,14 +102,20 @@ def _learnt(row: Tokens) -> Tensor:
     return learnt
 
 
-def packed_logprobs(model: Any, packed: Packed) -> tuple[Tensor, Tensor]:
+def packed_logprobs(model: Any, packed: Packed, firsts: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
     """Summed log p over the labelled positions of each sequence of a row.
 
+    Args:
+        firsts: [n] numbers of labelled tokens whose sums are wanted, too.
+
     Returns:
-        ([n] float32 sums in nats, [n] int64 numbers of labelled tokens).
+        ([n] float32 sums in nats, [n] int64 numbers of labelled tokens); the sums over the first tokens come behind
+        the others.
     """
     logprobs = token_logprobs(model, packed.inputs(model), packed.predicting, packed.targets)
-    sums = torch.stack([part.sum() for part in logprobs.split(packed.labelled)])
+    parts = logprobs.split(packed.labelled)
+    early = [part[:first] for part, first in zip(parts, firsts, strict=bool(firsts))]
+    sums = torch.stack([part.sum() for part in [*parts, *early]])
     return sums, torch.tensor(packed.labelled, device=sums.device)
 
 

@@ -86,7 +86,7 @@ def probed_tokens_per_second(folder: Path, examples: Sequence[Example], job: Tra
     if settings.padding_free:
         check_apart(placed(started.model, settings, ALONE), settings)
     # What the reference says decides no step's time.
-    reference = torch.zeros(len(examples), 2) if job.loss_entry.needs_reference else None
+    reference = torch.zeros(len(examples), job.loss_entry.columns) if job.loss_entry.needs_reference else None
     run = Run(started.model, examples, reference, replace(job, settings=settings))
     begun = time.monotonic()
     run.take_step()

@@ -17,9 +17,9 @@ from torch import Tensor
 from seft_bench.checkpoints.weights import no_numbers
 from seft_bench.files import sha256_json, write_atomic
 
-from .data import Example, batch_plan
+from .data import Example, Tokens, batch_plan
 from .distributed import ALONE, MicroBatch, Processes, micro_batches
-from .logprobs import example_logprobs, score_sequences
+from .logprobs import example_logprobs, mismatched_logprobs, score_sequences
 from .precision import autocast
 from .settings import TrainJob
 
@@ -37,7 +37,7 @@ def reference_logprobs(
     cache_folder: Path,
     processes: Processes = ALONE,
 ) -> Tensor:
-    """Log-probabilities of all pairs under the reference model.
+    """Log-probabilities of all examples under the reference model.
 
     The file is named by the hash of the model's fingerprint, of the token ids, which covers data, chat template and
     maximal length at once, and of the micro-batches of one process; several keep what one of another number began.
@@ -47,7 +47,8 @@ def reference_logprobs(
         processes: that share the work, each with the micro-batches that it will train on.
 
     Returns:
-        [number of examples, 2] float32 on the CPU: sums of the chosen and of the rejected answer.
+        [number of examples, columns] float32 on the CPU: sums of the chosen and of the rejected answer, then of both
+        over the length that they share; or of the labelled answer, then of the mismatched one.
     """
     from safetensors.torch import load, save
 
@@ -64,7 +65,8 @@ def reference_logprobs(
 
 def _computed(model: Any, examples: Sequence[Example], job: TrainJob, processes: Processes) -> Tensor:
     nats = _longest(model, examples)
-    if job.settings.precision == "float32" and processes.from_main(lambda: nats) < EXACT_NATS:
+    whole = not job.loss_entry.needs_shared
+    if whole and job.settings.precision == "float32" and processes.from_main(lambda: nats) < EXACT_NATS:
         return _by_length(model, examples, job, processes)
     return _in_batches(model, examples, job, processes)
 
@@ -78,30 +80,38 @@ def first_epoch_batches(examples: Sequence[Example], job: TrainJob, processes: P
 
 def _key(fingerprint: str, examples: Sequence[Example], job: TrainJob) -> str:
     batches = [part.indices for part in first_epoch_batches(examples, job)]
-    ids = [[sequence.ids.tolist(), sequence.prompt_tokens] for example in examples for sequence in example.sequences]
-    return sha256_json([fingerprint, ids, job.settings.precision, job.settings.attention, batches])
+    ids = [[sequence.ids.tolist(), sequence.prompt_tokens] for example in examples for sequence in _sequences(example)]
+    kind = ["shared"] if job.loss_entry.needs_shared else []
+    return sha256_json([fingerprint, ids, job.settings.precision, job.settings.attention, batches, *kind])
+
+
+def _sequences(example: Example) -> tuple[Tokens, ...]:
+    return (*example.sequences, *([example.mismatched] if example.mismatched else []))
 
 
 def _longest(model: Any, examples: Sequence[Example]) -> float:
     """Negative log-likelihood of the longest answer, in nats."""
-    sequences = [sequence for example in examples for sequence in example.sequences]
+    sequences = [sequence for example in examples for sequence in _sequences(example)]
     return -score_sequences(model, [max(sequences, key=lambda sequence: sequence.labelled)])[0].sum
 
 
 def _by_length(model: Any, examples: Sequence[Example], job: TrainJob, processes: Processes) -> Tensor:
-    sequences = [sequence for example in examples for sequence in example.sequences]
+    sequences = [sequence for example in examples for sequence in _sequences(example)]
     given = job.settings
     scored = score_sequences(model, sequences, given.micro_batch_size, processes, given.padding_free)
-    return torch.tensor([answer.sum for answer in scored]).reshape(-1, 2)
+    return torch.tensor([answer.sum for answer in scored]).reshape(-1, job.loss_entry.columns)
 
 
 def _in_batches(model: Any, examples: Sequence[Example], job: TrainJob, processes: Processes) -> Tensor:
-    sums = torch.zeros(len(examples), 2)
+    sums, loss = torch.zeros(len(examples), job.loss_entry.columns), job.loss_entry
     device = next(model.parameters()).device
     model.eval()
     with torch.no_grad(), autocast(job.settings, device):
         for indices, counts in first_epoch_batches(examples, job, processes):
-            both, _ = example_logprobs(model, [examples[index] for index in indices], device, job.settings.padding_free)
+            batch = [examples[index] for index in indices]
+            found, _ = example_logprobs(model, batch, device, job.settings.padding_free, loss.needs_shared)
+            if loss.needs_mismatched:
+                found = torch.cat([found, mismatched_logprobs(model, batch, device, job.settings.padding_free)])
             if counts:
-                sums[indices] = both.reshape(2, -1).T.cpu()
+                sums[indices] = found.reshape(loss.columns, -1).T.cpu()
     return processes.add_up(sums)

@@ -6,6 +6,7 @@ Row formats, told apart by their keys; a prompt is a list of messages, or the us
     {"messages": [messages], "learn": "last" | "all"}             SFT; the last answer is learnt, or every one
     {"text": "plain text"}                                        pre-training; everything is learnt, then EOS
     {"prompt": prompt, "chosen": "text", "rejected": "text"}      pairs
+    {"prompt": prompt, "answer": "text", "label": true | false}   answers labelled desirable or not
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def located(path: Path, position: int, what: str) -> Iterator[None]:
 def _line_number(path: Path, position: int) -> int:
     """Line of the row at `position`; blank lines hold no rows."""
     filled = [number for number, line in enumerate(read_text(path).split("\n"), start=1) if line.strip()]
-    return filled[position]
+    return filled[position % len(filled)]  # of a line's several rows the later ones stand behind all lines' first ones
 
 
 def read_rows(path: Path, what: str, required: Iterable[str] = ()) -> list[Row]:
@@ -98,6 +99,40 @@ def pair_example(tokenizer: Any, row: Row) -> Example:
     if chosen == rejected:
         raise Dropped("equal_pair")
     return Example(Tokens.of(prompt, chosen), Tokens.of(prompt, rejected))
+
+
+def labelled_example(tokenizer: Any, row: Row) -> Example:
+    """Tokenise a row of which one answer is labelled desirable or undesirable.
+
+    Raises:
+        InputError: the row is malformed. Dropped: it teaches nothing.
+    """
+    _require(row, ("prompt", "answer", "label"), "a labelled row has 'prompt', 'answer' and 'label'")
+    if not isinstance(row["label"], bool):
+        raise InputError(f"'label' is true or false, this is {row['label']!r}")
+    answered = _answered(tokenizer, as_messages(row["prompt"]), _answer(row, "answer"))
+    return Example(answered, label=row["label"])
+
+
+def with_mismatched(examples: Sequence[Example], max_length: int) -> list[Example]:
+    """Give each example an answer to another prompt: that of the nearest example before it, in a circle.
+
+    Raises:
+        InputError: all examples have one prompt.
+    """
+    prompts = [example.chosen.ids[: example.chosen.prompt_tokens] for example in examples]
+    return [
+        example._replace(mismatched=_mismatched(examples, prompts, position).cut(max_length))
+        for position, example in enumerate(examples)
+    ]
+
+
+def _mismatched(examples: Sequence[Example], prompts: Sequence[Sequence[int]], position: int) -> Tokens:
+    for back in range(1, len(examples)):
+        other = examples[position - back].chosen
+        if prompts[position - back] != prompts[position]:
+            return Tokens.of(prompts[position], other.ids[other.prompt_tokens :])
+    raise InputError("all rows have one prompt, and this loss needs answers to other prompts than an answer's own")
 
 
 def cut_example(example: Example, max_length: int) -> Example:

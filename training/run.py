@@ -17,8 +17,8 @@ from seft_bench.records import Row
 from .checkpoint import pick_device
 from .data import Example, batch_plan
 from .distributed import ALONE, MicroBatch, Processes, micro_batches
-from .logprobs import example_logprobs
-from .losses import Logprobs, Totals
+from .logprobs import example_logprobs, mismatched_logprobs
+from .losses import Logprobs, Totals, logprobs_of
 from .optimizers import build_optimizer, clip_gradients, optimizer_tensors, restore_optimizer, update
 from .precision import autocast
 from .settings import TrainJob, learning_rate_at, steps_in_epoch, total_steps
@@ -39,7 +39,7 @@ class Run:
         """Put the model on its device; a sharded one is there.
 
         Args:
-            reference: [examples, 2] log-probabilities of the pairs under the reference model; None without one.
+            reference: [examples, columns] log-probabilities under the reference model; None without one.
         """
         self.processes = processes
         self.job, self.settings, self.loss = job, job.settings, job.loss_entry
@@ -86,9 +86,10 @@ class Run:
     def _forward_backward(self, batch: Sequence[int]) -> dict[str, Tensor]:
         """Add this process's part of the global batch's gradient; return its share of the loss and the metrics."""
         examples = [self.examples[index] for index in batch]
-        totals = Totals(len(examples), sum(example.chosen.labelled for example in examples))
+        parts = micro_batches(batch, self.settings.micro_batch_size, self.processes)
+        totals = self.totals(examples, self.divergence(self.examples, self.reference, parts))
         measured: dict[str, Tensor] = {}
-        for micro_batch in micro_batches(batch, self.settings.micro_batch_size, self.processes):
+        for micro_batch in parts:
             for name, share in self._backward(micro_batch, totals).items():
                 measured[name] = measured[name] + share if name in measured else share
         self.tokens += sum(len(sequence.ids) for example in examples for sequence in example.sequences)
@@ -103,6 +104,32 @@ class Run:
         measured["loss"].backward()
         return {name: share.detach() for name, share in measured.items()}
 
+    @staticmethod
+    def totals(examples: Sequence[Example], divergence: Tensor | None) -> Totals:
+        """Return the figures of a global batch, or of a whole held-out side."""
+        return Totals(len(examples), sum(example.chosen.labelled for example in examples), divergence)
+
+    def divergence(
+        self, examples: Sequence[Example], reference: Tensor | None, parts: Sequence[MicroBatch]
+    ) -> Tensor | None:
+        """Estimate the divergence from the reference by mismatched answers, >= 0; None where the loss needs none.
+
+        Args:
+            parts: this process's micro-batches of all examples that it is estimated on.
+        """
+        if not self.loss.needs_mismatched or reference is None:
+            return None
+        total = torch.zeros(2, device=self.device)  # log-ratios, and how many
+        with torch.no_grad(), autocast(self.settings, self.device):
+            for indices, counts in parts:
+                batch = [examples[index] for index in indices]
+                sums = mismatched_logprobs(self.model, batch, self.device, self.settings.padding_free)
+                ratios = sums - reference[indices, -1].to(self.device)
+                if counts:
+                    total += torch.stack([ratios.sum(), torch.full_like(ratios[0], len(ratios))])
+        ratio, number = self.processes.add_up(total)
+        return (ratio / number).clamp(min=0)
+
     def measured(self, logprobs: Logprobs, totals: Totals, counts: bool) -> dict[str, Tensor]:
         """Return a micro-batch's shares of the loss and the metrics; zeros of one that does not count."""
         loss, metrics = self.loss.function(logprobs, totals, **self.job.loss_settings)
@@ -113,16 +140,15 @@ class Run:
         """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones.
 
         Args:
-            reference: [examples, 2] those under the reference model; None without one.
+            reference: [examples, columns] those under the reference model; None without one.
         """
         with autocast(self.settings, self.device):
-            sums, tokens = example_logprobs(self.model, examples, self.device, self.settings.padding_free)
-        n = len(examples)
-        if len(sums) == n:
-            return Logprobs(sums, tokens)
-        if reference is None:
-            return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:])
-        return Logprobs(sums[:n], tokens[:n], sums[n:], tokens[n:], *reference.to(self.device).unbind(dim=1))
+            sums, tokens = example_logprobs(
+                self.model, examples, self.device, self.settings.padding_free, self.loss.needs_shared
+            )
+        of_reference = [] if reference is None else list(reference.to(self.device).unbind(dim=1))
+        labels = [example.label for example in examples] if self.loss.rows == "labels" else None
+        return logprobs_of(sums.split(len(examples)), tokens.split(len(examples)), of_reference, labels)
 
     def _check_finite(self, values: Row) -> None:
         if not all(math.isfinite(value) for value in values.values()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -13,10 +13,8 @@ from seft_bench.config import Strict
 from seft_bench.errors import InputError
 from seft_bench.records import Row
 
+from .loss_table import Loss, LossSettings, find_loss
 from .schedules import Course, DecayShape, ScheduleName, scheduled_learning_rate
-
-if TYPE_CHECKING:
-    from .losses import Loss
 
 TrackerName = Literal["tensorboard", "wandb", "trackio"]
 
@@ -230,7 +228,7 @@ class TrainJob:
 
     settings: TrainSettings
     loss: str = "sft"
-    loss_settings: Mapping[str, float] = field(default_factory=dict)
+    loss_settings: LossSettings = field(default_factory=dict)
     checkpoints: int = 1
     seed: int = 0
     fresh: bool = False
@@ -242,8 +240,6 @@ class TrainJob:
 
     @property
     def loss_entry(self) -> Loss:
-        from .losses import find_loss  # torch, which listing the methods does without
-
         return find_loss(self.loss, self.loss_settings)
 
     def as_row(self) -> Row:
@@ -251,7 +247,7 @@ class TrainJob:
         return {
             "loss": self.loss,
             **self.settings.identity_row(),
-            "loss_settings": dict(self.loss_settings),
+            "loss_settings": self.loss_entry.identity_row(self.loss_settings),
             "seed": self.seed,
             "checkpoints": self.checkpoints,
         }

@@ -47,6 +47,18 @@ def _pairs(files: Files, shape: Shape, rng: Random) -> list[Row]:
     return [{key: row[key] for key in ("prompt", "chosen", "rejected")} for row in _preferences(files.data)]
 
 
+def _pairs_as_labelled_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    """Both answers of each pair, labelled; first all good ones, so that neighbours have different prompts."""
+    pairs = _preferences(files.data)
+    sides = (("chosen", True), ("rejected", False))
+    return [{"prompt": row["prompt"], "answer": row[side], "label": label} for side, label in sides for row in pairs]
+
+
+def _labelled_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    rows = read_rows(files.data, "labelled answers", ["prompt", "answer", "label"])
+    return [{key: row[key] for key in ("prompt", "answer", "label")} for row in rows]
+
+
 def _revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """The preliminary reviser: poor answer -> good answer."""
     return [
@@ -107,6 +119,8 @@ SHAPES: dict[str, Callable[[Files, Shape, Random], list[Row]]] = {
     "answers": _answers,
     "good_answers": _good_answers,
     "pairs": _pairs,
+    "pairs_as_labelled_answers": _pairs_as_labelled_answers,
+    "labelled_answers": _labelled_answers,
     "revisions": _revisions,
     "labelled_revisions": _labelled_revisions,
     "labels": _labels,

@@ -6,12 +6,13 @@ the two name the stage's folder, so they stay as they are, or old folders are no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
 from seft_bench.records import Base, Data, Model, Row, Source
 
+from .loss_table import LossSettings, find_loss
 from .settings import DraftSettings, TrainJob, TrainSettings
 
 Decision = Literal["likelihood", "margin", "token", "always", "never"]
@@ -61,7 +62,7 @@ class Train:
     shape: Shape
     settings: TrainSettings
     loss: str = "sft"
-    loss_settings: Mapping[str, float] = field(default_factory=dict)
+    loss_settings: LossSettings = field(default_factory=dict)
     checkpoints: int = 1
     reference: Source | None = None
     preferences: Source | None = None
@@ -80,7 +81,7 @@ class Train:
             **{key: value for key, value in self.settings.identity_row().items() if value is not None},
             "loss": self.loss,
             "checkpoints": self.checkpoints,
-            "loss_settings": dict(self.loss_settings),
+            "loss_settings": find_loss(self.loss, self.loss_settings).identity_row(self.loss_settings),
         }
         return {**self.shape.as_row(), "train": train}
 

@@ -53,13 +53,23 @@ class Tokens(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One training example; `rejected` is None unless the loss compares two answers."""
+    """One training example.
+
+    Attributes:
+        chosen: the answer; of a pair the chosen one.
+        rejected: None unless the loss compares two answers.
+        label: whether the answer is desirable, where answers are labelled one by one.
+        mismatched: the same prompt with an answer to another one, where a loss measures on such; it is never learnt.
+    """
 
     chosen: Tokens
     rejected: Tokens | None = None
+    label: bool | None = None
+    mismatched: Tokens | None = None
 
     @property
     def sequences(self) -> tuple[Tokens, ...]:
+        """The sequences that are learnt."""
         return (self.chosen,) if self.rejected is None else (self.chosen, self.rejected)
 
     @property
@@ -68,4 +78,5 @@ class Example(NamedTuple):
         return max(len(sequence.ids) for sequence in self.sequences)
 
     def cut(self, max_length: int) -> Example:
-        return Example(*(sequence.cut(max_length) for sequence in self.sequences))
+        rejected = None if self.rejected is None else self.rejected.cut(max_length)
+        return self._replace(chosen=self.chosen.cut(max_length), rejected=rejected)

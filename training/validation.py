@@ -21,7 +21,6 @@ from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.records import Row
 
 from .data import Example
-from .losses import Totals
 from .reference import first_epoch_batches
 from .run import Run
 from .settings import EarlyStop, ValidationSettings
@@ -97,11 +96,12 @@ class Validation:
 
     def measure(self, run: Run) -> Row:
         """Measure loss and metrics on what is held out; the run is left as it was."""
-        totals = Totals(len(self.examples), sum(example.chosen.labelled for example in self.examples))
+        parts = first_epoch_batches(self.examples, run.job, run.processes)
         measured: dict[str, Tensor] = {}
         run.model.eval()
+        totals = run.totals(self.examples, run.divergence(self.examples, self.reference, parts))
         with torch.no_grad():
-            for indices, counts in first_epoch_batches(self.examples, run.job, run.processes):
+            for indices, counts in parts:
                 reference = None if self.reference is None else self.reference[indices]
                 logprobs = run.logprobs([self.examples[index] for index in indices], reference)
                 for name, share in run.measured(logprobs, totals, counts).items():

@@ -158,7 +158,7 @@ class _Training:
     @property
     def sides(self) -> int:
         """Sequences of one example."""
-        return 2 if self.stage.job(0).loss_entry.needs_pairs else 1
+        return self.stage.job(0).loss_entry.sides
 
     def batch(self, examples: Sequence[Any]) -> Batch:
         """Return the largest micro-batch that may come: all as long, and with as much to learn, as any example."""

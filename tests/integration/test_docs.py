@@ -240,6 +240,8 @@ def documented_data() -> dict[str, list[dict[str, Any]]]:
 
 def test_every_data_set_that_a_method_reads_is_documented() -> None:
     read = {name: data_sets(build_stages(name, {}, 1)) for name in METHODS}
+    for name in ("kto", "apo-zero-labelled"):
+        read[name] += data_sets(build_stages(name, {"labels": "unpaired"}, 1))
     assert set(documented_data()) == {name for names in read.values() for name in names}
     text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
     for name, readers in re.findall(r"^\| `(\w+)\.jsonl` \| .*? \| (.*) \|$", text, re.MULTILINE):

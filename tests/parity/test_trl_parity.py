@@ -5,11 +5,10 @@ TRL tokenises the rows itself, so equal losses also mean equal masks, one BOS an
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -18,79 +17,29 @@ pytest.importorskip("trl", reason="needs the extra `trl`")
 
 from seft_bench.chat import load_tokenizer
 from tests.tiny_model import make_tiny_model
-from tests.trl_peers import TRAINER_SETTINGS, conversational, gradients, nll_of_answers, orpo_features
+from tests.trl_peers import (
+    ROWS,
+    TRAINER_SETTINGS,
+    assert_same_gradients,
+    conversational,
+    gradients,
+    nll_of_answers,
+    one_step,
+    orpo_features,
+    ours,
+    trl_batch,
+)
 from training.checkpoint import load_model
-from training.data import DataRules, load_examples
-from training.loop import TrainJob, TrainSettings
-from training.precision import weights_dtype
-from training.reference import reference_logprobs
+from training.loop import TrainJob
 from training.run import Run
 from training.tokens import Example
 
 pytestmark = pytest.mark.peers
 
-ROWS = [
-    {
-        "prompt": [{"role": "user", "content": f"What is {number} plus two{' please' * (number % 3)}?"}],
-        "chosen": f"It is {number + 2}, and the fox" + " jumps" * (number % 4),
-        "rejected": "The lazy dog" + " sleeps" * (number % 5),
-    }
-    for number in range(6)
-]
-
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("reference"), seed=5)
-
-
-def one_step(batch_size: int, precision: Literal["float32", "bfloat16"] = "float32") -> TrainSettings:
-    return TrainSettings(
-        learning_rate=1e-3,
-        max_steps=1,
-        global_batch_size=batch_size,
-        micro_batch_size=4,
-        device="cpu",
-        precision=precision,
-    )
-
-
-def ours(
-    tmp_path: Path,
-    model: Path,
-    loss: str,
-    rows: Sequence[dict[str, Any]],
-    reference: Path | None = None,
-    precision: Literal["float32", "bfloat16"] = "float32",
-    **loss_settings: float,
-) -> Any:
-    """(loss and metrics, gradients by name) of one global batch, in micro-batches of 4 and 2."""
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    dtype = weights_dtype(one_step(1, precision))
-    job = TrainJob(one_step(len(rows), precision), loss, loss_settings)
-    examples, _ = load_examples(path, load_tokenizer(model), DataRules(512, job.loss_entry.needs_pairs))
-    sums = (
-        None
-        if reference is None
-        else reference_logprobs(lambda: load_model(reference, dtype), "reference", examples, job, tmp_path / "cache")
-    )
-    run = Run(load_model(model, dtype), examples, sums, job)
-    measured = run._forward_backward(range(len(rows)))
-    return {name: value.item() for name, value in measured.items()}, gradients(run.model), examples
-
-
-def trl_batch(trainer: Any) -> dict[str, torch.Tensor]:
-    """All rows as one batch, collated by TRL."""
-    return trainer.data_collator([trainer.train_dataset[index] for index in range(len(trainer.train_dataset))])
-
-
-def assert_same_gradients(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
-    assert ours.keys() == theirs.keys()
-    for name, gradient in ours.items():
-        torch.testing.assert_close(
-            gradient, theirs[name], rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-        )
 
 
 def test_sft(tiny_model: Path, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def our_examples(folder: Path, tokenizer: Any, *, pairs: bool) -> list[Example]:
     rows = ROWS if pairs else [{"prompt": row["prompt"], "answer": row["chosen"]} for row in ROWS]
     path = folder / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return load_examples(path, tokenizer, DataRules(MAX_LENGTH, pairs))[0]
+    return load_examples(path, tokenizer, DataRules(MAX_LENGTH, "pairs" if pairs else "answers"))[0]
 
 
 def trainers_of(model: Any, reference: Any, tokenizer: Any, folder: Path) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def start(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Start:
         {"prompt": [{"role": "user", "content": text}], "chosen": f"It is {n + 2}.", "rejected": "The" + " fox" * n}
         for n, text in enumerate(asked)
     ]
-    write_jsonl(path, [{**row, "answer": row["chosen"]} for row in pairs])
+    write_jsonl(path, [{**row, "answer": row["chosen"], "label": n % 2 == 0} for n, row in enumerate(pairs)])
     return Start(tiny_model, make_tiny_model(folder / "reference", seed=5), path)
 
 
@@ -77,7 +77,7 @@ def train_it(processes: Processes, start: Start, out: Path, plan: TrainJob, kill
         if step == killed_after:
             raise InputError("killed")
 
-    reference = start.reference if plan.loss == "dpo" else None
+    reference = start.reference if plan.loss_entry.needs_reference else None
     train(
         start.model,
         start.data,
@@ -116,10 +116,12 @@ def assert_same_course(out: Path, expected: Path) -> None:
         torch.testing.assert_close(found[name], tensor, rtol=1e-3, atol=1e-4)
 
 
+LATER = (("sft", "fsdp"), ("dpo", "ddp"), ("orpo", "fsdp"), ("kto", "fsdp"), ("ld-dpo", "fsdp"))
+
+
 @pytest.mark.parametrize(
     ("loss", "sharding"),
-    [("sft", "ddp"), ("dpo", "fsdp")]
-    + [pytest.param(*both, marks=pytest.mark.slow) for both in (("sft", "fsdp"), ("dpo", "ddp"), ("orpo", "fsdp"))],
+    [("sft", "ddp"), ("dpo", "fsdp"), ("kto", "ddp")] + [pytest.param(*both, marks=pytest.mark.slow) for both in LATER],
 )
 def test_two_processes_train_as_one_does(loss: str, sharding: str, start: Start, tmp_path: Path) -> None:
     train_it(ALONE, start, tmp_path / "one", job(loss))

@@ -26,7 +26,7 @@ from seft_bench.report.render import RENDERERS
 from seft_bench.stages import recipes
 from seft_bench.suites import SUITES, load_suite
 from tests.tiny_model import make_tiny_reward_model
-from training.losses import LOSSES
+from training.loss_table import LOSSES
 from training.methods import METHODS, build_stages
 from training.shapes import SHAPES
 
@@ -178,7 +178,7 @@ def test_the_reader_of_imports_sees_what_python_sees() -> None:
     assert ("seft_bench.console", True) in found
     assert ("seft_bench.pipeline", False) in found
     assert ("seft_bench.pipeline", True) not in found
-    assert "training.losses" in own_imports("training.settings")  # relative imports are resolved
+    assert "training.loss_table" in own_imports("training.settings")  # relative imports are resolved
 
 
 def room_of(name: str) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pytest
 import torch
 
 from seft_bench.errors import InputError
-from training.losses import LOSSES, Logprobs, Totals, dpo_loss, find_loss, orpo_loss, sft_loss
+from training import losses
+from training.loss_table import LOSSES, Loss, Name, find_loss
+from training.losses import Logprobs, Shared, Totals, dpo_loss, orpo_loss, sft_loss
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -76,27 +79,163 @@ def test_orpo_stays_finite_for_an_answer_that_is_certain() -> None:
     assert torch.isfinite(chosen.grad).all()
 
 
+PAIR = Logprobs(tensor(-2), tensor(2), tensor(-6), tensor(4), tensor(-3), tensor(-4))
+"""One pair: s_w -2 and r_w -3 over 2 tokens, s_l -6 and r_l -4 over 4: log-ratios 1 and -2, h = 3; per token .5, -.5.
+
+The averages under the policy are -1 and -1.5.
+"""
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "expected"),
+    [
+        ("dpo", {"beta": 0.5, "nll_weight": 2}, -math.log(sigmoid(1.5)) + 2 * 1),  # RPO: an NLL of 1 a token
+        ("dpo-hinge", {"beta": 0.25}, 1 - 0.75),
+        ("dpo-hinge", {"beta": 0.5}, 0.0),
+        (
+            "dpo-robust",
+            {"beta": 0.5, "label_smoothing": 0.2},
+            (-0.8 * math.log(sigmoid(1.5)) + 0.2 * math.log(sigmoid(-1.5))) / 0.6,
+        ),
+        ("dpo-robust", {"beta": 0.5, "label_smoothing": 0}, -math.log(sigmoid(1.5))),
+        (
+            "dpo-exo",
+            {"beta": 0.5, "label_smoothing": 0.1},
+            sigmoid(1.5) * math.log(sigmoid(1.5) / 0.9) + sigmoid(-1.5) * math.log(sigmoid(-1.5) / 0.1),
+        ),
+        ("dpo-norm", {"beta": 2}, -math.log(sigmoid(2 * 1.0))),
+        ("r-dpo", {"beta": 0.5, "alpha": 0.1}, -math.log(sigmoid(1.5 - 0.2))),  # the chosen answer is 2 tokens shorter
+        ("r-dpo", {"beta": 0.5, "alpha": 0}, -math.log(sigmoid(1.5))),
+        ("ipo", {"beta": 0.25}, (3 - 2) ** 2),
+        ("ipo-mean", {"beta": 0.25}, (1 - 2) ** 2),
+        ("apo-zero", {"beta": 0.5}, 1 - sigmoid(0.5) + sigmoid(-1)),
+        ("apo-down", {"beta": 0.5}, sigmoid(0.5) + 1 - sigmoid(1.5)),
+        (
+            "nca",
+            {"beta": 0.5},
+            -math.log(sigmoid(0.5)) - 0.5 * math.log(sigmoid(-0.5)) - 0.5 * math.log(sigmoid(1)),
+        ),
+        ("sppo", {"beta": 0.25}, (1 - 2) ** 2 + (-2 + 2) ** 2),
+        (
+            "discopop",
+            {"beta": 0.5, "tau": 3},
+            -(1 - sigmoid(0.5)) * math.log(sigmoid(1.5)) + sigmoid(0.5) * math.exp(-1.5),
+        ),
+        ("cpo", {"beta": 0.5}, -math.log(sigmoid(2)) + 1),
+        ("cpo", {"beta": 0.5, "nll_weight": 0}, -math.log(sigmoid(2))),
+        ("simpo", {"beta": 2, "gamma_beta_ratio": 0.1}, -math.log(sigmoid(2 * 0.5 - 0.2))),
+        ("simpo", {"beta": 2, "gamma_beta_ratio": 0}, -math.log(sigmoid(1))),
+        ("slic", {"delta": 5, "nll_weight": 0.5}, (5 - 4) + 0.5),
+        ("slic", {"delta": 0, "nll_weight": 0}, 0.0),
+    ],
+)
+def test_a_pair_by_hand(name: str, settings: dict[str, float], expected: float) -> None:
+    loss, metrics = find_loss(name, settings).function(PAIR, Totals(1, 2), **settings)
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    assert metrics["reward_accuracy"].item() == 1.0
+
+
+def test_ld_dpo_discounts_what_only_the_longer_answer_has() -> None:
+    """The rejected answer's first two tokens have -4 of its -6 and -1 of the reference's -4.
+
+    With alpha 1/2: s_l = -4 + (-2)/2 = -5, r_l = -1 + (-3)/2 = -2.5; the chosen one's ratio stays 1: h' = 3.5.
+    """
+    pair = PAIR._replace(shared=Shared(tensor(-2), tensor(-4), tensor(-3), tensor(-1)))
+    loss, _ = losses.ld_dpo_loss(pair, Totals(1, 2), beta=0.5, alpha=0.5)
+    assert loss.item() == pytest.approx(-math.log(sigmoid(0.5 * 3.5)))
+    whole, _ = losses.ld_dpo_loss(pair, Totals(1, 2), beta=0.5, alpha=1)
+    assert whole.item() == pytest.approx(dpo_loss(PAIR, Totals(1, 2), beta=0.5).loss.item())
+    with pytest.raises(TypeError, match="both answers of a pair have"):
+        losses.ld_dpo_loss(PAIR, Totals(1, 2))
+
+
+LABELLED = Logprobs(
+    tensor(-2, -6), tensor(2, 4), reference_chosen=tensor(-3, -4), desirable=torch.tensor([True, False])
+)
+"""A desirable answer with a log-ratio of 1, and an undesirable one with -2."""
+
+
+def test_kto_by_hand() -> None:
+    """beta 0.5, KL 0.4, weights 1 and 3: 1 - sigmoid(.5 (1 - .4)) and 3 (1 - sigmoid(.5 (.4 + 2))), mean of the two."""
+    loss, metrics = losses.kto_loss(
+        LABELLED, Totals(2, 6, tensor(0.4).squeeze()), beta=0.5, desirable_weight=1, undesirable_weight=3
+    )
+    assert loss.item() == pytest.approx((1 - sigmoid(0.3) + 3 * (1 - sigmoid(1.2))) / 2)
+    assert metrics["kl"].item() == pytest.approx(0.4)
+    assert metrics["reward_accuracy"].item() == 1.0
+    assert metrics["signed_reward"].item() == pytest.approx(0.5 * (1 + 2) / 2)
+    with pytest.raises(TypeError, match="mismatched"):
+        losses.kto_loss(LABELLED, Totals(2, 6))
+
+
+def test_an_anchored_loss_of_labelled_answers_is_kto_without_divergence() -> None:
+    zero = Totals(2, 6, tensor(0).squeeze())
+    ours, theirs = losses.apo_zero_labelled_loss(LABELLED, zero), losses.kto_loss(LABELLED, zero)
+    assert ours.loss.item() == pytest.approx(theirs.loss.item())
+
+
+AT_THE_START = {
+    "dpo": math.log(2),
+    "dpo-hinge": 1.0,
+    "dpo-robust": math.log(2),
+    "dpo-norm": math.log(2),
+    "ld-dpo": math.log(2),
+    "ipo": 25.0,
+    "ipo-mean": 25.0,
+    "apo-zero": 1.0,
+    "apo-down": 1.0,
+    "nca": 2 * math.log(2),
+    "sppo": 50.0,
+    "discopop": (math.log(2) + 1) / 2,
+    "dpo-exo": math.log(0.5) - (math.log1p(-1e-3) + math.log(1e-3)) / 2,
+    "kto": 0.5,
+    "apo-zero-labelled": 0.5,
+}
+"""Loss -> its value at beta 0.1 where the policy is its reference; R-DPO's depends on the lengths."""
+
+
+@pytest.mark.parametrize("name", sorted(name for name in LOSSES if LOSSES[name].needs_reference and name != "r-dpo"))
+def test_a_policy_equal_to_its_reference_has_the_loss_that_theory_fixes(name: str) -> None:
+    full = random_logprobs(LOSSES[name], slice(0, 8))
+    same = full._replace(
+        reference_chosen=full.chosen,
+        reference_rejected=full.rejected,
+        shared=full.shared
+        and Shared(full.shared.chosen, full.shared.rejected, full.shared.chosen, full.shared.rejected),
+    )
+    loss, metrics = LOSSES[name].function(same, Totals(8, 40, tensor(0).squeeze()), beta=0.1)
+    assert loss.item() == pytest.approx(AT_THE_START[name])
+    assert metrics["reward_accuracy"].item() == 0.5
+
+
+VALUES = -torch.rand(4, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 9 - 0.1
+TOKENS = torch.randint(1, 9, (2, 8), generator=torch.Generator().manual_seed(2))
+
+
+def random_logprobs(loss: Loss, part: slice, sums: torch.Tensor = VALUES) -> Logprobs:
+    """What a loss reads of eight random examples."""
+    chosen, rejected, *references = sums[:, part]
+    references = [reference.detach() for reference in references]
+    if loss.rows != "pairs":
+        return Logprobs(chosen, TOKENS[0, part], reference_chosen=references[0], desirable=TOKENS[1, part] > 4)
+    shared = Shared(chosen / 2, rejected, references[0] / 2, references[1]) if loss.needs_shared else None
+    return Logprobs(chosen, TOKENS[0, part], rejected, TOKENS[1, part], *references, shared=shared)
+
+
 @pytest.mark.parametrize("name", sorted(LOSSES))
 def test_shares_of_micro_batches_add_up_to_the_global_batch(name: str) -> None:
     """Loss, gradient and metrics of 8 examples at once equal those of 4 x 2, though the answers differ in length."""
-    torch.manual_seed(1)
-    values = -torch.rand(4, 8, dtype=torch.float64) * 9 - 0.1
-    tokens = torch.randint(1, 9, (2, 8))
-    totals = Totals(8, int(tokens[0].sum()))
+    totals = Totals(8, int(TOKENS[0].sum()), tensor(0.3).squeeze())
 
     def gradient(size: int) -> tuple[torch.Tensor, list[float]]:
-        sums = values.clone().requires_grad_()
+        sums = VALUES.clone().requires_grad_()
         outputs = []
         for start in range(0, 8, size):
-            part = slice(start, start + size)
-            full = Logprobs(
-                sums[0, part],
-                tokens[0, part],
-                sums[1, part],
-                tokens[1, part],
-                sums[2, part].detach(),
-                sums[3, part].detach(),
-            )
+            full = random_logprobs(LOSSES[name], slice(start, start + size), sums)
             outputs.append(LOSSES[name].function(full, totals))
         torch.stack([output.loss for output in outputs]).sum().backward()
         metrics = [sum(output.metrics[key].item() for output in outputs) for key in outputs[0].metrics]
@@ -109,6 +248,23 @@ def test_shares_of_micro_batches_add_up_to_the_global_batch(name: str) -> None:
     assert whole.abs().sum() > 0
 
 
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_the_table_names_a_functions_own_settings_and_defaults(name: str) -> None:
+    loss = LOSSES[name]
+    parameters = dict(list(inspect.signature(loss.function).parameters.items())[2:])
+    assert list(parameters) == list(loss.settings)
+    assert {key: entry.default for key, entry in parameters.items()} == {
+        key: setting.default for key, setting in loss.settings.items()
+    }
+    assert all(setting.fault(setting.default) is None for setting in loss.settings.values())
+
+
+def test_a_setting_may_be_a_name() -> None:
+    kind = Name("soft", ("soft", "hard"))
+    assert kind.fault("hard") is None
+    assert kind.fault("tough") == "one of soft, hard"
+
+
 def test_a_loss_that_compares_refuses_a_batch_without_pairs() -> None:
     with pytest.raises(TypeError, match="rejected"):
         orpo_loss(Logprobs(tensor(-1), tensor(1)), Totals(1, 1))
@@ -119,12 +275,16 @@ def test_a_loss_that_compares_refuses_a_batch_without_pairs() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("ppo", {}, "unknown loss 'ppo': known are dpo, orpo, sft"),
-        ("dpo", {"betta": 0.1}, "unknown setting of the loss 'dpo' 'betta': known are beta"),
+        ("ppo", {}, "unknown loss 'ppo'.*dpo, dpo-exo"),
+        ("dpo", {"betta": 0.1}, "unknown setting of the loss 'dpo' 'betta'.*beta, nll_weight"),
         ("sft", {"beta": 0.1}, "known are none"),
-        ("orpo", {"beta": -1}, "must be a positive number, got -1"),
-        ("orpo", {"beta": float("nan")}, "must be a positive number"),
-        ("dpo", {"beta": "0.1"}, "must be a positive number, got '0.1'"),
+        ("orpo", {"beta": -1}, "must be a number above 0, got -1"),
+        ("orpo", {"beta": 0}, "must be a number above 0, got 0"),
+        ("orpo", {"beta": float("nan")}, "must be a number above 0"),
+        ("dpo", {"beta": "0.1"}, "must be a number above 0, got '0.1'"),
+        ("dpo", {"beta": True}, "must be a number above 0, got True"),
+        ("simpo", {"gamma_beta_ratio": -0.1}, "must be a number of at least 0, got -0.1"),
+        ("dpo-robust", {"label_smoothing": 0.5}, "must be a number of at least 0 and below 0.5, got 0.5"),
     ],
 )
 def test_unknown_losses_and_settings_are_refused(name: str, settings: dict[str, float], message: str) -> None:

@@ -23,7 +23,7 @@ PAIR_ROW = {"prompt": ASK, "chosen": "Five.", "rejected": "The lazy dog, and the
 def load(tmp_path: Path, tokenizer: Any, rows: list[Any], pairs: bool = False, max_length: int = 512) -> Any:
     path = tmp_path / "data.jsonl"
     path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows))
-    return load_examples(path, tokenizer, DataRules(max_length, pairs))
+    return load_examples(path, tokenizer, DataRules(max_length, "pairs" if pairs else "answers"))
 
 
 def labelled_text(tokenizer: Any, sequence: Tokens) -> str:

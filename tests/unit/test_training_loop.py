@@ -49,10 +49,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         {"prompt": prompt, "chosen": f"It is {n + 2}.", "rejected": "The lazy dog" + " jumps" * (n % 7)}
         for n, prompt in enumerate(prompts)
     ]
-    files = {"pairs": pairs, "sft": [{"prompt": row["prompt"], "answer": row["chosen"]} for row in pairs]}
+    labelled = [
+        {"prompt": row["prompt"], "answer": row["rejected" if n % 3 else "chosen"], "label": n % 3 == 0}
+        for n, row in enumerate(pairs)
+    ]
+    files = {
+        "labelled": labelled,
+        "pairs": pairs,
+        "sft": [{"prompt": row["prompt"], "answer": row["chosen"]} for row in pairs],
+    }
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    by_loss = {"sft": "sft", "dpo": "pairs", "orpo": "pairs"}
+    by_loss = {"sft": "sft", "dpo": "pairs", "orpo": "pairs", "ld-dpo": "pairs", "kto": "labelled"}
     return {loss: folder / f"{name}.jsonl" for loss, name in by_loss.items()}
 
 
@@ -199,19 +207,23 @@ def test_a_folder_without_weights_starts_from_an_initialisation_by_the_seed(
 # --- one loss, however the batch is cut
 
 
-@pytest.mark.parametrize("loss", ["sft", "dpo", "orpo"])
+@pytest.mark.parametrize("loss", ["sft", "dpo", "orpo", "ld-dpo", "kto"])
 def test_batch_8_by_1_equals_batch_2_by_4(loss: str, tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
     """Loss, gradient norm and metrics of every step, over several updates, are the same to float32's rounding."""
     # Against a reference of its own: where policy and reference are equal, the sign of a margin is rounding noise.
-    reference = make_tiny_model(tmp_path / "reference", seed=5)
+    start, frozen = tiny_model, make_tiny_model(tmp_path / "reference", seed=5)
+    if loss == "kto":
+        start, frozen = frozen, start  # the other way round its divergence on these rows lies above 0
     for micro_batch_size in (8, 2, 3):
         plan = job(loss, micro_batch_size=micro_batch_size, learning_rate=1e-3)
-        train(tiny_model, data[loss], tmp_path / str(micro_batch_size), plan, reference_folder=reference)
+        train(start, data[loss], tmp_path / str(micro_batch_size), plan, reference_folder=frozen)
     whole = rows(tmp_path / "8")
     assert len(whole) == 8
     for parts in (rows(tmp_path / "2"), rows(tmp_path / "3")):
         for one, other in zip(whole, parts, strict=True):
             assert other == pytest.approx(one, rel=2e-4, abs=2e-5)
+    if loss == "kto":
+        assert all(row["kl"] > 0 for row in whole[:3]), "the divergence that all micro-batches share is in play"
 
 
 def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(
