@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from seft_bench.errors import InputError
 from seft_bench.files import locked, read_object, sha256_json, write_atomic, write_json
 from seft_bench.ownership import Holds, Kind, is_file
-from seft_bench.records import Result, from_row, run_from_row, run_to_row
+from seft_bench.records import Result, Row, from_row, run_from_row, run_to_row
 
 RESULT: Holds = {r"result\.json|questions\.json": is_file}
 """The files of one result's folder."""
@@ -140,11 +141,44 @@ def read_result(path: Path) -> Result:
     if questions.exists():
         row |= read_object(questions, "figures of every question")
     try:
-        return from_row(Result, row | {"run": run_from_row(row.get("run"))})
+        return from_row(Result, row | _checked_figures(row) | {"run": run_from_row(row.get("run"))})
     except (ValueError, TypeError) as error:
         raise InputError(
             f"{path} is no result of ours: {error}. Take its folder away, or make the result anew (`seft-bench eval`)."
         ) from None
+
+
+_LEVELS = {"per_question": 1, "parts": 2, "covariates": 2}
+_LEVELS_OF_METRICS = {"by_category": 1, "categories": 2}
+"""Names -> how many objects stand around a figure; a metric of another name is a figure itself."""
+
+
+def _checked_figures(row: Row) -> Row:
+    """Return the figures of a result as they may be shown and ranked: NaN and infinity are none.
+
+    Raises:
+        ValueError: something else than numbers stands among them.
+    """
+    metrics = row.get("metrics")
+    if not isinstance(metrics, dict):
+        raise ValueError("it has no metrics")
+    checked = {name: _figures(value, _LEVELS_OF_METRICS.get(name, 0)) for name, value in metrics.items()}
+    others = {name: _given(_figures(row[name], levels)) for name, levels in _LEVELS.items() if name in row}
+    return {"metrics": checked, **others}
+
+
+def _given(figures: Row) -> Row:
+    """Leave out the questions without a figure."""
+    kept = {key: _given(value) if isinstance(value, dict) else value for key, value in figures.items()}
+    return {key: value for key, value in kept.items() if value is not None}
+
+
+def _figures(value: Any, levels: int) -> Any:
+    if levels and isinstance(value, dict):
+        return {key: _figures(below, levels - 1) for key, below in value.items()}
+    if not levels and (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
+        return value if value is not None and math.isfinite(value) else None
+    raise ValueError(f"{str(value)[:40]!r} stands where a figure belongs")
 
 
 def noted(results: Sequence[Result]) -> list[str]:
