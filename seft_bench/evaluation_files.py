@@ -1,7 +1,9 @@
 """The files of one evaluation: a subject's answers to a suite in one decoding, and the judges' verdicts on them.
 
 They lie in `<work>/evaluations/<subject>/<suite>/<decoding>/`: answers.jsonl, and one judgments-<judge>.jsonl a judge.
-Everything that asks what is there and what is missing asks here: the pipeline, plans and cost estimates.
+What came in place of an answer (a prompt did not fit, a file holds FastChat's `$ERROR$`) is no answer: it stands in
+unanswered.jsonl, with its status and the reason, and is asked for again. Everything that asks what is there and what
+is missing asks here: the pipeline, plans and cost estimates.
 """
 
 from __future__ import annotations
@@ -12,19 +14,17 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from seft_bench.answers import answer_of_row, answered_only, is_whole
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_log_as
 from seft_bench.formats.reading import judgment_row
-from seft_bench.generators import Decoding
+from seft_bench.generators import GIVEN, Decoding
 from seft_bench.judges import Judge, verdicts
-from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Row, from_row, to_row
+from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Row, to_row
 from seft_bench.results import slug, subject_folder_name
 from seft_bench.subjects import Subject
 from seft_bench.suites import Suite
 from seft_bench.suites.custom import folder_name
-
-GIVEN = "given"
-"""The decoding of ready answers, which come as they are."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,26 @@ class EvaluationFiles:
         return frozenset(question.id for question in self.questions)
 
     def answers(self) -> dict[str, Answer]:
-        """Return the answers at hand to these questions, by question id, whatever seed drew them."""
-        found = read_log_as(self.folder / "answers.jsonl", partial(from_row, Answer))
-        return {answer.question_id: answer for answer in found if answer.question_id in self._question_ids}
+        """Return the answers at hand to these questions, by question id, whatever seed drew them.
+
+        A question whose last try with this decoding has no answer is there with the status of that try.
+        """
+        found = self._recorded("answers.jsonl")
+        for key, failed in self._recorded("unanswered.jsonl").items():
+            if key not in found or (self._is_drawn(failed) and not self._is_drawn(found[key])):
+                found[key] = failed
+        return found
+
+    def _recorded(self, name: str) -> dict[str, Answer]:
+        rows = read_log_as(self.folder / name, partial(answer_of_row, keep=self.decoding.keeps_reasoning))
+        return {answer.question_id: answer for answer in rows if answer.question_id in self._question_ids}
 
     def drawn_answers(self) -> dict[str, Answer]:
         """Return the answers at hand that were drawn with this decoding, limit and seed: they are not drawn anew."""
-        found, wanted = self.answers(), self.decoding.hash
-        return {key: answer for key, answer in found.items() if not wanted or answer.decoding_hash == wanted}
+        return {key: answer for key, answer in self.answers().items() if self._is_drawn(answer) and is_whole(answer)}
+
+    def _is_drawn(self, answer: Answer) -> bool:
+        return self.decoding.hash in ("", answer.decoding_hash)
 
     def required_answers(self) -> dict[str, Answer]:
         """As `answers`.
@@ -88,7 +100,11 @@ class EvaluationFiles:
         return answers
 
     def add_answer(self, answer: Answer) -> None:
-        append_rows(self.folder / "answers.jsonl", [to_row(answer)])
+        """Keep an answer; what is none is kept apart, and the same thing once."""
+        if is_whole(answer):
+            append_rows(self.folder / "answers.jsonl", [to_row(answer)])
+        elif self._recorded("unanswered.jsonl").get(answer.question_id) != answer:
+            append_rows(self.folder / "unanswered.jsonl", [to_row(answer)])
 
     # Verdicts
 
@@ -114,7 +130,7 @@ class EvaluationFiles:
     def is_judged(self, judge: Judge) -> bool:
         """Return whether every verdict is at hand, so that the judge need not even be there."""
         answers = self.answers()
-        return len(answers) == len(self.questions) and not self.unjudged(judge, self.requests(answers))
+        return len(answered_only(answers)) == len(self.questions) and not self.unjudged(judge, self.requests(answers))
 
     def judged_by_other_weights(self, judge: Judge) -> int:
         """Count the verdicts at hand that other weights gave than the judge has measured now: they are asked again."""

@@ -279,7 +279,7 @@ def _score(judge: Judge, files: EvaluationFiles, answers: Mapping[str, Answer]) 
         judge_id=scored.judge_id or judge.id,
         decoding=files.decoding.name,
         run=subject.run,
-        notes=tuple(dict.fromkeys((*scored.notes, *judge.notes))),
+        notes=tuple(dict.fromkeys((*scored.notes, *subject.notes_on(questions), *judge.notes))),
         manifest=to_row(manifest),
     )
 

@@ -39,6 +39,10 @@ _END_OF_MESSAGE = re.compile(r"\s*(?:<\|end\|>|<\|return\|>|<\|call\|>)?\s*\Z")
 _MELTED = re.compile(r"\s*analysis(?=[A-Z])")
 _MELTED_FINAL = re.compile(r"assistantfinal")
 
+_HARMONY_MARKS = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>", "<|constrain|>")
+MARKS = frozenset([*(mark for pair in _MARKS for mark in pair), *_HARMONY_MARKS])
+"""All marks: tokenizers hold some as special tokens, which must not be dropped before `split` has seen them."""
+
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
 

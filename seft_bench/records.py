@@ -25,6 +25,21 @@ Message = dict[str, str]
 Status = Literal["ok", "parse_error", "api_error", "refused", "over_length"]
 STATUSES: tuple[Status, ...] = ("ok", "parse_error", "api_error", "refused", "over_length")
 
+AnswerStatus = Literal["ok", "empty", "refused", "cut", "over_length", "partial", "api_error"]
+"""What came of one turn of an answer.
+
+    ok           a text
+    empty        nothing, though no fault is known
+    refused      a refusal, or a content filter: nothing
+    cut          at the limit of tokens, perhaps before a word of the answer
+    over_length  the prompt did not fit: nothing came
+    partial      a text that an error cut short
+    api_error    an error in place of a text
+"""
+ANSWERED: tuple[AnswerStatus, ...] = ("ok", "empty", "refused", "cut")
+"""Statuses that are final, and judged; a turn of any other status has no answer, and is asked again."""
+UNANSWERED: tuple[AnswerStatus, ...] = ("over_length", "partial", "api_error")
+
 LOWEST_GRADE, HIGHEST_GRADE = 1.0, 10.0
 FASTCHAT_SCORE = "fastchat_score"
 """Key of `Judgment.details` for the grade that FastChat itself reads, where it is another one than ours, or none."""
@@ -66,6 +81,10 @@ class Answer:
         prompt_tokens, completion_tokens: one a turn (empty where unknown).
         decoding: name of the decoding ("sampled", "greedy", "official", "given").
         decoding_hash: hash of the decoding's settings.
+        statuses: an `AnswerStatus` a turn; empty in rows of earlier versions (`answers.statuses_of`).
+        reasoning: the model's reasoning as it was written, one a turn; it is neither judged nor counted in lengths.
+            Empty where there is none.
+        why: what the server said where a turn has no answer.
     """
 
     suite: str
@@ -78,6 +97,9 @@ class Answer:
     completion_tokens: tuple[int, ...] = ()
     decoding: str = "given"
     decoding_hash: str = ""
+    statuses: tuple[str, ...] = ()
+    reasoning: tuple[str, ...] = ()
+    why: str = ""
 
 
 def preference_key(question_id: str, turn: int, candidate_first: bool) -> str:
@@ -234,7 +256,9 @@ class Result:
             None where a figure cannot be given.
         notes: how figures were made, and anything a reader must know, one sentence each.
         n, n_scored, n_unscored: judgments expected, with status ok, and the rest.
-        withheld: coverage is under 98 %, so the figures are shown but must not be ranked.
+        withheld: coverage of judgments or answers is under 98 %, so the figures are shown but must not be ranked.
+        answers: what became of the turns to be answered: "n", "coverage", "cut_share", "empty_share", "refused", and
+            "statuses" with their counts; {} where no answers are at hand.
         per_question: question id -> the figure that enters the mean (for paired comparison).
         parts: part of a verdict ("content") -> question id -> its mean over the question's judgments; empty where the
             judge reports no parts.
@@ -256,6 +280,7 @@ class Result:
     decoding: str = "given"
     notes: tuple[str, ...] = ()
     statuses: Mapping[str, int] = field(default_factory=dict)
+    answers: Mapping[str, Any] = field(default_factory=dict)
     per_question: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     covariates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)

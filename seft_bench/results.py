@@ -112,6 +112,8 @@ def _save(result: Result, folder: Path) -> None:
     # Its other values are JSON already, and copying them is slow.
     row = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     row["run"] = run_to_row(result.run)
+    if not result.answers:
+        del row["answers"]  # of a version without them, or nothing is known: a result written again keeps its bytes
     questions = {key: row.pop(key) for key in ("per_question", "parts", "covariates")}
     write_atomic(folder / "questions.json", json.dumps(questions, separators=(",", ":"), sort_keys=True) + "\n")
     write_json(folder / "result.json", row)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json
 from seft_bench.generators import Generator
 from seft_bench.inference.prices import NO_SERVER, Price, server_price
-from seft_bench.records import RunFacts
+from seft_bench.records import Question, RunFacts
 from seft_bench.stages.runs import checkpoint_name, run_facts
 
 CONTROL_PREFIX = "control:"
@@ -36,6 +36,7 @@ class Subject:
         price: of the server's tokens.
         folder: its checkpoint, where it is one.
         engine: what answers for it, if not our own generator ("vllm 0.32.0").
+        notes_on: what of a file of answers does not fit these questions.
     """
 
     model_id: str
@@ -49,6 +50,7 @@ class Subject:
     server_key_env: str | None = None
     server_settings: Mapping[str, Any] = field(default_factory=dict)
     price: Price = NO_SERVER
+    notes_on: Callable[[Sequence[Question]], Sequence[str]] = lambda questions: ()
 
 
 def checkpoint_subject(
@@ -150,9 +152,21 @@ def _ready_answers(path: Path) -> list[Subject]:
 
     digest = sha256_file(path)  # with the name, as two names can be one as a folder's ("a/b", "a-b")
     return [
-        Subject(model, sha256_json([digest, model]), partial(ReadyGenerator, path, model), ready=True)
+        Subject(
+            model,
+            sha256_json([digest, model]),
+            partial(ReadyGenerator, path, model),
+            ready=True,
+            notes_on=partial(_notes_on, path, model),
+        )
         for model in models_in(path)
     ]
+
+
+def _notes_on(path: Path, model: str, questions: Sequence[Question]) -> Sequence[str]:
+    from seft_bench.generators.recorded import ReadyGenerator
+
+    return ReadyGenerator(path, model).notes_on(questions)
 
 
 def control_subject(name: str) -> Subject:

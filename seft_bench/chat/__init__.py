@@ -21,7 +21,7 @@ from seft_bench.chat.ids import (
 )
 from seft_bench.chat.messages import as_messages, assistant, user
 from seft_bench.chat.spans import conversation_spans
-from seft_bench.chat.template import stop_ids
+from seft_bench.chat.template import opens_reasoning, stop_ids
 from seft_bench.chat.texts import render, without_markup
 from seft_bench.checkpoints import is_adapter, tokenizer_folder
 from seft_bench.checkpoints.weights import first_line
@@ -38,6 +38,7 @@ __all__ = [
     "conversation_spans",
     "load_tokenizer",
     "next_token_id",
+    "opens_reasoning",
     "prompt_ids",
     "render",
     "stop_ids",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from seft_bench.chat.messages import assistant
@@ -18,12 +18,23 @@ from seft_bench.chat.template import (
 )
 from seft_bench.chat.texts import without_markup
 from seft_bench.errors import InputError
+from seft_bench.reasoning import MARKS
 from seft_bench.records import Message
 
 
-def prompt_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
-    """Ids of a conversation up to and with the marker that opens the assistant's answer."""
-    return encode(tokenizer, rendered(tokenizer, without_markup(tokenizer, messages), open_answer=True))
+def prompt_ids(
+    tokenizer: Any, messages: Sequence[Message], template_args: Mapping[str, Any] | None = None
+) -> list[int]:
+    """Ids of a conversation up to and with the marker that opens the assistant's answer.
+
+    Args:
+        template_args: what the chat template is told beside the messages (`enable_thinking`).
+
+    Raises:
+        InputError: the template reads no such argument, or refuses the conversation.
+    """
+    asked = without_markup(tokenizer, messages)
+    return encode(tokenizer, rendered(tokenizer, asked, open_answer=True, template_args=template_args))
 
 
 def conversation_ids(tokenizer: Any, messages: Sequence[Message]) -> list[int]:
@@ -141,4 +152,13 @@ def answer_text(tokenizer: Any, ids: Sequence[int], stops: Sequence[int]) -> str
     said = list(ids[:-1] if ids and ids[-1] in stops else ids)
     if form.opening and said[: len(opening := ids_behind(tokenizer, form.opening))] == opening:
         said = said[len(opening) :]
-    return str(tokenizer.decode(said, skip_special_tokens=True)).strip()
+    return _decoded(tokenizer, said).strip()
+
+
+def _decoded(tokenizer: Any, ids: list[int]) -> str:
+    """Decode without special tokens, but with those that mark reasoning: without them it would pass for the answer."""
+    special = set(tokenizer.all_special_ids)
+    marks = {token for token in special.intersection(ids) if tokenizer.convert_ids_to_tokens(token) in MARKS}
+    if not marks:
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+    return str(tokenizer.decode([token for token in ids if token in marks or token not in special]))

@@ -7,7 +7,7 @@ found inside it. The text that is looked for is one that no template writes.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from seft_bench.chat.messages import REASONING_KEYS, assistant, reasoning_of, us
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.errors import InputError
 from seft_bench.files import read_object
+from seft_bench.reasoning import opens
 from seft_bench.records import Message
 
 SENTINEL = "Zq7Xanswer9Kv"
@@ -101,7 +102,7 @@ def _find_out(tokenizer: Any) -> ChatFormat:
         stop_id=marker[0] if marker else tokenizer.eos_token_id,
         stops=tuple(dict.fromkeys(stops)),
         reasoning_key=_reasoning_key(tokenizer, asked),
-        opens_thinking=prompt.rstrip().endswith("<think>"),
+        opens_thinking=opens(prompt),
     )
 
 
@@ -150,14 +151,24 @@ def stop_ids(tokenizer: Any) -> list[int]:
     return list(chat_format(tokenizer).stops)
 
 
-def rendered(tokenizer: Any, messages: Sequence[Message], *, open_answer: bool = False) -> str:
+def rendered(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    *,
+    open_answer: bool = False,
+    template_args: Mapping[str, Any] | None = None,
+) -> str:
     """Render messages as they are.
 
     Raises:
-        InputError: the template refuses them, or a text is no Unicode.
+        InputError: the template refuses them, reads no such argument, or a text is no Unicode.
     """
+    told = dict(template_args or {})
+    _check_read(tokenizer, told)
     try:
-        text = str(tokenizer.apply_chat_template(list(messages), add_generation_prompt=open_answer, tokenize=False))
+        text = str(
+            tokenizer.apply_chat_template(list(messages), add_generation_prompt=open_answer, tokenize=False, **told)
+        )
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
@@ -169,6 +180,22 @@ def rendered(tokenizer: Any, messages: Sequence[Message], *, open_answer: bool =
             f"the model's chat template refuses these messages ({roles}): {(str(error).splitlines() or ['?'])[0]}"
         ) from None
     return text
+
+
+def _check_read(tokenizer: Any, told: Mapping[str, Any]) -> None:
+    """Refuse an argument that the template does not read: it would be ignored without a word."""
+    source = tokenizer.get_chat_template() if told else ""
+    unread = [name for name in told if not re.search(rf"\b{re.escape(name)}\b", source)]
+    if unread:
+        raise InputError(
+            f"the chat template of {tokenizer.name_or_path or 'the model'} does not read {', '.join(unread)} "
+            "(template_args of the decoding, or --template-args)"
+        )
+
+
+def opens_reasoning(tokenizer: Any, template_args: Mapping[str, Any] | None = None) -> bool:
+    """Return whether prompts end with the mark that opens reasoning, so that a sampled answer begins inside it."""
+    return opens(rendered(tokenizer, [user("What is it?")], open_answer=True, template_args=template_args))
 
 
 def encode(tokenizer: Any, text: str) -> list[int]:

@@ -12,6 +12,7 @@ import typer
 
 from seft_bench.console import note
 from seft_bench.errors import EXIT_WITHHELD
+from seft_bench.records import MINIMUM_COVERAGE
 
 if TYPE_CHECKING:
     from seft_bench.evaluation.cost_estimate import Estimate
@@ -45,6 +46,9 @@ def advice_about_withheld(scored: Sequence[Result]) -> str:
     for result in scored:
         missing.update({name: count for name, count in result.statuses.items() if result.withheld and name != "ok"})
     parts = []
+    if any(result.withheld and result.answers.get("coverage", 1.0) < MINIMUM_COVERAGE for result in scored):
+        parts.append("Answers are missing, as the notes say: put right what they name, and run the same command again.")
+        del missing["missing"]
     if missing["over_length"]:
         parts.append(
             f"{missing['over_length']} prompts are too long for the judge: it needs a larger context or a smaller "

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from seft_bench.config.loading import Strict
 
@@ -18,6 +27,29 @@ class DecodingConfig(Strict):
     by_category: dict[str, float] = Field(
         default_factory=dict, description="temperature of a category, instead of `temperature`"
     )
+    reasoning: Literal["strip", "keep"] = Field(
+        default="strip", description="what an answer begins with in `<think>`: apart in the record, or judged too"
+    )
+    template_args: dict[str, JsonValue] = Field(
+        default_factory=dict, description="what the chat template is told beside the messages, e.g. enable_thinking"
+    )
+
+    @field_validator("template_args")
+    @classmethod
+    def _leaves_alone_what_is_set(cls, given: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if taken := [name for name in given if name in _SET_BY_US or not name.isidentifier()]:
+            raise ValueError(f"{', '.join(taken)}: no argument that can be given to a chat template")
+        return given
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out keys that came later and say nothing: answers that were drawn before stay what they were."""
+        row: dict[str, Any] = handler(self)
+        return {key: value for key, value in row.items() if key not in _LATER or value != _LATER[key]}
+
+
+_SET_BY_US = ("messages", "tools", "documents", "tokenize", "add_generation_prompt", "continue_final_message")
+_LATER: dict[str, Any] = {"reasoning": "strip", "template_args": {}}
 
 
 def _read_c(value: Any) -> Any:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from seft_bench.evaluation.plan import Plan
-from seft_bench.evaluation_files import GIVEN, EvaluationFiles, evaluation_files
+from seft_bench.evaluation_files import EvaluationFiles, evaluation_files
+from seft_bench.generators import GIVEN
 from seft_bench.inference.budget import reply_tokens
 from seft_bench.inference.prices import Price
 from seft_bench.judges import Judge

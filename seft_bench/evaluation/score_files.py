@@ -9,15 +9,23 @@ from typing import Any
 
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_file
-from seft_bench.formats.reading import index_answers, read_answers, read_judged_texts
+from seft_bench.formats.matching import match_answers, match_judgments
+from seft_bench.formats.reading import (
+    FileAnswer,
+    read_answers,
+    read_file_answers,
+    read_instructions,
+    read_judged_texts,
+)
 from seft_bench.manifest import build_manifest, now
-from seft_bench.records import Answer, Judgment, Question, Result, to_row
+from seft_bench.records import Judgment, Question, Result, to_row
 from seft_bench.results import save_result
 from seft_bench.suites import Suite, load_suites
+from seft_bench.suites.coverage import by_judge
 from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
 
-Answers = Mapping[str, Mapping[str, Answer]]
-"""Model id -> question id -> answer."""
+Answers = Mapping[str, Sequence[FileAnswer]]
+"""Model id -> its rows."""
 
 
 def score_files(
@@ -27,7 +35,7 @@ def score_files(
     reference: Path | None = None,
     length_control: Mapping[str, str | None] | None = None,
 ) -> list[Result]:
-    """One result for each model in the file of judgments, in order of first appearance.
+    """One result for each model in the file of judgments, and for each of its judges, in order of first appearance.
 
     Args:
         answers: ours, or alpaca_eval's or FastChat's; without it, the outputs that alpaca_eval's annotations hold are
@@ -45,13 +53,22 @@ def score_files(
         suite = suite.with_baseline(reference) if reference else suite
         rows, reference = against_one_baseline(rows, suite.baseline_name, reference is not None), None
     questions = _questions(suite, reference)
+    rows, near = match_judgments(questions, rows, read_instructions(judgments))
     _check_same_suite(suite_name, judgments, rows, questions)
     _check_same_kind(suite, judgments, rows)
-    by_model = index_answers(read_answers(answers) if answers else judged_texts)
+    texts = _by_model(read_file_answers(answers) if answers else judged_texts)
     return [
-        _score_model(suite, model, questions, by_model, rows, answers)
+        dataclasses.replace(result, notes=(*result.notes, *near))
         for model in dict.fromkeys(row.model_id for row in rows)
+        for result in _score_model(suite, model, questions, texts, rows, answers)
     ]
+
+
+def _by_model(found: Sequence[FileAnswer]) -> Answers:
+    by_model: dict[str, list[FileAnswer]] = {}
+    for one in found:
+        by_model.setdefault(one.answer.model_id, []).append(one)
+    return by_model
 
 
 def result_row(result: Result) -> dict[str, Any]:
@@ -60,7 +77,7 @@ def result_row(result: Result) -> dict[str, Any]:
         name: getattr(result, name)
         for name in ("model", "suite", "metrics", "n", "n_scored", "n_unscored", "coverage", "withheld", "notes")
     }
-    return row | {"metrics": dict(result.metrics), "notes": list(result.notes)}
+    return row | {"metrics": dict(result.metrics), "answers": dict(result.answers), "notes": list(result.notes)}
 
 
 def against_one_baseline(rows: Sequence[Judgment], baseline: str, named_by_user: bool) -> list[Judgment]:
@@ -95,12 +112,22 @@ def _score_model(
     by_model: Answers,
     rows: Sequence[Judgment],
     path: Path | None,
-) -> Result:
+) -> list[Result]:
+    """One result for each judge of the model: figures of two judges are not comparable, and neither is their mix."""
     if path is not None and model not in by_model:
         raise InputError(f"{path} has no answers of {model}, which is judged; it has those of {', '.join(by_model)}")
-    own = [row for row in rows if row.model_id == model]
-    result = suite.score(model, questions, by_model.get(model, {}), own)
-    return dataclasses.replace(result, notes=(*result.notes, *_strangers(suite.config.name, questions, own)))
+    matched = match_answers(questions, by_model.get(model, []))
+    judges = by_judge(row for row in rows if row.model_id == model)
+    names = ", ".join(judge or "(without a name)" for judge in judges)
+    about = [f"{model} was judged by {len(judges)} judges, each with figures of its own: {names}."]
+    found = []
+    for judge, own in judges.items():
+        result = suite.score(model, questions, matched.answers, own)
+        strangers = _strangers(suite.config.name, questions, own)
+        unmatched = matched.notes if path else ()  # without a file of answers, the judgments' own notes say it
+        notes = (*result.notes, *unmatched, *strangers, *(about if len(judges) > 1 else []))
+        found.append(dataclasses.replace(result, notes=notes, judge_id=result.judge_id or judge))
+    return found
 
 
 def _strangers(suite_name: str, questions: Sequence[Question], rows: Sequence[Judgment]) -> list[str]:

@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seft_bench.answers import statuses_of
 from seft_bench.errors import InputError
 from seft_bench.exchange.exporting import check_format
 from seft_bench.exchange.records import Recorded, requests_of, safe_names
 from seft_bench.exchange.sources import grouped, read_whole_judgments
 from seft_bench.files import read_text, sha256_file, sha256_json, write_json, write_jsonl
-from seft_bench.formats.reading import Format, format_of, read_answers, read_rows
+from seft_bench.formats.reading import FileAnswer, Format, format_of, read_file_answers, read_instructions, read_rows
 from seft_bench.manifest import build_manifest, now
-from seft_bench.records import Answer, Judgment, Result, to_row
+from seft_bench.records import Judgment, Result, to_row
 from seft_bench.results import RESULTS, save_result, slug, subject_folder_name
 from seft_bench.suites import Suite
 from seft_bench.suites.custom import folder_name
@@ -156,16 +157,17 @@ def _recorded(format_name: str, suite: Suite, sources: Sources) -> list[Recorded
     if not sources.answers and not sources.judgments:
         return []
     judgments = [row for path in sources.judgments for row in read_whole_judgments(path)]
-    answers = [answer for path in sources.answers for answer in read_answers(path)]
+    answers = [one for path in sources.answers for one in read_file_answers(path)]
+    asked = {key: text for path in sources.judgments for key, text in read_instructions(path).items()}
     if format_name == "alpaca_eval":
-        answers += _judged_texts(sources.judgments, {answer.model_id for answer in answers})
+        answers += _judged_texts(sources.judgments, {one.answer.model_id for one in answers})
     where = ", ".join(map(str, (sources.answers + sources.judgments)[:3]))
-    return [_of_this_suite(item, suite, sources) for item in grouped(suite, answers, judgments, where)]
+    return [_of_this_suite(item, suite, sources) for item in grouped(suite, answers, judgments, where, asked)]
 
 
-def _judged_texts(paths: Iterable[Path], answered: set[str]) -> list[Answer]:
+def _judged_texts(paths: Iterable[Path], answered: set[str]) -> list[FileAnswer]:
     """Answers that only the annotations hold: those of models without a file of outputs."""
-    return [answer for path in paths for answer in read_answers(path) if answer.model_id not in answered]
+    return [one for path in paths for one in read_file_answers(path) if one.answer.model_id not in answered]
 
 
 def _of_this_suite(item: Recorded, suite: Suite, sources: Sources) -> Recorded:
@@ -195,15 +197,15 @@ def _store(item: Recorded, suite: Suite, hashes: Mapping[str, str], runs: Path, 
     """answers.jsonl and judgments where an evaluation has them, and a result for each judge."""
     questions = suite.questions()
     answers = [
-        dataclasses.replace(item.answers[question.id], decoding=DECODING)
+        dataclasses.replace(answer, decoding=DECODING, statuses=statuses_of(answer))
         for question in questions
-        if question.id in item.answers
+        if (answer := item.answers.get(question.id))
     ]
     rows = [to_row(answer) for answer in answers]
     folder = (
         runs
         / "evaluations"
-        / subject_folder_name(item.model, sha256_json([item.model, rows]))
+        / subject_folder_name(item.model, _fingerprint(item.model, rows))
         / folder_name(suite.config)
         / DECODING
     )
@@ -218,10 +220,21 @@ def _store(item: Recorded, suite: Suite, hashes: Mapping[str, str], runs: Path, 
         scored = suite.score(item.model, questions, {answer.question_id: answer for answer in answers}, judgments)
         config = {"suite": suite.config.model_dump(mode="json"), "judge": judge, "decoding": DECODING}
         manifest = build_manifest(config, 0, now(), data_hashes=hashes)
-        notes = (*scored.notes, "imported: answered and judged elsewhere; the judge's id is as it was recorded.")
+        notes = (
+            *scored.notes,
+            *item.notes,
+            "imported: answered and judged elsewhere; the judge's id is as it was recorded.",
+        )
         result = dataclasses.replace(scored, judge_id=judge, decoding=DECODING, notes=notes, manifest=to_row(manifest))
         save_result(results, result)
         done.results.append(result)
+
+
+def _fingerprint(model: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Hash the answers, less what came later into their rows: the same files are the same import as before."""
+    later = ("statuses", "reasoning", "why")
+    said = [{key: value for key, value in row.items() if key not in later} for row in rows]
+    return sha256_json([model, said])
 
 
 # Published tables

@@ -15,7 +15,6 @@ from typing import Any
 from seft_bench.records import STATUSES, Answer, JudgeRequest, Judgment, Result, Status, text_hash
 from seft_bench.results import component, slug
 from seft_bench.suites import Suite
-from seft_bench.suites.coverage import SETTLED
 
 OFFICIAL = "official"
 """Key of `Judgment.details` under which an imported row's own fields are kept as they stood, to be exported again."""
@@ -31,12 +30,14 @@ class Recorded:
         answers: question id -> answer; may be empty, FastChat's judgments do not need them.
         judgments: judge id -> its rows, in the order of the file; what the protocol settles is among every judge's.
         source: where they come from, for messages.
+        notes: what of the files did not fit the suite's questions.
     """
 
     model: str
     answers: Mapping[str, Answer]
     judgments: Mapping[str, Sequence[Judgment]]
     source: str
+    notes: Sequence[str] = ()
 
 
 @dataclass
@@ -61,15 +62,6 @@ def requests_of(suite: Suite, answers: Mapping[str, Answer]) -> dict[str, JudgeR
     if not answers or not suite.has_baseline:
         return {}
     return {request.key: request for request in suite.requests(suite.questions(), answers)}
-
-
-def by_judge(rows: Iterable[Judgment]) -> dict[str, list[Judgment]]:
-    """Judge id -> rows; rows that the protocol settled belong to every judge, and stand alone where there is none."""
-    everything = list(rows)
-    judges = [judge for judge in dict.fromkeys(row.judge_id for row in everything) if judge != SETTLED] or [
-        SETTLED
-    ] * bool(everything)
-    return {judge: [row for row in everything if row.judge_id in (judge, SETTLED)] for judge in judges}
 
 
 def standing(rows: Iterable[Judgment], hashes: Mapping[str, str]) -> dict[str, list[Judgment]]:

@@ -9,14 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from seft_bench.answers import answer_of_row
 from seft_bench.errors import InputError
 from seft_bench.evaluation.score_files import against_one_baseline
 from seft_bench.exchange import alpaca_eval, fastchat, fastchat_pairs
-from seft_bench.exchange.records import Recorded, by_judge
+from seft_bench.exchange.records import Recorded
 from seft_bench.files import read_log_as
-from seft_bench.formats.reading import Format, format_of, index_answers, read_answers, read_judgments, read_rows
+from seft_bench.formats.matching import match_answers, match_judgments
+from seft_bench.formats.reading import (
+    FileAnswer,
+    Format,
+    format_of,
+    read_file_answers,
+    read_instructions,
+    read_judgments,
+    read_rows,
+)
 from seft_bench.records import Answer, Judgment, Status, from_row
 from seft_bench.suites import Suite
+from seft_bench.suites.coverage import by_judge
 from seft_bench.suites.custom import folder_name
 from seft_bench.suites.mtbench_pairwise import PairwiseMTBench
 
@@ -74,19 +85,35 @@ def of_files(suite: Suite, answers: Path | None, judgments: Path | None) -> list
         if judgments and format_of(read_rows(judgments, "judgments")[0][1]) == "alpaca_eval annotations"
         else None
     )
-    return grouped(suite, read_answers(texts) if texts else [], rows, str(judgments or answers))
+    asked = read_instructions(judgments) if judgments else {}
+    return grouped(suite, read_file_answers(texts) if texts else [], rows, str(judgments or answers), asked)
 
 
-def grouped(suite: Suite, answers: Iterable[Answer], judgments: Sequence[Judgment], source: str) -> list[Recorded]:
+def grouped(
+    suite: Suite,
+    answers: Iterable[FileAnswer],
+    judgments: Sequence[Judgment],
+    source: str,
+    asked: Mapping[str, str],
+) -> list[Recorded]:
     """Rows of one or more models by model, with this suite's name in them; rows of other questions are left out.
+
+    Args:
+        asked: id of a judgment's question -> its instruction, in files that are keyed by it.
 
     Raises:
         InputError: no row is of a question of the suite.
     """
     if isinstance(suite, PairwiseMTBench):
         judgments = against_one_baseline(judgments, suite.baseline_name, named_by_user=False)
-    known, name = {question.id for question in suite.questions()}, suite.config.name
-    texts = index_answers(dataclasses.replace(answer, suite=name) for answer in answers if answer.question_id in known)
+    questions, name = suite.questions(), suite.config.name
+    known = {question.id for question in questions}
+    judgments, near = match_judgments(questions, judgments, asked)
+    by_model: dict[str, list[FileAnswer]] = {}
+    for one in answers:
+        by_model.setdefault(one.answer.model_id, []).append(one)
+    matched = {model: match_answers(questions, rows) for model, rows in by_model.items()}
+    texts = {model: _of_suite(found.answers, name) for model, found in matched.items() if found.answers}
     rows = [dataclasses.replace(row, suite=name) for row in judgments if row.question_id in known]
     models = list(dict.fromkeys([*texts, *(row.model_id for row in rows)]))
     if not models:
@@ -94,10 +121,17 @@ def grouped(suite: Suite, answers: Iterable[Answer], judgments: Sequence[Judgmen
             f"{source}: nothing in it is of a question of {name} ({len(known)} questions). `seft-bench suites list` "
             "shows the suites."
         )
+    about = {model: [*(matched[model].notes if model in matched else ()), *near] for model in models}
     return [
-        Recorded(model, texts.get(model, {}), by_judge(row for row in rows if row.model_id == model), source)
+        Recorded(
+            model, texts.get(model, {}), by_judge(row for row in rows if row.model_id == model), source, about[model]
+        )
         for model in models
     ]
+
+
+def _of_suite(answers: Mapping[str, Answer], name: str) -> dict[str, Answer]:
+    return {key: dataclasses.replace(answer, suite=name, question_id=key) for key, answer in answers.items()}
 
 
 def evaluated(
@@ -137,7 +171,7 @@ def _evaluation(folder: Path) -> Evaluation | None:
 
     Of a question answered twice the last row counts, as in the pipeline; imported judgments may come without answers.
     """
-    found = read_log_as(folder / "answers.jsonl", partial(from_row, Answer))
+    found = read_log_as(folder / "answers.jsonl", partial(answer_of_row, keep=True))
     answers, files = {answer.question_id: answer for answer in found}, sorted(folder.glob("judgments-*.jsonl"))
     judged = (row.model_id for path in files for row in read_log_as(path, partial(from_row, Judgment)))
     model = next(iter(answers.values())).model_id if answers else next(judged, None)

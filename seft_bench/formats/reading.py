@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,8 @@ from seft_bench.files import json_of, parse_line, read_bytes, text_of
 from seft_bench.formats import fastchat_pairs
 from seft_bench.formats.fastchat_pairs import whole_number
 from seft_bench.records import (
+    ANSWERED,
+    UNANSWERED,
     Answer,
     JudgeRequest,
     Judgment,
@@ -55,13 +58,51 @@ _SIGNS: dict[Format, frozenset[str]] = {
 _FASTCHAT_ERROR = "$ERROR$"
 
 
+@dataclass(frozen=True, slots=True)
+class FileAnswer:
+    """An answer of a file.
+
+    Attributes:
+        asked: the instruction, in files that are keyed by it; "" in others.
+        choices: how many answers the row holds, of which the first is read, as FastChat's judge does.
+    """
+
+    answer: Answer
+    asked: str = ""
+    choices: int = 1
+
+
 def read_answers(path: Path) -> list[Answer]:
     """Read answers of one or more models, also out of alpaca_eval's annotations, which hold the judged outputs.
+
+    Texts are as they stand in the file, reasoning included.
 
     Raises:
         InputError: missing file, unknown format, or a broken row, with its line or index.
     """
-    return _read(path, "answers", _ANSWER_READERS)
+    return [found.answer for found in read_file_answers(path)]
+
+
+def read_file_answers(path: Path) -> list[FileAnswer]:
+    """As `read_answers`, with what tells which question each row belongs to.
+
+    Raises:
+        InputError: as there.
+    """
+    rows = read_rows(path, "answers")
+    answers = _records(rows, path, "answers", _ANSWER_READERS)
+    return [_file_answer(answer, row) for answer, (_, row) in zip(answers, rows, strict=True)]
+
+
+def _file_answer(answer: Answer, row: Row) -> FileAnswer:
+    choices = row.get("choices")
+    return FileAnswer(answer, asked_in(row), len(choices) if isinstance(choices, list) else 1)
+
+
+def asked_in(row: Row) -> str:
+    """Return the instruction that a row of the official tool's names; "" in other formats."""
+    asked = row.get("instruction")
+    return asked if isinstance(asked, str) else ""
 
 
 def read_judgments(path: Path) -> list[Judgment]:
@@ -73,6 +114,15 @@ def read_judgments(path: Path) -> list[Judgment]:
         InputError: missing file, unknown format, or a broken row, with its line or index.
     """
     return _flat(_read(path, "judgments", _JUDGMENT_READERS))
+
+
+def read_instructions(path: Path) -> dict[str, str]:
+    """Map question id -> instruction, of a file that is keyed by instructions; {} for others.
+
+    Raises:
+        InputError: missing file, no rows, or something that is no JSON object.
+    """
+    return {instruction_id(asked): asked for _, row in read_rows(path, "rows") if (asked := asked_in(row))}
 
 
 def index_answers(answers: Iterable[Answer]) -> dict[str, dict[str, Answer]]:
@@ -88,7 +138,7 @@ def _flat(read: Iterable[Judgment | list[Judgment]]) -> list[Judgment]:
     return [judgment for row in read for judgment in (row if isinstance(row, list) else [row])]
 
 
-def read_judged_texts(path: Path) -> tuple[list[Judgment], list[Answer]]:
+def read_judged_texts(path: Path) -> tuple[list[Judgment], list[FileAnswer]]:
     """Read judgments, and the candidates' answers if the file holds them too, as alpaca_eval's annotations do.
 
     Raises:
@@ -97,7 +147,7 @@ def read_judged_texts(path: Path) -> tuple[list[Judgment], list[Answer]]:
     rows = read_rows(path, "judgments")
     judgments = _flat(_records(rows, path, "judgments", _JUDGMENT_READERS))
     holds_answers = format_of(rows[0][1]) == "alpaca_eval annotations"
-    return judgments, _records(rows, path, "answers", _ANSWER_READERS) if holds_answers else []
+    return judgments, read_file_answers(path) if holds_answers else []
 
 
 def read_rows(path: Path, what: str) -> list[tuple[str, Row]]:
@@ -165,6 +215,9 @@ def _line_rows(text: str, path: Path, what: str) -> list[tuple[str, Any]]:
 def _answer(row: Row) -> Answer:
     answer = from_row(Answer, row)
     _check_texts(answer.turns)
+    known = (*ANSWERED, *UNANSWERED)
+    if answer.statuses and (len(answer.statuses) != len(answer.turns) or set(answer.statuses) - set(known)):
+        raise ValueError(f"statuses are one a turn, each of {', '.join(known)}; these are {list(answer.statuses)}")
     return answer
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from seft_bench.config import DecodingConfig
 from seft_bench.files import sha256_json
@@ -17,6 +17,11 @@ from seft_bench.records import Answer, Question
 
 if TYPE_CHECKING:
     from seft_bench.inference.client import ChatClient
+
+GIVEN = "given"
+"""The decoding of ready answers, which come as they are, but for reasoning, which is taken out."""
+GIVEN_WITH_REASONING = "given-with-reasoning"
+"""The decoding of ready answers with their reasoning left in."""
 
 OnAnswer = Callable[[Answer], None]
 
@@ -42,6 +47,16 @@ class Decoding:
         if self.settings is None:
             return ""
         return sha256_json([self.settings.model_dump(), self.max_new_tokens, self.seed])[:16]
+
+    @property
+    def template_args(self) -> dict[str, Any]:
+        """What the chat template is told beside the messages."""
+        return dict(self.settings.template_args) if self.settings else {}
+
+    @property
+    def keeps_reasoning(self) -> bool:
+        """True if the reasoning that a model writes into its answer stays part of it."""
+        return self.settings.reasoning == "keep" if self.settings else self.name == GIVEN_WITH_REASONING
 
     @property
     def top_p(self) -> float:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from seft_bench.chat import answer_text
+from seft_bench.answers import Turn, turn_of, with_turns
+from seft_bench.chat import answer_text, opens_reasoning
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.records import Answer, Message, Question
 
@@ -51,9 +52,18 @@ class ConversationGenerator(BaseGenerator):
     stops: Sequence[int]
 
     def complete(
-        self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        samplings: Sequence[Sampling],
+        max_new_tokens: int,
+        seed: int,
+        template_args: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
-        """Continue every conversation with one assistant's message, in the order given."""
+        """Continue every conversation with one assistant's message, in the order given.
+
+        Args:
+            template_args: what the chat template is told beside the messages.
+        """
         raise NotImplementedError
 
     def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
@@ -63,35 +73,46 @@ class ConversationGenerator(BaseGenerator):
                 on_answer(answer)
 
     def _answer_chunk(self, questions: Sequence[Question], decoding: Decoding) -> list[Answer]:
+        opened = opens_reasoning(self.tokenizer, decoding.template_args)
         conversations: list[list[Message]] = [[] for _ in questions]
+        answers: list[list[Turn]] = [[] for _ in questions]
         completions: list[list[Completion]] = [[] for _ in questions]
         for turn in range(max((len(question.turns) for question in questions), default=0)):
             active = [index for index, question in enumerate(questions) if turn < len(question.turns)]
             for index in active:
-                _open_turn(conversations[index], completions[index], questions[index].turns[turn])
+                _open_turn(conversations[index], answers[index], questions[index].turns[turn])
             samplings = [_sampling(questions[index], turn, decoding) for index in active]
             asked = [conversations[index] for index in active]
-            drawn = self.complete(asked, samplings, decoding.max_new_tokens, decoding.seed)
+            drawn = self.complete(asked, samplings, decoding.max_new_tokens, decoding.seed, decoding.template_args)
             for index, completion in zip(active, drawn, strict=True):
                 completions[index].append(completion)
-        finished = zip(questions, conversations, completions, strict=True)
+                keep, reason = decoding.keeps_reasoning, completion.finish_reason
+                answers[index].append(turn_of(completion.text, reason, keep=keep, opened=opened))
+        finished = zip(questions, conversations, completions, answers, strict=True)
         return [self._finished(*one, decoding) for one in finished]
 
     def _finished(
-        self, question: Question, conversation: Sequence[Message], done: Sequence[Completion], decoding: Decoding
+        self,
+        question: Question,
+        conversation: Sequence[Message],
+        done: Sequence[Completion],
+        turns: Sequence[Turn],
+        decoding: Decoding,
     ) -> Answer:
-        return Answer(
+        answer = Answer(
             suite=question.suite,
             question_id=question.id,
             model_id=self.model_id,
-            turns=tuple(completion.text for completion in done),
+            turns=(),
             messages=tuple(conversation),
             finish_reasons=tuple(completion.finish_reason for completion in done),
             prompt_tokens=tuple(completion.prompt_tokens for completion in done),
             completion_tokens=tuple(completion.completion_tokens for completion in done),
             decoding=decoding.name,
             decoding_hash=decoding.hash,
+            why=_why(done),
         )
+        return with_turns(answer, turns)
 
     def _completion(self, prompt_tokens: int, ids: list[int]) -> Completion:
         stopped = bool(ids) and ids[-1] in self.stops
@@ -106,7 +127,12 @@ def over_length(prompts: Sequence[Sequence[int]], context_tokens: int) -> dict[i
     return {index: Completion("", "over_length", length, 0) for index, length in lengths if length >= context_tokens}
 
 
-def _open_turn(conversation: list[Message], done: Sequence[Completion], turn: str) -> None:
+def _why(done: Sequence[Completion]) -> str:
+    over = [completion for completion in done if completion.finish_reason == "over_length"]
+    return f"a prompt of {over[0].prompt_tokens} tokens fills the model's context" if over else ""
+
+
+def _open_turn(conversation: list[Message], done: Sequence[Turn], turn: str) -> None:
     if done:
         conversation.append({"role": "assistant", "content": done[-1].text})
     conversation.append({"role": "user", "content": turn})

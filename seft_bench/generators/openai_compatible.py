@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from seft_bench.answers import Turn, turn_of, with_turns
 from seft_bench.config import ServedModelConfig
 from seft_bench.errors import ServiceUnavailableError
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
@@ -14,8 +15,11 @@ from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import KEPT, Reply
 from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import Adapt, fingerprint_local_weights
-from seft_bench.records import Answer, Message, Question
+from seft_bench.records import UNANSWERED, Answer, AnswerStatus, Message, Question
 from seft_bench.texts import utf8
+
+MOST_WHY_CHARACTERS = 500
+"""Of a server's words that are kept where an answer should be."""
 
 
 class OpenAICompatibleGenerator(BaseGenerator):
@@ -37,23 +41,23 @@ class OpenAICompatibleGenerator(BaseGenerator):
     def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
         """Answer turn by turn over all questions: a second turn needs the first one's answer.
 
-        A turn that the server refuses, or that outgrows its context, is answered with "" and that finish reason; the
-        remaining turns of that question are too.
+        A turn that the server refuses is answered with "". One that outgrows its context, or fails, has no answer, and
+        neither have the remaining turns of that question, which are not asked.
 
         Raises:
-            ServiceUnavailableError: some questions could not be asked; the same command asks for those only.
+            ServiceUnavailableError: some questions got an error; the same command asks for those only.
         """
         self.fingerprint()
         chats = [_Chat(question) for question in questions]
         for turn in range(max((len(question.turns) for question in questions), default=0)):
-            asked = [chat for chat in chats if turn < len(chat.question.turns) and not chat.failed]
+            asked = [chat for chat in chats if not chat.is_over]
             for chat in asked:
                 chat.ask()
             calls = [
                 ChatCall(tuple(chat.messages), self._adapt(_sampling(chat.question, turn, decoding))) for chat in asked
             ]
             self._run(calls, self._taker(asked, decoding, on_answer))
-        _report_failures([chat for chat in chats if chat.failed])
+        _report_failures([chat for chat in chats if chat.has_error])
 
     def _run(self, calls: Sequence[ChatCall], take: Callable[[int, Reply], None]) -> None:
         """Send the first call alone: what the server refuses of every request is then asked once."""
@@ -73,14 +77,20 @@ class OpenAICompatibleGenerator(BaseGenerator):
         return self.client.weights_fingerprint
 
     def _taker(self, asked: Sequence[_Chat], decoding: Decoding, on_answer: OnAnswer) -> Callable[[int, Reply], None]:
+        opened = self._opens_reasoning(decoding)
+
         def take(index: int, reply: Reply) -> None:
             chat = asked[index]
-            chat.take(reply)
+            chat.take(reply, decoding.keeps_reasoning, opened)
             self._note_model(reply.model)
-            if chat.complete:
+            if chat.is_over and not chat.has_error:
                 on_answer(chat.as_answer(self.model_id, decoding))
 
         return take
+
+    def _opens_reasoning(self, decoding: Decoding) -> bool:
+        """Return whether prompts are known to end with the mark that opens reasoning."""
+        return False
 
     def _note_model(self, returned: str) -> None:
         note = f"asked for model {self.model_id}, the server returned {returned}"
@@ -95,41 +105,54 @@ class _Chat:
         self.question = question
         self.messages: list[Message] = []
         self.replies: list[Reply] = []
+        self.turns: list[Turn] = []
 
     @property
-    def failed(self) -> bool:
-        return bool(self.replies) and self.replies[-1].status in ("api_error", "partial")
+    def failed(self) -> AnswerStatus | None:
+        """The status of the turn that has no answer."""
+        return next((turn.status for turn in self.turns if turn.status in UNANSWERED), None)
 
     @property
-    def complete(self) -> bool:
-        return len(self.replies) == len(self.question.turns) and not self.failed
+    def has_error(self) -> bool:
+        return self.failed in ("api_error", "partial")
+
+    @property
+    def is_over(self) -> bool:
+        return len(self.replies) == len(self.question.turns) or self.failed is not None
+
+    @property
+    def why(self) -> str:
+        """What the server said instead of an answer."""
+        last = self.replies[-1]
+        return (last.error or last.text)[:MOST_WHY_CHARACTERS] if self.failed else ""
 
     def ask(self) -> None:
-        if self.replies:
-            self.messages.append({"role": "assistant", "content": _text(self.replies[-1])})
+        if self.turns:
+            self.messages.append({"role": "assistant", "content": self.turns[-1].text})
         self.messages.append({"role": "user", "content": self.question.turns[len(self.replies)]})
 
-    def take(self, reply: Reply) -> None:
+    def take(self, reply: Reply, keep: bool, opened: bool) -> None:
         self.replies.append(reply)
+        words = reply.text if reply.status in (*KEPT, "partial") else ""
+        finish = _finish_reason(reply)
+        self.turns.append(turn_of(words, finish, keep=keep, opened=opened and bool(words), apart=reply.reasoning))
 
     def as_answer(self, model_id: str, decoding: Decoding) -> Answer:
-        return Answer(
+        answer = Answer(
             suite=self.question.suite,
             question_id=self.question.id,
             model_id=model_id,
-            turns=tuple(_text(reply) for reply in self.replies),
+            turns=(),
             messages=tuple(self.messages),
             finish_reasons=tuple(map(_finish_reason, self.replies)),
             prompt_tokens=tuple(reply.prompt_tokens or 0 for reply in self.replies),
             completion_tokens=tuple(reply.completion_tokens or 0 for reply in self.replies),
             decoding=decoding.name,
             decoding_hash=decoding.hash,
+            why=self.why,
         )
-
-
-def _text(reply: Reply) -> str:
-    """Return the model's words; none if the server refused or the conversation did not fit."""
-    return reply.text if reply.status in KEPT else ""
+        unasked = len(self.question.turns) - len(self.turns)
+        return with_turns(answer, [*self.turns, *[Turn("", "", self.turns[-1].status)] * unasked])
 
 
 def _finish_reason(reply: Reply) -> str:
@@ -160,11 +183,13 @@ def client_of(model: str, server: ServedModelConfig, store_path: Path | None) ->
 
 
 def _sampling(question: Question, turn: int, decoding: Decoding) -> dict[str, Any]:
+    told = {"chat_template_kwargs": decoding.template_args} if decoding.template_args else {}
     return {
         "temperature": decoding.temperature_for(question),
         "top_p": decoding.top_p,
         "max_tokens": decoding.max_new_tokens,
         "seed": question_seed(decoding.seed, question, turn),
+        **told,
     }
 
 
@@ -176,9 +201,7 @@ def question_seed(seed: int, question: Question, turn: int) -> int:
 
 def _report_failures(failed: Sequence[_Chat]) -> None:
     if failed:
-        last = failed[0].replies[-1]
-        reason = last.error or last.text
         raise ServiceUnavailableError(
-            f"{len(failed)} questions have no answer; the first one, {failed[0].question.id}: {reason}. The same "
-            "command asks for them only."
+            f"{len(failed)} questions have no answer; the first one, {failed[0].question.id}: {failed[0].why}. The "
+            "same command asks for them only."
         )

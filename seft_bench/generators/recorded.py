@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from seft_bench.answers import without_reasoning
 from seft_bench.errors import InputError, unknown_name
+from seft_bench.formats.matching import match_answers
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
-from seft_bench.records import Answer, Question, instruction_id
+from seft_bench.records import Answer, Question
 
 
 def models_in(path: Path) -> list[str]:
@@ -19,21 +21,21 @@ def models_in(path: Path) -> list[str]:
 
 
 class ReadyGenerator(BaseGenerator):
-    """One model's answers out of a file, matched by question id; of a question answered twice the last row counts.
+    """One model's answers out of a file, matched to questions as `formats.matching.match_answers` does.
 
     Raises:
         InputError: the file has no answers of that model.
     """
 
     def __init__(self, path: Path, model_id: str) -> None:
-        from seft_bench.formats.reading import read_answers
+        from seft_bench.formats.reading import read_file_answers
 
-        answers = read_answers(path)
-        known = dict.fromkeys(answer.model_id for answer in answers)
+        found = read_file_answers(path)
+        known = dict.fromkeys(one.answer.model_id for one in found)
         if model_id not in known:
             raise unknown_name(f"model in {path}", model_id, known)
         self.path, self.model_id = path, model_id
-        self._answers = {answer.question_id: answer for answer in answers if answer.model_id == model_id}
+        self._rows = [one for one in found if one.answer.model_id == model_id]
 
     def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
         """Hand over the file's answers; a question without one stays unanswered, which lowers coverage.
@@ -42,9 +44,8 @@ class ReadyGenerator(BaseGenerator):
             InputError: see `check`.
         """
         for question, answer in self._found(questions):
-            on_answer(
-                dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding.name)
-            )
+            own = dataclasses.replace(answer, suite=question.suite, question_id=question.id, decoding=decoding.name)
+            on_answer(without_reasoning(own, decoding.keeps_reasoning))
 
     def check(self, questions: Sequence[Question]) -> None:
         """Refuse questions of which the file answers none, or none with all its turns.
@@ -54,13 +55,19 @@ class ReadyGenerator(BaseGenerator):
         """
         self._found(questions)
 
+    def notes_on(self, questions: Sequence[Question]) -> tuple[str, ...]:
+        """Return what of the file did not fit these questions, for the reader of a figure."""
+        return match_answers(questions, self._rows).notes
+
     def _found(self, questions: Sequence[Question]) -> list[tuple[Question, Answer]]:
         """Return the questions that the file answers, with the answers; raise as `check`."""
-        found = [(question, answer) for question in questions if (answer := self._find(question))]
+        answers = match_answers(questions, self._rows).answers
+        found = [(question, answers[question.id]) for question in questions if question.id in answers]
         if questions and not found:
+            ids = [one.answer.question_id for one in self._rows]
             raise InputError(
                 f"{self.path} answers none of the {len(questions)} questions of {questions[0].suite} asked for: its "
-                f"question ids are {', '.join(list(self._answers)[:4])}, ..., the suite's are "
+                f"question ids are {', '.join(ids[:4])}, ..., the suite's are "
                 f"{', '.join(question.id for question in questions[:4])}, ..."
             )
         if questions and all(len(answer.turns) < len(question.turns) for question, answer in found):
@@ -69,7 +76,3 @@ class ReadyGenerator(BaseGenerator):
                 f"{len(questions)} questions, none with all turns"
             )
         return found
-
-    def _find(self, question: Question) -> Answer | None:
-        """Find by id, or by the first turn's text: files keyed by instruction fit any suite with that question."""
-        return self._answers.get(question.id) or self._answers.get(instruction_id(question.turns[0]))

@@ -8,9 +8,9 @@ which other prompts shared its batch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from seft_bench.chat import check_ids, load_tokenizer, prompt_ids, stop_ids
 from seft_bench.checkpoints import base_of, is_adapter
@@ -50,14 +50,19 @@ class TransformersGenerator(ConversationGenerator):
         self.context_tokens: int = positions_of(self.model.config) or 1 << 30
 
     def complete(
-        self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        samplings: Sequence[Sampling],
+        max_new_tokens: int,
+        seed: int,
+        template_args: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
         """Continue every conversation with one assistant's message, in the order given.
 
         Raises:
             InputError: the model computes no finite numbers, or has no embedding for a token of its tokenizer's.
         """
-        prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
+        prompts = [prompt_ids(self.tokenizer, conversation, template_args) for conversation in conversations]
         done = over_length(prompts, self.context_tokens)
         left = [index for index in range(len(prompts)) if index not in done]
         order = sorted(left, key=lambda index: len(prompts[index]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from seft_bench.chat import load_tokenizer, stop_ids
+from seft_bench.chat import load_tokenizer, opens_reasoning, stop_ids
 from seft_bench.generators import Decoding, OnAnswer
 from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
 from seft_bench.inference.store import ResponseStore
@@ -30,7 +30,7 @@ class VLLMGenerator(OpenAICompatibleGenerator):
         tokenizer = load_tokenizer(folder, server.trust_remote_code)
         store = ResponseStore(store_path) if store_path else None
         super().__init__(model_id, AnswerClient(server, tokenizer, stop_ids(tokenizer), store))
-        self.folder, self.server = folder, server
+        self.folder, self.server, self._tokenizer = folder, server, tokenizer
 
     def answer(self, questions: Sequence[Question], decoding: Decoding, on_answer: OnAnswer) -> None:
         """Answer as `OpenAICompatibleGenerator.answer` does, with this checkpoint, whatever was served before.
@@ -42,6 +42,9 @@ class VLLMGenerator(OpenAICompatibleGenerator):
         self.server.serve(self.folder)
         self.client.weights_fingerprint = self.server.weights_fingerprint  # known, so it need not be measured
         super().answer(questions, decoding, on_answer)
+
+    def _opens_reasoning(self, decoding: Decoding) -> bool:
+        return opens_reasoning(self._tokenizer, decoding.template_args)
 
     def _note_model(self, returned: str) -> None:
         """Do nothing: the server knows all checkpoints under one name."""

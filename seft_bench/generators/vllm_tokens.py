@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import load_tokenizer, prompt_ids, stop_ids
 from seft_bench.checkpoints.weights import load_config, positions_of
@@ -28,11 +28,16 @@ class TokenGenerator(ConversationGenerator):
     """
 
     def complete(
-        self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        samplings: Sequence[Sampling],
+        max_new_tokens: int,
+        seed: int,
+        template_args: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
         """Continue every conversation with one assistant's message, in the order given."""
         context_tokens = self._load()
-        prompts = [prompt_ids(self.tokenizer, conversation) for conversation in conversations]
+        prompts = [prompt_ids(self.tokenizer, conversation, template_args) for conversation in conversations]
         done = over_length(prompts, context_tokens)
         asked = [index for index in range(len(prompts)) if index not in done]
         requests = [

@@ -7,7 +7,7 @@ texts and figures are the same, bit for bit on equal hardware.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,12 +91,17 @@ class _HelpedGenerator(ConversationGenerator):
         self.tokenizer, self.stops = self._own.tokenizer, self._own.stops
 
     def complete(
-        self, conversations: Sequence[Sequence[Message]], samplings: Sequence[Sampling], max_new_tokens: int, seed: int
+        self,
+        conversations: Sequence[Sequence[Message]],
+        samplings: Sequence[Sampling],
+        max_new_tokens: int,
+        seed: int,
+        template_args: Mapping[str, Any] | None = None,
     ) -> list[Completion]:
         order = self._order | {
             "conversations": conversations,
             "samplings": [astuple(sampling) for sampling in samplings],
-            "limits": [max_new_tokens, seed],
+            "limits": [max_new_tokens, seed, template_args],
         }
         return _complete(self._own, self._processes.from_main(lambda: order), self._processes)
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seft_bench.answers import answered_only
 from seft_bench.config import SuiteConfig
 from seft_bench.data import official
 from seft_bench.data.questions import pairwise_questions
@@ -23,7 +24,7 @@ from seft_bench.records import (
     preference_key,
     text_hash,
 )
-from seft_bench.suites import alpacaeval_length, coverage, custom
+from seft_bench.suites import alpacaeval_length, answered, coverage, custom
 from seft_bench.suites.base import BaseSuite
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class AlpacaEval(BaseSuite):
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
         """Return one preference for every question that has an answer."""
-        return [_request(question, answers[question.id].turns) for question in questions if question.id in answers]
+        given = answered_only(answers)
+        return [_request(question, given[question.id].turns) for question in questions if question.id in given]
 
     def settled(self, request: JudgeRequest, model: str) -> Judgment | None:
         """Return a draw for identical texts, as the official tool gives without a call.
@@ -87,6 +89,8 @@ class AlpacaEval(BaseSuite):
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
     ) -> Result:
         """Compute win rates and LC of the scored questions; identical texts draw, and need no judgment in the list."""
+        every, answers = answers, answered_only(answers)
+        judgments = answered.of_answers(judgments, every)
         rows = self.counted(model, questions, answers, judgments)
         preferences = preferences_of(rows)
         judged = [question for question in questions if question.id in preferences]
@@ -105,6 +109,7 @@ class AlpacaEval(BaseSuite):
             rows,
             answers,
             metrics,
+            answered=answered.count(questions, every, coverage.judged_turns(rows), self.config.max_new_tokens),
             notes=notes,
             per_question=per_question,
             covariates=covariates,

@@ -17,10 +17,9 @@ from seft_bench.records import (
     is_grade,
     on_the_scale,
 )
+from seft_bench.suites.answered import NAMED, Answered
 
 RUBRIC_PARTS = ("content", "format", "style", "concision")
-NAMED = 3
-"""So many of a kind are named in a note."""
 SETTLED = "settled-by-protocol"
 """`judge_id` of a judgment that the protocol fixes without a judge."""
 
@@ -155,9 +154,17 @@ def result(
     scored: Scored,
     answers: Mapping[str, Answer],
     metrics: Mapping[str, Any],
+    *,
+    answered: Answered,
+    notes: Sequence[str] = (),
     **rest: Any,
 ) -> Result:
-    """Return the record, with coverage and the mark "withheld" under 98 %."""
+    """Return the record, with coverage and the mark "withheld" under 98 % of the judgments or of the answers.
+
+    Args:
+        answers: those that were judged.
+        answered: what became of all that were to be given.
+    """
     n_scored = len(scored.by_key)
     coverage = n_scored / n if n else 0.0
     return Result(
@@ -168,13 +175,29 @@ def result(
         n_scored=n_scored,
         n_unscored=n - n_scored,
         coverage=coverage,
-        withheld=coverage < MINIMUM_COVERAGE,
+        withheld=min(coverage, answered.coverage) < MINIMUM_COVERAGE,
         judge_id=" + ".join(sorted({row.judge_id for row in scored.by_key.values()} - {SETTLED})),
         decoding=" + ".join(sorted({answer.decoding for answer in answers.values()})) or "given",
         statuses=scored.statuses,
+        answers=answered.figures,
+        notes=(*notes, *answered.notes),
         parts=rubric_parts(scored.by_key.values()),
         **rest,
     )
+
+
+def by_judge(rows: Iterable[Judgment]) -> dict[str, list[Judgment]]:
+    """Judge id -> rows; rows that the protocol settled belong to every judge, and stand alone where there is none."""
+    everything = list(rows)
+    judges = [judge for judge in dict.fromkeys(row.judge_id for row in everything) if judge != SETTLED] or [
+        SETTLED
+    ] * bool(everything)
+    return {judge: [row for row in everything if row.judge_id in (judge, SETTLED)] for judge in judges}
+
+
+def judged_turns(scored: Scored) -> set[tuple[str, int]]:
+    """Return (question id, turn) of the judgments that count."""
+    return {(row.question_id, row.turn) for row in scored.valid_rows}
 
 
 def coverage_note(n: int, scored: Scored) -> tuple[str, ...]:

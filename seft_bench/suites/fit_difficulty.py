@@ -45,7 +45,7 @@ def fit_difficulty_file(suite_name: str, answers: Sequence[Path], judgments: Seq
     questions = suite.questions()
     read = [read_judged_texts(path) for path in judgments]
     rows = [row for found, _ in read for row in found]
-    judged_texts = [answer for _, found in read for answer in found]
+    judged_texts = [one.answer for _, found in read for one in found]
     texts = index_answers([*judged_texts, *(answer for path in answers for answer in read_answers(path))])
     preferences = {
         model: _preferences(model, suite, questions, texts, rows)

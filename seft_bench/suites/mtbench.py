@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from seft_bench.answers import answered_only
 from seft_bench.config import SuiteConfig
 from seft_bench.data.official import data_hashes
 from seft_bench.data.questions import graded_questions, mtbench_files
 from seft_bench.errors import InputError
 from seft_bench.records import FASTCHAT_SCORE, Answer, JudgeRequest, Judgment, Question, Result
-from seft_bench.suites import coverage, mtbench_notes
+from seft_bench.suites import answered, coverage, mtbench_notes
 from seft_bench.suites.base import BaseSuite
 
 if TYPE_CHECKING:
@@ -33,18 +34,21 @@ class MTBench(BaseSuite):
 
     def requests(self, questions: Sequence[Question], answers: Mapping[str, Answer]) -> list[JudgeRequest]:
         """Return one grade for every answered turn; turn 2 is judged with turn 1 before it."""
+        given = answered_only(answers)
         return [
-            JudgeRequest("grade", question, turn, answers[question.id].turns[:turn])
+            JudgeRequest("grade", question, turn, given[question.id].turns[:turn])
             for question in questions
-            if question.id in answers
+            if question.id in given
             for turn in turns_of(question)
-            if turn <= len(answers[question.id].turns)
+            if turn <= len(given[question.id].turns)
         ]
 
     def score(
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
     ) -> Result:
         """Compute means over the last valid row of each key, and FastChat's own mean over all rows."""
+        every, answers = answers, answered_only(answers)
+        judgments = answered.of_answers(judgments, every)
         expected = _expected(questions, self.requests(questions, answers))
         rows = coverage.match(expected, mtbench_notes.parsed(self.config, judgments))
         grades = _grades(rows, questions)
@@ -63,6 +67,7 @@ class MTBench(BaseSuite):
             rows,
             answers,
             metrics,
+            answered=answered.count(questions, every, coverage.judged_turns(rows), self.config.max_new_tokens),
             notes=tuple(notes),
             per_question=_per_question(grades),
         )

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seft_bench.answers import answered_only, answered_turns
 from seft_bench.config import SuiteConfig
 from seft_bench.data.official import data_folders, data_hashes
 from seft_bench.data.questions import graded_questions, mtbench_files
@@ -17,7 +18,7 @@ from seft_bench.errors import InputError
 from seft_bench.files import sha256_file
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Result
 from seft_bench.results import slug
-from seft_bench.suites import coverage, mtbench_notes
+from seft_bench.suites import answered, coverage, mtbench_notes
 from seft_bench.suites.base import BaseSuite
 from seft_bench.suites.mtbench import turns_of
 
@@ -70,13 +71,13 @@ class PairwiseMTBench(BaseSuite):
         Raises:
             InputError: the baseline's answers are not there, or lack one of the questions.
         """
-        baseline = self._answers_to(questions)
+        baseline, given = self._answers_to(questions), answered_only(answers)
         return [
-            _request(question, turn, answers[question.id], baseline[question.id], first)
+            _request(question, turn, given[question.id], baseline[question.id], first)
             for question in questions
-            if question.id in answers
+            if question.id in given
             for turn in turns_of(question)
-            if turn <= len(answers[question.id].turns)
+            if turn <= len(given[question.id].turns)
             for first in _ORDERS
         ]
 
@@ -88,6 +89,8 @@ class PairwiseMTBench(BaseSuite):
         self, model: str, questions: Sequence[Question], answers: Mapping[str, Answer], judgments: Sequence[Judgment]
     ) -> Result:
         """Compute the win rate of comparisons with both verdicts; n and coverage count comparisons, not judgments."""
+        every, answers = answers, answered_only(answers)
+        judgments = answered.of_answers(judgments, every)
         requests = self.requests(questions, answers) if answers and self._baseline_path else []
         expected = _expected(questions, requests)
         rows = coverage.match(expected, mtbench_notes.parsed(self.config, judgments))
@@ -107,6 +110,7 @@ class PairwiseMTBench(BaseSuite):
             merged,
             answers,
             metrics,
+            answered=answered.count(questions, every, coverage.judged_turns(rows), self.config.max_new_tokens),
             notes=tuple(notes),
             per_question=_per_question(comparisons),
         )
@@ -145,7 +149,7 @@ class PairwiseMTBench(BaseSuite):
     def _answers_to(self, questions: Sequence[Question]) -> dict[str, Answer]:
         """Return the baseline's answers; every turn of every question must be there."""
         answers = self._baseline[1]
-        turns = {question_id: len(answer.turns) for question_id, answer in answers.items()}
+        turns = {question_id: answered_turns(answer) for question_id, answer in answers.items()}
         lacking = [question.id for question in questions if turns.get(question.id, -1) < len(question.turns)]
         if lacking:
             raise InputError(

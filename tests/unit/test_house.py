@@ -46,7 +46,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("training", "formats", "inference", "data", "results", "manifest"),
     ("chat",),
     ("checkpoints",),
-    ("files", "ownership", "tinyworld", "config", "stats", "records", "reasoning", "texts", "errors", "console"),
+    (
+        *("files", "ownership", "tinyworld", "config", "stats", "records", "reasoning", "answers", "texts", "errors"),
+        "console",
+    ),
 )
 """The rooms (a package or a module of `seft_bench`, and `training`) from the top floor to the ground. A room imports
 rooms below it, or on its own floor; never upwards, and no two rooms import each other. Imports inside functions and for
@@ -58,16 +61,19 @@ STRICTER = {
     "texts": (),
     "records": ("texts",),
     "reasoning": (),
+    "answers": ("reasoning", "records"),
     "console": ("errors",),
     "files": ("console", "errors", "records", "texts"),
     "ownership": ("errors", "files"),
     "config": ("errors", "files", "texts"),
     "checkpoints": ("errors", "files", "ownership", "records"),
-    "chat": ("checkpoints", "errors", "files", "records"),
+    "chat": ("checkpoints", "errors", "files", "reasoning", "records"),
     "tinyworld": ("records",),
     "stats": ("records", "errors"),
     "training": ("records", "config", "errors", "files", "ownership", "checkpoints", "chat", "console"),
-    "generators": ("chat", "checkpoints", "config", "errors", "files", "formats", "records", "inference", "texts"),
+    "generators": (
+        *("answers", "chat", "checkpoints", "config", "errors", "files", "formats", "records", "inference", "texts"),
+    ),
 }
 """Room -> all rooms that it may import."""
 
@@ -90,6 +96,7 @@ PURE = (
     "seft_bench.report.site.encode",
     "seft_bench.judges.parse",
     "seft_bench.reasoning",
+    "seft_bench.answers",
     "seft_bench.data.contamination",
     "seft_bench.data.conversations",
     "seft_bench.data.roles",

@@ -276,7 +276,9 @@ def test_score_of_our_own_files(tmp_path: Path) -> None:
     [result] = score_files("tiny-alpacaeval", answers, judgments)
     assert result.metrics["win_rate"] == pytest.approx(100 * (result.n - 1) / result.n)
     row = json.loads(json.dumps(result_row(result)))
-    assert set(row) == {"model", "suite", "metrics", "n", "n_scored", "n_unscored", "coverage", "withheld", "notes"}
+    assert set(row) == {
+        *("model", "suite", "metrics", "n", "n_scored", "n_unscored", "coverage", "withheld", "answers", "notes"),
+    }
     assert row["withheld"] is False
 
 

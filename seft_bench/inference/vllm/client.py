@@ -117,14 +117,14 @@ class AnswerClient(VLLMClient):
 
     def _body(self, call: ChatCall) -> dict[str, Any]:
         """Ask for no more tokens than the context has left; at 0 left the server says that the prompt does not fit."""
-        left = self.server.context_tokens - len(prompt_ids(self.tokenizer, call.messages))
+        left = self.server.context_tokens - len(_prompt_ids(self.tokenizer, call))
         most = max(1, min(int(call.sampling["max_tokens"]), left))
         return {**super()._body(call), "max_tokens": most, "stop_token_ids": self.stops, "return_token_ids": True}
 
     def _decoded(self, call: ChatCall, reply: Reply) -> Reply:
         if reply.status not in KEPT:
             return reply
-        ours = prompt_ids(self.tokenizer, call.messages)
+        ours = _prompt_ids(self.tokenizer, call)
         theirs = list(reply.body.get("prompt_token_ids") or [])
         if theirs != ours:
             raise InputError(
@@ -135,3 +135,7 @@ class AnswerClient(VLLMClient):
         ids = list(reply.body["choices"][0]["token_ids"])
         text = answer_text(self.tokenizer, ids, self.stops)
         return dataclasses.replace(reply, text=text, status="ok" if text.strip() else "empty")
+
+
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, call: ChatCall) -> list[int]:
+    return prompt_ids(tokenizer, call.messages, call.sampling.get("chat_template_kwargs"))

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from seft_bench.answers import answer_of_row
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_log_as
 from seft_bench.records import STATUSES, Answer, Judgment, Question, from_row
@@ -69,7 +70,8 @@ def answers_of(entry: Entry) -> dict[str, Answer]:
     """Question id -> answer; of a question answered twice the last row counts, as in the pipeline."""
     if entry.folder is None:
         return {}
-    found = read_log_as(entry.folder / "answers.jsonl", partial(from_row, Answer))
+    made = partial(answer_of_row, keep=True)
+    found = [one for name in ("unanswered.jsonl", "answers.jsonl") for one in read_log_as(entry.folder / name, made)]
     return {answer.question_id: answer for answer in found}
 
 
