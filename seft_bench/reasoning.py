@@ -7,6 +7,7 @@ may be missing, as chat templates write it into the prompt (DeepSeek-R1's). Reas
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _MARKS = (
@@ -39,9 +40,8 @@ _END_OF_MESSAGE = re.compile(r"\s*(?:<\|end\|>|<\|return\|>|<\|call\|>)?\s*\Z")
 _MELTED = re.compile(r"\s*analysis(?=[A-Z])")
 _MELTED_FINAL = re.compile(r"assistantfinal")
 
-_HARMONY_MARKS = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|return|>", "<|call|>", "<|constrain|>")
-MARKS = frozenset([*(mark for pair in _MARKS for mark in pair), *_HARMONY_MARKS])
-"""All marks: tokenizers hold some as special tokens, which must not be dropped before `split` has seen them."""
+_PAIRED = frozenset(mark for pair in _MARKS for mark in pair)
+_HARMONYS = frozenset(f"<|{word}|>" for word in ("start", "channel", "message", "end", "return", "call", "constrain"))
 
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 
@@ -78,6 +78,12 @@ def split(text: str, opened: bool = False) -> Said:
     if not ends:
         return Said(text, "", ended=False)
     return _cut(text, ends[0])
+
+
+def marks_among(tokens: Iterable[str]) -> set[str]:
+    """Return the marks among special tokens of a reply, which must not be dropped before `split` has seen them."""
+    found = set(tokens)
+    return found & (_PAIRED | _HARMONYS if "<|channel|>" in found else _PAIRED)
 
 
 def opens(prompt: str) -> bool:

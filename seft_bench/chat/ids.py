@@ -18,7 +18,7 @@ from seft_bench.chat.template import (
 )
 from seft_bench.chat.texts import without_markup
 from seft_bench.errors import InputError
-from seft_bench.reasoning import MARKS
+from seft_bench.reasoning import marks_among
 from seft_bench.records import Message
 
 
@@ -157,8 +157,9 @@ def answer_text(tokenizer: Any, ids: Sequence[int], stops: Sequence[int]) -> str
 
 def _decoded(tokenizer: Any, ids: list[int]) -> str:
     """Decode without special tokens, but with those that mark reasoning: without them it would pass for the answer."""
-    special = set(tokenizer.all_special_ids)
-    marks = {token for token in special.intersection(ids) if tokenizer.convert_ids_to_tokens(token) in MARKS}
+    added = tokenizer.added_tokens_decoder
+    special = {token: added[token].content for token in ids if token in added and added[token].special}
+    marks = marks_among(special.values())
     if not marks:
         return str(tokenizer.decode(ids, skip_special_tokens=True))
-    return str(tokenizer.decode([token for token in ids if token in marks or token not in special]))
+    return str(tokenizer.decode([token for token in ids if special.get(token, "") in marks or token not in special]))

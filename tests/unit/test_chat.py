@@ -106,3 +106,31 @@ def test_what_a_checkpoint_must_bring(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with pytest.raises(InputError, match=r"no tokenizer.*save_pretrained"):
         chat.load_tokenizer(tmp_path / "nothing")
+
+
+def test_special_tokens_that_mark_reasoning_stay_in_an_answer() -> None:
+    """Mistral's [THINK] and harmony's channels are special tokens: dropped, the reasoning would pass for the answer."""
+    marks = ["[THINK]", "[/THINK]", "<|channel|>", "<|message|>", "<|start|>"]
+    tokenizer = make_tiny_tokenizer()
+    tokenizer.add_tokens(marks, special_tokens=True)
+
+    def said(text: str) -> str:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return chat.answer_text(tokenizer, [*ids, tokenizer.eos_token_id], [tokenizer.eos_token_id])
+
+    assert said("[THINK]Hm.[/THINK]Yes.<|user|>") == "[THINK]Hm.[/THINK]Yes."
+    harmony = "<|channel|>analysis<|message|>Hm.<|start|>assistant<|channel|>final<|message|>Yes."
+    assert said(harmony) == harmony
+    assert said("Yes.<|message|>") == "Yes."  # no mark where there are no channels
+
+
+def test_a_template_is_told_what_it_reads_and_nothing_else() -> None:
+    tokenizer = make_tiny_tokenizer()
+    plain = chat.prompt_ids(tokenizer, FISH)
+    tokenizer.chat_template += "{% if add_generation_prompt and enable_thinking %}<think>{% endif %}"
+    assert chat.prompt_ids(tokenizer, FISH) == chat.prompt_ids(tokenizer, FISH, {"enable_thinking": False}) == plain
+    assert spell(tokenizer, chat.prompt_ids(tokenizer, FISH, {"enable_thinking": True})).endswith("<think>")
+    assert chat.opens_reasoning(tokenizer, {"enable_thinking": True})
+    assert not chat.opens_reasoning(tokenizer)
+    with pytest.raises(InputError, match="does not read enable_thnking"):
+        chat.prompt_ids(tokenizer, FISH, {"enable_thnking": True})

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from seft_bench.config import DecodingConfig
+from seft_bench.files import sha256_json
 from seft_bench.generators import Decoding
-from seft_bench.generators.conversations import Sampling
+from seft_bench.generators.conversations import Completion, Sampling
 from seft_bench.generators.transformers import TransformersGenerator, choose_tokens
 from seft_bench.records import Answer, Question
 from tests.tiny_model import make_tiny_model
@@ -186,3 +187,35 @@ def test_a_folder_without_weights_is_the_users_error(tmp_path: Path) -> None:
     make_tiny_model(tmp_path, with_weights=False)
     with pytest.raises(InputError, match="no causal language model can be loaded"):
         TransformersGenerator(tmp_path, "x")
+
+
+def test_reasoning_of_a_local_model_is_apart_and_not_fed_back(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def complete(conversations: Any, *_: Any) -> list[Completion]:
+        return [Completion("Hm.</think>Yes." if opened else "<think>Hm.</think>Yes.", "stop", 5, 5)] * len(
+            conversations
+        )
+
+    monkeypatch.setattr(generator, "complete", complete)
+    question = Question("s", "1", "math", ("What is two?", "And three?"))
+    for opened in (False, True):
+        if opened:
+            template = generator.tokenizer.chat_template + "{% if add_generation_prompt %}<think>{% endif %}"
+            monkeypatch.setattr(generator.tokenizer, "chat_template", template)
+        [answer] = answers(generator, [question], temperature=0.0)
+        assert (answer.turns, answer.statuses) == (("Yes.", "Yes."), ("ok", "ok"))
+        assert answer.messages[1]["content"] == "Yes."
+        assert "Hm." in answer.reasoning[1]
+    [kept] = answers(generator, [question], temperature=0.0, reasoning="keep")
+    assert kept.turns[0] == "Hm.</think>Yes."
+    assert kept.decoding_hash != answer.decoding_hash
+
+
+def test_settings_that_say_nothing_leave_the_hash_of_a_decoding_as_it_was() -> None:
+    """Answers that were drawn before these keys existed are found again."""
+    old = {"temperature": 0.7, "top_p": 1.0, "by_category": {}}
+    decoding = Decoding("sampled", DecodingConfig(temperature=0.7, reasoning="strip", template_args={}), 8, 0)
+    assert decoding.hash == sha256_json([old, 8, 0])[:16]
+    told = Decoding("sampled", DecodingConfig(temperature=0.7, template_args={"enable_thinking": False}), 8, 0)
+    assert told.hash != decoding.hash
