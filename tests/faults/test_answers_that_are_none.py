@@ -77,23 +77,27 @@ def rows(desk: Path, name: str = "answers.jsonl") -> list[dict[str, Any]]:
     return [row for path in (desk / "runs").rglob(name) for row in read_log(path)]
 
 
-def judged(server: ChatServer) -> list[str]:
-    """The prompts of judgments, but for the probe's."""
-    found = [body["messages"][-1]["content"] for body in server.bodies if is_judged(body)]
-    return [prompt for prompt in found if "river" in prompt]
+def judged(server: ChatServer) -> set[str]:
+    """The prompts of judgments, but for the probe's own."""
+    found = {body["messages"][-1]["content"] for body in server.bodies if is_judged(body)}
+    return {prompt for prompt in found if "river" in prompt}
 
 
 def test_a_prompt_that_does_not_fit_is_no_empty_answer(desk: Path, server: ChatServer) -> None:
-    why = "maximum context length is 64 tokens"
-    seen = good(evaluated(server, lambda body: web.Response(status=400, text=why)), 5)
+    why = "maximum context length is 300 tokens"
+
+    def fits_one(body: dict[str, Any]) -> web.Response:
+        return says("The Rhine.")(body) if "river 4" in str(body) else web.Response(status=400, text=why)
+
+    seen = good(evaluated(server, fits_one), 5)
     row = result_of(seen)
-    assert (row["withheld"], row["metrics"]["score"], row["answers"]["coverage"]) == (True, None, 0.0)
-    assert row["answers"]["statuses"] == {"over_length": 8}
+    assert (row["withheld"], row["n_scored"], row["answers"]["coverage"]) == (True, 2, 0.25)
+    assert row["answers"]["statuses"] == {"ok": 2, "over_length": 6}
     assert any(why in note and "max_new_tokens is 256" in note for note in row["notes"])
     assert "judge the rest" not in seen.err
-    assert rows(desk) == []
-    assert judged(server) == []
-    assert [one["statuses"] for one in rows(desk, "unanswered.jsonl")] == [["over_length", "over_length"]] * 4
+    assert [one["question_id"] for one in rows(desk)] == ["q4"]
+    assert len(rows(desk, "judgments-*.jsonl")) == 2
+    assert [one["statuses"] for one in rows(desk, "unanswered.jsonl")] == [["over_length", "over_length"]] * 3
     asked = len(server.bodies)
 
     row = result_of(good(evaluated(server, says("The Rhine."))))  # asked again, as soon as it can be answered
@@ -163,7 +167,7 @@ def test_reasoning_is_kept_and_neither_judged_nor_fed_back(
 ) -> None:
     row = result_of(good(evaluated(server, says(text, **apart))))
     assert not any("[[1]]" in prompt for prompt in judged(server))
-    assert len(judged(server)) == 8
+    assert len(rows(desk, "judgments-*.jsonl")) == 8
     assert not any("[[1]]" in str(body["messages"]) for body in server.bodies)
     kept = rows(desk)[0]
     assert kept["turns"] == ["The Rhine."] * 2
