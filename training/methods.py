@@ -20,7 +20,15 @@ from seft_bench.records import Base, Data, Model, Output, Source
 
 from .loss_table import LOSSES
 from .preferences import preference_stages, settings_class
-from .seft import SeftSettings, seft_stages
+from .sampled import (
+    BestOfSettings,
+    IterativeDpoSettings,
+    SpinSettings,
+    best_of_stages,
+    iterative_dpo_stages,
+    spin_stages,
+)
+from .seft import RealignSettings, SeftSettings, realign_stages, seft_stages
 from .settings import DraftSettings, TrainSettings
 from .stages import First, Sample, Shape, Stage, Train
 from .start import SftSettings, policy_start, sft_stage, start_stages
@@ -115,6 +123,18 @@ METHODS: dict[str, Method] = {
         SeftSettings,
         seft_stages,
         "self-evolution fine-tuning with an adaptive reviser (arXiv 2406.10813, our reading)",
+    ),
+    "realign": Method(
+        RealignSettings,
+        realign_stages,
+        "SEFT's reviser, and DPO on revised against original drafts (2025.findings-emnlp.642, our reading)",
+    ),
+    "best-of-n": Method(BestOfSettings, best_of_stages, "RAFT: SFT on the best of own samples (arXiv 2304.06767)"),
+    "iterative-dpo": Method(
+        IterativeDpoSettings, iterative_dpo_stages, "DPO on the best against the worst of own samples, by rounds"
+    ),
+    "spin": Method(
+        SpinSettings, spin_stages, "self-play: DPO on annotated answers against own ones (arXiv 2401.01335)"
     ),
     "self-label": Method(
         SelfLabelSettings,

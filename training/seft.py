@@ -5,6 +5,7 @@ After arXiv 2406.10813, in our reading (docs/seft.md).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from pydantic import Field
@@ -79,10 +80,56 @@ class SeftSettings(SftSettings):
 
 def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
     """Start, reviser, then for each round: drafts, revisions, policy."""
-    stages = [*start_stages(settings, checkpoints), *_reviser_stages(settings)]
-    policy = policy_start(settings)
-    for number, evolution in enumerate(_evolutions(settings), start=1):
-        stages += _round(settings, number, evolution, policy, checkpoints)
+
+    def learn(number: int, policy: Source, revised: str, steps: TrainSettings) -> Train:
+        return Train(f"policy-{number}", policy, Output(revised), Shape("drafts"), steps, checkpoints=checkpoints)
+
+    return [*start_stages(settings, checkpoints), *_reviser_stages(settings), *_rounds(settings, learn)]
+
+
+class RealignSettings(SeftSettings):
+    """ReAlign: the policy learns pairs of a revised and an original draft by DPO, where SEFT learns the revision."""
+
+    evolution: Literal["external"] = Field(default="external", description="a pair needs a revision")
+    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150)
+    beta: float = Field(default=0.1, gt=0)
+
+
+def realign_stages(settings: RealignSettings, checkpoints: int) -> list[Stage]:
+    """Run SEFT's stages, but for the policy's training: by DPO, from and against the round's own start.
+
+    After ReAlign (Findings of EMNLP 2025, 642), the successor of SEFT's authors, in our reading.
+    """
+
+    def learn(number: int, policy: Source, revised: str, steps: TrainSettings) -> Train:
+        return Train(
+            f"policy-{number}",
+            policy,
+            Output(revised),
+            Shape("revised_against_drafts"),
+            steps,
+            loss="dpo",
+            loss_settings={"beta": settings.beta},
+            checkpoints=checkpoints,
+            reference=policy,
+        )
+
+    return [*start_stages(settings, checkpoints), *_reviser_stages(settings), *_rounds(settings, learn)]
+
+
+Learn = Callable[[int, Source, str, TrainSettings], Train]
+"""Makes a round's training: its number, the policy that it starts from, the stage of revised drafts, its settings."""
+
+
+def _rounds(settings: SeftSettings, learn: Learn) -> list[Stage]:
+    stages: list[Stage] = []
+    policy, evolutions = policy_start(settings), _evolutions(settings)
+    for number, evolution in enumerate(evolutions, start=1):
+        steps = settings.policy.model_copy(
+            update={"max_steps": part_of_steps(settings.policy, number, len(evolutions))}
+        )
+        stages += _revised_drafts(settings, number, evolution, policy)
+        stages.append(learn(number, policy, stages[-1].name, steps))
         policy = Output(stages[-1].name)
     return stages
 
@@ -119,7 +166,8 @@ def _evolutions(settings: SeftSettings) -> list[Evolution]:
     return [settings.evolution] * settings.rounds
 
 
-def _round(settings: SeftSettings, number: int, evolution: Evolution, policy: Source, checkpoints: int) -> list[Stage]:
+def _revised_drafts(settings: SeftSettings, number: int, evolution: Evolution, policy: Source) -> list[Stage]:
+    """Draw a round's drafts, calibrate where that is due, and revise; the revised drafts come last."""
     rounds = len(_evolutions(settings))
     drafts = Sample(
         f"drafts-{number}",
@@ -143,14 +191,12 @@ def _round(settings: SeftSettings, number: int, evolution: Evolution, policy: So
         margin=settings.margin if decision == "margin" else None,
         round=number,
     )
-    step = settings.policy.model_copy(update={"max_steps": _part_of_steps(settings, number, rounds)})
-    train = Train(f"policy-{number}", policy, Output(revised.name), Shape("drafts"), step, checkpoints=checkpoints)
-    return [drafts, *calibration, revised, train]
+    return [drafts, *calibration, revised]
 
 
-def _part_of_steps(settings: SeftSettings, number: int, rounds: int) -> int | None:
+def part_of_steps(settings: TrainSettings, number: int, rounds: int) -> int | None:
     """Return a round's share of the policy's steps, so that more rounds do not mean more training."""
-    total = settings.policy.max_steps
+    total = settings.max_steps
     return None if total is None else max(1, round(total * number / rounds) - round(total * (number - 1) / rounds))
 
 

@@ -106,6 +106,66 @@ def _drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:
     return [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
 
 
+def _revised_against_drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    """Pairs of a revision and the draft that it replaced; a draft that was kept makes none."""
+    rows = read_rows(files.data, "revised drafts", ["prompt", "draft", "revision", "kept"])
+    return [
+        {"prompt": row["prompt"], "chosen": row["revision"], "rejected": row["draft"]}
+        for row in rows
+        if not row["kept"]
+    ]
+
+
+def _annotated_against_own(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    rows = read_rows(files.data, "own answers to annotated prompts", ["prompt", "answer", "draft"])
+    return [{"prompt": row["prompt"], "chosen": row["answer"], "rejected": row["draft"]} for row in rows]
+
+
+def _best_samples(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    return [
+        {"prompt": prompt, "answer": graded[-1][1]}
+        for prompt, graded in _graded(files.data)
+        if graded and _is_enough(graded[-1][0], shape)
+    ]
+
+
+def _samples_above(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    """Rejection sampling: every distinct sample with a grade that is enough."""
+    return [
+        {"prompt": prompt, "answer": text}
+        for prompt, graded in _graded(files.data)
+        for text in dict.fromkeys(text for grade, text in graded if _is_enough(grade, shape))
+    ]
+
+
+def _best_against_worst(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    """Pairs of unequally graded samples; a prompt whose samples are all graded alike makes none."""
+    return [
+        {"prompt": prompt, "chosen": graded[-1][1], "rejected": graded[0][1]}
+        for prompt, graded in _graded(files.data)
+        if graded and graded[0][0] < graded[-1][0]
+    ]
+
+
+def _graded(path: Path) -> list[tuple[object, list[tuple[float, str]]]]:
+    """Prompts with their graded samples, from the worst to the best; equal grades stay in the samples' order."""
+    rows = read_rows(path, "graded samples", ["prompt", "samples", "grades"])
+    return [
+        (
+            row["prompt"],
+            sorted(
+                ((grade, text) for grade, text in zip(row["grades"], row["samples"], strict=True) if grade is not None),
+                key=lambda pair: pair[0],
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _is_enough(grade: float, shape: Shape) -> bool:
+    return shape.min_grade is None or grade >= shape.min_grade
+
+
 def _drafts_and_good_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
     if files.preferences is None:
         raise TypeError("this shape mixes in preference pairs: the stage names none")
@@ -125,6 +185,11 @@ SHAPES: dict[str, Callable[[Files, Shape, Random], list[Row]]] = {
     "labelled_revisions": _labelled_revisions,
     "labels": _labels,
     "drafts": _drafts,
+    "revised_against_drafts": _revised_against_drafts,
+    "annotated_against_own": _annotated_against_own,
+    "best_samples": _best_samples,
+    "samples_above": _samples_above,
+    "best_against_worst": _best_against_worst,
     "drafts_and_good_answers": _drafts_and_good_answers,
 }
 

@@ -30,16 +30,19 @@ class Shape:
     Attributes:
         instruction: to revise; "" where nothing is revised.
         copies_share: share of good answers that the reviser learns to copy; None where none are.
+        min_grade: samples graded lower are left out; None leaves none out.
     """
 
     name: str
     instruction: str = ""
     copies_share: float | None = None
+    min_grade: float | None = None
 
     def as_row(self) -> Row:
         instruction = {"instruction": self.instruction} if self.instruction else {}
         copies = {} if self.copies_share is None else {"copies_share": self.copies_share}
-        return {"shape": self.name, **instruction, **copies}
+        grade = {} if self.min_grade is None else {"min_grade": self.min_grade}
+        return {"shape": self.name, **instruction, **copies, **grade}
 
 
 @dataclass(frozen=True)
@@ -196,6 +199,32 @@ class Calibrate:
 
 
 @dataclass(frozen=True)
+class Grade:
+    """Grades samples: by a judge, or by their mean log-probability per token under a model.
+
+    Attributes:
+        data: samples of prompts.
+        judge: name of a judge, or its file; None where a model grades.
+        model: None where a judge grades.
+    """
+
+    kind: ClassVar[Literal["score"]] = "score"
+    what: ClassVar[Literal["grades"]] = "grades"
+    name: str
+    data: Source
+    judge: str | None = None
+    model: Source | None = None
+
+    @property
+    def inputs(self) -> dict[str, Source]:
+        """Role -> source."""
+        return _given(model=self.model, data=self.data)
+
+    def settings_row(self) -> Row:
+        return {"what": self.what, **({"judge": self.judge} if self.judge else {})}
+
+
+@dataclass(frozen=True)
 class Revise:
     """Decides on every draft, and revises the ones that are not kept.
 
@@ -230,10 +259,15 @@ class Revise:
         return {"decision": self.decision, **margin, **asdict(self.settings)}
 
 
-Score = LabelPairs | Calibrate
+Score = LabelPairs | Calibrate | Grade
 
 Stage = Train | Sample | Score | Revise
 """One step of a method; its name is unique within the method."""
+
+
+def grader_of(stage: Stage) -> str | None:
+    """Name the judge that does a stage's work; None where none does."""
+    return stage.judge if stage.kind == "score" and stage.what == "grades" else None
 
 
 def row_sources(stage: Stage) -> list[Source]:

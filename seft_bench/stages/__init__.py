@@ -19,9 +19,11 @@ from seft_bench.console import says_who
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_once, sha256_file, sha256_json, write_json
 from seft_bench.records import Base, Data, Model, Output, Row, Source
+from seft_bench.stages import door
 from seft_bench.stages.check import check_data
 from seft_bench.stages.common import Find, StageRun, Workshop
 from seft_bench.stages.engines import Engine
+from seft_bench.stages.grade import judge_identity
 from seft_bench.stages.helpers import with_helpers
 from seft_bench.stages.revise import run_revise
 from seft_bench.stages.sample import run_sample
@@ -59,7 +61,9 @@ def _unfinished(stages: Sequence[kinds.Stage], shop: Workshop) -> list[kinds.Sta
 
 def _identity(stage: kinds.Stage, names: Mapping[str, str], shop: Workshop) -> Row:
     """Return a stage's identity, given the folder names of the stages before it."""
-    return stage_identity(
+    grader = door.stages.grader_of(stage)
+    graded = {"judge": judge_identity(grader)} if grader else {}
+    return graded | stage_identity(
         stage, lambda source: _fingerprint(source, names, shop), shop.seed, shop.diagnostics_judge, shop.engine.name
     )
 

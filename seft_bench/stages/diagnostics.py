@@ -29,8 +29,8 @@ def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: 
     Args:
         rows: `{"prompt", "draft", "answer", "kept", "statistic", "annotated"}`; "annotated" may be absent.
     """
-    drafts = _grades([(row["prompt"], row["draft"]) for row in rows], judge_name)
-    answers = _grades([(row["prompt"], row["answer"]) for row in rows], judge_name)
+    drafts = judged_answers([(row["prompt"], row["draft"]) for row in rows], judge_name)
+    answers = judged_answers([(row["prompt"], row["answer"]) for row in rows], judge_name)
     graded = [
         {
             "annotated": row.get("annotated"),
@@ -60,7 +60,7 @@ def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: 
     }
 
 
-def _grades(pairs: Sequence[tuple[Sequence[Message], str]], judge_name: str) -> list[Judgment]:
+def judged_answers(pairs: Sequence[tuple[Sequence[Message], str]], judge_name: str) -> list[Judgment]:
     """One judgment a pair, in order. The judge sees the conversation and the answer, nothing else."""
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge

@@ -175,7 +175,7 @@ def check_context(max_model_len: int | None, plan: Sequence[stages.Stage], base:
             "leave it out"
         )
     for stage in served:
-        drawn = stage.settings.max_new_tokens if stage.kind != "score" or stage.what != "labels" else 0
+        drawn = stage.settings.max_new_tokens if stage.kind != "score" or stage.what == "calibration" else 0
         if drawn >= max_model_len:
             raise InputError(
                 f"vllm.max_model_len: {max_model_len} leaves no room for a prompt: stage {stage.name!r} draws up to "
@@ -185,7 +185,7 @@ def check_context(max_model_len: int | None, plan: Sequence[stages.Stage], base:
 
 def _served(plan: Sequence[stages.Stage]) -> list[stages.Sample | stages.Score | stages.Revise]:
     """Return the stages that an engine works for."""
-    return [stage for stage in plan if stage.kind != "train"]
+    return [stage for stage in plan if stage.kind != "train" and not door.stages.grader_of(stage)]
 
 
 def _positions(base: Path) -> int | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_log, write_jsonl
-from seft_bench.records import Message, Row
+from seft_bench.records import Data, Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.engines import Engine
@@ -40,7 +40,7 @@ def run_sample(stage: stages.Sample, find: Find, folder: Path, shop: Workshop) -
     )
     return {
         "prompts": len(prompts),
-        "unannotated_prompts": sum("chosen" not in row for row in prompts),
+        "unannotated_prompts": 0 if stage.prompts == Data("sft") else sum("chosen" not in row for row in prompts),
         "tokens_generated": sum(drawn["tokens"] for drawn in sampled),
         "cut_off_share": sum(drawn["cut_off"] for drawn in sampled) / sum(len(drawn["texts"]) for drawn in sampled),
     }

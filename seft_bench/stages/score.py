@@ -13,6 +13,7 @@ from seft_bench.records import Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find
 from seft_bench.stages.engines import Engine
+from seft_bench.stages.grade import run_grade
 from seft_bench.stages.sample import greedy
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ Conversation = Sequence[Message]
 
 
 def run_score(stage: stages.Score, find: Find, folder: Path, engine: Engine) -> Row:
-    """Score what the stage says: labels, or the threshold of a decision."""
+    """Score what the stage says: labels, the threshold of a decision, or samples."""
+    if stage.what == "grades":
+        return run_grade(stage, find, folder, engine)
     if stage.what == "labels":
         return _label_pairs(stage, find, folder, engine)
     return _calibrate(stage, find, folder, engine)

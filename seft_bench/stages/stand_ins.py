@@ -31,8 +31,13 @@ def stand_in(stage: stages.Stage, inputs: Mapping[str, Path], tokenizer: Any, ta
     if stage.kind == "sample":
         draft = text_of_tokens(stage.settings.max_new_tokens, tokenizer)
         rows = [
-            {**row, "draft": draft, "samples": [draft] * stage.samples}
+            {**row, "draft": draft, "samples": [_other(draft, number) for number in range(stage.samples)]}
             for row in chosen_prompts(door.rows.read_rows(inputs["prompts"], "prompts", ["prompt"]), stage)
+        ]
+    elif stage.kind == "score" and stage.what == "grades":
+        rows = [
+            {**row, "grades": [float(number) for number in range(len(row["samples"]))]}
+            for row in read_jsonl(inputs["data"], "samples")
         ]
     elif stage.kind == "score":
         rows = [{**row, "label": "major_revise"} for row in read_jsonl(inputs["data"], "rows")]
@@ -43,7 +48,13 @@ def stand_in(stage: stages.Stage, inputs: Mapping[str, Path], tokenizer: Any, ta
 
 
 def _revised(row: Row) -> Row:
-    return {**row, "kept": False, "revision": row["draft"], "answer": row["draft"]}
+    revision = _other(row["draft"], 1)  # an answer that differs, since equal pairs teach nothing
+    return {**row, "kept": False, "revision": revision, "answer": revision}
+
+
+def _other(draft: str, number: int) -> str:
+    """Return a text of about as many tokens, whose last word is another for each number."""
+    return f"{draft.removesuffix(WORD)} {number}" if number else draft
 
 
 def text_of_tokens(tokens: int, tokenizer: Any) -> str:

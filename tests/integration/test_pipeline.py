@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from seft_bench import pipeline, results, subjects
 from seft_bench.config import RecipeConfig, RubricJudgeConfig
 from seft_bench.errors import InputError
-from seft_bench.files import read_jsonl, read_log
+from seft_bench.files import read_json, read_jsonl, read_log
 from seft_bench.judges import open_judge
 from seft_bench.judges.base import BaseJudge
 from seft_bench.records import RunFacts
@@ -140,19 +141,67 @@ def test_variants_of_seft_train(seft_run: runs.TrainedRun, settings: dict[str, A
     assert run.checkpoints[0].is_dir()
 
 
+SAMPLED: dict[str, Any] = {
+    "start": FEW_STEPS,
+    "policy": FEW_STEPS,
+    "prompts": 8,
+    "drafts": {"max_new_tokens": 8, "temperature": 1.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("best-of-n", {"samples": 3, "grader": "rubric"}),
+        ("best-of-n", {"samples": 3, "keep": "above", "min_grade": -9.0, "rounds": 1}),
+        ("iterative-dpo", {"samples": 3, "reference": "start"}),
+        ("spin", {}),
+    ],
+)
+def test_methods_that_learn_from_own_samples_train(method: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    run = pipeline.train(recipe(method, **SAMPLED, **settings), tmp_path / "run", checkpoints=1)
+    rounds = settings.get("rounds", 2)
+    names = [name.rpartition("-")[0] for name in run.manifest["stages"]]
+    assert names[-1] == f"policy-{rounds}"
+    steps = [read_json(path)["steps"] for path in (tmp_path / "run" / "stages").glob("policy-*/summary.json")]
+    assert sum(steps) == FEW_STEPS["max_steps"], "rounds share the steps"
+    assert run.manifest["cost"]["unannotated_prompts"] == (0 if method == "spin" else 8)
+    for graded in (tmp_path / "run" / "stages").glob("grades-*/scores.jsonl"):
+        assert all(len(row["grades"]) == len(row["samples"]) == 3 for row in read_jsonl(graded))
+
+
+def test_realign_learns_pairs_of_what_was_revised(seft_run: runs.TrainedRun, tmp_path: Path) -> None:
+    shared = seft_run.folder / "stages"
+    run = pipeline.train(
+        recipe("realign", **SEFT | {"decision": "always"}), tmp_path / "run", stages_folder=shared, checkpoints=1
+    )
+    last = shared / run.manifest["stages"][-1]
+    pairs, revised = read_jsonl(last / "training_rows.jsonl"), read_jsonl(_revised_file(run, shared))
+    assert pairs == [{"prompt": row["prompt"], "chosen": row["revision"], "rejected": row["draft"]} for row in revised]
+    assert read_jsonl(last / "train.jsonl")[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_a_grader_that_asks_a_server_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    asked = recipe("best-of-n", **SAMPLED, grader="openai-gpt-4.1")
+    with pytest.raises(InputError, match="asks a server"):
+        pipeline.train(asked, tmp_path / "run", checkpoints=1)
+    assert not list((tmp_path / "run").glob("stages/*/train.jsonl"))
+
+
+def _revised_file(run: runs.TrainedRun, shared: Path) -> Path:
+    (folder,) = [name for name in run.manifest["stages"] if name.startswith("revised-1-")]
+    return shared / folder / "revised.jsonl"
+
+
 def test_a_margin_keeps_the_drafts_that_reach_it(seft_run: runs.TrainedRun, tmp_path: Path) -> None:
     """The reviser of a few steps: its statistics lie apart, and a margin between them parts the drafts."""
     shared = seft_run.folder / "stages"
 
-    def revised(run: runs.TrainedRun) -> list[dict[str, Any]]:
-        (folder,) = [name for name in run.manifest["stages"] if name.startswith("revised-1-")]
-        return read_jsonl(shared / folder / "revised.jsonl")
-
-    found = [row["statistic"] for row in revised(seft_run)]
+    found = [row["statistic"] for row in read_jsonl(_revised_file(seft_run, shared))]
     middle = sorted(found)[len(found) // 2]
     settings = SEFT | {"decision": "margin", "margin": middle}
     run = pipeline.train(recipe(**settings), tmp_path / "run", stages_folder=shared, checkpoints=1)
-    kept = [row["kept"] for row in revised(run)]
+    kept = [row["kept"] for row in read_jsonl(_revised_file(run, shared))]
     assert kept == [value >= middle for value in found]
     assert 0 < sum(kept) < len(kept)
 

@@ -144,6 +144,13 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("kto", {"labels": "unpaired"}, "kto-34a6ff8f52"),
     ("apo-zero-labelled", {}, "apo-zero-labelled-7270766ae3"),
     ("dpo", {"nll_weight": 1}, "dpo-2343974ac5"),
+    ("best-of-n", {}, "policy-2-27eea66ed6"),
+    ("best-of-n", {"keep": "above", "min_grade": -1.5}, "policy-2-a09bcb4f29"),
+    ("iterative-dpo", {}, "policy-2-cf5b3feb7c"),
+    ("iterative-dpo", {"reference": "start"}, "policy-2-4ff1b57e55"),
+    ("spin", {}, "policy-2-a8a1a5de41"),
+    ("realign", {}, "policy-2-8aaf0cea9c"),
+    ("realign", {"decision": "always"}, "policy-2-7ab4f9aa78"),
 ]
 """Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
 

@@ -1,0 +1,155 @@
+"""Methods whose policy learns from its own samples, round after round: best of n, iterative DPO, and SPIN.
+
+A round samples from the policy that it starts from, and its steps are a share of the policy's, so that more rounds do
+not mean more training.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from seft_bench.records import Base, Data, Output, Source
+
+from .seft import part_of_steps
+from .settings import DraftSettings, TrainSettings
+from .stages import First, Grade, Part, Sample, Shape, Stage, Train
+from .start import SftSettings, policy_start, start_stages
+
+BASE_LIKELIHOOD = "base-likelihood"
+
+
+class SampledSettings(SftSettings):
+    """What rounds of samples have in common."""
+
+    policy: TrainSettings
+    rounds: int = Field(default=2, gt=0)
+    prompts: int | None = Field(default=None, gt=0, description="prompts to use in all rounds together; null: all")
+    drafts: DraftSettings = DraftSettings()
+
+
+class GradedSettings(SampledSettings):
+    """What rounds of graded samples have in common."""
+
+    samples: int = Field(default=8, gt=1, description="of each prompt")
+    grader: str = Field(
+        default=BASE_LIKELIHOOD,
+        min_length=1,
+        description=f"what grades the samples: {BASE_LIKELIHOOD}, the mean log-probability per token under the base, "
+        "or a judge of this machine (rubric, reward-model, transformers)",
+    )
+
+
+class BestOfSettings(GradedSettings):
+    """Best of n (RAFT): the policy learns the best of its own samples by SFT."""
+
+    policy: TrainSettings = TrainSettings(learning_rate=3e-4, max_steps=150)
+    keep: Literal["best", "above"] = Field(
+        default="best",
+        description="learn each prompt's best sample, or (rejection sampling) every one graded min_grade or more",
+    )
+    min_grade: float | None = Field(
+        default=None, allow_inf_nan=False, description="samples graded lower are never learnt"
+    )
+
+
+class IterativeDpoSettings(GradedSettings):
+    """Iterative DPO: pairs of the best and the worst of the policy's own samples, anew in each round."""
+
+    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150)
+    beta: float = Field(default=0.1, gt=0)
+    reference: Literal["round", "start"] = Field(
+        default="round", description="the frozen model: what the round starts from, or what the first one did"
+    )
+
+
+class SpinSettings(SampledSettings):
+    """SPIN: DPO on annotated answers against the policy's own, whose reference is what the round starts from."""
+
+    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150)
+    beta: float = Field(default=0.1, gt=0)
+
+
+def best_of_stages(settings: BestOfSettings, checkpoints: int) -> list[Stage]:
+    """Train by RAFT (Dong et al. 2023, arXiv 2304.06767), or rejection sampling with `keep: above`."""
+    shape = Shape("best_samples" if settings.keep == "best" else "samples_above", min_grade=settings.min_grade)
+    stages, policy = start_stages(settings, checkpoints), policy_start(settings)
+    for number in range(1, settings.rounds + 1):
+        graded = _graded_samples(settings, number, policy)
+        name, data = f"policy-{number}", Output(graded[-1].name)
+        train = Train(name, policy, data, shape, _steps(settings, number), checkpoints=checkpoints)
+        stages += [*graded, train]
+        policy = Output(name)
+    return stages
+
+
+def iterative_dpo_stages(settings: IterativeDpoSettings, checkpoints: int) -> list[Stage]:
+    """Train by rounds of DPO on best against worst (as in Dong et al. 2024, arXiv 2405.07863)."""
+    stages, policy = start_stages(settings, checkpoints), policy_start(settings)
+    first = policy
+    for number in range(1, settings.rounds + 1):
+        graded = _graded_samples(settings, number, policy)
+        reference = policy if settings.reference == "round" else first
+        train = _dpo(settings, number, policy, Output(graded[-1].name), "best_against_worst", reference, checkpoints)
+        stages += [*graded, train]
+        policy = Output(train.name)
+    return stages
+
+
+def spin_stages(settings: SpinSettings, checkpoints: int) -> list[Stage]:
+    """Train by self-play (Chen et al. 2024, arXiv 2401.01335): annotated answers against the policy's own."""
+    stages, policy = start_stages(settings, checkpoints), policy_start(settings)
+    for number in range(1, settings.rounds + 1):
+        own = Sample(f"own-{number}", policy, Data("sft"), settings.drafts, first=First(settings.prompts))
+        train = _dpo(settings, number, policy, Output(own.name), "annotated_against_own", policy, checkpoints)
+        stages += [own, train]
+        policy = Output(train.name)
+    return stages
+
+
+def _dpo(
+    settings: IterativeDpoSettings | SpinSettings,
+    number: int,
+    policy: Source,
+    pairs: Source,
+    shape: str,
+    reference: Source,
+    checkpoints: int,
+) -> Train:
+    return Train(
+        f"policy-{number}",
+        policy,
+        pairs,
+        Shape(shape),
+        _steps(settings, number),
+        loss="dpo",
+        loss_settings={"beta": settings.beta},
+        checkpoints=checkpoints,
+        reference=reference,
+    )
+
+
+def _graded_samples(settings: GradedSettings, number: int, policy: Source) -> list[Stage]:
+    samples = Sample(
+        f"samples-{number}",
+        policy,
+        Data("prompts"),
+        settings.drafts,
+        samples=settings.samples,
+        first=First(settings.prompts),
+        part=Part(number - 1, settings.rounds),
+    )
+    by_base = settings.grader == BASE_LIKELIHOOD
+    graded = Grade(
+        f"grades-{number}",
+        Output(samples.name),
+        judge=None if by_base else settings.grader,
+        model=Base() if by_base else None,
+    )
+    return [samples, graded]
+
+
+def _steps(settings: SampledSettings, number: int) -> TrainSettings:
+    steps = part_of_steps(settings.policy, number, settings.rounds)
+    return settings.policy.model_copy(update={"max_steps": steps})
