@@ -39,7 +39,20 @@ def complain(text: str) -> None:
 
 def says_who(what: str) -> Callable[[str], None]:
     """Return what to do where another process holds a lock: say who, and that this one waits."""
-    return lambda holder: note(f"another command {what} ({holder}): waiting for it")
+
+    def say(holder: str) -> None:
+        if _SAYS["who is waited for"]:
+            note(f"another command {what} ({holder}): waiting for it")
+
+    return say
+
+
+_SAYS = {"who is waited for": True}
+
+
+def wait_silently() -> None:
+    """Say nothing of locks in this process from now on: the workers of one command wait for each other all the time."""
+    _SAYS["who is waited for"] = False
 
 
 def speaks() -> bool:

@@ -14,6 +14,7 @@ from seft_bench.bench.matrix import find_cell
 from seft_bench.bench.resolved import Bench
 from seft_bench.bench.train_cell import FAILURE, JOB, train_here
 from seft_bench.config import MatrixConfig
+from seft_bench.console import wait_silently
 from seft_bench.errors import EXIT_INTERRUPTED, EXIT_OK, ProcessLostError
 from seft_bench.files import read_json, write_json
 from seft_bench.records import Row
@@ -23,6 +24,7 @@ from seft_bench.stages import door
 def main() -> NoReturn:
     """Train, and leave without Python's teardown, in which torch's threads may abort."""
     folder = Path(sys.argv[1])
+    wait_silently()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     status = _status(read_json(folder / JOB, "job of a cell"), folder / FAILURE)
     sys.stdout.flush()

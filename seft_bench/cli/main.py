@@ -91,7 +91,11 @@ def main() -> None:
     if not take_over_streams():
         _leave(refuse_closed_output())
     with stoppable(_is_alone()) as stop:
-        status = stop.status(_run())
+        try:
+            status = _run()
+        except KeyboardInterrupt:  # while it told how it ended
+            status = EXIT_INTERRUPTED
+    status = stop.status(status)
     if status in STOPPED:
         complain("stopped; what was finished is kept, and the same command goes on")
     _leave(written(status))

@@ -23,11 +23,17 @@ class Stop:
         self.number = 0
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        """Stop where the program is; the same signal again changes nothing while it is closing what it started."""
+        """Stop as Ctrl-C does; the same signal again changes nothing while the program closes what it started.
+
+        asyncio takes Ctrl-C over while it runs: an exception in the midst of its tasks would be told with a traceback.
+        """
         self.number = self.number or number
         for other in SIGNALS:
             signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        interrupt = signal.getsignal(signal.SIGINT)
+        if not callable(interrupt):  # ignored, as in the background of a script
+            raise KeyboardInterrupt
+        interrupt(signal.SIGINT, frame)
 
     def status(self, status: int) -> int:
         """Return the exit status of a command that was stopped: 128 and the signal's number, as shells have it."""

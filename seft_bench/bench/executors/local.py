@@ -20,7 +20,7 @@ from seft_bench.bench.executors import TICK_SECONDS, Events, ExecutorSettings
 from seft_bench.bench.executors.worker import Job, job_of, run_job
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.resolved import Bench
-from seft_bench.console import note
+from seft_bench.console import note, wait_silently
 from seft_bench.errors import InputError
 
 
@@ -136,6 +136,7 @@ def _work(pipe: Connection, gpus: str | None) -> None:
     """Do jobs in a worker process until its driver is gone."""
     import signal
 
+    wait_silently()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it ends the workers
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # before torch is imported

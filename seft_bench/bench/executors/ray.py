@@ -23,7 +23,7 @@ from seft_bench.bench.executors import TICK_SECONDS, Events, ExecutorSettings
 from seft_bench.bench.executors.worker import Job, job_of, run_job
 from seft_bench.bench.matrix import Cell
 from seft_bench.bench.resolved import Bench
-from seft_bench.console import note
+from seft_bench.console import note, wait_silently
 from seft_bench.errors import InputError
 
 OBJECT_STORE_BYTES = 100 * 2**20
@@ -201,6 +201,7 @@ class _Events:
 
 def _run(job: Job, probe: Mapping[str, str], events: Any) -> Answered | Failure:
     """Do one cell, as a task on a node."""
+    wait_silently()
     events.put.remote(_Started(job.cell))
     if not _sees(probe):
         return Failure(job.cell, f"this node does not see the output folder {job.out}: all nodes must share it")
