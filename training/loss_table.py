@@ -1,6 +1,6 @@
 """The table of losses: what each needs, and the settings that it takes. Light, so that methods can be listed from it.
 
-A new loss is one function in `training.losses` and one entry here.
+A new loss is one function in a module of `training.losses` and one entry here.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import TYPE_CHECKING, Literal
 
 from seft_bench.errors import InputError, unknown_name
@@ -76,7 +77,7 @@ class Loss:
     """A loss and the facts about it that the loop acts on.
 
     Attributes:
-        function_name: of the function in `training.losses`: (Logprobs, Totals, **settings) -> LossOutput.
+        place: module and function in `training.losses`: (Logprobs, Totals, **settings) -> LossOutput.
         rows: the kind of rows that it learns from.
         needs_reference: log-probabilities of a frozen reference model are computed before training.
         needs_mismatched: the reference's and the policy's log-probabilities of answers to other prompts, too.
@@ -87,7 +88,7 @@ class Loss:
         method: defaults of that method: settings of the tinyworld's, tuned on its tuning questions.
     """
 
-    function_name: str
+    place: str
     summary: str
     rows: Rows = "pairs"
     needs_reference: bool = False
@@ -109,9 +110,9 @@ class Loss:
 
     @property
     def function(self) -> Callable[..., LossOutput]:
-        from . import losses  # torch, which listing methods does without
-
-        found: Callable[..., LossOutput] = getattr(losses, self.function_name)
+        module, _, name = self.place.partition(".")
+        # Imported when it is needed, since listing methods does without torch.
+        found: Callable[..., LossOutput] = getattr(import_module(f".losses.{module}", __package__), name)
         return found
 
     def identity_row(self, given: LossSettings) -> dict[str, float | str]:
@@ -126,10 +127,10 @@ POSITIVE_BETA = Number(0.1, above=0)
 NLL_WEIGHT = Number(0.0, at_least=0, quiet=True)
 
 
-def _of_pairs(function_name: str, summary: str, **settings: Setting) -> Loss:
+def _of_pairs(place: str, summary: str, **settings: Setting) -> Loss:
     """Make an entry for a loss of pairs that has a reference, and compares sums."""
     settings = {"beta": POSITIVE_BETA, **settings, "nll_weight": NLL_WEIGHT}
-    return Loss(function_name, summary, needs_reference=True, settings=settings)
+    return Loss(place, summary, needs_reference=True, settings=settings)
 
 
 _OF_LABELS = {
@@ -139,61 +140,69 @@ _OF_LABELS = {
 }
 
 LOSSES: dict[str, Loss] = {
-    "sft": Loss("sft_loss", "SFT on annotated conversations", "answers", length_average=True),
-    "dpo": _of_pairs("dpo_loss", "direct preference optimisation (arXiv 2305.18290)"),
-    "dpo-hinge": _of_pairs("dpo_hinge_loss", "DPO with a hinge (arXiv 2309.06657)"),
+    "sft": Loss("answers.sft_loss", "SFT on annotated conversations", "answers", length_average=True),
+    "dpo": _of_pairs("with_reference.dpo_loss", "direct preference optimisation (arXiv 2305.18290)"),
+    "dpo-hinge": _of_pairs("with_reference.dpo_hinge_loss", "DPO with a hinge (arXiv 2309.06657)"),
     "dpo-robust": _of_pairs(
-        "dpo_robust_loss",
+        "with_reference.dpo_robust_loss",
         "DPO for labels of which a share is flipped (arXiv 2403.00409)",
         label_smoothing=Number(0.1, at_least=0, below=0.5),
     ),
     "dpo-exo": _of_pairs(
-        "dpo_exo_loss", "EXO of pairs (arXiv 2402.00856)", label_smoothing=Number(1e-3, above=0, below=1)
+        "with_reference.dpo_exo_loss", "EXO of pairs (arXiv 2402.00856)", label_smoothing=Number(1e-3, above=0, below=1)
     ),
     "dpo-norm": replace(
-        _of_pairs("dpo_norm_loss", "length-normalised DPO (arXiv 2411.15124)", beta=Number(5.0, above=0)),
+        _of_pairs(
+            "with_reference.dpo_norm_loss", "length-normalised DPO (arXiv 2411.15124)", beta=Number(5.0, above=0)
+        ),
         length_average=True,
     ),
     "r-dpo": _of_pairs(
-        "r_dpo_loss", "DPO for a reward less alpha per token (arXiv 2403.19159)", alpha=Number(0.05, at_least=0)
+        "with_reference.r_dpo_loss",
+        "DPO for a reward less alpha per token (arXiv 2403.19159)",
+        alpha=Number(0.05, at_least=0),
     ),
     "ld-dpo": replace(
         _of_pairs(
-            "ld_dpo_loss",
+            "with_reference.ld_dpo_loss",
             "DPO that discounts what only the longer answer has (arXiv 2409.06411)",
             alpha=Number(0.5, at_least=0),
         ),
         needs_shared=True,
     ),
-    "ipo": _of_pairs("ipo_loss", "identity preference optimisation over sums (arXiv 2310.12036)"),
+    "ipo": _of_pairs("with_reference.ipo_loss", "identity preference optimisation over sums (arXiv 2310.12036)"),
     "ipo-mean": replace(
-        _of_pairs("ipo_mean_loss", "identity preference optimisation over means per token, as in TRL"),
+        _of_pairs("with_reference.ipo_mean_loss", "identity preference optimisation over means per token, as in TRL"),
         length_average=True,
     ),
-    "apo-zero": _of_pairs("apo_zero_loss", "anchored preference optimisation, zero (arXiv 2408.06266)"),
-    "apo-down": _of_pairs("apo_down_loss", "anchored preference optimisation, down (arXiv 2408.06266)"),
-    "nca": _of_pairs("nca_loss", "noise contrastive alignment of pairs (arXiv 2402.05369)", beta=Number(0.01, above=0)),
-    "sppo": _of_pairs("sppo_loss", "self-play preference optimisation with hard labels (arXiv 2405.00675)"),
+    "apo-zero": _of_pairs("with_reference.apo_zero_loss", "anchored preference optimisation, zero (arXiv 2408.06266)"),
+    "apo-down": _of_pairs("with_reference.apo_down_loss", "anchored preference optimisation, down (arXiv 2408.06266)"),
+    "nca": _of_pairs(
+        "with_reference.nca_loss", "noise contrastive alignment of pairs (arXiv 2402.05369)", beta=Number(0.01, above=0)
+    ),
+    "sppo": _of_pairs(
+        "with_reference.sppo_loss", "self-play preference optimisation with hard labels (arXiv 2405.00675)"
+    ),
     "discopop": _of_pairs(
-        "discopop_loss",
+        "with_reference.discopop_loss",
         "DiscoPOP (arXiv 2406.08414)",
         beta=Number(0.05, above=0),
         tau=Number(0.05, above=0),
     ),
     "orpo": Loss(
-        "orpo_loss",
+        "without_reference.orpo_loss",
         "odds-ratio preference optimisation (arXiv 2403.07691)",
         length_average=True,
         settings={"beta": POSITIVE_BETA},
         method={"init": "base", "learning_rate": 6e-4, "beta": 0.5},
     ),
     "cpo": Loss(
-        "cpo_loss",
+        "without_reference.cpo_loss",
         "contrastive preference optimisation (arXiv 2401.08417)",
         settings={"beta": POSITIVE_BETA, "nll_weight": Number(1.0, at_least=0)},
     ),
     "simpo": Loss(
-        "simpo_loss",
+        "without_reference.simpo_loss",
         "simple preference optimisation (arXiv 2405.14734)",
         length_average=True,
         settings={
@@ -203,12 +212,12 @@ LOSSES: dict[str, Loss] = {
         },
     ),
     "slic": Loss(
-        "slic_loss",
+        "without_reference.slic_loss",
         "sequence likelihood calibration (arXiv 2305.10425)",
         settings={"delta": Number(1.0, at_least=0), "nll_weight": Number(0.1, at_least=0)},
     ),
     "kto": Loss(
-        "kto_loss",
+        "labelled.kto_loss",
         "Kahneman-Tversky optimisation (arXiv 2402.01306)",
         "labels",
         needs_reference=True,
@@ -216,7 +225,7 @@ LOSSES: dict[str, Loss] = {
         settings=_OF_LABELS,
     ),
     "apo-zero-labelled": Loss(
-        "apo_zero_labelled_loss",
+        "labelled.apo_zero_labelled_loss",
         "anchored preference optimisation of labelled answers (arXiv 2408.06266)",
         "labels",
         needs_reference=True,

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from seft_bench.errors import InputError
-from training import losses
 from training.loss_table import LOSSES, Loss, Name, find_loss
-from training.losses import Logprobs, Shared, Totals, dpo_loss, orpo_loss, sft_loss
+from training.losses import Logprobs, Shared, Totals
+from training.losses.answers import sft_loss
+from training.losses.labelled import apo_zero_labelled_loss, kto_loss
+from training.losses.with_reference import dpo_loss, ld_dpo_loss
+from training.losses.without_reference import orpo_loss
 
 
 def tensor(*values: float) -> torch.Tensor:
@@ -145,12 +148,12 @@ def test_ld_dpo_discounts_what_only_the_longer_answer_has() -> None:
     With alpha 1/2: s_l = -4 + (-2)/2 = -5, r_l = -1 + (-3)/2 = -2.5; the chosen one's ratio stays 1: h' = 3.5.
     """
     pair = PAIR._replace(shared=Shared(tensor(-2), tensor(-4), tensor(-3), tensor(-1)))
-    loss, _ = losses.ld_dpo_loss(pair, Totals(1, 2), beta=0.5, alpha=0.5)
+    loss, _ = ld_dpo_loss(pair, Totals(1, 2), beta=0.5, alpha=0.5)
     assert loss.item() == pytest.approx(-math.log(sigmoid(0.5 * 3.5)))
-    whole, _ = losses.ld_dpo_loss(pair, Totals(1, 2), beta=0.5, alpha=1)
+    whole, _ = ld_dpo_loss(pair, Totals(1, 2), beta=0.5, alpha=1)
     assert whole.item() == pytest.approx(dpo_loss(PAIR, Totals(1, 2), beta=0.5).loss.item())
     with pytest.raises(TypeError, match="both answers of a pair have"):
-        losses.ld_dpo_loss(PAIR, Totals(1, 2))
+        ld_dpo_loss(PAIR, Totals(1, 2))
 
 
 LABELLED = Logprobs(
@@ -161,7 +164,7 @@ LABELLED = Logprobs(
 
 def test_kto_by_hand() -> None:
     """beta 0.5, KL 0.4, weights 1 and 3: 1 - sigmoid(.5 (1 - .4)) and 3 (1 - sigmoid(.5 (.4 + 2))), mean of the two."""
-    loss, metrics = losses.kto_loss(
+    loss, metrics = kto_loss(
         LABELLED, Totals(2, 6, tensor(0.4).squeeze()), beta=0.5, desirable_weight=1, undesirable_weight=3
     )
     assert loss.item() == pytest.approx((1 - sigmoid(0.3) + 3 * (1 - sigmoid(1.2))) / 2)
@@ -169,12 +172,12 @@ def test_kto_by_hand() -> None:
     assert metrics["reward_accuracy"].item() == 1.0
     assert metrics["signed_reward"].item() == pytest.approx(0.5 * (1 + 2) / 2)
     with pytest.raises(TypeError, match="mismatched"):
-        losses.kto_loss(LABELLED, Totals(2, 6))
+        kto_loss(LABELLED, Totals(2, 6))
 
 
 def test_an_anchored_loss_of_labelled_answers_is_kto_without_divergence() -> None:
     zero = Totals(2, 6, tensor(0).squeeze())
-    ours, theirs = losses.apo_zero_labelled_loss(LABELLED, zero), losses.kto_loss(LABELLED, zero)
+    ours, theirs = apo_zero_labelled_loss(LABELLED, zero), kto_loss(LABELLED, zero)
     assert ours.loss.item() == pytest.approx(theirs.loss.item())
 
 
