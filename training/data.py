@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -110,27 +111,40 @@ def data_rules(job: TrainJob, config: Any) -> DataRules:
     return DataRules(given.max_length, loss.rows, positions, allowed, given.learn, loss.needs_mismatched)
 
 
-def load_examples(path: Path, tokenizer: Any, rules: DataRules) -> tuple[list[Example], DataCounts]:
+Through = Callable[[Row, Callable[[Row], Example]], Example]
+"""Given a row and what tokenises it, returns its example: where rows are kept, see `kept`."""
+
+
+def _directly(row: Row, make: Callable[[Row], Example]) -> Example:
+    return make(row)
+
+
+def load_examples(
+    path: Path, tokenizer: Any, rules: DataRules, through: Through = _directly
+) -> tuple[list[Example], DataCounts]:
     """Read and tokenise a data set.
 
     Raises:
         InputError: the file or a row is malformed (with its line number), too many rows teach nothing, or a sequence
             is longer than the model's positions.
     """
-    return examples_of(read_jsonl(path, "training data"), path, tokenizer, rules)
+    return examples_of(read_jsonl(path, "training data"), path, tokenizer, rules, through)
 
 
-def examples_of(rows: Sequence[Row], path: Path, tokenizer: Any, rules: DataRules) -> tuple[list[Example], DataCounts]:
+def examples_of(
+    rows: Sequence[Row], path: Path, tokenizer: Any, rules: DataRules, through: Through = _directly
+) -> tuple[list[Example], DataCounts]:
     """Tokenise rows as `load_examples` does.
 
     Args:
         rows: one for each row of the file at `path`, in its order: messages name its lines.
     """
     examples, dropped, truncated = [], Counter[str](), 0
+    make = partial(_example, tokenizer, rules)
     for position, row in enumerate(rows):
         try:
             with located(path, position, "training data"):
-                whole = _example(tokenizer, row, rules)
+                whole = through(row, make)
             examples.append(cut_example(whole, rules.max_length))
             truncated += sum(len(sequence.ids) > rules.max_length for sequence in whole.sequences)
         except Dropped as reason:
@@ -146,7 +160,7 @@ def examples_of(rows: Sequence[Row], path: Path, tokenizer: Any, rules: DataRule
     return examples, counts
 
 
-def _example(tokenizer: Any, row: Row, rules: DataRules) -> Example:
+def _example(tokenizer: Any, rules: DataRules, row: Row) -> Example:
     if rules.rows == "pairs":
         return pair_example(tokenizer, row)
     return labelled_example(tokenizer, row) if rules.rows == "labels" else single_example(tokenizer, row, rules.learn)

@@ -79,7 +79,7 @@ def train(
         tokenizer, start = load_tokenizer(model_folder), open_start(model_folder, job, out / "merged-base", processes)
         # Started here, so that the first run of a process is not charged with importing the model's code.
         clock = Clock(processes)
-        sides = load_sides(data_file, tokenizer, start.model.config, job, out)
+        sides = load_sides(data_file, tokenizer, model_folder, start.model.config, job, out)
         if processes.is_main:
             on_data(sides.counts)
         check_fit(start.model, sides, job, processes)

@@ -15,6 +15,7 @@ from seft_bench.chat import check_ids
 from .adapters import Start, open_model
 from .data import DataCounts, Example, data_rules, load_examples
 from .distributed import Processes
+from .kept import kept_rows
 from .packing import check_apart
 from .reference import reference_logprobs
 from .settings import TrainJob, course_of, total_steps
@@ -37,10 +38,11 @@ class Sides:
     counts: DataCounts
 
 
-def load_sides(data_file: Path, tokenizer: Any, config: Any, job: TrainJob, out: Path) -> Sides:
+def load_sides(data_file: Path, tokenizer: Any, model: Path, config: Any, job: TrainJob, out: Path) -> Sides:
     """Read and tokenise a data set, parted where validation is asked for.
 
     Args:
+        model: folder of the model, for whose tokenizer a check may have kept rows.
         config: of the model.
         out: folder of the run, which keeps the rows of the two sides.
 
@@ -48,12 +50,13 @@ def load_sides(data_file: Path, tokenizer: Any, config: Any, job: TrainJob, out:
         InputError: the data is malformed or does not fit the model.
     """
     rules, validation = data_rules(job, config), job.settings.validation
+    kept = kept_rows(model, rules).take
     if validation is None:
-        examples, counts = load_examples(data_file, tokenizer, rules)
+        examples, counts = load_examples(data_file, tokenizer, rules, kept)
         return Sides(examples, [], counts)
     learnt_file, held_out_file = split_file(data_file, validation, out)
-    examples, counts = load_examples(learnt_file, tokenizer, rules)
-    return Sides(examples, load_examples(held_out_file, tokenizer, rules)[0], counts)
+    examples, counts = load_examples(learnt_file, tokenizer, rules, kept)
+    return Sides(examples, load_examples(held_out_file, tokenizer, rules, kept)[0], counts)
 
 
 def check_fit(model: Any, sides: Sides, job: TrainJob, processes: Processes) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 class Reader:
     """What reads rows: the tokenizer and the configuration of the model that a stage's model was made from."""
 
+    folder: Path
     tokenizer: Any
     config: Any
 
@@ -87,13 +88,20 @@ def _whole(folder: Path) -> Path:
 
 
 def _reader(folder: Path) -> Reader:
-    return Reader(load_tokenizer(folder), load_config(_whole(folder)))
+    return Reader(folder, load_tokenizer(folder), load_config(_whole(folder)))
 
 
 def _check_training(stage: kinds.Train, shape: kinds.Shape, path: Path, reader: Reader) -> None:
-    """Make the stage's examples, as training will; rows of a data set's shapes stand in the data set's order."""
+    """Make the stage's examples, as training will; rows of a data set's shapes stand in the data set's order.
+
+    They are kept for a training that reads them with the very same tokenizer, not with an earlier stage's copy of it.
+    """
     rows = door.shapes.shape_rows(shape, door.shapes.Files(path), seed=0)
-    door.data.examples_of(rows, path, reader.tokenizer, door.data.data_rules(stage.job(0), reader.config))
+    rules = door.data.data_rules(stage.job(0), reader.config)
+    if isinstance(stage.model, Output):
+        door.data.examples_of(rows, path, reader.tokenizer, rules)
+    else:
+        door.data.examples_of(rows, path, reader.tokenizer, rules, door.kept.kept_rows(reader.folder, rules).keep)
 
 
 Ids = Callable[[Any, Row], object]
