@@ -9,7 +9,7 @@ from typing import Any
 
 from seft_bench.answers import Turn, turn_of, with_turns
 from seft_bench.config import ServedModelConfig
-from seft_bench.errors import ServiceUnavailableError
+from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import KEPT, Reply
@@ -46,6 +46,7 @@ class OpenAICompatibleGenerator(BaseGenerator):
 
         Raises:
             ServiceUnavailableError: some questions got an error; the same command asks for those only.
+            InputError: the server refuses some for good.
         """
         self.fingerprint()
         chats = [_Chat(question) for question in questions]
@@ -200,8 +201,10 @@ def question_seed(seed: int, question: Question, turn: int) -> int:
 
 
 def _report_failures(failed: Sequence[_Chat]) -> None:
-    if failed:
-        raise ServiceUnavailableError(
-            f"{len(failed)} questions have no answer; the first one, {failed[0].question.id}: {failed[0].why}. The "
-            "same command asks for them only."
-        )
+    """Raise for questions without an answer, as something that another time may mend where one of them is."""
+    passing = [chat for chat in failed if chat.replies[-1].attempts_failed]
+    for chat in passing or failed:
+        said = f"{len(failed)} questions have no answer; the first one, {chat.question.id}: {chat.why}."
+        if passing:
+            raise ServiceUnavailableError(f"{said} The same command asks for them only.")
+        raise InputError(f"{said} The server refuses these requests, and would again.")

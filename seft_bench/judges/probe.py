@@ -80,11 +80,13 @@ def refuse_failed(who: str, reply: Reply, max_tokens: int) -> None:
         max_tokens: of the reply.
 
     Raises:
-        InputError: no room for the prompt and the reply.
-        JudgeUnavailableError: anything else.
+        InputError: no room for the prompt and the reply, or the server refuses the request.
+        JudgeUnavailableError: the server failed, which another time it may not.
     """
     if reply.status in KEPT:
         return
+    if reply.status == "api_error" and not reply.attempts_failed:
+        raise InputError(f"{who} refuses the probe ({reply.text}), and would refuse the run's requests likewise.")
     if reply.status == "over_length":
         raise InputError(
             f"{who} has no room for the prompts and a reply of {max_tokens} tokens ({reply.text}). {_ROOM}"
@@ -103,8 +105,17 @@ def does_not_fit_all(who: str, reply: Reply, max_tokens: int) -> str:
 
 
 def refuse_silent(who: str, reply: Reply) -> None:
-    """Raise InputError if the reply ended in its reasoning, or consists of nothing else."""
-    if without_reasoning(reply.text).strip() or not _reasoned(reply):
+    """Raise if the reply says nothing.
+
+    Raises:
+        InputError: it ended in its reasoning, or consists of nothing else.
+        JudgeUnavailableError: it is empty, however often the judge is asked.
+    """
+    if without_reasoning(reply.text).strip():
+        return
+    if not _reasoned(reply):
+        if reply.finish_reason != "length":  # a first token may be white space
+            raise JudgeUnavailableError(f"{who} says nothing: its reply is empty (`{reply.finish_reason}`).")
         return
     if reply.finish_reason == "length":
         raise InputError(

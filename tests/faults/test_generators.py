@@ -62,6 +62,14 @@ def test_an_unanswered_question_is_said_and_the_others_are_kept() -> None:
     assert sorted(answer.question_id for answer in answers) == ["1", "3"]
 
 
+def test_questions_that_are_refused_for_good_are_no_reason_to_run_again() -> None:
+    async def not_math(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return await (status(400, "no sums") if body["messages"][0]["content"] == "Add." else echo)(request, body)
+
+    with serving(otherwise=not_math) as server, pytest.raises(InputError, match=r"1 questions.*no sums.*would again"):
+        generate(server.url)
+
+
 def test_a_conversation_that_outgrows_the_model_is_an_empty_answer_that_says_why() -> None:
     async def short_context(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return await (status(400, "maximum context length") if len(body["messages"]) > 1 else echo)(request, body)

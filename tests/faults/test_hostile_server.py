@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 import resource
+import traceback
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from seft_bench.errors import InputError
+from seft_bench.errors import InputError, SeftBenchError
 from seft_bench.inference.budget import Budget, BudgetSpentError, meter, worst_tokens
 from seft_bench.inference.prices import Price
 from seft_bench.inference.store import ResponseStore
@@ -89,7 +90,7 @@ def endless() -> Iterator[bytes]:
 
 def bomb() -> Iterator[bytes]:
     packer = zlib.compressobj(wbits=31)
-    body = b"".join(packer.compress(b" " * 1_000_000) for _ in range(400)) + packer.flush()
+    body = b"".join(packer.compress(b" " * 1_000_000) for _ in range(100)) + packer.flush()
     yield f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
@@ -200,6 +201,15 @@ def test_a_key_in_any_form_reaches_no_record(echo: str, kind: str, store: Respon
     for form in (echo, KEY, KEY[9:]):
         assert form not in kept
         assert json.dumps(form)[1:-1] not in kept
+
+
+@pytest.mark.parametrize("said", [status(401, f"bad key {KEY}"), status(402, KEY), status(404, f"no {KEY}")])
+def test_no_exception_and_none_behind_it_shows_a_key(said: Handler) -> None:
+    with serving(otherwise=said) as server, pytest.raises(SeftBenchError) as caught:
+        keyed(server)()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "[key]" in shown
+    assert KEY not in shown
 
 
 def test_a_password_in_the_address_is_sent_and_never_shown(store: ResponseStore) -> None:

@@ -212,12 +212,16 @@ def test_a_refused_constraint_names_the_alternatives() -> None:
         Run(server, preference_from="choice").judge.check(["preference"])
 
 
-def test_another_failed_probe_means_that_the_judge_is_unavailable() -> None:
-    with (
-        serving(otherwise=status(400, "this account is asleep")) as server,
-        pytest.raises(ServiceUnavailableError, match="asleep"),
-    ):
-        Run(server).judge.check(["grade"])
+def test_a_refused_probe_is_wrong_input_and_a_failed_one_an_unavailable_judge() -> None:
+    with serving(otherwise=status(400, "System role not supported")) as server:
+        with pytest.raises(InputError, match="System role not supported"):
+            Run(server).judge.check(["grade"])
+        server.otherwise = status(503, "overloaded")
+        with pytest.raises(ServiceUnavailableError, match="overloaded"):
+            Run(server).judge.check(["grade"])
+        server.otherwise = body_of(completion(message={"content": None}))
+        with pytest.raises(ServiceUnavailableError, match="its reply is empty"):
+            Run(server).judge.check(["grade"])
 
 
 # Reasoning
