@@ -72,7 +72,8 @@ def _split(base_url: str) -> SplitResult:
     try:
         parts = urlsplit(base_url)
         _ = parts.port  # a ValueError where it is no number
-        known = parts.scheme in ("http", "https") and bool(parts.hostname) and " " not in base_url
+        labels = (parts.hostname or "").removesuffix(".").split(".")
+        known = parts.scheme in ("http", "https") and " " not in base_url and all(0 < len(part) < 64 for part in labels)
     except ValueError:
         known = False
     if not known:

@@ -34,7 +34,7 @@ from seft_bench.inference.budget import Meter
 from seft_bench.inference.concurrency import AdaptiveLimit
 from seft_bench.inference.failures import Settings
 from seft_bench.inference.replies import KEPT, Reply, read_completion
-from seft_bench.inference.responses import ResponseReader, Retry
+from seft_bench.inference.responses import ResponseReader, Retry, only_fails
 from seft_bench.inference.store import ResponseStore, request_key
 from seft_bench.inference.transport import Credentials, Response, TransportError, open_session, send
 from seft_bench.records import Message
@@ -257,20 +257,11 @@ class ChatClient:
         """Pause, and at last stop, when requests keep failing without one success in between."""
         self._failures_in_a_row = self._failures_in_a_row + 1 if reply.status in ("api_error", "partial") else 0
         if self._failures_in_a_row >= FAILURES_IN_A_ROW_TO_STOP:
-            raise self._only_fails(reply)
+            raise only_fails(self.base_url, self._failures_in_a_row, reply)
         if self._failures_in_a_row == FAILURES_IN_A_ROW_TO_PAUSE and reply.attempts_failed:
             self.limit.pause(PAUSE_SECONDS)
             note(f"{self.base_url} failed {self._failures_in_a_row} requests in a row: a pause of {PAUSE_SECONDS:g} s")
         return reply
-
-    def _only_fails(self, reply: Reply) -> InputError | ServiceUnavailableError:
-        count, why = self._failures_in_a_row, reply.error or reply.text
-        if not reply.attempts_failed:
-            return InputError(f"{self.base_url} refused {count} requests in a row ({why}). What arrived is kept.")
-        return ServiceUnavailableError(
-            f"{self.base_url} failed {count} requests in a row ({why}). What arrived is kept; run the same command "
-            "again later."
-        )
 
     def _backoff_seconds(self, attempt: int, told_seconds: float | None) -> float:
         """Return the wait that the server asks for, else one that doubles, with jitter: never the same for all."""
@@ -293,7 +284,8 @@ class ChatClient:
             raise
         finally:
             self.limit.leave()
-        self.limit.succeeded()
+        if response.status < 300:
+            self.limit.succeeded()
         return reply
 
     def _reader(self) -> ResponseReader:

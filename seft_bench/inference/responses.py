@@ -30,6 +30,10 @@ LONGEST_RETRY_AFTER_SECONDS = 600.0
 Completion = Callable[[Mapping[str, Any], float | None], Reply]
 
 
+class ParameterRefusedError(InputError):
+    """The server does not take a parameter that every request has."""
+
+
 class Retry(Exception):
     """This attempt failed in a way that another may not.
 
@@ -183,7 +187,9 @@ class ResponseReader:
             )
         if kind == "parameter":
             advice = parameter_advice(f"{error.words} {error.codes}", sent, self.settings)
-            return InputError(f"{self.model} at {self.server} refuses the request ({said}). {advice}".strip())
+            return ParameterRefusedError(
+                f"{self.model} at {self.server} refuses the request ({said}). {advice}".strip()
+            )
         return self._no_room(said, error, sent) if kind == "no_room" else None
 
     def _no_room(self, said: str, error: ErrorWords, sent: Mapping[str, Any]) -> InputError:
@@ -198,3 +204,13 @@ class ResponseReader:
             f"{self.server} asks to wait for {wait_seconds:.0f} seconds ({said}). What arrived is kept; run the same "
             "command again then."
         )
+
+
+def only_fails(server: str, count: int, reply: Reply) -> InputError | ServiceUnavailableError:
+    """Return the error for so many requests in a row without a reply, of which this is the last."""
+    why = reply.error or reply.text
+    if not reply.attempts_failed:
+        return InputError(f"{server} refused {count} requests in a row ({why}). What arrived is kept.")
+    return ServiceUnavailableError(
+        f"{server} failed {count} requests in a row ({why}). What arrived is kept; run the same command again later."
+    )

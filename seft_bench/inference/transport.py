@@ -122,8 +122,11 @@ async def send(
             refuse_redirect(url, response.status, response.headers)
             text, is_whole = await _bounded_text(response)
             return Response(response.status, response.headers, text, is_whole)
+    except aiohttp.InvalidURL:
+        raise InputError(f"not an address of a server: {shown_url(url)!r}. Check `base_url` (or --server).") from None
     except aiohttp.ClientConnectorError as error:
-        why = error.os_error.strerror or type(error.os_error).__name__
+        cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", error)
+        why = getattr(cause, "strerror", None) or getattr(cause, "verify_message", None) or type(cause).__name__
         raise TransportError(f"no connection to {shown_url(url)} ({why})", is_unreachable=True) from None
     except TimeoutError:
         raise TransportError(f"no reply within {time.monotonic() - started_at:.3g} seconds") from None

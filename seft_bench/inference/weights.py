@@ -22,6 +22,7 @@ from seft_bench.errors import ServiceUnavailableError
 from seft_bench.files import sha256_folder_once, sha256_json
 from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import KEPT, Reply
+from seft_bench.inference.responses import ParameterRefusedError
 from seft_bench.records import Message
 
 FIXED_PROMPT: tuple[Message, ...] = (
@@ -65,12 +66,19 @@ def fingerprint_local_weights(client: ChatClient, adapt: Adapt = dict) -> str:
 def measure_behaviour(client: ChatClient, adapt: Adapt = dict) -> tuple[Any, str]:
     """Return the server's reply to the fixed prompt, and why it could not be asked ("" if it could)."""
     greedy = {"temperature": 0.0, "max_tokens": TOKENS, "logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    first = _ask(client, adapt(greedy))
-    if rounded_logprobs(first.body):
+    if rounded_logprobs(_body_with_logprobs(client, adapt(greedy))):
         # The second reply counts: the first filled the server's prefix cache, whose state can change the last digits.
         return rounded_logprobs(_ask(client, adapt(greedy)).body), ""
     reply = _ask(client, adapt({"temperature": 0.0, "max_tokens": TEXT_TOKENS}))
     return (_words(reply.body), "") if reply.status in KEPT else (None, reply.text)
+
+
+def _body_with_logprobs(client: ChatClient, sampling: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the body of a reply, {} where the server takes no such request."""
+    try:
+        return _ask(client, sampling).body
+    except ParameterRefusedError:
+        return {}
 
 
 def _ask(client: ChatClient, sampling: Mapping[str, Any]) -> Reply:

@@ -99,6 +99,7 @@ class ChatServer:
         fingerprint: handles the requests that ask which weights are served; they count in `fingerprints` and nowhere
             else.
         version: of the engine, None for servers that do not say.
+        listed: what `GET /models` answers; None: `models`.
     """
 
     def __init__(self, script: list[Handler], otherwise: Handler) -> None:
@@ -112,6 +113,7 @@ class ChatServer:
         self.fingerprint: Handler = ok
         self.fingerprints: list[dict[str, Any]] = []
         self.version: str | None = None
+        self.listed: str | None = None
         self._now = 0
         self.url = ""
 
@@ -134,6 +136,8 @@ class ChatServer:
         return response
 
     async def listing(self, request: web.Request) -> web.Response:
+        if self.listed is not None:
+            return web.Response(text=self.listed, content_type="application/json")
         return web.json_response(
             {"object": "list", "data": [{**model, "created": len(self.bodies)} for model in self.models]}
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import resource
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from seft_bench.errors import InputError, SeftBenchError
+from seft_bench.errors import InputError, SeftBenchError, ServiceUnavailableError
+from seft_bench.inference.addresses import address_of
 from seft_bench.inference.budget import Budget, BudgetSpentError, meter, worst_tokens
 from seft_bench.inference.prices import Price
 from seft_bench.inference.store import ResponseStore
@@ -82,22 +84,46 @@ def test_a_completion_in_odd_clothes_is_read(sent: Sent, store: ResponseStore) -
     assert (judgment.score, again.score, again.raw == judgment.raw, len(server.requests)) == (7.0, 7.0, True, 1)
 
 
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        ("http://127.0.0.1:1/v1", "no connection to http://127.0.0.1:1/v1"),
+        ("http://no-such-host.invalid/v1", "no connection to"),
+    ],
+)
+def test_addresses_where_nobody_is(base_url: str, said: str) -> None:
+    with serving() as server:
+        run = keyed(server)
+        run.client.address = address_of(base_url)
+        with pytest.raises(ServiceUnavailableError, match=said):
+            run()
+        run.client.address = address_of(server.url.replace("http:", "https:"))
+        with pytest.raises(ServiceUnavailableError, match="no connection to https:"):
+            run()
+
+
 def endless() -> Iterator[bytes]:
     yield b'HTTP/1.1 200 OK\r\nContent-Length: 1500000000\r\n\r\n{"choices": "'
     for _ in range(1500):
         yield b"x" * 1_000_000
 
 
-def bomb() -> Iterator[bytes]:
+@functools.cache
+def packed() -> bytes:
     packer = zlib.compressobj(wbits=31)
-    body = b"".join(packer.compress(b" " * 1_000_000) for _ in range(100)) + packer.flush()
+    return b"".join(packer.compress(b" " * 1_000_000) for _ in range(100)) + packer.flush()
+
+
+def bomb() -> Iterator[bytes]:
+    body = packed()
     yield f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 @pytest.mark.parametrize("sent", [endless, bomb])
 def test_a_body_of_gigabytes_does_not_fill_the_memory(sent: Sent, store: ResponseStore) -> None:
+    packed()
     with sending(sent) as server:
-        run = keyed(server, store)
+        run = keyed(server, store, timeout_seconds=60.0)
         run.client.max_attempts = 1
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         (judgment,) = run()
@@ -215,9 +241,7 @@ def test_no_exception_and_none_behind_it_shows_a_key(said: Handler) -> None:
 def test_a_password_in_the_address_is_sent_and_never_shown(store: ResponseStore) -> None:
     with serving(status(500), status(400, "not this: hunter2-long"), status(401, "no: hunter2-long")) as server:
         run = Run(server, store)
-        run.client.address = type(run.client)(
-            server.url.replace("//", "//me:hunter2-long@"), "judge", None, None
-        ).address
+        run.client.address = address_of(server.url.replace("//", "//me:hunter2-long@"))
         first = run()
         with pytest.raises(InputError) as caught:
             run(*requests(2))

@@ -172,3 +172,36 @@ def test_a_judge_that_takes_other_parameters_asks_in_them() -> None:
 )
 def test_broken_log_probabilities_are_none(broken: dict[str, Any]) -> None:
     assert rounded_logprobs(json.loads(json.dumps(broken))) == []
+
+
+@pytest.mark.parametrize("code", [400, 403, 422])
+def test_a_server_that_refuses_logprobs_is_measured_by_its_words(code: int) -> None:
+    async def refusing(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        refused = status(code, "Unrecognized request argument supplied: logprobs, which is not allowed to request")
+        return await (refused if "logprobs" in body else weights(logprobs=False))(request, body)
+
+    with serving() as server:
+        load(server, refusing)
+        first = fingerprint(server)
+        load(server, weights(logprobs=False))
+        assert fingerprint(server) == first != ""
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "[" * 100_000,
+        '"text"',
+        "{}",
+        '{"data": 5}',
+        '{"data": [5, {"id": ["judge"]}]}',
+        '{"data": [{"id": "\\ud83d"}]}',
+        '{"data": [{"id": "judge", "root": "/\\u0000"}]}',
+        json.dumps({"data": [{"id": "judge", "root": "/" + "a" * 5000}]}),
+    ],
+)
+def test_an_odd_listing_of_models_is_no_reason_to_end_a_run(listed: str) -> None:
+    with serving() as server:
+        server.listed = listed
+        assert len(fingerprint(server)) == 16
+        assert Run(server)()[0].status == "ok"

@@ -40,7 +40,9 @@ def test_the_address_beside_the_api_keeps_the_query() -> None:
     assert address_of("http://h/v1", {"api-version": "7"}).url("/models") == "http://h/v1/models?api-version=7"
 
 
-@pytest.mark.parametrize("wrong", ["", "host/v1", "ftp://host", "http://", "http://host:port", "http://a b/", "//host"])
+@pytest.mark.parametrize(
+    "wrong", ["", "host/v1", "ftp://host", "http://", "http://host:port", "http://a b/", "//host", "http://a..b"]
+)
 def test_what_is_no_address_is_said(wrong: str) -> None:
     with pytest.raises(InputError, match="not an address"):
         address_of(wrong)
