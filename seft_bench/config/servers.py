@@ -31,6 +31,10 @@ _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key", "proxy-authorization", "cookie")
 
 
+_TEMPLATE = "chat_template_kwargs"
+"""Arguments of the chat template (vLLM), which a decoding and a server's settings may both have."""
+
+
 class ServerSettings(Strict):
     """How an OpenAI-compatible server is asked."""
 
@@ -111,4 +115,8 @@ class ServedModelConfig(ServerSettings):
         kept = {name: value for name, value in sampling.items() if name not in dropped}
         if "max_tokens" in kept:
             kept[self.max_tokens_parameter] = kept.pop("max_tokens")
-        return {**kept, **self.extra_body}
+        told, more = kept.get(_TEMPLATE), self.extra_body.get(_TEMPLATE)
+        both: dict[str, JsonValue] = (
+            {_TEMPLATE: {**told, **more}} if isinstance(told, dict) and isinstance(more, dict) else {}
+        )
+        return {**kept, **self.extra_body, **both}
