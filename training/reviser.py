@@ -54,21 +54,27 @@ def delta(log_p_good: float, log_p_poor: float) -> float:
     return log_p_good - log_p_poor
 
 
-def label_pairs(deltas: Sequence[float], levels: int) -> list[Label]:
+LabelRule = Literal["likelihood", "annotated"]
+"""What says that a poor answer is to be revised: the reviser's own likelihoods, or the annotation, to which all are."""
+
+
+def label_pairs(deltas: Sequence[float], levels: int, rule: LabelRule = "likelihood") -> list[Label]:
     """Label poor answers by their deltas: keep where the reviser would copy, else minor or major at the median.
 
     Args:
         levels: 2 (every revision is "major_revise") or 3.
+        rule: with "annotated" none is kept.
     """
     if levels not in (2, 3):
         raise InputError(f"labels have 2 or 3 levels, got {levels}")
-    positive = sorted(value for value in deltas if value > 0)
-    middle = positive[len(positive) // 2] if positive else math.inf
-    return [_label(value, middle, levels) for value in deltas]
+    least = 0.0 if rule == "likelihood" else -math.inf
+    revised = sorted(value for value in deltas if value > least)
+    middle = revised[len(revised) // 2] if revised else math.inf
+    return [_label(value, least, middle, levels) for value in deltas]
 
 
-def _label(value: float, middle: float, levels: int) -> Label:
-    if value <= 0:
+def _label(value: float, least: float, middle: float, levels: int) -> Label:
+    if value <= least:
         return "no_revise"
     return "minor_revise" if levels == 3 and value < middle else "major_revise"
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from seft_bench.records import Base, Data, Output, Source
 
+from .reviser import LabelRule
 from .settings import DraftSettings, TrainSettings
 from .stages import (
     Calibrate,
@@ -38,6 +39,11 @@ class SeftSettings(SftSettings):
     instruction: str = Field(default=INSTRUCTION, min_length=1)
     preliminary: TrainSettings = TrainSettings(learning_rate=5e-4, epochs=1)
     label_levels: Literal[2, 3] = 3
+    label_rule: LabelRule = Field(
+        default="likelihood",
+        description="which poor answers the reviser learns to revise: those that the preliminary reviser would not "
+        "rather copy, or all that the annotation calls poor",
+    )
     reviser: TrainSettings = TrainSettings(learning_rate=5e-4, epochs=1)
     copies_share: float = Field(
         default=0.6,
@@ -146,7 +152,9 @@ def _reviser_stages(settings: SeftSettings) -> list[Stage]:
         return []
     pairs, instruction, copies = Data("preferences"), settings.instruction, settings.copies_share
     preliminary = Train("preliminary-reviser", Base(), pairs, Shape("revisions", instruction), settings.preliminary)
-    labels = LabelPairs("labels", Output(preliminary.name), pairs, settings.label_levels, instruction)
+    labels = LabelPairs(
+        "labels", Output(preliminary.name), pairs, settings.label_levels, instruction, settings.label_rule
+    )
     labelled = Output(labels.name)
     adaptive = Train("reviser", Base(), labelled, Shape("labelled_revisions", instruction, copies), settings.reviser)
     decider = Train("decider", REVISER, labelled, Shape("labels", instruction), settings.decider)

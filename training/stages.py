@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from seft_bench.records import Base, Data, Model, Row, Source
 
 from .loss_table import LossSettings, find_loss
+from .reviser import LabelRule
 from .settings import DraftSettings, TrainJob, TrainSettings
 
 Decision = Literal["likelihood", "margin", "token", "always", "never"]
@@ -135,7 +136,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class LabelPairs:
-    """Labels annotated pairs by the preliminary reviser's likelihoods, with 2 or 3 levels."""
+    """Labels annotated pairs by the preliminary reviser's likelihoods, with 2 or 3 levels.
+
+    Attributes:
+        rule: says which poor answers are to be revised.
+    """
 
     kind: ClassVar[Literal["score"]] = "score"
     what: ClassVar[Literal["labels"]] = "labels"
@@ -144,6 +149,7 @@ class LabelPairs:
     data: Source
     levels: int
     instruction: str
+    rule: LabelRule = "likelihood"
 
     @property
     def inputs(self) -> dict[str, Source]:
@@ -151,7 +157,8 @@ class LabelPairs:
         return {"reviser": self.reviser, "data": self.data}
 
     def settings_row(self) -> Row:
-        return {"what": self.what, "levels": self.levels, "instruction": self.instruction}
+        rule = {} if self.rule == "likelihood" else {"rule": self.rule}
+        return {"what": self.what, "levels": self.levels, "instruction": self.instruction, **rule}
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ def _label_pairs(stage: stages.LabelPairs, find: Find, folder: Path, engine: Eng
     answers = [row["chosen"] for row in pairs], [row["rejected"] for row in pairs]
     good, poor = mean_logprobs(engine, find(stage.reviser), prompts, *answers)
     deltas = [reviser.delta(*both) for both in zip(good, poor, strict=True)]
-    labels = reviser.label_pairs(deltas, stage.levels)
+    labels = reviser.label_pairs(deltas, stage.levels, stage.rule)
+    _note_few_revised(stage, len(labels) - labels.count("no_revise"), len(labels))
     rows = [{**row, "delta": delta, "label": label} for row, delta, label in zip(pairs, deltas, labels, strict=True)]
     write_jsonl(folder / OUTPUTS["score"], rows)
     return {
@@ -68,6 +69,19 @@ def _calibrate(stage: stages.Calibrate, find: Find, folder: Path, engine: Engine
         "calibration": vars(calibration) | {"threshold": _finite(calibration.threshold)},
         "tokens_generated": tokens,
     }
+
+
+FEW_REVISED = 0.1
+"""Share of the pairs labelled for revision below which a reviser learns hardly anything but copying."""
+
+
+def _note_few_revised(stage: stages.LabelPairs, revised: int, pairs: int) -> None:
+    """Say that the reviser will learn to copy, as where the preliminary one finds any copy the likeliest."""
+    if revised < FEW_REVISED * pairs:
+        note(
+            f"  warning: {stage.name}: only {revised} of {pairs} poor answers are labelled for revision, so the "
+            "reviser learns to copy: `label_rule: annotated` has all of them revised"
+        )
 
 
 def _note_thin_calibration(stage: stages.Calibrate, poor: int, drafts: int) -> None:

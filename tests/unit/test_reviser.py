@@ -42,6 +42,8 @@ def test_labels_keep_what_the_reviser_would_copy_and_split_the_rest_at_the_media
     assert label_pairs(deltas, 3) == ["no_revise", "minor_revise", "major_revise", "major_revise"]
     assert label_pairs(deltas, 2) == ["no_revise", "major_revise", "major_revise", "major_revise"]
     assert label_pairs([-1.0], 3) == ["no_revise"]
+    assert label_pairs(deltas, 3, "annotated") == ["minor_revise", "minor_revise", "major_revise", "major_revise"]
+    assert label_pairs([-2.0, -1.0], 2, "annotated") == ["major_revise", "major_revise"]
     with pytest.raises(InputError, match="2 or 3 levels"):
         label_pairs(deltas, 4)
 

@@ -110,6 +110,7 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("seft", {}, "policy-2-f265d918ce"),
     ("seft", {"decision": "token"}, "policy-2-bd171219d0"),
     ("seft", {"decision": "always"}, "policy-2-85de83db20"),
+    ("seft", {"label_rule": "annotated"}, "policy-2-1f5e1ff4f0"),
     ("seft", {"decision": "margin"}, "policy-2-cb907878b8"),
     ("seft", {"decision": "margin", "margin": -0.5}, "policy-2-ea2e431679"),
     ("seft", {"decision": "never"}, "policy-2-adb54b7d76"),

@@ -1,12 +1,12 @@
-"""The warning of a calibration in which hardly a draft was poor."""
+"""Warnings of a calibration in which hardly a draft was poor, and of labels that make a reviser copy."""
 
 from __future__ import annotations
 
 import pytest
 
 from seft_bench.records import Output
-from seft_bench.stages.score import _note_thin_calibration
-from training.stages import Calibrate, Revising
+from seft_bench.stages.score import _note_few_revised, _note_thin_calibration
+from training.stages import Calibrate, LabelPairs, Revising
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,14 @@ def test_few_poor_drafts_are_named(
         assert warned in said
         assert f"{poor} of 12 calibration drafts" in said
         assert "decision: margin" in said
+
+
+@pytest.mark.parametrize(("revised", "warned"), [(7, True), (8, False), (0, True)])
+def test_labels_that_make_a_reviser_copy_are_named(
+    revised: int, warned: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = LabelPairs("labels", Output("reviser"), Output("pairs"), 3, "Improve it.")
+    _note_few_revised(stage, revised, 80)
+    said = capsys.readouterr().err
+    assert (f"only {revised} of 80" in said) == warned
+    assert ("label_rule: annotated" in said) == warned
