@@ -8,6 +8,7 @@ is missing asks here: the pipeline, plans and cost estimates.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from seft_bench.answers import answer_of_row, answered_only, is_whole
+from seft_bench.config import DecodingConfig
 from seft_bench.errors import InputError
 from seft_bench.files import append_rows, read_log_as
 from seft_bench.formats.reading import judgment_row
-from seft_bench.generators import GIVEN, Decoding
+from seft_bench.generators import GIVEN, GIVEN_WITH_REASONING, Decoding
 from seft_bench.judges import Judge, verdicts
 from seft_bench.records import Answer, JudgeRequest, Judgment, Question, Row, to_row
 from seft_bench.results import slug, subject_folder_name
@@ -166,8 +168,22 @@ def evaluation_files(
 def _decodings(subject: Subject, suite: Suite, seed: int) -> list[Decoding]:
     limit = suite.config.max_new_tokens
     if subject.ready:
-        return [Decoding(GIVEN, None, limit, seed)]
-    return [Decoding(name, settings, limit, seed) for name, settings in suite.config.decodings.items()]
+        return [Decoding(GIVEN_WITH_REASONING if subject.reasoning == "keep" else GIVEN, None, limit, seed)]
+    drawn = [_as_told(name, settings, subject) for name, settings in suite.config.decodings.items()]
+    return [Decoding(name, settings, limit, seed) for name, settings in drawn]
+
+
+def _as_told(name: str, settings: DecodingConfig, subject: Subject) -> tuple[str, DecodingConfig]:
+    """Return a decoding of the suite as a subject wants it; its name says what is otherwise than in the suite."""
+    told = settings.model_copy(
+        update={
+            "template_args": {**settings.template_args, **subject.template_args},
+            "reasoning": subject.reasoning or settings.reasoning,
+        }
+    )
+    changed = {key: value for key, value in told.template_args.items() if settings.template_args.get(key) != value}
+    changed |= {"reasoning": told.reasoning} if told.reasoning != settings.reasoning else {}
+    return "+".join([name, *(slug(f"{key}={json.dumps(value)}") for key, value in changed.items())]), told
 
 
 def _subject_folder(work: Path, subject: Subject) -> Path:

@@ -176,10 +176,12 @@ def _given(figures: Row) -> Row:
 
 
 def _figures(value: Any, levels: int) -> Any:
+    if value is None:
+        return None  # nothing was scored
     if levels and isinstance(value, dict):
         return {key: _figures(below, levels - 1) for key, below in value.items()}
-    if not levels and (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
-        return value if value is not None and math.isfinite(value) else None
+    if not levels and isinstance(value, int | float) and not isinstance(value, bool):
+        return value if math.isfinite(value) else None
     raise ValueError(f"{str(value)[:40]!r} stands where a figure belongs")
 
 

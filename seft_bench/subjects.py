@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from seft_bench.checkpoints import check_adapter, fingerprint, is_adapter, is_checkpoint
 from seft_bench.checkpoints.steps import checkpoints_below
@@ -37,6 +37,8 @@ class Subject:
         folder: its checkpoint, where it is one.
         engine: what answers for it, if not our own generator ("vllm 0.32.0").
         notes_on: what of a file of answers does not fit these questions.
+        reasoning: "strip" or "keep", instead of what its decodings say; "" leaves that.
+        template_args: what its chat template is told, beside what its decodings say.
     """
 
     model_id: str
@@ -51,6 +53,8 @@ class Subject:
     server_settings: Mapping[str, Any] = field(default_factory=dict)
     price: Price = NO_SERVER
     notes_on: Callable[[Sequence[Question]], Sequence[str]] = lambda questions: ()
+    reasoning: Literal["", "strip", "keep"] = ""
+    template_args: Mapping[str, Any] = field(default_factory=dict)
 
 
 def checkpoint_subject(

@@ -39,6 +39,20 @@ def evaluate(
         typer.Option(help="What answers for checkpoints: transformers, vllm (a server of ours) or vllm-in-process."),
     ] = "transformers",
     seed: Annotated[int, typer.Option(help="Seed of the sampled answers.")] = 0,
+    reasoning: Annotated[
+        str | None,
+        typer.Option(
+            help="strip or keep: whether what an answer begins with in <think> is judged with it.",
+            show_default="as the decoding says: strip",
+        ),
+    ] = None,
+    template_args: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="KEY=VALUE for the model's chat template, as in enable_thinking=false; may be repeated.",
+            show_default="as the decoding says",
+        ),
+    ] = None,
     reference: Annotated[Path | None, typer.Option(help="Answers of another baseline, for mtbench-pairwise.")] = None,
     results: Annotated[Path, typer.Option(help="Folder for results and the leaderboard.")] = RESULTS,
     lc_c: LcCOption = None,
@@ -81,6 +95,8 @@ def evaluate(
         engine=engine,
         reference=reference,
         length_control={"lc_c": lc_c, "lc_interval": lc_interval},
+        reasoning=reasoning or "",
+        template_args=template_args or [],
         dry_run=dry_run,
     )
     plan = plan_evaluation(request)

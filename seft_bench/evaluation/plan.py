@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from seft_bench import pipeline
-from seft_bench.config import JudgeConfig, OpenAIJudgeConfig, load_judge, server_config
+from seft_bench.config import (
+    DecodingConfig,
+    JudgeConfig,
+    OpenAIJudgeConfig,
+    load_judge,
+    server_config,
+    validate,
+    with_overrides,
+)
 from seft_bench.console import Progress, note
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.evaluation.engines import DEFAULT_ENGINE, Engine, JudgedSuite, closed_at_the_end, in_turn, open_engine
@@ -18,7 +27,7 @@ from seft_bench.judges import Judge, missing_key, open_judge
 from seft_bench.pipeline import STEPS
 from seft_bench.records import Answer, JudgeRequest, Question, Result
 from seft_bench.results import RESULTS, changing
-from seft_bench.subjects import Subject, all_runs, find_subjects, served_subject
+from seft_bench.subjects import CONTROL_PREFIX, Subject, all_runs, find_subjects, served_subject
 from seft_bench.suites import Suite, load_suites
 
 
@@ -37,6 +46,7 @@ class EvalRequest:
         engine: what answers for checkpoints (`engines`).
         reference: answers of another baseline.
         length_control: "lc_c" and "lc_interval" instead of the suites'.
+        reasoning, template_args: of every model here, instead of what the suites' decodings say; see `Subject`.
         dry_run: nothing is sent and no file made, so answers of a keyless server that are at hand are not found.
     """
 
@@ -52,6 +62,8 @@ class EvalRequest:
     engine: str = DEFAULT_ENGINE
     reference: Path | None = None
     length_control: Mapping[str, str | None] = field(default_factory=dict)
+    reasoning: str = ""
+    template_args: Sequence[str] = ()
     dry_run: bool = False
 
     @property
@@ -133,7 +145,24 @@ def _subjects(request: EvalRequest) -> list[Subject]:
     if not found:
         raise InputError("--server needs the name of a model that it serves")
     _refuse_one_name_for_two(found)
-    return found
+    return [_as_told(subject, _told(request)) for subject in found]
+
+
+def _told(request: EvalRequest) -> DecodingConfig:
+    """Return what the user says of reasoning and chat templates, checked as in a suite's YAML."""
+    said = {"reasoning": request.reasoning} if request.reasoning else {}
+    values = with_overrides({"temperature": 0.0, **said}, [f"template_args.{told}" for told in request.template_args])
+    told: DecodingConfig = validate(values, DecodingConfig, "--reasoning, --template-args")
+    return told
+
+
+def _as_told(subject: Subject, told: DecodingConfig) -> Subject:
+    if told.template_args and (subject.ready or subject.model_id.startswith(CONTROL_PREFIX)):
+        raise InputError(
+            f"--template-args are for a model's chat template; {subject.model_id} is ready and has none: leave them out"
+        )
+    reasoning = told.reasoning if "reasoning" in told.model_fields_set else ""
+    return dataclasses.replace(subject, reasoning=reasoning, template_args=told.template_args)
 
 
 def _refuse_one_name_for_two(subjects: Sequence[Subject]) -> None:

@@ -4,11 +4,13 @@ Two sets of templates: "official" (FastChat's `judge_prompts.jsonl` from the dat
 of the installed alpaca-eval package) and "seft-bench" (ours, in `templates.py`).
 
 Answers are data: a template is cut into messages before any answer is put in, and all placeholders are filled in one
-pass, so a chat marker, a brace or a placeholder inside an answer stays text.
+pass, so a chat marker, a brace or a placeholder inside an answer stays text. In our own templates a line that parts the
+prompt stays text too (`delimiters`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import Literal
 from seft_bench.data.questions import REFERENCE_CATEGORIES
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_text
+from seft_bench.judges.delimiters import as_quotation
 from seft_bench.judges.templates import GRADE_SYSTEM, GRADES, PAIR, PAIR_SYSTEM, join_turns
 from seft_bench.records import JudgeRequest, Message, Row, text_hash
 
@@ -70,11 +73,22 @@ def render(request: JudgeRequest, templates: TemplateSet) -> Prompt:
         InputError: an official template is not there; the message says how to get it.
     """
     template = choose(request, templates)
-    values = _values(request)
+    values = _values(_quoted(request) if templates == "seft-bench" else request)
     messages = tuple(
         {"role": message["role"], "content": fill(message["content"], values)} for message in template.messages
     )
     return Prompt(messages, template)
+
+
+def _quoted(request: JudgeRequest) -> JudgeRequest:
+    """Return the request with texts that cannot pretend to be a part of our prompts."""
+    question = request.question
+    turns, reference, candidate, baseline = (
+        tuple(map(as_quotation, texts))
+        for texts in (question.turns, question.reference, request.candidate, request.baseline)
+    )
+    own = dataclasses.replace(question, turns=turns, reference=reference)
+    return dataclasses.replace(request, question=own, candidate=candidate, baseline=baseline)
 
 
 def choose(request: JudgeRequest, templates: TemplateSet) -> Template:

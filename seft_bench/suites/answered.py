@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from seft_bench.answers import answered_turns, is_whole, statuses_of
+from seft_bench.judges.delimiters import found_in
 from seft_bench.records import ANSWERED, MINIMUM_COVERAGE, Answer, Judgment, Question, instruction_id
 
 NAMED = 3
@@ -65,7 +66,7 @@ class Answered:
     @property
     def notes(self) -> list[str]:
         """What a reader must know, one sentence each; nothing where every turn has an answer with words."""
-        return [*self._none(), *self._cut(), *self._without_words(), *self._reasoned()]
+        return [*self._none(), *self._cut(), *self._without_words(), *self._leading(), *self._reasoned()]
 
     @property
     def _empty(self) -> list[AnswerTurn]:
@@ -106,6 +107,17 @@ class Answered:
                     f"{share} {what}: {_names(found)}; they are judged as empty texts, as the official tools do."
                 )
         return notes
+
+    def _leading(self) -> list[str]:
+        found = {turn.name: line for turn in self.turns if (line := found_in(turn.text))}
+        if not found:
+            return []
+        lines = named(shown(line) for line in found.values())
+        return [
+            f"WARNING: {len(found)} questions have answers that hold lines of a judge's prompt or verdicts in its form "
+            f"({named(found)}: {lines}), which may lead the judge: official prompts show them as they are, ours marked "
+            "as quoted."
+        ]
 
     def _reasoned(self) -> list[str]:
         if not self.reasoned:

@@ -241,3 +241,54 @@ def test_what_does_not_fit_the_questions_is_counted_and_named(server: ChatServer
     assert "1 answers match no question of the suite and are left out: q9." in notes
     assert "1 questions are answered more than once; the last row counts: q2." in notes
     assert any(note.startswith("1 rows hold more than one choice; the first counts") for note in notes)
+
+
+# What one command says of reasoning and chat templates
+
+
+def test_template_arguments_of_a_command_reach_the_server_under_a_name_of_their_own(
+    desk: Path, server: ChatServer
+) -> None:
+    good(evaluated(server, says("The Rhine."), "--template-args", "enable_thinking=false"))
+    asked = [body for body in server.bodies if body["model"] == "policy" and not is_judged(body)]
+    assert {str(body.get("chat_template_kwargs")) for body in asked} == {"{'enable_thinking': False}"}
+    good(evaluated(server))  # beside the other, not over it
+    names = {json.loads(path.read_text())["decoding"] for path in (desk / "results").rglob("result.json")}
+    assert names == {"greedy", "greedy+enable_thinking-false"}
+    assert len({one["decoding_hash"] for one in rows(desk)}) == 2
+    before = len(server.bodies)
+    good(evaluated(server, None, "--template-args", "enable_thinking=false"))
+    assert len(server.bodies) == before
+
+
+def test_a_command_keeps_the_reasoning_of_a_file(desk: Path, server: ChatServer) -> None:
+    thought = "<think>Rivers. [[1]]</think>The Rhine."
+    write_jsonl(desk / "mine.jsonl", [fastchat(thought, thought, number=number) for number in (1, 2, 3, 4)])
+    asked = ("eval", "mine.jsonl", "--suite", "suite.yaml", "--judge", "judge.yaml", "--yes", "--json")
+    row = result_of(good(seft_bench(*asked, "--reasoning", "keep")))
+    assert any("[[1]]" in prompt for prompt in judged(server))
+    assert not any("come with reasoning" in note for note in row["notes"])
+    assert result_of(good(seft_bench(*asked)))["answers"]["statuses"] == {"ok": 8}
+    assert len(list((desk / "results").rglob("result.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--reasoning", "drop"), "'strip' or 'keep'"),
+        (("--template-args", "enable_thinking"), "enable_thinking"),
+        (("--template-args", "tokenize=true"), "tokenize: no argument that can be given to a chat template"),
+    ],
+)
+def test_wrong_words_about_them_are_refused_before_anything_is_sent(
+    server: ChatServer, arguments: tuple[str, ...], words: str
+) -> None:
+    seen = good(evaluated(server, says("The Rhine."), *arguments), 2)
+    assert words in seen.err
+    assert not [body for body in server.bodies if is_judged(body)]
+
+
+def test_a_file_of_answers_has_no_chat_template(desk: Path) -> None:
+    write_jsonl(desk / "mine.jsonl", [fastchat("Rhine.", "Main.", number=1)])
+    asked = ("eval", "mine.jsonl", "--suite", "suite.yaml", "--judge", "judge.yaml", "--template-args", "a=1")
+    assert "leave them out" in good(seft_bench(*asked), 2).err

@@ -95,6 +95,7 @@ PURE = (
     "seft_bench.report.curves",
     "seft_bench.report.site.encode",
     "seft_bench.judges.parse",
+    "seft_bench.judges.delimiters",
     "seft_bench.reasoning",
     "seft_bench.answers",
     "seft_bench.data.contamination",
