@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from seft_bench.chat import answer_ids, check_ids, load_tokenizer
+from seft_bench.checkpoints.batches import Batches
 from seft_bench.checkpoints.weights import no_numbers
 from seft_bench.records import Message
 
@@ -20,6 +21,7 @@ from .data import Batch, Example, Tokens, collate
 from .distributed import ALONE, Processes, in_turns
 from .packing import pack, packed_logprobs
 from .projection import token_logprobs
+from .sharding import is_sharded
 
 
 def answer_logprobs(model: Any, batch: Batch, firsts: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
@@ -101,7 +103,8 @@ def score_sequences(
 ) -> list[AnswerLogprob]:
     """Log-likelihood of every sequence's labelled part, in the order given; no gradients, sorted by length inside.
 
-    Several processes take the batches in turns, and all of them return all scores.
+    Several processes take the batches in turns, and all of them return all scores. Batches that do not fit into memory
+    are halved, but where the processes hold one model in parts, and must keep step.
 
     Raises:
         InputError: one is no finite number, so the model is none to measure anything by; or an id is unknown to it.
@@ -112,11 +115,17 @@ def score_sequences(
     scored: dict[int, tuple[float, int]] = {}
     check_ids((sequence.ids for sequence in sequences), model)
     was_training, device = model.training, next(model.parameters()).device
+    sizes = Batches(batch_size, f"likelihoods under {model.name_or_path}")
+
+    def score(batch: Sequence[int]) -> list[tuple[float, int]]:
+        sums, tokens = sequence_logprobs(model, [sequences[index] for index in batch], device, padding_free)
+        return list(zip(sums.tolist(), tokens.tolist(), strict=True))
+
     model.eval()
     with torch.no_grad():
         for batch in in_turns(batches, processes):
-            sums, tokens = sequence_logprobs(model, [sequences[index] for index in batch], device, padding_free)
-            scored.update(zip(batch, zip(sums.tolist(), tokens.tolist(), strict=True), strict=True))
+            in_step = is_sharded(model)
+            scored.update(zip(batch, score(batch), strict=True) if in_step else sizes.over(batch, score))
     model.train(was_training)
     found = {index: score for part in processes.gather(list(scored.items())) for index, score in part}
     if not all(math.isfinite(value) for value, _ in found.values()):

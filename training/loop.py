@@ -32,6 +32,7 @@ from .checkpoint import load_state, step_name
 from .data import DataCounts
 from .distributed import ALONE, Processes
 from .material import Sides, check_fit, load_sides, references_of
+from .out_of_memory import memory_explained
 from .record import Clock, Identity, TrainSummary, check_same_run, finished_summary, identify, save_summary
 from .run import Run
 from .saving import Saver, StateRhythm, final_steps, keep_checkpoints
@@ -70,9 +71,9 @@ def train(
         processes: that train together; each of them calls this, and the first one writes.
 
     Raises:
-        InputError: wrong data or model, or `out` holds a run with other settings or inputs.
+        InputError: wrong data or model, too little memory, or `out` holds a run with other settings or inputs.
     """
-    with processes.locked(out / ".lock", says_who(f"trains in {out}")):
+    with processes.locked(out / ".lock", says_who(f"trains in {out}")), memory_explained(job.settings):
         identity = identify(model_folder, data_file, job, reference_folder)
         if finished := _claim(out, identity, job, processes):
             return finished

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from seft_bench.chat import check_ids, load_tokenizer, prompt_ids, stop_ids
 from seft_bench.checkpoints import base_of, is_adapter
+from seft_bench.checkpoints.batches import Batches
 from seft_bench.checkpoints.merging import lay_over
 from seft_bench.checkpoints.weights import load_whole, no_numbers, positions_of
 from seft_bench.files import check_safetensors
@@ -44,6 +45,7 @@ class TransformersGenerator(ConversationGenerator):
     ) -> None:
         self.model_id = model_id
         self.batch_size = batch_size
+        self._batches = Batches(batch_size, f"texts of {model_id}")
         self.tokenizer = load_tokenizer(model, trust_remote_code)
         self.model = load_causal_lm(model, device, trust_remote_code)
         self.stops = stop_ids(self.tokenizer)
@@ -59,6 +61,8 @@ class TransformersGenerator(ConversationGenerator):
     ) -> list[Completion]:
         """Continue every conversation with one assistant's message, in the order given.
 
+        Batches that do not fit into memory are halved.
+
         Raises:
             InputError: the model computes no finite numbers, or has no embedding for a token of its tokenizer's.
         """
@@ -66,12 +70,13 @@ class TransformersGenerator(ConversationGenerator):
         done = over_length(prompts, self.context_tokens)
         left = [index for index in range(len(prompts)) if index not in done]
         order = sorted(left, key=lambda index: len(prompts[index]))
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
+
+        def generate(batch: Sequence[int]) -> list[list[int]]:
             asked, drawn = [prompts[index] for index in batch], [samplings[index] for index in batch]
-            generated = self._generate(asked, drawn, max_new_tokens, seed)
-            for index, ids in zip(batch, generated, strict=True):
-                done[index] = self._completion(len(prompts[index]), ids)
+            return self._generate(asked, drawn, max_new_tokens, seed)
+
+        for index, ids in self._batches.over(order, generate):
+            done[index] = self._completion(len(prompts[index]), ids)
         return [done[index] for index in range(len(prompts))]
 
     def next_token_logits(self, prompts: Sequence[list[int]]) -> Tensor:

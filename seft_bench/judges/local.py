@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gc
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import load_tokenizer
 from seft_bench.checkpoints import check_whole
 from seft_bench.checkpoints.weights import load_config, positions_of
-from seft_bench.errors import InputError
+from seft_bench.errors import InputError, is_out_of_memory
 from seft_bench.files import check_safetensors, read_json, sha256_folder
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 UNBOUNDED_TOKENS = 1 << 30
-ItemT = TypeVar("ItemT")
 
 
 class LocalModel:
@@ -107,17 +105,16 @@ class LocalModel:
             )
 
     @contextlib.contextmanager
-    def memory_guard(self, batch_size: int) -> Iterator[None]:
+    def memory_guard(self) -> Iterator[None]:
         """Turn running out of memory, which the user can put right, into an `InputError`."""
-        import torch
-
         try:
             yield
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             raise InputError(
-                f"judge {self.judge}: {self.name} and a batch of {batch_size} do not fit into the memory of "
-                f"{self.device}. Set a smaller batch_size in its YAML, or answer first (`--stage answer`) and judge in "
-                "a run of its own (`--stage judge --stage score`). What was judged is kept."
+                f"judge {self.judge}: {self.name} does not fit into the memory of {self.device}. Answer first "
+                "(`--stage answer`) and judge in a run of its own (`--stage judge --stage score`). What was judged is kept."
             ) from None
 
     def _device(self, device: str) -> str:
@@ -150,19 +147,3 @@ class LocalModel:
         raise InputError(
             f"judge {self.judge}: {self.name} has no weights in safetensors. {found}; save it with `save_pretrained`."
         )
-
-
-def batches(items: Sequence[ItemT], lengths: Sequence[int], size: int) -> Iterator[list[ItemT]]:
-    """Yield items in batches of about equal lengths, the shortest first, so that little is padded."""
-    order = sorted(range(len(items)), key=lambda index: lengths[index])
-    for start in range(0, len(order), size):
-        yield [items[index] for index in order[start : start + size]]
-
-
-def free_memory() -> None:
-    """Give a dropped model's memory back: the next subject needs the room."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

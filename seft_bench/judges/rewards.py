@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from seft_bench.chat import assistant, check_ids, conversation_ids, user
+from seft_bench.checkpoints.batches import Batches, free_memory
 from seft_bench.checkpoints.weights import load_whole
 from seft_bench.errors import InputError
-from seft_bench.judges.local import LocalModel, batches, free_memory
+from seft_bench.judges.local import LocalModel
 from seft_bench.records import Message, Status
 
 Conversation = tuple[str, ...]
@@ -37,7 +38,8 @@ class RewardReader:
     """Reads rewards, each once in a run: a baseline's answer serves every model that meets it."""
 
     def __init__(self, model: LocalModel, batch_size: int) -> None:
-        self.model, self.batch_size = model, batch_size
+        self.model = model
+        self._batches = Batches(batch_size, f"judge {model.judge}")
         self._classifier: Any = None
         self._known: dict[Conversation, Scored] = {}
 
@@ -59,7 +61,7 @@ class RewardReader:
     @contextlib.contextmanager
     def loaded(self) -> Iterator[None]:
         """Read the weights at their first use inside, and drop them on leaving."""
-        with self.model.memory_guard(self.batch_size):
+        with self.model.memory_guard():
             try:
                 yield
             finally:
@@ -74,11 +76,10 @@ class RewardReader:
         self._known |= {item: self._too_long(len(tokens)) for item, tokens in ids.items() if len(tokens) > limit}
         yield {item: self._known[item] for item in conversations if item in self._known}
         wanted = [item for item in ids if item not in self._known]
-        for batch in batches(wanted, [len(ids[item]) for item in wanted], self.batch_size):
-            rewards = self._forward([ids[item] for item in batch])
-            scored = {item: _scored(len(ids[item]), reward) for item, reward in zip(batch, rewards, strict=True)}
-            self._known |= scored
-            yield scored
+        by_length = sorted(wanted, key=lambda item: len(ids[item]))
+        for item, reward in self._batches.over(by_length, lambda batch: self._forward([ids[item] for item in batch])):
+            self._known[item] = _scored(len(ids[item]), reward)
+            yield {item: self._known[item]}
 
     def _ids(self, item: Conversation) -> list[int]:
         messages: list[Message] = [

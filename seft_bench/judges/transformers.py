@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import next_token_id, prompt_ids
+from seft_bench.checkpoints.batches import Batches, free_memory
 from seft_bench.config import TransformersJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.files import sha256_json
 from seft_bench.judges import parse
 from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
-from seft_bench.judges.local import LocalModel, batches, free_memory
+from seft_bench.judges.local import LocalModel
 from seft_bench.judges.prompts import Prompt, TemplateSet, render, template_versions
 from seft_bench.manifest import now
 from seft_bench.records import JudgeRequest, Judgment, Message, Question
@@ -107,19 +108,19 @@ class TransformersJudge(BaseJudge):
         if not wanted:
             return
         try:
-            with self.model.memory_guard(self.batch_size):
+            with self.model.memory_guard():
                 self._ask(wanted, model_id, on_judgment)
         finally:
             free_memory()
 
     def _ask(self, wanted: Sequence[Asked], model_id: str, on_judgment: OnJudgment) -> None:
         """Load the judge, put the questions to it in batches, and hand over each batch's verdicts when it is done."""
-        generator = self._load()
+        generator, sizes = self._load(), Batches(self.batch_size, f"judge {self._name}")
         for is_token, answer in ((True, self._compare), (False, self._write)):
             chosen = [asked for asked in wanted if (asked.prompt.template.reply == "token") == is_token]
-            for batch in batches(chosen, [len(asked.ids) for asked in chosen], self.batch_size):
-                for asked, verdict in zip(batch, answer(generator, batch), strict=True):
-                    on_judgment(self._judgment(asked, model_id, verdict))
+            by_length = sorted(chosen, key=lambda asked: len(asked.ids))
+            for asked, verdict in sizes.over(by_length, functools.partial(answer, generator)):
+                on_judgment(self._judgment(asked, model_id, verdict))
 
     def _asked(self, request: JudgeRequest) -> Asked:
         prompt = render(request, self.templates)

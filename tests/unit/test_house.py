@@ -66,7 +66,7 @@ STRICTER = {
     "files": ("console", "errors", "records", "texts"),
     "ownership": ("errors", "files"),
     "config": ("errors", "files", "texts"),
-    "checkpoints": ("errors", "files", "ownership", "records"),
+    "checkpoints": ("console", "errors", "files", "ownership", "records"),
     "chat": ("checkpoints", "errors", "files", "reasoning", "records"),
     "tinyworld": ("records",),
     "stats": ("records", "errors"),
