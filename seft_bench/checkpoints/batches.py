@@ -51,8 +51,8 @@ class Batches:
             if len(batch) == 1:
                 raise InputError(
                     f"{self._what}: not even one at a time (a batch_size of 1) fits into memory. Take a shorter limit "
-                    "of tokens, a GPU with more memory, or a smaller model; answer and judge in runs of their own (--stage). What was "
-                    "finished is kept."
+                    "of tokens, a GPU with more memory, or a smaller model; answer and judge in "
+                    "runs of their own (--stage). What was finished is kept."
                 ) from None
         free_memory()  # only now: the error held on to what the batch had made
         self.size = len(batch) // 2

@@ -114,7 +114,8 @@ class LocalModel:
                 raise
             raise InputError(
                 f"judge {self.judge}: {self.name} does not fit into the memory of {self.device}. Answer first "
-                "(`--stage answer`) and judge in a run of its own (`--stage judge --stage score`). What was judged is kept."
+                "(`--stage answer`) and judge in a run of its own (`--stage judge --stage score`). What was judged is "
+                "kept."
             ) from None
 
     def _device(self, device: str) -> str:
