@@ -189,6 +189,9 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(_SCHEMA)
+        connection.execute(
+            "SELECT key, response, stored_at FROM responses LIMIT 0"
+        )  # another program's table has others
     except BaseException:
         connection.close()
         raise
@@ -200,6 +203,11 @@ def _check_openable(path: Path) -> None:
     if path.is_dir():
         raise InputError(
             f"the response store must be a file, this is a folder: {path}. Name another file with SEFT_BENCH_STORE."
+        )
+    if path.exists() and not path.is_file():
+        raise InputError(
+            f"the response store must be a file, this is a pipe or a device: {path}. Name another file with "
+            "SEFT_BENCH_STORE."
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

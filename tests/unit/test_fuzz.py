@@ -367,7 +367,7 @@ def figures(folder: Path) -> Check:
     return check
 
 
-FEW, MANY = 60, 3000
+FEW, MANY = 60, 1000
 
 PROPERTIES: dict[str, tuple[Callable[[Path], Check], st.SearchStrategy[Any]]] = {
     "replies": (replies, REPLY_TEXTS),

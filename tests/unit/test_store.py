@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from pathlib import Path
 
@@ -151,8 +152,8 @@ def test_a_foreign_database_is_left_alone(path: Path) -> None:
     connection.execute("CREATE TABLE responses (something TEXT)")
     connection.commit()
     connection.close()
-    with ResponseStore(path) as store, pytest.raises(InputError, match="cannot be used"):
-        store.get("a")
+    with pytest.raises(InputError, match="cannot be used"):
+        ResponseStore(path)
 
 
 def test_a_full_disk_keeps_what_is_there(path: Path) -> None:
@@ -164,3 +165,10 @@ def test_a_full_disk_keeps_what_is_there(path: Path) -> None:
     with pytest.raises(ServiceUnavailableError, match="Free some disk space"):
         store.put("b", {"body": {"text": "x" * 30_000}})
     assert store.get("a") == {"body": {"text": "kept"}}
+
+
+def test_a_pipe_and_a_device_are_no_store(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(InputError, match="a pipe or a device"):
+            ResponseStore(place)

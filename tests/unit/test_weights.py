@@ -40,6 +40,10 @@ def _of_another_shape(weights: Weights) -> None:
     weights[NORM] = torch.ones(7)
 
 
+def _infinite(weights: Weights) -> None:
+    weights[NORM][0] = -torch.inf
+
+
 def _not_a_number(weights: Weights) -> None:
     weights[MATRIX][3, 3] = torch.nan
 
@@ -48,6 +52,7 @@ FAULTS: dict[str, tuple[Callable[[Weights], None], str]] = {
     "missing": (_without, rf"2 \({MATRIX}, {NORM}\) missing, which would be drawn at random"),
     "unknown": (_with_more, r"1 \(model\.layers\.2\.mlp\.up_proj\.weight\) unknown to the model"),
     "shape": (_of_another_shape, r"1 \(model\.norm\.weight \[7\] for \[32\]\) of another shape"),
+    "infinite": (_infinite, rf"1 \({NORM}\) with NaN or infinite values"),
     "nan": (_not_a_number, rf"1 \({MATRIX}\) with NaN or infinite values"),
 }
 
