@@ -112,7 +112,8 @@ def test_seft_runs_two_rounds(train: Train) -> None:
         revised = said[f"revised-{number}"]["diagnostics"]
         print(f"round {number}: {revised}")
         assert revised["drafts"] == 16
-        assert 0 <= revised["keep_rate"] <= 1
+        assert revised["keep_rate"] == 0, "the recipe revises all drafts"
+        assert revised["copy_rate"] < 0.9, "a reviser that only copies is the classic failure"
     assert run.manifest["cost"]["unannotated_prompts"] == 32
     assert [row["stage"] for row in read_jsonl(run.folder / "train.jsonl")][-1] == "policy-2"
 
@@ -120,7 +121,8 @@ def test_seft_runs_two_rounds(train: Train) -> None:
 def test_seft_takes_its_drafts_from_vllm(train: Train) -> None:
     if not os.environ.get("SEFT_BENCH_VLLM_PYTHON"):
         pytest.skip("SEFT_BENCH_VLLM_PYTHON names no environment with vLLM: `make test-real`")
-    run = train("smollm2-135m-seft", "name=seft-vllm", "engine=vllm", "settings.rounds=1", "settings.prompts=16")
+    few = [f"settings.{stage}.max_steps=2" for stage in ("preliminary", "reviser", "policy")]
+    run = train("smollm2-135m-seft", "name=seft-vllm", "engine=vllm", "settings.rounds=1", "settings.prompts=16", *few)
     revised = read_json(run.folder / "diagnostics.json")["revised-1"]["diagnostics"]
     print(revised)
     assert revised["drafts"] == 16
