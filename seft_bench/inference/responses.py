@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from seft_bench.inference.failures import (
     Settings,
     context_limit,
     kind_of,
+    named_parameters,
     parameter_advice,
     read_error,
     reply_limit,
@@ -31,7 +32,15 @@ Completion = Callable[[Mapping[str, Any], float | None], Reply]
 
 
 class ParameterRefusedError(InputError):
-    """The server does not take a parameter that every request has."""
+    """The server does not take a parameter that every request has.
+
+    Attributes:
+        names: of the parameters that its refusal names.
+    """
+
+    def __init__(self, message: str, names: Sequence[str]) -> None:
+        super().__init__(message)
+        self.names = tuple(names)
 
 
 class Retry(Exception):
@@ -186,10 +195,10 @@ class ResponseReader:
                 f"address ({self.settings.file})."
             )
         if kind == "parameter":
-            advice = parameter_advice(f"{error.words} {error.codes}", sent, self.settings)
-            return ParameterRefusedError(
-                f"{self.model} at {self.server} refuses the request ({said}). {advice}".strip()
-            )
+            words = f"{error.words} {error.codes}"
+            advice = parameter_advice(words, sent, self.settings)
+            message = f"{self.model} at {self.server} refuses the request ({said}). {advice}".strip()
+            return ParameterRefusedError(message, named_parameters(words, sent))
         return self._no_room(said, error, sent) if kind == "no_room" else None
 
     def _no_room(self, said: str, error: ErrorWords, sent: Mapping[str, Any]) -> InputError:

@@ -74,10 +74,12 @@ def measure_behaviour(client: ChatClient, adapt: Adapt = dict) -> tuple[Any, str
 
 
 def _body_with_logprobs(client: ChatClient, sampling: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the body of a reply, {} where the server takes no such request."""
+    """Return the body of a reply, {} where the server gives no log-probabilities."""
     try:
         return _ask(client, sampling).body
-    except ParameterRefusedError:
+    except ParameterRefusedError as error:
+        if not {"logprobs", "top_logprobs"} & set(error.names):
+            raise
         return {}
 
 

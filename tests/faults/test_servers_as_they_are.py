@@ -204,6 +204,12 @@ def test_a_served_model_has_the_settings_of_a_judge(desk: Path, model: ChatServe
     )
 
 
+def test_a_parameter_that_every_request_has_is_refused_once_without_a_key_too(model: ChatServer) -> None:
+    model.otherwise = model.fingerprint = like_gpt5
+    assert "max_tokens_parameter: max_completion_tokens" in good(answer(model.url), 2).err
+    assert (len(model.bodies), len(model.fingerprints)) == (0, 1)
+
+
 def test_other_settings_are_other_answers_and_stand_in_the_result(desk: Path, model: ChatServer) -> None:
     good(answer(model.url))
     plain_folders = set((desk / "runs" / "evaluations").iterdir())
