@@ -13,7 +13,7 @@ from seft_bench.files import write_json, write_jsonl
 from seft_bench.records import Base, Data
 from seft_bench.stages.recipes import contents_of, needed_data
 from seft_bench.stages.runs import finished_run
-from training.methods import METHODS, Method, OrpoSettings
+from training.methods import METHODS, ChosenSettings, Method
 from training.stages import Shape, Stage, Train
 
 
@@ -21,10 +21,10 @@ from training.stages import Shape, Stage, Train
 def own_method(monkeypatch: pytest.MonkeyPatch) -> str:
     """A method that reads a data set which no shipped method need know."""
 
-    def stages(settings: OrpoSettings, checkpoints: int) -> list[Stage]:
+    def stages(settings: ChosenSettings, checkpoints: int) -> list[Stage]:
         return [Train("own", Base(), Data("unpaired"), Shape("answers"), settings.policy, checkpoints=checkpoints)]
 
-    monkeypatch.setitem(METHODS, "own", Method(OrpoSettings, stages, "reads unpaired answers"))
+    monkeypatch.setitem(METHODS, "own", Method(ChosenSettings, stages, "reads unpaired answers"))
     return "own"
 
 
