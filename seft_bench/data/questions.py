@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from seft_bench.answers import answered_turns
 from seft_bench.config import SuiteConfig
 from seft_bench.data import official
 from seft_bench.errors import InputError
@@ -155,7 +156,7 @@ def _baseline(path: Path, instructions: Sequence[str]) -> list[str]:
     models = list(dict.fromkeys(answer.model_id for answer in answers))
     if len(models) > 1:
         raise InputError(f"{path} has answers of {len(models)} models ({', '.join(models[:6])}); a baseline is one")
-    known = {answer.question_id: answer.turns[0] for answer in answers}
+    known = {answer.question_id: answer.turns[0] for answer in answers if answered_turns(answer)}
     missing = [text for text in instructions if instruction_id(text) not in known]
     if missing:
         raise InputError(

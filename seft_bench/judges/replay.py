@@ -51,6 +51,11 @@ class ReplayJudge(BaseJudge):
                 f"judge {self.id}: the file compares {row.model_id} with several models; keep the rows of one baseline "
                 "in it"
             )
+        if before and len({before.judge_id, row.judge_id} - {""}) > 1:
+            raise InputError(
+                f"judge {self.id}: {before.judge_id} and {row.judge_id} both judged {row.key} of {row.model_id} in its "
+                "file; keep the rows of one judge in it (`seft-bench score` gives the figures of each)"
+            )
         if row.status == "ok" or key not in table:
             table[key] = row
 

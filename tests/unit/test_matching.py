@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from seft_bench.answers import answered_only, statuses_of, turn_of
+from seft_bench.config import ReplayJudgeConfig
 from seft_bench.errors import InputError
 from seft_bench.evaluation.score_files import score_files
 from seft_bench.files import write_jsonl
 from seft_bench.formats.matching import match_answers
 from seft_bench.formats.reading import read_answers, read_file_answers
+from seft_bench.judges import open_judge
 from seft_bench.records import Answer, Question, instruction_id
+from seft_bench.report.site.records import text_row
 
 PAIRS = [("Name a river. ", "The Danube."), ("Name a fish.\n", "A carp."), ("Name a town.", "Graz is a town.")]
 
@@ -128,6 +131,20 @@ def test_a_judgment_of_no_answer_does_not_count(tmp_path: Path) -> None:
     [result] = score_files(suite, tmp_path / "answers.jsonl", tmp_path / "single.jsonl")
     assert (result.metrics["score"], result.n_scored, result.withheld) == (8.0, 1, True)
     assert result.answers["statuses"] == {"api_error": 1, "ok": 1}
+
+
+def test_two_judges_are_not_replayed_as_one(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "single.jsonl", [grade(0, 8), grade(0, 4, "other")])
+    with pytest.raises(InputError, match="gpt-4 and other both judged q0/1/grade of m"):
+        open_judge(ReplayJudgeConfig(name="again", kind="replay", path=str(tmp_path / "single.jsonl")))
+
+
+def test_the_report_says_how_a_turn_ended() -> None:
+    cut = Answer("s", "q", "m", ("Yes, and",), finish_reasons=("length",), statuses=("cut",))
+    assert text_row(0, cut, [])[2] == ["length"]
+    refused = Answer("s", "q", "m", ("", "No."), finish_reasons=("refused", "stop"), statuses=("refused", "ok"))
+    assert text_row(0, refused, [])[2] == ["refused", "stop"]
+    assert text_row(0, Answer("s", "q", "m", ("", "No.")), [])[2] == ["empty", ""]
 
 
 # Statuses

@@ -129,6 +129,9 @@ def test_baseline_that_lacks_answers_or_holds_two_models(tmp_path: Path) -> None
         ],
     )
     assert "answers of 2 models (base0, base1)" in refused(suite)
+    rows = [{"instruction": text, "output": "x", "generator": "base"} for text in INSTRUCTIONS]
+    save(tmp_path / "base.json", [*rows[1:], rows[0] | {"output": "$ERROR$"}])  # the mark of a failed call
+    assert "lacks the baseline's answers to 1 of 20 questions" in refused(suite)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from seft_bench.answers import answer_of_row
+from seft_bench.answers import answer_of_row, statuses_of
 from seft_bench.errors import SeftBenchError
 from seft_bench.files import read_log_as
 from seft_bench.records import STATUSES, Answer, Judgment, Question, from_row
@@ -129,9 +129,17 @@ def text_row(index: int, answer: Answer | None, judgments: Iterable[Judgment], s
     return [
         index,
         turns,
-        list(answer.finish_reasons) if answer else [],
+        _reasons(answer) if answer else [],
         [_verdict(row, RAW_CHARACTERS // shorter) for row in rows],
     ]
+
+
+def _reasons(answer: Answer) -> list[str]:
+    """How each turn ended: its status where it is no plain text, else the finish reason."""
+    ends = list(zip(statuses_of(answer), [*answer.finish_reasons, *[""] * len(answer.turns)], strict=False))
+    if all(status == "ok" or (status == "cut" and reason) for status, reason in ends):
+        return list(answer.finish_reasons)
+    return [reason if status == "ok" else status for status, reason in ends]
 
 
 def _verdict(row: Judgment, limit: int) -> list[Any]:
