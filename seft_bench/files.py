@@ -280,16 +280,16 @@ def read_once(read: Callable[[Path], ValueT]) -> Callable[[Path], ValueT]:
     """
 
     @functools.lru_cache(maxsize=16)
-    def at_time(path: Path, _changed_ns: int, _size: int) -> ValueT:
+    def at_time(path: Path, _stamp: tuple[int, ...]) -> ValueT:
         return read(path)
 
     @functools.wraps(read)
     def reader(path: Path) -> ValueT:
         try:
-            found = path.stat()
+            found = file_stamp(path)
         except OSError:
             return read(path)  # it says in words what is wrong
-        return at_time(path.absolute(), found.st_mtime_ns, found.st_size)
+        return at_time(path.absolute(), found)
 
     return reader
 
@@ -318,13 +318,19 @@ def sha256_folder(folder: Path, patterns: Iterable[str] = MODEL_FILES) -> str:
     return sha256_json([(path.name, sha256_file(path)) for path in files])
 
 
-Stamp = tuple[tuple[str, int, int], ...]
+Stamp = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def file_stamp(path: Path) -> tuple[int, ...]:
+    """What tells whether a file is still the one that was read: also where a clock went back, or its time was set."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
 
 
 def folder_stamp(folder: Path) -> Stamp:
-    """Name, size and time of change of each file of a folder: while they stay, so do hashes of what it holds."""
+    """Name and stamp of each file of a folder: while they stay, so do hashes of what it holds."""
     files = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
-    return tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return tuple((path.name, file_stamp(path)) for path in files)
 
 
 def sha256_folder_once(folder: Path) -> str:

@@ -21,7 +21,17 @@ from typing import Any, NamedTuple
 from seft_bench.config import SourceConfig
 from seft_bench.data.hub import HUB_ID, fetch_repository
 from seft_bench.errors import InputError
-from seft_bench.files import json_of, parse_line, read_bytes, read_once, sha256_file, sha256_json, text_of
+from seft_bench.files import (
+    Stamp,
+    file_stamp,
+    json_of,
+    parse_line,
+    read_bytes,
+    read_once,
+    sha256_file,
+    sha256_json,
+    text_of,
+)
 from seft_bench.records import Row
 from seft_bench.texts import parse_json
 
@@ -102,7 +112,7 @@ def folder_hash(folder: Path) -> str:
     """Hash the names and contents of all files below a folder."""
     folder = folder.absolute()
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder)))
-    stamp = tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    stamp = tuple((str(path), file_stamp(path)) for path in files)
     return _folder_hash_at(folder, stamp)
 
 
@@ -111,8 +121,8 @@ def _is_hidden(path: Path) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _folder_hash_at(folder: Path, stamp: tuple[tuple[str, int, int], ...]) -> str:
-    files = [Path(name) for name, _, _ in stamp]
+def _folder_hash_at(folder: Path, stamp: Stamp) -> str:
+    files = [Path(name) for name, _ in stamp]
     return sha256_json([(str(path.relative_to(folder)), sha256_file(path)) for path in files])
 
 

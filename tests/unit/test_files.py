@@ -276,3 +276,17 @@ def test_a_folder_is_hashed_anew_when_a_file_in_it_changed(tmp_path: Path) -> No
     (tmp_path / "config.json").write_text("[]")
     os.utime(tmp_path / "config.json", ns=(1, 1))  # of another time, however coarse the file system's clock
     assert files.sha256_folder_once(tmp_path) == files.sha256_folder(tmp_path) != first
+
+
+def test_no_clock_decides_whether_a_file_is_the_one_that_was_read(tmp_path: Path) -> None:
+    """A clock that went back, or a tool that sets times, makes a changed file look as old and as long as before."""
+    path = tmp_path / "weights.safetensors"
+    path.write_text("first")
+    reader = files.read_once(lambda read: read.read_text())
+    before = reader(path), files.sha256_folder_once(tmp_path)
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    path.write_text("other")
+    os.utime(path, ns=times)
+    after = reader(path), files.sha256_folder_once(tmp_path)
+    assert (before[0], after[0]) == ("first", "other")
+    assert before[1] != after[1]
