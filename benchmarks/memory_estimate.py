@@ -24,7 +24,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from train_memory import SHAPES, data_file, prepare, resident_megabytes
+from train_memory import SHAPES, Training, prepare, resident_megabytes
 
 TOKENS, STEPS = 512, 2
 MEGABYTE = 1 << 20
@@ -180,7 +180,7 @@ def examples_of(job: Any, folder: Path) -> list[Any]:
     from training.probe import shape_of
 
     rules = data_rules(job, shape_of(folder / "model").config)
-    return load_examples(data_file(folder, job.loss), load_tokenizer(folder / "model"), rules)[0]
+    return load_examples(Training(job.loss, "", folder, STEPS).data, load_tokenizer(folder / "model"), rules)[0]
 
 
 MEASURES: dict[str, Callable[[str, Path], float]] = {"allocated": allocated_megabytes, "process": process_megabytes}
