@@ -165,7 +165,7 @@ def _checked_figures(row: Row) -> Row:
     if not isinstance(metrics, dict):
         raise ValueError("it has no metrics")
     checked = {name: _figures(value, _LEVELS_OF_METRICS.get(name, 0)) for name, value in metrics.items()}
-    others = {name: _given(_figures(row[name], levels)) for name, levels in _LEVELS.items() if name in row}
+    others = {name: _given(_figures(row[name], levels) or {}) for name, levels in _LEVELS.items() if name in row}
     return {"metrics": checked, **others}
 
 

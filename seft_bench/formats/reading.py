@@ -264,6 +264,8 @@ def _judgment(row: Row) -> Judgment:
         raise ValueError(
             f"status {judgment.status} with score {judgment.score!r} and preference {judgment.preference!r}"
         )
+    if not judgment.key.startswith(f"{judgment.question_id}/{judgment.turn}/"):
+        raise ValueError(f"key {judgment.key!r} is not of question {judgment.question_id!r}, turn {judgment.turn}")
     return judgment
 
 
