@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -46,20 +45,6 @@ def first(pattern: str, size: int = 1) -> Callable[[], object]:
     return lambda: [path for path in Path().glob(pattern) if path.stat().st_size >= size]
 
 
-def a_result_that_never_comes() -> None:
-    Path("results/tiny-mtbench/a@b@c").mkdir(parents=True)
-    os.mkfifo("results/tiny-mtbench/a@b@c/result.json")
-
-
-def is_blocked() -> bool:
-    """Wait until the reader of the file that never comes is there; its other end stays open as long as this process."""
-    try:
-        os.open("results/tiny-mtbench/a@b@c/result.json", os.O_WRONLY | os.O_NONBLOCK)
-    except OSError:
-        return False
-    return True
-
-
 SEFT = ("settings.evolution=external", "settings.rounds=1", "settings.prompts=600")
 QUICK = tuple(f"settings.{stage}.max_steps=2" for stage in ("start", "preliminary", "reviser", "policy"))
 STAGES = {
@@ -71,7 +56,6 @@ STAGES = {
         first("out/stages/*/train.jsonl", 500),
         lambda: write_matrix(Path(), steps=100_000, seeds=[0, 1]),
     ),
-    "report": Stage(("report",), is_blocked, a_result_that_never_comes),
 }
 
 
@@ -105,7 +89,7 @@ def stopped(process: subprocess.Popen[str], is_reached: Callable[[], object], nu
     return err
 
 
-ALSO_BY_DEFAULT = {("report", signal.SIGHUP), ("judge", signal.SIGTERM)}
+ALSO_BY_DEFAULT = {("train", signal.SIGHUP), ("judge", signal.SIGTERM)}
 
 
 def pairs(*names: str) -> list[object]:
