@@ -112,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts what runs in its background without Ctrl-C; the tests of it, and their children, need it back.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -78,7 +78,10 @@ def stopped(process: subprocess.Popen[str], is_reached: Callable[[], object], nu
         time.sleep(0.02)
     workers = worker_pids(process)
     process.send_signal(number)
-    _, err = process.communicate(timeout=120)
+    try:
+        _, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == SIGNALS[number], err
     assert "Traceback" not in err
     assert "Exception ignored" not in err
