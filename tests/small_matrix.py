@@ -204,3 +204,8 @@ def values(**changes: Any) -> dict[str, Any]:
         ],
     }
     return {**shared, **changes}
+
+
+def written(results: Path) -> dict[Path, bytes]:
+    """What a folder of results holds, without its lock, which says who held it last."""
+    return {path: path.read_bytes() for path in results.rglob("*") if path.is_file() and path.suffix != ".lock"}

@@ -18,7 +18,7 @@ from tests import small_matrix
 from tests.conftest import REPOSITORY
 from tests.faults.chat_server import serving
 from tests.integration.cli import seft_bench
-from tests.small_matrix import bench
+from tests.small_matrix import bench, written
 
 pytestmark = pytest.mark.usefixtures("cells_in_this_process")
 
@@ -87,9 +87,9 @@ def test_a_matrix_evaluates_its_controls_once_and_keeps_published_figures_apart(
     assert (rows[-1]["published"], rows[-1]["score"], rows[-1].get("rank", "")) == ("THEIRS", "9.99", "")
     assert "THEIRS" not in (out / "results" / "findings.md").read_text()
     assert "constant answer" not in (out / "results" / "findings.md").read_text()
-    files = {path: path.read_bytes() for path in (out / "results").rglob("*") if path.is_file()}
+    files = written(out / "results")
     assert bench(matrix, out, out / "results").ran == 0
-    assert {path: path.read_bytes() for path in (out / "results").rglob("*") if path.is_file()} == files
+    assert written(out / "results") == files
     shown = seft_bench("leaderboard", "small.yaml", "--results", str(out / "results"), "--format", "csv")
     assert shown.out == text + "\n"
 

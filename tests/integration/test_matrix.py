@@ -28,7 +28,7 @@ from seft_bench.judges.rubric import RubricJudge
 from seft_bench.records import run_of
 from tests import small_matrix
 from tests.conftest import REPOSITORY
-from tests.small_matrix import bench
+from tests.small_matrix import bench, written
 
 
 def matrix_of(**changes: Any) -> MatrixConfig:
@@ -134,11 +134,6 @@ def test_running_again_does_nothing_and_writes_the_same_bytes(few: str, finished
     done = bench(matrix_of(suites=[few]), finished, finished / "results")
     assert done.ran == 0
     assert written(finished / "results") == before
-
-
-def written(results: Path) -> dict[Path, bytes]:
-    """What a folder of results holds, without its lock, which says who held it last."""
-    return {path: path.read_bytes() for path in results.rglob("*") if path.is_file() and path.suffix != ".lock"}
 
 
 @pytest.mark.usefixtures("cells_in_this_process")
