@@ -11,16 +11,13 @@ The aim: 0.95 times DPO or more with a reference, 1.2 times without.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.train_throughput import measure, prepare
+from benchmarks.train_throughput import in_own_process, prepare
 from training.loss_table import LOSSES
 
 PEER = "dpo"
@@ -32,12 +29,7 @@ def main() -> None:
     parser.add_argument("--loss", choices=of_pairs, action="append", help="default: all")
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3, help="the best of so many runs counts")
-    parser.add_argument("--worker", nargs=2, metavar=("LOSS", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
-        loss, folder = options.worker
-        print(json.dumps(measure("ours", loss, Path(folder))))
-        return
     names = [PEER, *(name for name in options.loss or of_pairs if name != PEER)]
     with tempfile.TemporaryDirectory() as made:
         prepare(Path(made), "tiny", options.rows)
@@ -49,18 +41,9 @@ def best_of(names: list[str], folder: Path, repeats: int) -> dict[str, float]:
     best = dict.fromkeys(names, 0.0)
     for _ in range(repeats):
         for name in names:
-            best[name] = max(best[name], in_own_process(name, folder))
+            best[name] = max(best[name], in_own_process("ours", name, folder)["tokens_per_cpu_second"])
             print(f"{name}: {best[name]}", file=sys.stderr, flush=True)
     return best
-
-
-def in_own_process(loss: str, folder: Path) -> float:
-    command = [sys.executable, __file__, "--worker", loss, str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        sys.exit(f"{loss} failed:\n{done.stderr[-3000:]}")
-    return float(json.loads(done.stdout.splitlines()[-1])["tokens_per_cpu_second"])
 
 
 def print_table(best: dict[str, float]) -> None:

@@ -207,13 +207,14 @@ def served_subject(model: str, server: ServedModelConfig, store: Path | None, as
     Raises:
         InputError: a file's name in place of a model's, or no address of a server.
     """
-    from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator, client_of
+    from seft_bench.generators.openai_compatible import OpenAICompatibleGenerator
+    from seft_bench.inference.opening import open_client
 
     if Path(model).is_file():
         raise InputError(
             f"{model} is a file here, and --server takes names of models that it serves; leave one of the two out"
         )
-    client = client_of(model, server, store)
+    client = open_client(server, model, store)
     generator = OpenAICompatibleGenerator(model, client, server.adapted)
     address = client.base_url if client.address.secrets else server.base_url
     identity = [address, model, generator.fingerprint() if ask else ""]

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from seft_bench.records import Base, Data, Output, Source
 
-from .seft import part_of_steps
+from .rounds import dpo_round, round_settings
 from .settings import DraftSettings, TrainSettings
 from .stages import First, Grade, Part, Sample, Shape, Stage, Train
 from .start import SftSettings, policy_start, start_stages
@@ -78,7 +78,8 @@ def best_of_stages(settings: BestOfSettings, checkpoints: int) -> list[Stage]:
     for number in range(1, settings.rounds + 1):
         graded = _graded_samples(settings, number, policy)
         name, data = f"policy-{number}", Output(graded[-1].name)
-        train = Train(name, policy, data, shape, _steps(settings, number), checkpoints=checkpoints)
+        steps = round_settings(settings.policy, number, settings.rounds)
+        train = Train(name, policy, data, shape, steps, checkpoints=checkpoints)
         stages += [*graded, train]
         policy = Output(name)
     return stages
@@ -91,7 +92,9 @@ def iterative_dpo_stages(settings: IterativeDpoSettings, checkpoints: int) -> li
     for number in range(1, settings.rounds + 1):
         graded = _graded_samples(settings, number, policy)
         reference = policy if settings.reference == "round" else first
-        train = _dpo(settings, number, policy, Output(graded[-1].name), "best_against_worst", reference, checkpoints)
+        pairs, shape = Output(graded[-1].name), "best_against_worst"
+        steps = round_settings(settings.policy, number, settings.rounds)
+        train = dpo_round(number, policy, pairs, shape, steps, settings.beta, reference, checkpoints)
         stages += [*graded, train]
         policy = Output(train.name)
     return stages
@@ -102,32 +105,12 @@ def spin_stages(settings: SpinSettings, checkpoints: int) -> list[Stage]:
     stages, policy = start_stages(settings, checkpoints), policy_start(settings)
     for number in range(1, settings.rounds + 1):
         own = Sample(f"own-{number}", policy, Data("sft"), settings.drafts, first=First(settings.prompts))
-        train = _dpo(settings, number, policy, Output(own.name), "annotated_against_own", policy, checkpoints)
+        pairs, shape = Output(own.name), "annotated_against_own"
+        steps = round_settings(settings.policy, number, settings.rounds)
+        train = dpo_round(number, policy, pairs, shape, steps, settings.beta, policy, checkpoints)
         stages += [own, train]
         policy = Output(train.name)
     return stages
-
-
-def _dpo(
-    settings: IterativeDpoSettings | SpinSettings,
-    number: int,
-    policy: Source,
-    pairs: Source,
-    shape: str,
-    reference: Source,
-    checkpoints: int,
-) -> Train:
-    return Train(
-        f"policy-{number}",
-        policy,
-        pairs,
-        Shape(shape),
-        _steps(settings, number),
-        loss="dpo",
-        loss_settings={"beta": settings.beta},
-        checkpoints=checkpoints,
-        reference=reference,
-    )
 
 
 def _graded_samples(settings: GradedSettings, number: int, policy: Source) -> list[Stage]:
@@ -148,8 +131,3 @@ def _graded_samples(settings: GradedSettings, number: int, policy: Source) -> li
         model=Base() if by_base else None,
     )
     return [samples, graded]
-
-
-def _steps(settings: SampledSettings, number: int) -> TrainSettings:
-    steps = part_of_steps(settings.policy, number, settings.rounds)
-    return settings.policy.model_copy(update={"max_steps": steps})

@@ -13,6 +13,7 @@ from pydantic import Field
 from seft_bench.records import Base, Data, Output, Source
 
 from .reviser import LabelRule
+from .rounds import dpo_round, round_settings
 from .settings import DraftSettings, TrainSettings
 from .stages import (
     Calibrate,
@@ -108,17 +109,8 @@ def realign_stages(settings: RealignSettings, checkpoints: int) -> list[Stage]:
     """
 
     def learn(number: int, policy: Source, revised: str, steps: TrainSettings) -> Train:
-        return Train(
-            f"policy-{number}",
-            policy,
-            Output(revised),
-            Shape("revised_against_drafts"),
-            steps,
-            loss="dpo",
-            loss_settings={"beta": settings.beta},
-            checkpoints=checkpoints,
-            reference=policy,
-        )
+        pairs, shape = Output(revised), "revised_against_drafts"
+        return dpo_round(number, policy, pairs, shape, steps, settings.beta, policy, checkpoints)
 
     return [*start_stages(settings, checkpoints), *_reviser_stages(settings), *_rounds(settings, learn)]
 
@@ -131,9 +123,7 @@ def _rounds(settings: SeftSettings, learn: Learn) -> list[Stage]:
     stages: list[Stage] = []
     policy, evolutions = policy_start(settings), _evolutions(settings)
     for number, evolution in enumerate(evolutions, start=1):
-        steps = settings.policy.model_copy(
-            update={"max_steps": part_of_steps(settings.policy, number, len(evolutions))}
-        )
+        steps = round_settings(settings.policy, number, len(evolutions))
         stages += _revised_drafts(settings, number, evolution, policy)
         stages.append(learn(number, policy, stages[-1].name, steps))
         policy = Output(stages[-1].name)
@@ -200,12 +190,6 @@ def _revised_drafts(settings: SeftSettings, number: int, evolution: Evolution, p
         round=number,
     )
     return [drafts, *calibration, revised]
-
-
-def part_of_steps(settings: TrainSettings, number: int, rounds: int) -> int | None:
-    """Return a round's share of the policy's steps, so that more rounds do not mean more training."""
-    total = settings.max_steps
-    return None if total is None else max(1, round(total * number / rounds) - round(total * (number - 1) / rounds))
 
 
 def _calibration(settings: SeftSettings, number: int, policy: Source) -> list[Stage]:

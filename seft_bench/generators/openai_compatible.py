@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from seft_bench.answers import Turn, turn_of, with_turns
-from seft_bench.config import ServedModelConfig
 from seft_bench.errors import InputError, ServiceUnavailableError
 from seft_bench.generators import BaseGenerator, Decoding, OnAnswer
 from seft_bench.inference.client import ChatCall, ChatClient
 from seft_bench.inference.replies import KEPT, Reply
-from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import Adapt, fingerprint_local_weights
 from seft_bench.records import UNANSWERED, Answer, AnswerStatus, Message, Question
 from seft_bench.texts import utf8
@@ -158,29 +155,6 @@ class _Chat:
 
 def _finish_reason(reply: Reply) -> str:
     return reply.finish_reason if reply.status in KEPT else reply.status
-
-
-def client_of(model: str, server: ServedModelConfig, store_path: Path | None) -> ChatClient:
-    """Return a client of a server's model.
-
-    Args:
-        store_path: answers are kept there the moment that they arrive; None keeps nothing.
-
-    Raises:
-        InputError: no address of a server.
-    """
-    return ChatClient(
-        server.base_url,
-        model,
-        server.api_key_env,
-        ResponseStore(store_path) if store_path else None,
-        max_in_flight=server.max_in_flight,
-        timeout_seconds=server.timeout_seconds,
-        max_attempts=server.max_attempts,
-        api_key_header=server.api_key_header,
-        headers=server.headers,
-        query=server.query,
-    )
 
 
 def _sampling(question: Question, turn: int, decoding: Decoding) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 from seft_bench.config import OpenAIJudgeConfig
 from seft_bench.files import sha256_json
 from seft_bench.inference.client import ChatCall, ChatClient
+from seft_bench.inference.opening import open_client
 from seft_bench.inference.prices import UNKNOWN_PRICE, Price, judge_price
 from seft_bench.inference.replies import KEPT, Reply, ReplyStatus
-from seft_bench.inference.store import ResponseStore
 from seft_bench.inference.weights import fingerprint_local_weights
 from seft_bench.judges import parse, probe
 from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
@@ -319,20 +319,8 @@ def _sum(values: Sequence[NumberT | None]) -> NumberT | None:
 def _client_of(config: OpenAIJudgeConfig, store_path: Path | None) -> ChatClient:
     from seft_bench.judges import missing_key
 
-    return ChatClient(
-        config.base_url,
-        config.model,
-        config.api_key_env,
-        ResponseStore(store_path) if store_path else None,
-        max_in_flight=config.max_in_flight,
-        timeout_seconds=config.timeout_seconds,
-        max_attempts=config.max_attempts,
-        api_key_header=config.api_key_header,
-        headers=config.headers,
-        query=config.query,
-        epoch=config.epoch,
-        on_missing_key=functools.partial(missing_key, config.name),
-    )
+    on_missing_key = functools.partial(missing_key, config.name)
+    return open_client(config, config.model, store_path, epoch=config.epoch, on_missing_key=on_missing_key)
 
 
 def _sampling_of(config: OpenAIJudgeConfig) -> Sampling:

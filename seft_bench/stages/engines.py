@@ -63,6 +63,18 @@ class Engine(Protocol):
         """Give all memory back; the next call would take it again. May be called twice."""
 
 
+def mean_logprobs(
+    engine: Engine, model: Path, prompts: Sequence[Sequence[Message]], *answers: Sequence[str]
+) -> list[list[float]]:
+    """Mean log-probability per token of each answer, its stop token included.
+
+    Returns:
+        One list for each list of answers to the same prompts.
+    """
+    lists = [list(zip(prompts, texts, strict=True)) for texts in answers]
+    return [[score.sum / max(1, score.tokens) for score in scores] for scores in engine.score(model, lists)]
+
+
 @dataclass(frozen=True)
 class OwnEngine:
     """A model in this process, loaded for each stage."""

@@ -11,7 +11,7 @@ from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages.common import OUTPUTS, Find
 from seft_bench.stages.diagnostics import judged_answers
-from seft_bench.stages.engines import Engine
+from seft_bench.stages.engines import Engine, mean_logprobs
 
 if TYPE_CHECKING:
     from seft_bench.config import JudgeConfig
@@ -27,7 +27,8 @@ def run_grade(stage: stages.Grade, find: Find, folder: Path, engine: Engine) -> 
     flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
     grades = _by_judge(stage.judge, flat) if stage.judge else _by_likelihood(find(stage.model), flat, engine)
     if flat and all(grade is None for grade in grades):
-        raise InputError(f"stage {stage.name!r}: the judge {stage.judge} graded none of {len(flat)} samples")
+        why = f"the judge {stage.judge} graded none of them" if stage.judge else "all of them are empty"
+        raise InputError(f"stage {stage.name!r} has no grade of {len(flat)} samples: {why}")
     given = iter(grades)
     write_jsonl(
         folder / OUTPUTS["score"],
@@ -39,12 +40,12 @@ def run_grade(stage: stages.Grade, find: Find, folder: Path, engine: Engine) -> 
 def _by_likelihood(model: Path, flat: Sequence[tuple[Sequence[Message], str]], engine: Engine) -> list[float | None]:
     """Mean log-probability per token, the stop token included; an empty sample has no grade."""
     filled = [(prompt, text) for prompt, text in flat if text.strip()]
-    scores = iter(engine.score(model, [filled])[0])
-    return [score.sum / max(1, score.tokens) if text.strip() and (score := next(scores)) else None for _, text in flat]
+    [means] = mean_logprobs(engine, model, [prompt for prompt, _ in filled], [text for _, text in filled])
+    given = iter(means)
+    return [next(given) if text.strip() else None for _, text in flat]
 
 
 def _by_judge(name: str, flat: Sequence[tuple[Sequence[Message], str]]) -> list[float | None]:
-    local_judge(name)
     return [judgment.score for judgment in judged_answers(flat, name)]
 
 

@@ -10,10 +10,10 @@ from seft_bench.files import read_json, read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
-from seft_bench.stages.engines import Engine
+from seft_bench.stages.engines import Engine, mean_logprobs
 from seft_bench.stages.reporting import report_revisions
 from seft_bench.stages.sample import greedy
-from seft_bench.stages.score import deciding_models, draft_statistics, mean_logprobs
+from seft_bench.stages.score import deciding_models, draft_statistics
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import stages

@@ -12,7 +12,7 @@ from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find
-from seft_bench.stages.engines import Engine
+from seft_bench.stages.engines import Engine, mean_logprobs
 from seft_bench.stages.grade import run_grade
 from seft_bench.stages.sample import greedy
 
@@ -96,18 +96,6 @@ def _note_thin_calibration(stage: stages.Calibrate, poor: int, drafts: int) -> N
 def _finite(value: float) -> float:
     """JSON has no infinity; this is beyond every log-probability."""
     return max(value, -1e9)
-
-
-def mean_logprobs(
-    engine: Engine, model: Path, prompts: Sequence[Conversation], *answers: Sequence[str]
-) -> list[list[float]]:
-    """Mean log-probability per token of each answer, its stop token included.
-
-    Returns:
-        One list for each list of answers to the same prompts.
-    """
-    lists = [list(zip(prompts, texts, strict=True)) for texts in answers]
-    return [[score.sum / max(1, score.tokens) for score in scores] for scores in engine.score(model, lists)]
 
 
 @dataclass(frozen=True)

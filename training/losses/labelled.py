@@ -27,14 +27,9 @@ def kto_loss(
     """
     if totals.kl is None:
         raise TypeError("this loss needs the divergence from the reference on mismatched answers")
-    log_ratio, sign, desirable = _signed(logprobs)
     kl = totals.kl.detach()
-    weights = torch.where(desirable, desirable_weight, undesirable_weight)
-    advantage = beta * sign * (log_ratio - kl)
-    losses = weights * (1 - torch.sigmoid(advantage))
-    share = len(log_ratio) / totals.examples
-    metrics = _metrics(log_ratio, sign, advantage, beta, totals) | {"kl": kl * share}
-    return LossOutput(losses.sum() / totals.examples, metrics)
+    loss, metrics = _anchored(logprobs, totals, kl, beta, desirable_weight, undesirable_weight)
+    return LossOutput(loss, metrics | {"kl": kl * (len(logprobs.chosen) / totals.examples)})
 
 
 def apo_zero_labelled_loss(
@@ -48,9 +43,21 @@ def apo_zero_labelled_loss(
 
     L = mean w (1 - sigmoid(beta (s - r))) of desirable answers, w sigmoid(beta (s - r)) of others: KTO with KL = 0.
     """
+    return _anchored(logprobs, totals, 0.0, beta, desirable_weight, undesirable_weight)
+
+
+def _anchored(
+    logprobs: Logprobs,
+    totals: Totals,
+    anchor: Tensor | float,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+) -> LossOutput:
+    """Weigh how far each answer's log-ratio lies on its label's side of the anchor, through a sigmoid."""
     log_ratio, sign, desirable = _signed(logprobs)
     weights = torch.where(desirable, desirable_weight, undesirable_weight)
-    advantage = beta * sign * log_ratio
+    advantage = beta * sign * (log_ratio - anchor)
     losses = weights * (1 - torch.sigmoid(advantage))
     return LossOutput(losses.sum() / totals.examples, _metrics(log_ratio, sign, advantage, beta, totals))
 
