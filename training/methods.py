@@ -16,7 +16,7 @@ from pydantic import Field
 
 from seft_bench.config import Strict, validate
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.records import Base, Data, Model, Output, Source
+from seft_bench.records import Base, Data, Model, Output
 
 from .loss_table import LOSSES
 from .preferences import preference_stages, settings_class
@@ -31,7 +31,7 @@ from .sampled import (
 from .seft import RealignSettings, SeftSettings, realign_stages, seft_stages
 from .settings import DraftSettings, TrainSettings
 from .stages import First, Sample, Shape, Stage, Train
-from .start import SftSettings, policy_start, sft_stage, start_stages
+from .start import SftSettings, good_answers_stage, policy_start, sft_stage, start_stages
 
 
 class PretrainSettings(Strict):
@@ -66,10 +66,6 @@ class SelfLabelSettings(ChosenSettings):
     drafts: DraftSettings = DraftSettings(temperature=0.0)
 
 
-def _good_answers(start: Source, settings: TrainSettings, checkpoints: int) -> Train:
-    return Train("chosen", start, Data("preferences"), Shape("good_answers"), settings, checkpoints=checkpoints)
-
-
 def pretrain_stages(settings: PretrainSettings, checkpoints: int) -> list[Stage]:
     shape = Shape("documents")
     return [Train("base", Base(), Data("pretrain"), shape, settings.train, checkpoints=checkpoints, fresh=True)]
@@ -82,13 +78,13 @@ def sft_stages(settings: SftSettings, checkpoints: int) -> list[Stage]:
 
 
 def chosen_stages(settings: ChosenSettings, checkpoints: int) -> list[Stage]:
-    policy = _good_answers(policy_start(settings), settings.policy, checkpoints)
+    policy = good_answers_stage(policy_start(settings), settings.policy, checkpoints)
     return [*start_stages(settings, checkpoints), policy]
 
 
 def self_label_stages(settings: SelfLabelSettings, checkpoints: int) -> list[Stage]:
     start = policy_start(settings)
-    teacher = _good_answers(start, settings.teacher, checkpoints)
+    teacher = good_answers_stage(start, settings.teacher, checkpoints)
     drafts = Sample(
         "self-drafts", Output(teacher.name), Data("prompts"), settings.drafts, first=First(settings.prompts)
     )

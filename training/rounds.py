@@ -24,8 +24,13 @@ def dpo_round(
     beta: float,
     reference: Source,
     checkpoints: int,
+    own: Source | None = None,
 ) -> Train:
-    """Train a round's policy by DPO on the pairs that the shape makes of rows."""
+    """Train a round's policy by DPO on the pairs that the shape makes of rows.
+
+    Args:
+        own: graded samples, where the shape makes pairs of them too.
+    """
     return Train(
         f"policy-{number}",
         policy,
@@ -36,4 +41,5 @@ def dpo_round(
         loss_settings={"beta": beta},
         checkpoints=checkpoints,
         reference=reference,
+        preferences=own,
     )

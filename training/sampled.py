@@ -18,6 +18,10 @@ from .stages import First, Grade, Part, Sample, Shape, Stage, Train
 from .start import SftSettings, policy_start, start_stages
 
 BASE_LIKELIHOOD = "base-likelihood"
+GRADED_BY = (
+    f"what grades the samples: {BASE_LIKELIHOOD}, the mean log-probability per token under the base, or a judge of "
+    "this machine (rubric, reward-model, transformers)"
+)
 
 
 class SampledSettings(SftSettings):
@@ -36,8 +40,7 @@ class GradedSettings(SampledSettings):
     grader: str = Field(
         default=BASE_LIKELIHOOD,
         min_length=1,
-        description=f"what grades the samples: {BASE_LIKELIHOOD}, the mean log-probability per token under the base, "
-        "or a judge of this machine (rubric, reward-model, transformers)",
+        description=GRADED_BY,
     )
 
 
@@ -123,11 +126,11 @@ def _graded_samples(settings: GradedSettings, number: int, policy: Source) -> li
         first=First(settings.prompts),
         part=Part(number - 1, settings.rounds),
     )
-    by_base = settings.grader == BASE_LIKELIHOOD
-    graded = Grade(
-        f"grades-{number}",
-        Output(samples.name),
-        judge=None if by_base else settings.grader,
-        model=Base() if by_base else None,
-    )
-    return [samples, graded]
+    return [samples, grade_stage(number, samples.name, settings.grader)]
+
+
+def grade_stage(number: int, samples: str, grader: str) -> Grade:
+    """Grade the samples that a stage draws."""
+    by_base = grader == BASE_LIKELIHOOD
+    judge, model = (None, Base()) if by_base else (grader, None)
+    return Grade(f"grades-{number}", Output(samples), judge=judge, model=model)

@@ -19,7 +19,7 @@ from .stages import Shape
 
 
 class Files(NamedTuple):
-    """Files of rows that training rows are made from: the stage's data, and preference pairs to mix in."""
+    """Files of rows that training rows are made from: the stage's data, and pairs or graded samples to mix in."""
 
     data: Path
     preferences: Path | None = None
@@ -67,6 +67,17 @@ def _revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:
     ]
 
 
+def _revisions_and_copies(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    """A plain reviser: poor answer -> good answer, and a share of the good answers copied (Aligner's identity)."""
+    copied = _copies(_preferences(files.data), shape, rng)
+    return _revisions(files, shape, rng) + copied
+
+
+def _copies(rows: list[Row], shape: Shape, rng: Random) -> list[Row]:
+    chosen = rng.sample(rows, round((shape.copies_share or 0.0) * len(rows)))
+    return [revision_row(row["prompt"], row["chosen"], row["chosen"], shape.instruction) for row in chosen]
+
+
 def _labelled_revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """The adaptive reviser: what is labelled for revision -> good answer, the rest -> a copy.
 
@@ -77,8 +88,7 @@ def _labelled_revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:
     for row in rows:
         target = row["rejected"] if row["label"] == "no_revise" else row["chosen"]
         made.append(revision_row(row["prompt"], row["rejected"], target, instruction))
-    copies = rng.sample(rows, round((shape.copies_share or 0.0) * len(rows)))
-    return made + [revision_row(row["prompt"], row["chosen"], row["chosen"], instruction) for row in copies]
+    return made + _copies(rows, shape, rng)
 
 
 def _labels(files: Files, shape: Shape, rng: Random) -> list[Row]:
@@ -101,9 +111,13 @@ def _labelled(path: Path) -> list[Row]:
 
 
 def _drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:
-    """Revised (or kept) drafts for the policy; empty ones are counted and left out where they are tokenised."""
+    """Revised (or kept) drafts for the policy; empty ones are counted and left out where they are tokenised.
+
+    Good answers of preference pairs come behind them where the stage mixes them in.
+    """
     rows = read_rows(files.data, "revised drafts", ["prompt", "answer"])
-    return [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
+    made = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
+    return made + (_good_answers(Files(files.preferences), shape, rng) if files.preferences else [])
 
 
 def _revised_against_drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:
@@ -114,6 +128,11 @@ def _revised_against_drafts(files: Files, shape: Shape, rng: Random) -> list[Row
         for row in rows
         if not row["kept"]
     ]
+
+
+def _revised_and_on_policy_pairs(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    """Pairs of revisions and drafts, and those of the best and the worst of graded samples behind them."""
+    return _revised_against_drafts(files, shape, rng) + _best_against_worst(Files(_mixed_in(files)), shape, rng)
 
 
 def _annotated_against_own(files: Files, shape: Shape, rng: Random) -> list[Row]:
@@ -167,11 +186,15 @@ def _is_enough(grade: float, shape: Shape) -> bool:
 
 
 def _drafts_and_good_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
-    if files.preferences is None:
-        raise TypeError("this shape mixes in preference pairs: the stage names none")
     drafts = read_rows(files.data, "drafts", ["prompt", "draft"])
     made = [{"prompt": row["prompt"], "answer": row["draft"]} for row in drafts]
-    return made + [{"prompt": row["prompt"], "answer": row["chosen"]} for row in _preferences(files.preferences)]
+    return made + [{"prompt": row["prompt"], "answer": row["chosen"]} for row in _preferences(_mixed_in(files))]
+
+
+def _mixed_in(files: Files) -> Path:
+    if files.preferences is None:
+        raise TypeError("this shape mixes in other rows: the stage names none")
+    return files.preferences
 
 
 SHAPES: dict[str, Callable[[Files, Shape, Random], list[Row]]] = {
@@ -182,10 +205,12 @@ SHAPES: dict[str, Callable[[Files, Shape, Random], list[Row]]] = {
     "pairs_as_labelled_answers": _pairs_as_labelled_answers,
     "labelled_answers": _labelled_answers,
     "revisions": _revisions,
+    "revisions_and_copies": _revisions_and_copies,
     "labelled_revisions": _labelled_revisions,
     "labels": _labels,
     "drafts": _drafts,
     "revised_against_drafts": _revised_against_drafts,
+    "revised_and_on_policy_pairs": _revised_and_on_policy_pairs,
     "annotated_against_own": _annotated_against_own,
     "best_samples": _best_samples,
     "samples_above": _samples_above,

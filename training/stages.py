@@ -16,9 +16,9 @@ from .loss_table import LossSettings, find_loss
 from .reviser import LabelRule
 from .settings import DraftSettings, TrainJob, TrainSettings
 
-Decision = Literal["likelihood", "margin", "token", "always", "never"]
-"""The decision to revise: by a calibrated threshold, by a fixed one, by an emitted label, or none (always rewrite;
-never, keep own drafts)."""
+Decision = Literal["likelihood", "margin", "token", "candidates", "always", "never"]
+"""The decision to revise: by a calibrated threshold, by a fixed one, by an emitted label, by the likelihood of drafts
+and revisions under policy and base, or none (always rewrite; never, keep own drafts)."""
 
 Statistic = Literal["keep", "mode"]
 """The statistic of a draft that decides, see `training.reviser`."""
@@ -55,7 +55,7 @@ class Train:
         data: the rows that `shape` makes into training rows.
         checkpoints: how many are saved.
         reference: the frozen model of losses that need one.
-        preferences: preference pairs, where the shape mixes them in.
+        preferences: preference pairs, or graded samples, where the shape mixes them in.
         fresh: the model may be a configuration without weights.
     """
 
@@ -242,6 +242,7 @@ class Revise:
         decider: the model that emits labels, where the decision is "token".
         calibration: the stage with the threshold, where there is one.
         margin: the threshold itself, where the decision is "margin".
+        likelihoods: policy and base, where the decision is "candidates".
         round: its number, from 1; for people, what is made does not depend on it.
     """
 
@@ -254,12 +255,15 @@ class Revise:
     decider: Source | None = None
     calibration: Source | None = None
     margin: float | None = None
+    likelihoods: tuple[Source, Source] | None = None
     round: int = 1
 
     @property
     def inputs(self) -> dict[str, Source]:
         """Role -> source."""
-        return _given(data=self.data, reviser=self.reviser, decider=self.decider, calibration=self.calibration)
+        policy, base = self.likelihoods or (None, None)
+        given = {"data": self.data, "reviser": self.reviser, "decider": self.decider, "calibration": self.calibration}
+        return _given(**given, policy=policy, base=base)
 
     def settings_row(self) -> Row:
         margin = {} if self.margin is None else {"margin": self.margin}

@@ -39,3 +39,8 @@ def start_stages(settings: SftSettings, checkpoints: int) -> list[Stage]:
 
 def sft_stage(model: Source, settings: SftSettings, checkpoints: int) -> Train:
     return Train("start", model, Data("sft"), Shape("answers"), settings.start, checkpoints=checkpoints)
+
+
+def good_answers_stage(start: Source, settings: TrainSettings, checkpoints: int) -> Train:
+    """SFT on the good answers of the preference data: the policy that is called chosen."""
+    return Train("chosen", start, Data("preferences"), Shape("good_answers"), settings, checkpoints=checkpoints)

@@ -18,6 +18,7 @@ from seft_bench.inference.store import store_path
 from seft_bench.judges import Judge, open_judge
 from seft_bench.records import Answer, Question
 from seft_bench.stages import door
+from seft_bench.stages.models import setting_of
 from seft_bench.stages.recipes import contents_of
 from seft_bench.stages.runs import TrainedRun, is_other_run, matching_run
 from seft_bench.suites import Suite, load_suite
@@ -219,6 +220,6 @@ def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
         for data in matrix.all_data:
             check_data(data, door.stages.data_sets(stages))
         for name in door.stages.ready_models(stages):
-            open_ready_model(name)
+            open_ready_model(name, setting_of(row.settings, name))
     except InputError as error:
         raise InputError(f"row {row.name!r}: {error}") from None

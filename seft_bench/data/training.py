@@ -150,14 +150,25 @@ def open_base(name: str, what: str = "base") -> Path:
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(
             f"{what} {name!r} is no checkpoint: it has neither config.json nor adapter_config.json. It is 'tinyworld', "
-            f"a checkpoint folder, {'a run, ' if what == 'init' else ''}or a hub id (owner/name, or "
+            f"a checkpoint folder, {'a run, ' if what in NAMED_MODELS else ''}or a hub id (owner/name, or "
             "owner/name@revision)."
         )
     return fetch_from_hub(name, what)
 
 
-def open_ready_model(init: str) -> Path:
+NAMED_MODELS = {
+    "init": ("base", "start"),
+    "reviser_init": ("base", "start", "chosen"),
+    "draft_policy": ("policy", "base", "start", "chosen"),
+}
+"""Setting of a method -> what it can say beside a ready model."""
+
+
+def open_ready_model(init: str, setting: str = "init") -> Path:
     """Find the model that `init` of a method's settings names: a folder (an adapter's too), a run's, or a hub id.
+
+    Args:
+        setting: what names it, if not `init`.
 
     Returns:
         The model's folder; of a run the last checkpoint's.
@@ -166,14 +177,16 @@ def open_ready_model(init: str) -> Path:
         InputError: nothing is there under that name, or a folder of no or of several models.
     """
     if "/" not in init and not Path(init).exists() and init != TINYWORLD:
-        raise unknown_name("init", init, ["base", "start"], "A ready model is named by its folder or its hub id.")
+        known = NAMED_MODELS.get(setting, ())
+        raise unknown_name(setting, init, known, "A ready model is named by its folder or its hub id.")
     if found := ready_folder(init):
         return found
     if Path(init).is_dir() and (several := checkpoints_below(Path(init))):
         raise InputError(
-            f"init {init!r} holds several models: {', '.join(path.name for path in several[:8])}. Name one of them."
+            f"{setting} {init!r} holds several models: {', '.join(path.name for path in several[:8])}. Name one of "
+            "them."
         )
-    return open_base(init, "init")
+    return open_base(init, setting)
 
 
 def ready_folder(init: str) -> Path | None:

@@ -118,8 +118,16 @@ def _plan_between(stage: stages.Sample | stages.Score | stages.Revise, walk: Wal
         answers = rows * stage.samples
         note = f"answers count as max_new_tokens ({stage.settings.max_new_tokens}) each; their time is not probed"
         return StagePlan(stage.name, stage.kind, answers, answers * stage.settings.max_new_tokens, True, notes=(note,))
-    generated = rows * stage.settings.max_new_tokens if stage.kind == "revise" and stage.decision != "never" else 0
+    generated = _revised(stage, walk) * stage.settings.max_new_tokens if stage.kind == "revise" else 0
     return StagePlan(stage.name, stage.kind, rows, generated, bool(generated))
+
+
+def _revised(stage: stages.Revise, walk: Walk) -> int:
+    """Count the revisions that a stage writes at most."""
+    rows = door.rows.read_rows(walk.rows[stage.name], "rows", [])
+    if stage.decision in ("never", "best_sample"):
+        return 0
+    return sum(len(row["samples"]) for row in rows) if stage.decision == "candidates" else len(rows)
 
 
 def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seft_bench.config import RecipeConfig
 from seft_bench.console import note
@@ -21,7 +21,7 @@ class Models(NamedTuple):
 
     Attributes:
         base: a ready model's where no stage reads the base.
-        ready: those that `init` names, by its value.
+        ready: those that `init` and other settings name, by their value.
     """
 
     base: Path
@@ -34,16 +34,25 @@ def open_models(recipe: RecipeConfig, plan: Sequence[stages.Stage], folder: Path
     Raises:
         InputError: a base or ready model that is missing, or a template that cannot be used.
     """
-    ready = {name: _templated(recipe, _ready(name), folder) for name in door.stages.ready_models(plan)}
+    ready = {
+        name: _templated(recipe, _ready(name, setting_of(recipe.settings, name)), folder)
+        for name in door.stages.ready_models(plan)
+    }
     if door.stages.reads_base(plan):
         return Models(_base(recipe, folder), ready)
     return Models(next(iter(ready.values())), ready)
 
 
-def _ready(name: str) -> Path:
-    found = open_ready_model(name)
+def setting_of(settings: Mapping[str, Any], name: str) -> str:
+    """Say which setting of a method names a ready model, for messages about it."""
+    return next((key for key, value in settings.items() if value == name), "init")
+
+
+def _ready(name: str, setting: str) -> Path:
+    found = open_ready_model(name, setting)
     if Path(name).is_dir() and found != Path(name):
-        note(f"init {name} is a run: the policy starts at its last checkpoint, {found.name}")
+        what = "the policy starts at" if setting == "init" else "it stands for"
+        note(f"{setting} {name} is a run: {what} its last checkpoint, {found.name}")
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ def run_revise(stage: stages.Revise, find: Find, folder: Path, shop: Workshop) -
         row["answer"] = row["draft"] if row["kept"] else row["revision"]
     write_jsonl(folder / OUTPUTS["revise"], outcome)
     diagnostics = door.reviser.revision_summary(outcome)
+    if stage.decision == "candidates":
+        diagnostics["from_reviser"] = sum(row["from_reviser"] for row in outcome) / len(outcome)
     if shop.diagnostics_judge:
         from seft_bench.stages.diagnostics import grade_revisions
 
@@ -53,6 +56,42 @@ def _best_samples(rows: Sequence[Row], stage: stages.Revise, find: Find, engine:
         {**row, "kept": text == row["draft"], "statistic": None, "revision": text}
         for row, (_, text) in zip(rows, best, strict=True)
     ], 0
+
+
+def _likeliest_candidates(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: Engine) -> Decided:
+    """Take, of the policy's samples and their greedy revisions, the likeliest under policy and base together.
+
+    The policy's own text is taken where two are alike; an empty text never.
+    """
+    flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
+    asked = [door.reviser.revision_prompt(prompt, text, stage.settings.instruction) for prompt, text in flat]
+    revisions, tokens = greedy(engine, find(stage.reviser), asked, stage.settings)
+    policy, base = map(find, stage.likelihoods or (None, None))
+    own, revised = _joint_likelihoods(engine, (policy, base), flat, revisions)
+    pairs = iter(zip(own, revised, [text for _, text in flat], revisions, strict=True))
+    return [_likeliest(row, [next(pairs) for _ in row["samples"]]) for row in rows], tokens
+
+
+def _joint_likelihoods(
+    engine: Engine, models: Sequence[Path], flat: Sequence[tuple[Sequence[Message], str]], revisions: Sequence[str]
+) -> list[list[float]]:
+    """Add up the mean log-probabilities per token under the models, of the samples and of their revisions."""
+    prompts, samples = [prompt for prompt, _ in flat], [text for _, text in flat]
+    by_model = [mean_logprobs(engine, model, prompts, samples, revisions) for model in models]
+    sums = [[sum(values) for values in zip(*lists, strict=True)] for lists in zip(*by_model, strict=True)]
+    texts = (samples, revisions)
+    return [
+        [value if text.strip() else -math.inf for value, text in zip(values, written, strict=True)]
+        for values, written in zip(sums, texts, strict=True)
+    ]
+
+
+def _likeliest(row: Row, candidates: Sequence[tuple[float, float, str, str]]) -> Row:
+    """Return the row with its likeliest candidate as the revision, and whether a reviser wrote it."""
+    samples = [(score, text, False) for score, _, text, _ in candidates]
+    revised = [(score, text, True) for _, score, _, text in candidates]
+    _, text, from_reviser = max([*samples, *revised], key=lambda candidate: candidate[0])
+    return {**row, "kept": text == row["draft"], "statistic": None, "revision": text, "from_reviser": from_reviser}
 
 
 def _keep_all(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: Engine) -> Decided:
@@ -98,6 +137,7 @@ def _asked(rows: Sequence[Row], stage: stages.Revise) -> list[list[Message]]:
 
 _DECIDERS: dict[str, Callable[[Sequence[Row], stages.Revise, Find, Engine], Decided]] = {
     "best_sample": _best_samples,
+    "candidates": _likeliest_candidates,
     "never": _keep_all,
     "always": _revise_all,
 }

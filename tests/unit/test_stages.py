@@ -152,6 +152,15 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("spin", {}, "policy-2-a8a1a5de41"),
     ("realign", {}, "policy-2-8aaf0cea9c"),
     ("realign", {"decision": "always"}, "policy-2-7ab4f9aa78"),
+    ("seft", {"reviser_kind": "plain", "evolution": "external"}, "policy-2-41618ed8d6"),
+    (
+        "seft",
+        {"reviser_kind": "untrained", "reviser_init": "start", "instruction": "Please improve that."},
+        "policy-2-a4a8e4be54",
+    ),
+    ("seft", {"draft_policy": "chosen", "good_answers": True, "policy_init": "init"}, "policy-2-186158ac3d"),
+    ("seft", {"decision": "candidates", "candidates": 4, "evolution": "external", "rounds": 1}, "policy-1-de2f05f89b"),
+    ("realign", {"on_policy_pairs": True}, "policy-2-3ed55ddea1"),
 ]
 """Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
 
