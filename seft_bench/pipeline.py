@@ -29,10 +29,11 @@ from seft_bench.judges import Judge
 from seft_bench.manifest import build_manifest, now
 from seft_bench.records import Answer, Judgment, Question, Result, from_row, to_row
 from seft_bench.results import replaces_other_weights, save_result
-from seft_bench.stages import Workshop, door, run_stages
+from seft_bench.stages import Workshop, door, grading_of, run_stages
 from seft_bench.stages.dry_run import StagePlan, Walk, plan_stages
 from seft_bench.stages.engines import check_context, needed_engine, open_engine
 from seft_bench.stages.fitting import GIGABYTE, present_gpu_bytes
+from seft_bench.stages.graders import Graders, ToGrade
 from seft_bench.stages.holds import RUN, RUN_LOCK
 from seft_bench.stages.models import Models, open_models
 from seft_bench.stages.recipes import contents_of, needed_data
@@ -58,6 +59,7 @@ def train(
     watch: Watch | None = None,
     processes: distributed.Processes | None = None,
     fresh: bool = False,
+    graders: Graders | None = None,
 ) -> TrainedRun:
     """Run a recipe's method; finished stages are taken as they are, a finished run is returned at once.
 
@@ -70,6 +72,7 @@ def train(
         watch: called after each step of a training, in place of `progress`.
         processes: that train together, each of which calls this; None is this one alone.
         fresh: delete the run that is there, and start again.
+        graders: judges of samples, and the consent to what they cost; None asks no server.
 
     Raises:
         InputError: unknown method, wrong settings, missing data, base or tracker; a folder that is not ours, or that
@@ -86,6 +89,7 @@ def train(
     report_to = trackers_of(plan)
     shared = stages_folder or out / "stages"
     shop = Workshop(shared, out, out, recipe.seed, diagnostics_judge, progress, watch, report_to, processes=processes)
+    shop = dataclasses.replace(shop, graders=graders or shop.graders)
     processes.from_main(lambda: RUN.mark(out))
     with processes.locked(out / RUN_LOCK, says_who(f"trains in {out}")):
         if fresh:
@@ -138,6 +142,24 @@ def dry_run(
         models, data = open_material(recipe, plan, scratch / "data", needed_data(recipe))
         walk = Walk(models.base, data, recipe.seed, scratch, gpu_bytes, probe, ready=models.ready)
         return plan_stages(plan, walk)
+
+
+def left_to_grade(recipe: RecipeConfig, stages_folder: Path, checkpoints: int = 2) -> list[ToGrade]:
+    """Look up what judges of samples would be asked for a recipe's training; what is written meanwhile is removed.
+
+    Args:
+        stages_folder: where its stages lie, as far as they are there.
+
+    Raises:
+        InputError: as `train`.
+    """
+    plan = door.methods.build_stages(recipe.method, recipe.settings, checkpoints)
+    if not any(door.stages.grader_of(stage) for stage in plan):
+        return []
+    with tempfile.TemporaryDirectory() as name:
+        models, data = open_material(recipe, plan, Path(name) / "data", needed_data(recipe))
+        shop = Workshop(stages_folder, models.base, data, recipe.seed, ready=models.ready)
+        return grading_of(plan, shop).look_up()
 
 
 def open_material(

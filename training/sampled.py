@@ -10,18 +10,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from seft_bench.records import Base, Data, Output, Source
+from seft_bench.records import Data, Output, Source
 
+from .graders import BASE_LIKELIHOOD, GRADED_BY, GRADED_ENOUGH, LEAST_GRADED, GraderName, grade_stage
 from .rounds import dpo_round, round_settings
 from .settings import DraftSettings, TrainSettings
-from .stages import First, Grade, Part, Sample, Shape, Stage, Train
+from .stages import First, Part, Sample, Shape, Stage, Train
 from .start import SftSettings, policy_start, start_stages
-
-BASE_LIKELIHOOD = "base-likelihood"
-GRADED_BY = (
-    f"what grades the samples: {BASE_LIKELIHOOD}, the mean log-probability per token under the base, or a judge of "
-    "this machine (rubric, reward-model, transformers)"
-)
 
 
 class SampledSettings(SftSettings):
@@ -37,11 +32,8 @@ class GradedSettings(SampledSettings):
     """What rounds of graded samples have in common."""
 
     samples: int = Field(default=8, gt=1, description="of each prompt")
-    grader: str = Field(
-        default=BASE_LIKELIHOOD,
-        min_length=1,
-        description=GRADED_BY,
-    )
+    grader: GraderName = Field(default=BASE_LIKELIHOOD, min_length=1, description=GRADED_BY)
+    min_graded_share: float = Field(default=LEAST_GRADED, ge=0, le=1, description=GRADED_ENOUGH)
 
 
 class BestOfSettings(GradedSettings):
@@ -126,11 +118,12 @@ def _graded_samples(settings: GradedSettings, number: int, policy: Source) -> li
         first=First(settings.prompts),
         part=Part(number - 1, settings.rounds),
     )
-    return [samples, grade_stage(number, samples.name, settings.grader)]
-
-
-def grade_stage(number: int, samples: str, grader: str) -> Grade:
-    """Grade the samples that a stage draws."""
-    by_base = grader == BASE_LIKELIHOOD
-    judge, model = (None, Base()) if by_base else (grader, None)
-    return Grade(f"grades-{number}", Output(samples), judge=judge, model=model)
+    graded = grade_stage(
+        f"grades-{number}",
+        Output(samples.name),
+        settings.grader,
+        policy,
+        policy_start(settings),
+        settings.min_graded_share,
+    )
+    return [samples, graded]

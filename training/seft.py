@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from seft_bench.records import Base, Data, Output, Source
 
+from .graders import BASE_LIKELIHOOD, GRADED_BY, GRADED_ENOUGH, LEAST_GRADED, GraderName, grade_stage
 from .revisers import (
     ReviserSettings,
     calibration_stages,
@@ -24,9 +25,8 @@ from .revisers import (
     revising,
 )
 from .rounds import dpo_round, round_settings
-from .sampled import BASE_LIKELIHOOD, GRADED_BY, grade_stage
 from .settings import TrainSettings
-from .stages import First, Part, Revise, Sample, Shape, Stage, Train
+from .stages import First, Grade, Part, Revise, Sample, Shape, Stage, Train
 from .start import policy_start
 
 
@@ -112,7 +112,10 @@ class RealignSettings(EvolutionSettings):
     pair_samples: int = Field(
         default=4, gt=1, description="with on_policy_pairs: of each prompt; the first one is revised"
     )
-    grader: str = Field(default=BASE_LIKELIHOOD, min_length=1, description=f"with on_policy_pairs: {GRADED_BY}")
+    grader: GraderName = Field(default=BASE_LIKELIHOOD, min_length=1, description=f"with on_policy_pairs: {GRADED_BY}")
+    min_graded_share: float = Field(
+        default=LEAST_GRADED, ge=0, le=1, description=f"with on_policy_pairs: {GRADED_ENOUGH}"
+    )
 
     def round_conflicts(self) -> list[str]:
         """Say which settings of the rounds cannot work together."""
@@ -125,7 +128,7 @@ class RealignSettings(EvolutionSettings):
             found.append(
                 "on_policy_pairs: true draws pair_samples of a prompt, and decision: candidates its own number"
             )
-        unused = [] if self.on_policy_pairs else self.changed(("pair_samples", "grader"))
+        unused = [] if self.on_policy_pairs else self.changed(("pair_samples", "grader", "min_graded_share"))
         return found + [f"{key}: {getattr(self, key)} is for on_policy_pairs: true" for key in unused]
 
 
@@ -136,13 +139,18 @@ def realign_stages(settings: RealignSettings, checkpoints: int) -> list[Stage]:
     """
 
     def learn(number: int, policy: Source, revised: str, steps: TrainSettings) -> list[Stage]:
-        graded = [grade_stage(number, f"drafts-{number}", settings.grader)] if settings.on_policy_pairs else []
+        graded = [_graded_drafts(settings, number, policy)] if settings.on_policy_pairs else []
         shape = "revised_and_on_policy_pairs" if graded else "revised_against_drafts"
         own = Output(graded[0].name) if graded else None
         train = dpo_round(number, policy, Output(revised), shape, steps, settings.beta, policy, checkpoints, own)
         return [*graded, train]
 
     return _all_stages(settings, learn, checkpoints)
+
+
+def _graded_drafts(settings: RealignSettings, number: int, policy: Source) -> Grade:
+    drafts, start = Output(f"drafts-{number}"), policy_start(settings)
+    return grade_stage(f"grades-{number}", drafts, settings.grader, policy, start, settings.min_graded_share)
 
 
 Learn = Callable[[int, Source, str, TrainSettings], list[Stage]]

@@ -200,7 +200,9 @@ FIRST_SETTINGS = frozenset(
 )
 """Settings of the first format, which are always part of a run's identity."""
 
-OUTCOME_STAYS = frozenset(["save_state_every_minutes", "report_to", "max_dropped_share", "sharding"])
+OUTCOME_STAYS = frozenset(
+    ["save_state_every_minutes", "report_to", "max_dropped_share", "sharding", "min_graded_share"]
+)
 """Settings that change how a run is watched, kept or spread, never what it makes."""
 
 

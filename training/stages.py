@@ -213,6 +213,7 @@ class Grade:
         data: samples of prompts.
         judge: name of a judge, or its file; None where a model grades.
         model: None where a judge grades.
+        least_share: of the samples that must get a grade; what is made does not depend on it.
     """
 
     kind: ClassVar[Literal["score"]] = "score"
@@ -221,6 +222,7 @@ class Grade:
     data: Source
     judge: str | None = None
     model: Source | None = None
+    least_share: float = 0.0
 
     @property
     def inputs(self) -> dict[str, Source]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from seft_bench.bench.cells import checkpoints_of
 from seft_bench.bench.controls import are_evaluated, control_subjects
 from seft_bench.bench.finished import is_finished
+from seft_bench.bench.grading_cost import grading_cost
 from seft_bench.bench.judging_cost import PerVerdict, per_verdict
 from seft_bench.bench.matrix import Cell, chosen_cells
 from seft_bench.bench.resolved import Bench, MatrixSuite
@@ -82,6 +83,7 @@ class BenchPlan:
     Attributes:
         controls: judge -> verdicts of controls that are not evaluated yet.
         prices: judge -> what one of its verdicts takes.
+        grading: what servers would be asked for samples, while rows train.
     """
 
     name: str
@@ -89,6 +91,7 @@ class BenchPlan:
     todo: Sequence[CellState]
     controls: Mapping[str, Part]
     prices: Mapping[str, PerVerdict]
+    grading: Estimate
 
     def verdicts(self) -> dict[str, Part]:
         """Judge -> verdicts of the cells to run and of the controls."""
@@ -96,14 +99,18 @@ class BenchPlan:
             judge: sum((state.verdicts[judge] for state in self.todo), self.controls[judge]) for judge in self.prices
         }
 
-    def cost(self) -> Estimate:
-        """Return what the judges would be asked and what that costs, one line a judge."""
+    def judging(self) -> Estimate:
+        """Return what the judges of the suites would be asked and what that costs, one line a judge."""
         return Estimate(
             [
                 self.prices[judge].line(judge, self.name, part.wanted, part.at_hand)
                 for judge, part in self.verdicts().items()
             ]
         )
+
+    def cost(self) -> Estimate:
+        """Return all that servers would be asked: by suites, and by trainings."""
+        return Estimate([*self.judging().lines, *self.grading.lines])
 
 
 def plan_bench(bench: Bench, only: Sequence[str] = (), retry_failed: bool = False) -> BenchPlan:
@@ -118,7 +125,8 @@ def plan_bench(bench: Bench, only: Sequence[str] = (), retry_failed: bool = Fals
     """
     states = [_state(bench, cell) for cell in chosen_cells(bench.cells, only)]
     todo = [state for state in states if not state.is_finished and (state.error or not retry_failed)]
-    return BenchPlan(bench.matrix.name, states, todo, _controls(bench), _prices(bench))
+    grading = grading_cost(bench, [state.cell for state in todo if not state.is_trained])
+    return BenchPlan(bench.matrix.name, states, todo, _controls(bench), _prices(bench), grading)
 
 
 def _prices(bench: Bench) -> dict[str, PerVerdict]:

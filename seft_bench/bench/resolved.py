@@ -18,6 +18,7 @@ from seft_bench.inference.store import store_path
 from seft_bench.judges import Judge, open_judge
 from seft_bench.records import Answer, Question
 from seft_bench.stages import door
+from seft_bench.stages.graders import grading_judge
 from seft_bench.stages.models import setting_of
 from seft_bench.stages.recipes import contents_of
 from seft_bench.stages.runs import TrainedRun, is_other_run, matching_run
@@ -100,6 +101,16 @@ class Bench:
     def judges(self) -> dict[str, Judge]:
         """Every judge of the suites, to look at a plan with and to probe; without a store, so that no file is made."""
         return {name: open_judge(self.judge_configs[name], None) for name in self.judge_names}
+
+    @cached_property
+    def grader_configs(self) -> dict[str, JudgeConfig]:
+        """Settings of every judge that grades samples for a row's training."""
+        plans = [self._stages(row) for row in self.matrix.rows]
+        names = [door.stages.grader_of(stage) for plan in plans for stage in plan]
+        return {name: grading_judge(name) for name in dict.fromkeys(filter(None, names))}
+
+    def _stages(self, row: MatrixRow) -> list[door.stages.Stage]:
+        return door.methods.build_stages(row.method, row.settings, self.matrix.checkpoints)
 
     # Folders
 
@@ -204,7 +215,7 @@ def open_bench(matrix: MatrixConfig, out: Path, results: Path) -> Bench:
         open_base(base)
     for row in matrix.rows:
         _check_row(matrix, row)
-    _ = bench.judge_configs
+    _ = bench.judge_configs, bench.grader_configs
     if matrix.published:
         from seft_bench.report.published_files import load_published
 

@@ -9,6 +9,7 @@ from seft_bench.bench.driver import Driver
 from seft_bench.bench.events import DriverEvent, Failure, Finished, Progressed, RunsAgain
 from seft_bench.bench.executors import ExecutorSettings, check_executor, run_cells
 from seft_bench.bench.finished import withdraw_changed
+from seft_bench.bench.grading_cost import check_budget
 from seft_bench.bench.holds import BENCH
 from seft_bench.bench.judges_at_work import check_judges
 from seft_bench.bench.matrix import Cell
@@ -52,6 +53,7 @@ def run_bench(
         plan = plan_bench(bench, only, retry_failed)
         for line in summary(plan):
             note(line)
+        check_budget(plan.grading, budget_usd)
         agree_to(plan.cost(), budget_usd, yes)
         BENCH.mark(bench.out)
         RESULTS.mark(bench.results)

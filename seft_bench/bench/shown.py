@@ -24,7 +24,7 @@ def short_names(judges: Sequence[str]) -> dict[str, str]:
 def judge_price(plan: BenchPlan) -> list[str]:
     """Say what the judges would be asked, one line a judge, and what that costs."""
     lines, names = [], short_names(list(plan.prices))
-    for line in plan.cost().lines:
+    for line in plan.judging().lines:
         price = (
             "price unknown"
             if line.usd is None
@@ -35,6 +35,10 @@ def judge_price(plan: BenchPlan) -> list[str]:
         lines.append(
             f"judge {names[line.by]}: {line.wanted - line.at_hand:,} verdicts to ask, {line.at_hand:,} at hand; {price}"
         )
+    if asked := plan.grading.to_ask("judge"):
+        unknown = "; price unknown" if plan.grading.unknown else ""
+        low, high = plan.grading.usd
+        lines.append(f"grading samples while rows train: {asked:,} to ask; about {low:.2f} to {high:.2f} USD{unknown}")
     return lines
 
 
@@ -111,12 +115,13 @@ def plan_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
             "asks_a_server": bool(line.asked_model),
             "usd": line.usd,
         }
-        for line in plan.cost().lines
+        for line in plan.judging().lines
     }
     return {
         "matrix": plan.name,
         "cells": cells,
         "to_run": [state.cell.name for state in plan.todo],
         "judges": judges,
+        "grading": {"to_ask": plan.grading.to_ask("judge"), "usd": plan.grading.usd},
         "hours": hours.as_row() if hours else None,
     }

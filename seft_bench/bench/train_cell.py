@@ -6,6 +6,7 @@ file. They hold the reading end of a pipe whose writing end this process holds: 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -24,6 +25,7 @@ from seft_bench.errors import EXIT_CRASH, ProcessLostError, SeftBenchError
 from seft_bench.files import read_json, write_json
 from seft_bench.records import Row
 from seft_bench.stages.engines import free_our_memory
+from seft_bench.stages.graders import Graders
 from seft_bench.stages.runs import TrainedRun, published_run
 
 if TYPE_CHECKING:
@@ -47,16 +49,21 @@ def train_cell(bench: Bench, cell: Cell, progress: Progress) -> TrainedRun:
 def train_here(
     bench: Bench, cell: Cell, progress: Progress, processes: distributed.Processes | None = None
 ) -> TrainedRun:
-    """Train a cell in this process, which is one of several where `processes` says so."""
-    return pipeline.train(
-        cell.recipe,
-        bench.run_folder(cell),
-        stages_folder=bench.stages_folder,
-        checkpoints=bench.matrix.checkpoints,
-        diagnostics_judge=bench.matrix.diagnostics_judge,
-        progress=progress,
-        processes=processes,
-    )
+    """Train a cell in this process, which is one of several where `processes` says so.
+
+    What judges of its samples may cost was agreed to before the matrix was started.
+    """
+    with contextlib.closing(Graders(bench.places.store, agree=lambda left: None)) as graders:
+        return pipeline.train(
+            cell.recipe,
+            bench.run_folder(cell),
+            stages_folder=bench.stages_folder,
+            checkpoints=bench.matrix.checkpoints,
+            diagnostics_judge=bench.matrix.diagnostics_judge,
+            progress=progress,
+            processes=processes,
+            graders=graders,
+        )
 
 
 def _train_in_several(bench: Bench, cell: Cell, progress: Progress) -> TrainedRun:

@@ -39,6 +39,15 @@ def train(
         float | None, typer.Option(help="With --dry-run: the GPU to fit, in GB; default: this machine's.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print it as JSON.")] = False,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="The most that a judge of samples may be paid, in US dollars; asks nothing.",
+            show_default="no limit",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask, however much grading may cost.")] = False,
 ) -> None:
     """Train a recipe (default: tiny SEFT). Killed, it goes on; finished, it says so.
 
@@ -47,6 +56,8 @@ def train(
     from seft_bench import pipeline
     from seft_bench.config import with_contaminated
     from seft_bench.console import training_shown
+    from seft_bench.evaluation.spending import paid_training
+    from seft_bench.inference.store import store_path
     from seft_bench.stages import door
     from seft_bench.stages.recipes import load_recipe
 
@@ -62,7 +73,7 @@ def train(
         return
     folder = out or RUNS / chosen.name
     judge = "rubric" if chosen.data == "tinyworld" and chosen.method != "pretrain" else None
-    with training_shown() as shown:
+    with paid_training(budget, yes, store_path(RUNS)) as graders, training_shown() as shown:
         run = pipeline.train(
             chosen,
             folder,
@@ -72,6 +83,7 @@ def train(
             watch=shown.watch,
             processes=processes,
             fresh=fresh,
+            graders=graders,
         )
     if processes.is_main:
         _tell(run)

@@ -19,6 +19,7 @@ from seft_bench.inference.prices import Price
 from seft_bench.judges import Judge
 from seft_bench.judges.context import CHARACTERS_PER_TOKEN, estimated_tokens
 from seft_bench.records import Answer, JudgeRequest, Question
+from seft_bench.stages.graders import ToGrade
 from seft_bench.suites import Suite
 
 if TYPE_CHECKING:
@@ -185,6 +186,16 @@ def estimate_requests(judge: Judge, wanted: int, open_ones: Sequence[JudgeReques
     sent = _sent(judge, open_ones, {}, 0)
     counts = (wanted, wanted - len(open_ones), sent.unasked)
     return Estimate([_line_of(judge, sent, ("given answers", suite, GIVEN), counts)])
+
+
+def estimate_grading(stages: Sequence[ToGrade]) -> Estimate:
+    """Estimate what servers would be asked for the grades of a training's samples, one line a stage."""
+    estimates = [
+        estimate_requests(stage.judge, stage.wanted, stage.open_ones, stage.stage)
+        for stage in stages
+        if stage.judge.client
+    ]
+    return Estimate([line for estimate in estimates for line in estimate.lines])
 
 
 def _line_of(judge: Judge, sent: _Sent, where: tuple[str, str, str], counts: tuple[int, int, int]) -> Line:

@@ -7,11 +7,12 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from seft_bench.console import Progress, note
 from seft_bench.errors import InputError
-from seft_bench.evaluation.cost_estimate import Estimate, estimate_cost
+from seft_bench.evaluation.cost_estimate import Estimate, estimate_cost, estimate_grading
 from seft_bench.evaluation.cost_table import total_line
 from seft_bench.evaluation.plan import Plan, evaluate_all, probe
 from seft_bench.generators import Generator
@@ -19,6 +20,7 @@ from seft_bench.inference.budget import Budget, BudgetSpentError, meter
 from seft_bench.inference.prices import how_to_price
 from seft_bench.judges import Judge
 from seft_bench.records import Result
+from seft_bench.stages.graders import Graders, LeftToGrade
 from seft_bench.subjects import Subject
 
 DoneT = TypeVar("DoneT")
@@ -123,6 +125,30 @@ def within(budget_usd: float | None, judge: Judge, left: Callable[[], Estimate])
     meter(judge.client, judge.price, budget)
     with counted(budget, lambda: left_line(left())):
         yield
+
+
+@contextlib.contextmanager
+def paid_training(budget_usd: float | None, yes: bool, store: Path) -> Iterator[Graders]:
+    """Yield what opens judges of samples for one training: it says what servers would be asked, and asks, as `agree`.
+
+    At the end what was paid is said.
+
+    Raises:
+        BudgetSpentError: the budget is spent; what arrived is kept.
+    """
+    budget = Budget(budget_usd)
+    looked: list[LeftToGrade] = []
+
+    def agree_to_grading(left: LeftToGrade) -> None:
+        looked.append(left)
+        found = estimate_grading(left())
+        if any(line.to_ask for line in found.lines):
+            note(f"grading samples: {total_line(found)}")
+        agree_to(found, budget_usd, yes)
+
+    graders = Graders(store, budget, agree_to_grading)
+    with contextlib.closing(graders), counted(budget, lambda: left_line(estimate_grading(looked[-1]()))):
+        yield graders
 
 
 @contextlib.contextmanager

@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from seft_bench.config import RubricJudgeConfig
+from seft_bench.errors import InputError
 from seft_bench.files import sha256_json
 from seft_bench.judges.base import BaseJudge, OnJudgment, judgment_of
-from seft_bench.records import JudgeRequest, Judgment
+from seft_bench.records import JudgeRequest, Judgment, Question
 
 SHARPNESS = 1.0
 """Log-odds of winning a pair per point of grade."""
@@ -45,6 +46,20 @@ class RubricJudge(BaseJudge):
 
     def check(self, kinds: Collection[str], examples: Sequence[JudgeRequest] = ()) -> None:
         """Do nothing: nothing can be missing."""
+
+    def check_questions(self, kind: str, questions: Sequence[Question]) -> None:
+        """Refuse questions of another world: an answer to one gets no grade.
+
+        Raises:
+            InputError: naming the first one.
+        """
+        for question in questions:
+            try:
+                _grade(question.turns, ("",) * len(question.turns))
+            except ValueError as error:
+                raise InputError(
+                    f"judge rubric grades the tinyworld only; {question.id} asks {question.turns[-1][:80]!r}: {error}"
+                ) from None
 
     def judge(self, requests: Sequence[JudgeRequest], model_id: str, on_judgment: OnJudgment) -> None:
         for request in requests:

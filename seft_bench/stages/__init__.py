@@ -23,18 +23,19 @@ from seft_bench.stages import door
 from seft_bench.stages.check import check_data
 from seft_bench.stages.common import Find, StageRun, Workshop
 from seft_bench.stages.engines import Engine
-from seft_bench.stages.grade import judge_identity
+from seft_bench.stages.graders import judge_identity
 from seft_bench.stages.helpers import with_helpers
 from seft_bench.stages.revise import run_revise
 from seft_bench.stages.sample import run_sample
 from seft_bench.stages.score import run_score
+from seft_bench.stages.to_grade import Grading, check_graders
 from seft_bench.stages.train import run_train
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import distributed
     from seft_bench.stages.door import stages as kinds
 
-__all__ = ["StageRun", "Workshop", "folder_name", "run_stage", "run_stages", "stage_identity"]
+__all__ = ["StageRun", "Workshop", "folder_name", "grading_of", "run_stage", "run_stages", "stage_identity"]
 
 FORMAT = 2
 """Raised when a change of the code changes what a stage makes: old folders are then not taken for new ones."""
@@ -44,19 +45,28 @@ _file_hash = read_once(sha256_file)
 
 def run_stages(stages: Sequence[kinds.Stage], shop: Workshop) -> list[StageRun]:
     """Run a method's stages in order, once their data are checked; finished ones are taken as they are."""
-    check_data(stages, _unfinished(stages, shop), lambda source: _find(source, {}, shop), shop.progress)
+    grading = grading_of(stages, shop)
+    check_data(stages, grading.left, lambda source: _find(source, {}, shop), shop.progress)
+    shop.processes.from_main(lambda: check_graders(grading))
     done: dict[str, StageRun] = {}
     for stage in stages:
         done[stage.name] = run_stage(stage, done, shop)
     return list(done.values())
 
 
-def _unfinished(stages: Sequence[kinds.Stage], shop: Workshop) -> list[kinds.Stage]:
-    """Return the stages that are not finished; names of folders follow from what goes in, be it there or not."""
+def grading_of(stages: Sequence[kinds.Stage], shop: Workshop) -> Grading:
+    """Return what is left to do of the stages, as far as grading them goes."""
+    folders = _folders(stages, shop)
+    left = [stage for stage in stages if not (folders[stage.name] / "stage.json").exists()]
+    return Grading(stages, left, folders, lambda stage: _find(stage.prompts, {}, shop), shop.graders)
+
+
+def _folders(stages: Sequence[kinds.Stage], shop: Workshop) -> dict[str, Path]:
+    """Return each stage's folder: its name follows from what goes in, be it there or not."""
     names: dict[str, str] = {}
     for stage in stages:
         names[stage.name] = folder_name(stage, _identity(stage, names, shop))
-    return [stage for stage in stages if not (shop.folder / names[stage.name] / "stage.json").exists()]
+    return {stage: shop.folder / name for stage, name in names.items()}
 
 
 def _identity(stage: kinds.Stage, names: Mapping[str, str], shop: Workshop) -> Row:
@@ -104,7 +114,7 @@ def _run_between_trainings(
     if stage.kind == "sample":
         return run_sample(stage, find, folder, shop)
     if stage.kind == "score":
-        return run_score(stage, find, folder, shop.engine)
+        return run_score(stage, find, folder, shop)
     return run_revise(stage, find, folder, shop)
 
 

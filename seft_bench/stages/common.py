@@ -11,6 +11,7 @@ from seft_bench.console import Progress, Watch
 from seft_bench.records import Source
 from seft_bench.stages import door
 from seft_bench.stages.engines import Engine, OwnEngine
+from seft_bench.stages.graders import Graders
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import distributed, settings, stages
@@ -40,6 +41,7 @@ class Workshop:
         engine: draws texts and measures likelihoods between trainings.
         processes: that run every stage together; by default this one alone.
         ready: folders of the ready models that stages start from, by their names.
+        graders: the judges that grade samples.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Workshop:
     engine: Engine = field(default_factory=OwnEngine)
     processes: distributed.Processes = field(default_factory=lambda: door.distributed.ALONE)
     ready: Mapping[str, Path] = field(default_factory=dict)
+    graders: Graders = field(default_factory=Graders)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from statistics import fmean
 from typing import Any
 
 from seft_bench.files import write_jsonl
-from seft_bench.records import JudgeRequest, Judgment, Message, Question, Row
+from seft_bench.records import Judgment, Row
+from seft_bench.stages.graders import Sampled, grade_requests
 
 GOOD_GRADE = 9.0
 """A draft with at least this grade is good: revising it can only do harm."""
@@ -60,24 +61,17 @@ def grade_revisions(rows: Sequence[Mapping[str, Any]], judge_name: str, folder: 
     }
 
 
-def judged_answers(pairs: Sequence[tuple[Sequence[Message], str]], judge_name: str) -> list[Judgment]:
+def judged_answers(pairs: Sequence[Sampled], judge_name: str) -> list[Judgment]:
     """One judgment a pair, in order. The judge sees the conversation and the answer, nothing else."""
     from seft_bench.config import load_judge
     from seft_bench.judges import open_judge
 
-    requests = [_request(index, prompt, answer) for index, (prompt, answer) in enumerate(pairs)]
+    requests = grade_requests(pairs)
     found: dict[str, Judgment] = {}
     open_judge(load_judge(judge_name), None).judge(
         requests, "", lambda judgment: found.update({judgment.question_id: judgment})
     )
     return [found[request.question.id] for request in requests]
-
-
-def _request(index: int, prompt: Sequence[Message], answer: str) -> JudgeRequest:
-    turns = tuple(message["content"] for message in prompt if message["role"] == "user")
-    earlier = tuple(message["content"] for message in prompt if message["role"] == "assistant")
-    question = Question("diagnostics", f"{index:06d}", "", turns)
-    return JudgeRequest("grade", question, len(turns), (*earlier, answer))
 
 
 def gain_and_harm(rows: Sequence[Mapping[str, Any]], auc: Auc) -> Row:

@@ -1,81 +1,125 @@
-"""Grade stages: grades of a policy's samples, by a judge on this machine or by their likelihood under a model."""
+"""Grade stages: grades of a policy's samples, by a judge or by their likelihood under a model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seft_bench.errors import InputError
-from seft_bench.files import read_jsonl, write_jsonl
-from seft_bench.records import Message, Row
-from seft_bench.stages.common import OUTPUTS, Find
-from seft_bench.stages.diagnostics import judged_answers
+from seft_bench.errors import InputError, JudgeUnavailableError
+from seft_bench.files import append_rows, read_jsonl, read_log, write_jsonl
+from seft_bench.judge_quality.asking import ANONYMOUS, missing
+from seft_bench.judges import Judge
+from seft_bench.records import JudgeRequest, Judgment, Row, from_row, to_row
+from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.engines import Engine, mean_logprobs
+from seft_bench.stages.graders import JUDGMENTS, Sampled, grade_requests
 
 if TYPE_CHECKING:
-    from seft_bench.config import JudgeConfig
     from seft_bench.stages.door import stages
 
-LOCAL_KINDS = ("rubric", "reward-model", "transformers")
-"""Kinds of judges that ask no server, so that a training costs no money that nobody agreed to."""
+
+@dataclass(frozen=True)
+class Graded:
+    """Grades of samples, in their order.
+
+    Attributes:
+        by: who gave them.
+        grades: None where there is none.
+        without: why there is none -> how many.
+        facts: what the stage's record says beyond counts.
+    """
+
+    by: str
+    grades: Sequence[float | None]
+    without: Counter[str]
+    facts: Row = field(default_factory=dict)
 
 
-def run_grade(stage: stages.Grade, find: Find, folder: Path, engine: Engine) -> Row:
-    """Grade every sample: rows of the prompt with `samples` and `grades`, None where a judge could not say."""
+def run_grade(stage: stages.Grade, find: Find, folder: Path, shop: Workshop) -> Row:
+    """Grade every sample: rows of the prompt with `samples` and `grades`, None where there is none.
+
+    Raises:
+        InputError: too few samples got a grade.
+        JudgeUnavailableError: the same, and the judge's server is to blame.
+    """
     rows = read_jsonl(find(stage.data), "samples", ["prompt", "samples"])
-    flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
-    grades = _by_judge(stage.judge, flat) if stage.judge else _by_likelihood(find(stage.model), flat, engine)
-    if flat and all(grade is None for grade in grades):
-        why = f"the judge {stage.judge} graded none of them" if stage.judge else "all of them are empty"
-        raise InputError(f"stage {stage.name!r} has no grade of {len(flat)} samples: {why}")
-    given = iter(grades)
+    sampled = [(row["prompt"], text) for row in rows for text in row["samples"]]
+    if stage.judge:
+        graded = _by_judge(stage, sampled, folder, shop)
+    else:
+        graded = _by_likelihood(stage, find(stage.model), sampled, shop.engine)
+    _check_share(stage, graded)
+    given = iter(graded.grades)
     write_jsonl(
         folder / OUTPUTS["score"],
         [{**row, "grades": [next(given) for _ in row["samples"]]} for row in rows],
     )
-    return {"samples_graded": len(flat), "ungraded": sum(grade is None for grade in grades)}
+    counts = {"samples_graded": len(sampled), "ungraded": graded.without.total()}
+    return {
+        "graded_by": graded.by,
+        **counts,
+        "ungraded_by_status": dict(sorted(graded.without.items())),
+        **graded.facts,
+    }
 
 
-def _by_likelihood(model: Path, flat: Sequence[tuple[Sequence[Message], str]], engine: Engine) -> list[float | None]:
+def _by_likelihood(stage: stages.Grade, model: Path, sampled: Sequence[Sampled], engine: Engine) -> Graded:
     """Mean log-probability per token, the stop token included; an empty sample has no grade."""
-    filled = [(prompt, text) for prompt, text in flat if text.strip()]
+    filled = [(prompt, text) for prompt, text in sampled if text.strip()]
     [means] = mean_logprobs(engine, model, [prompt for prompt, _ in filled], [text for _, text in filled])
     given = iter(means)
-    return [next(given) if text.strip() else None for _, text in flat]
+    grades = [next(given) if text.strip() else None for _, text in sampled]
+    return Graded(f"likelihood under {stage.model}", grades, Counter(empty=len(sampled) - len(filled)))
 
 
-def _by_judge(name: str, flat: Sequence[tuple[Sequence[Message], str]]) -> list[float | None]:
-    return [judgment.score for judgment in judged_answers(flat, name)]
+def _by_judge(stage: stages.Grade, sampled: Sequence[Sampled], folder: Path, shop: Workshop) -> Graded:
+    """Ask for what is missing; a killed stage goes on behind the last judgment that arrived."""
+    judge, log = shop.graders.judge(str(stage.judge)), folder / JUDGMENTS
+    requests = grade_requests(sampled)
+    wanted = missing(judge.id, requests, log, judge)
+    if wanted and judge.client is None:
+        shop.engine.release()  # the judge wants the memory of this machine
+    if wanted:
+        _ask(judge, wanted, log, lambda done: shop.progress(stage.name, done, len(wanted)))
+    judge.close()
+    found = {row["key"]: from_row(Judgment, row) for row in read_log(log) if row["judge_id"] == judge.id}
+    judgments = [found[request.key] for request in requests]
+    facts = {"judge": {"id": judge.id, "weights": judge.weights_fingerprint, "notes": list(judge.notes)}}
+    without = Counter(str(judgment.status) for judgment in judgments if judgment.score is None)
+    return Graded(judge.id, [judgment.score for judgment in judgments], without, facts)
 
 
-def judge_identity(name: str) -> Row:
-    """Say which judge it is, by its id and its weights: a stage's name is made of it.
+def _ask(judge: Judge, wanted: Sequence[JudgeRequest], log: Path, on_count: Callable[[int], None]) -> None:
+    count = 0
+
+    def save(judgment: Judgment) -> None:
+        nonlocal count
+        append_rows(log, [to_row(judgment)])
+        count += 1
+        on_count(count)
+
+    judge.judge(wanted, ANONYMOUS, save)
+
+
+def _check_share(stage: stages.Grade, graded: Graded) -> None:
+    """Stop where too few samples have a grade to learn from: what there is was the easy part of them.
 
     Raises:
-        InputError: as `local_judge`, or a file of the judge is missing.
+        InputError, JudgeUnavailableError: with what became of the others.
     """
-    from seft_bench.judges import open_judge
-
-    judge = open_judge(local_judge(name), None)
-    try:
-        return {"id": judge.id, "weights": judge.weights_fingerprint}
-    finally:
-        judge.close()
-
-
-def local_judge(name: str) -> JudgeConfig:
-    """Load the config of a judge that may grade samples.
-
-    Raises:
-        InputError: there is no such judge, or it asks a server.
-    """
-    from seft_bench.config import load_judge
-
-    config = load_judge(name)
-    if config.kind not in LOCAL_KINDS:
-        raise InputError(
-            f"grader {name} is a judge of kind {config.kind}, which asks a server: samples are graded by a judge of "
-            f"this machine ({', '.join(LOCAL_KINDS)}), or by base-likelihood"
-        )
-    return config
+    total, missing_grades = len(graded.grades), graded.without.total()
+    if not total or (missing_grades < total and total - missing_grades >= stage.least_share * total):
+        return
+    why = ", ".join(f"{count} {status}" for status, count in graded.without.most_common() if count)
+    message = (
+        f"stage {stage.name!r}: {total - missing_grades} of {total} samples have a grade by {graded.by} ({why}), and "
+        f"min_graded_share is {stage.least_share:g}. Nothing was trained on them, and what was graded is kept: the "
+        "same command asks for the others again"
+    )
+    failed = graded.without["api_error"]
+    if failed and total - missing_grades + failed >= stage.least_share * total:
+        raise JudgeUnavailableError(f"{message}.")
+    raise InputError(f"{message}. Or give another `grader`, or a smaller `min_graded_share`.")

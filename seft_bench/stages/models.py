@@ -45,7 +45,8 @@ def open_models(recipe: RecipeConfig, plan: Sequence[stages.Stage], folder: Path
 
 def setting_of(settings: Mapping[str, Any], name: str) -> str:
     """Say which setting of a method names a ready model, for messages about it."""
-    return next((key for key, value in settings.items() if value == name), "init")
+    meant = (name, f"{door.graders.MODEL_LIKELIHOOD}{name}")
+    return next((key for key, value in settings.items() if value in meant), "init")
 
 
 def _ready(name: str, setting: str) -> Path:

@@ -12,6 +12,7 @@ from seft_bench.data.bases import read_chat_template, shipped_chat_templates
 from seft_bench.data.training import content_hashes, ready_folder
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.stages import door
+from seft_bench.stages.graders import judge_contents
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import stages
@@ -97,11 +98,13 @@ def contents_of(recipe: RecipeConfig) -> dict[str, str]:
     """Hash what a recipe's base, ready models and data sets hold: as much its identity as its settings.
 
     Returns:
-        As `content_hashes`, and "model/PATH" of each folder that `init` names, of a run its last checkpoint.
+        As `content_hashes`, "model/PATH" of each folder of a ready model, of a run its last checkpoint, and
+        "grader/FILE" of each judge's file.
     """
-    ready = {name: ready_folder(name) for name in door.stages.ready_models(_plan(recipe))}
+    plan = _plan(recipe)
+    ready = {name: ready_folder(name) for name in door.stages.ready_models(plan)}
     models = {f"model/{name}": fingerprint(folder) for name, folder in ready.items() if folder}
-    return content_hashes(recipe.base, recipe.data, needed_data(recipe)) | models
+    return content_hashes(recipe.base, recipe.data, door.stages.data_sets(plan)) | models | judge_contents(plan)
 
 
 def _find(name: str) -> Path:

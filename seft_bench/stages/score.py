@@ -11,7 +11,7 @@ from seft_bench.console import note
 from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
-from seft_bench.stages.common import OUTPUTS, Find
+from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.engines import Engine, mean_logprobs
 from seft_bench.stages.grade import run_grade
 from seft_bench.stages.sample import greedy
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 Conversation = Sequence[Message]
 
 
-def run_score(stage: stages.Score, find: Find, folder: Path, engine: Engine) -> Row:
+def run_score(stage: stages.Score, find: Find, folder: Path, shop: Workshop) -> Row:
     """Score what the stage says: labels, the threshold of a decision, or samples."""
     if stage.what == "grades":
-        return run_grade(stage, find, folder, engine)
+        return run_grade(stage, find, folder, shop)
     if stage.what == "labels":
-        return _label_pairs(stage, find, folder, engine)
-    return _calibrate(stage, find, folder, engine)
+        return _label_pairs(stage, find, folder, shop.engine)
+    return _calibrate(stage, find, folder, shop.engine)
 
 
 def _label_pairs(stage: stages.LabelPairs, find: Find, folder: Path, engine: Engine) -> Row:

@@ -181,9 +181,9 @@ def test_realign_learns_pairs_of_what_was_revised(seft_run: runs.TrainedRun, tmp
     assert read_jsonl(last / "train.jsonl")[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_a_grader_that_asks_a_server_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+def test_a_grader_that_asks_a_server_is_refused_where_nobody_agreed_to_its_price(tmp_path: Path) -> None:
     asked = recipe("best-of-n", **SAMPLED, grader="openai-gpt-4.1")
-    with pytest.raises(InputError, match="asks a server"):
+    with pytest.raises(InputError, match="asks a server, and nobody agreed"):
         pipeline.train(asked, tmp_path / "run", checkpoints=1)
     assert not list((tmp_path / "run").glob("stages/*/train.jsonl"))
 

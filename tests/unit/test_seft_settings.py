@@ -272,5 +272,6 @@ def test_every_knob_is_a_row_of_its_own_matrix_and_no_two_rows_are_one() -> None
     same = [(one, other) for one, other in combinations(plans, 2) if plans[one] == plans[other]]
     assert not same
     asked = {key for row in matrix.rows if row.method in ("seft", "realign") for key in row.settings}
-    learnt_elsewhere = {"start", "decider", "teacher", "margin", "max_poor_kept", "beta", "pair_samples", "grader"}
+    learnt_elsewhere = {"start", "decider", "teacher", "margin", "max_poor_kept", "beta", "pair_samples"}
+    learnt_elsewhere |= {"grader", "min_graded_share"}
     assert asked | learnt_elsewhere == {*SeftSettings.model_fields, *RealignSettings.model_fields}

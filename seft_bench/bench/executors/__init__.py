@@ -67,6 +67,12 @@ def check_executor(settings: ExecutorSettings, bench: Bench) -> None:
             raise InputError(
                 f"diagnostics_judge {judge} asks a server from the workers, and keys stay with the driver: take another"
             )
+        for name, grader in bench.grader_configs.items():
+            if grader.kind in ("openai", "vllm"):
+                raise InputError(
+                    f"grader {name} asks a server from the workers, and keys and the response store stay with the "
+                    "driver: take another grader, or --executor local"
+                )
 
 
 def run_cells(bench: Bench, todo: Sequence[Cell], settings: ExecutorSettings) -> Events:

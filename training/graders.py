@@ -1,0 +1,57 @@
+"""Who grades samples: the names that `grader` of a recipe's settings may have, and the stage that each one means.
+
+A name that is none of these is a judge's: a shipped one, or its YAML file.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from seft_bench.records import Base, Model, Source
+
+from .stages import Grade
+
+BASE_LIKELIHOOD, START_LIKELIHOOD, POLICY_LIKELIHOOD = "base-likelihood", "start-likelihood", "policy-likelihood"
+MODEL_LIKELIHOOD = "likelihood:"
+"""Before the folder or the hub id of a ready model."""
+
+LIKELIHOODS = (BASE_LIKELIHOOD, START_LIKELIHOOD, POLICY_LIKELIHOOD, f"{MODEL_LIKELIHOOD}MODEL")
+
+
+def check_grader(name: str) -> str:
+    """Return a grader's name.
+
+    Raises:
+        ValueError: it is a likelihood's, and no model's that there could be.
+    """
+    model = name.removeprefix(MODEL_LIKELIHOOD) if name.startswith(MODEL_LIKELIHOOD) else "given"
+    if not model.strip() or (name.endswith("-likelihood") and name not in LIKELIHOODS):
+        raise ValueError(f"a likelihood is one of {', '.join(LIKELIHOODS)}, with the folder or the hub id of a model")
+    return name
+
+
+GraderName = Annotated[str, AfterValidator(check_grader)]
+
+GRADED_BY = (
+    "what grades the samples: their mean log-probability per token under a model "
+    f"({', '.join(LIKELIHOODS)}), or a judge by name or file"
+)
+LEAST_GRADED = 0.9
+GRADED_ENOUGH = "share of the samples that must get a grade, or nothing is trained on them"
+
+
+def grade_stage(name: str, samples: Source, grader: str, policy: Source, start: Source, least_share: float) -> Grade:
+    """Build the stage that grades samples.
+
+    Args:
+        policy: what the round starts from.
+        start: what the first round starts from.
+        least_share: of the samples that must get a grade.
+    """
+    models: dict[str, Source] = {BASE_LIKELIHOOD: Base(), START_LIKELIHOOD: start, POLICY_LIKELIHOOD: policy}
+    if grader.startswith(MODEL_LIKELIHOOD):
+        models[grader] = Model(grader.removeprefix(MODEL_LIKELIHOOD))
+    model = models.get(grader)
+    return Grade(name, samples, judge=None if model else grader, model=model, least_share=least_share)
