@@ -218,8 +218,12 @@ class RunFacts:
         steps: of the whole run, stages shared with other runs included, as in all costs; None for a control.
         unannotated_prompts: that the run used.
         tokens_trained: that its stages trained on.
-        tokens_generated: drafts, revisions and whatever else its stages generate.
+        tokens_generated: drafts, revisions and whatever else its stages sample, stop tokens included.
         cpu_seconds: of all its stages.
+        annotated_pairs, annotated_labels, annotated_conversations: distinct rows of its data that its stages read:
+            preference pairs, single answers called good or bad, and answers to be learnt (of the start, mostly).
+        judge_calls, judge_usd: of grading for the training; diagnostics are none.
+        gpu_seconds: wall time of its stages, times the GPUs of each.
         control: name of the control without a model ("constant"); "" for what was trained.
         base: name of the run's base, where its matrix has several; else "".
         data: name of its data set, where its matrix has several; else "".
@@ -237,6 +241,12 @@ class RunFacts:
     tokens_trained: int | None = None
     tokens_generated: int | None = None
     cpu_seconds: float | None = None
+    annotated_pairs: int | None = None
+    annotated_labels: int | None = None
+    annotated_conversations: int | None = None
+    judge_calls: int | None = None
+    judge_usd: float | None = None
+    gpu_seconds: float | None = None
     control: str = ""
     base: str = ""
     data: str = ""
@@ -429,6 +439,12 @@ def _test_of(hint: Any) -> Callable[[Any], bool]:
 
 
 _ONLY_WHERE_THEY_APPLY = ("control", "base", "data")
+COSTS = (
+    "unannotated_prompts annotated_pairs annotated_labels annotated_conversations steps tokens_trained "
+    "tokens_generated judge_calls judge_usd cpu_seconds gpu_seconds"
+).split()
+"""Fields of `RunFacts` that say what training took; None is not known."""
+_FIRST_COSTS = ("unannotated_prompts", "steps", "tokens_trained", "tokens_generated", "cpu_seconds")
 _EVERY_RUN_SAYS = ("row", "label", "role", "method", "seed", "step", "final")
 
 
@@ -436,7 +452,9 @@ def run_to_row(run: RunFacts | None) -> Row:
     """Return a run as `result.json` holds it: {} where there is none, and keys that do not apply left out."""
     if run is None:
         return {}
-    return {key: value for key, value in to_row(run).items() if value or key not in _ONLY_WHERE_THEY_APPLY}
+    later = [cost for cost in COSTS if cost not in _FIRST_COSTS and getattr(run, cost) is None]
+    unsaid = {*later, *(key for key in _ONLY_WHERE_THEY_APPLY if not getattr(run, key))}
+    return {key: value for key, value in to_row(run).items() if key not in unsaid}
 
 
 def run_from_row(row: Mapping[str, Any] | None) -> RunFacts | None:

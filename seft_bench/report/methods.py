@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from seft_bench.errors import InputError
 from seft_bench.records import Result, RunFacts, run_of
@@ -30,6 +29,7 @@ from seft_bench.report.arms import (
     overlap,
     panels,
 )
+from seft_bench.report.costs import COST_COLUMNS, cost_cell, cost_table
 from seft_bench.report.tables import Cell, Column, Kind, Role, Table, TableRow, footnote_number, interval_cell
 from seft_bench.stats.intervals import Interval
 
@@ -92,19 +92,31 @@ class _Matrix:
 
 
 def method_tables(results: Iterable[Result], paired_against: str = "start", plan: Plan | None = None) -> list[Table]:
-    """`method_table` of each suite, by name, a matrix's bases and data apart: what fits a page.
+    """`method_table` of each suite, by name, a matrix's bases and data apart: what fits a page; then what rows cost.
 
-    Controls stand in each of them.
+    Controls without a model stand in each of them but the last.
     """
+    own = [result for result in results if result.run is not None]
     tables = []
-    for suite in by_suite(result for result in results if result.run is not None):
+    for suite in by_suite(own):
         controls = [result for result in suite if is_control(result)]
         groups = by_group(result for result in suite if not is_control(result)).values()
-        tables += [method_table([*group, *controls], paired_against, plan) for group in groups or [[]]]
-    return tables
+        tables += [
+            method_table([*group, *controls], paired_against, plan, with_costs=False) for group in groups or [[]]
+        ]
+    return [*tables, _cost_table(own, plan)] if tables else []
 
 
-def method_table(results: Iterable[Result], paired_against: str = "start", plan: Plan | None = None) -> Table:
+def _cost_table(results: Sequence[Result], plan: Plan | None) -> Table:
+    matrix = _matrix([result for result in results if is_final(result)], plan)
+    rows = [row for row in _in_blocks(matrix) if not matrix.is_modelless(row)]
+    trained = {row: (matrix.label(row), matrix.block(row)) for row in rows}
+    return cost_table([(*trained[row], list(map(run_of, matrix.rows[row]))) for row in rows])
+
+
+def method_table(
+    results: Iterable[Result], paired_against: str = "start", plan: Plan | None = None, with_costs: bool = True
+) -> Table:
     """Build the table of one row a row of the matrix, over its seeds' final checkpoints.
 
     Controls stand in blocks at the foot, those without a model last.
@@ -115,14 +127,14 @@ def method_table(results: Iterable[Result], paired_against: str = "start", plan:
 
     Args:
         plan: what the matrix should hold: the order of the rows, and a row or seed without any result is said too.
+        with_costs: have columns of what training took; for readers they stand in a table of their own.
 
     Raises:
         InputError: no result comes from a matrix.
     """
     final = [result for result in results if is_final(result)]
     matrix = _matrix(final, plan)
-    # A stable sort: the order given, controls last.
-    order = sorted(matrix.rows, key=lambda row: ("", "controls", CONTROLS).index(matrix.block(row)))
+    order = _in_blocks(matrix)
     starts = {row: matrix.start(row, paired_against) for row in order}
     footnotes: list[str] = []
     columns, cells = [_ROW_LABEL], {row: [Cell(matrix.label(row))] for row in order}
@@ -136,13 +148,18 @@ def method_table(results: Iterable[Result], paired_against: str = "start", plan:
             columns.append(column)
             for row in order:
                 cells[row].append(panel_cells[row])
-    for column in _COSTS:
+    for column in [*(COST_COLUMNS if with_costs else ()), *_FOUND]:
         columns.append(column)
         for row in order:
-            cells[row].append(_cost(matrix, row, column, footnotes))
+            cells[row].append(_fact(matrix, row, column, footnotes))
     rows = tuple(TableRow(tuple(cells[row]), matrix.block(row)) for row in order)
     title = f"Methods on {', '.join(sorted({result.suite for result in final}))}"
     return Table(title, tuple(columns), rows, _method_notes(matrix, final, plan), tuple(footnotes))
+
+
+def _in_blocks(matrix: _Matrix) -> list[str]:
+    """The rows in the order given, controls last."""
+    return sorted(matrix.rows, key=lambda row: ("", "controls", CONTROLS).index(matrix.block(row)))
 
 
 _ROW_LABEL = Column("label", "method", role="label")
@@ -151,22 +168,10 @@ _LC_NOTE = (
     "between seeds; its ties are by the joint width, not paired."
 )
 _DIFFERENCE_NOTE = "Δ to start: difference to the start's row, paired by question and seed."
-_COST_NOTE = "Unannotated prompts, steps, tokens and CPU seconds: all that training took, mean over seeds."
-_COSTS = (
-    Column("unannotated_prompts", "unannotated prompts", kind="number", note=_COST_NOTE),
-    Column("steps", "steps", kind="number", note=_COST_NOTE),
-    Column("tokens_trained", "tokens trained", kind="number", note=_COST_NOTE),
-    Column("cpu_seconds", "CPU", unit="s", kind="number", note=_COST_NOTE),
+_FOUND = (
     Column("coverage", "lowest coverage", unit="%", kind="number", role="label", decimals=1),
     Column("seeds", "seeds", kind="number", role="label"),
 )
-_COST_OF: Mapping[str, Callable[[RunFacts], float | None]] = {
-    "unannotated_prompts": lambda run: run.unannotated_prompts,
-    "steps": lambda run: run.steps,
-    "tokens_trained": lambda run: run.tokens_trained,
-    "cpu_seconds": lambda run: run.cpu_seconds,
-}
-"""Column of `_COSTS` -> what one run took."""
 
 
 def _matrix(final: Sequence[Result], plan: Plan | None) -> _Matrix:
@@ -347,20 +352,18 @@ def _reason(result: Result | None) -> str:
     return f"judged by {result.judge_id}"
 
 
-def _cost(matrix: _Matrix, row: str, column: Column, footnotes: list[str]) -> Cell:
-    """Mean over the row's seeds; the last columns are the lowest coverage and the number of seeds.
-
-    What took no training cost nothing to train: a dash.
-    """
+def _fact(matrix: _Matrix, row: str, column: Column, footnotes: list[str]) -> Cell:
+    """What a row cost, the lowest coverage of its results, or the number of its seeds."""
     if column.key == "coverage":
         return Cell(100.0 * min(result.coverage for result in matrix.rows[row]))
+    if column in COST_COLUMNS:
+        return cost_cell(map(run_of, matrix.rows[row]), column)
     if matrix.is_modelless(row):
         return Cell()
     runs = {run_of(result).seed: run_of(result) for result in matrix.rows[row]}
     if column.key == "seeds":
         return Cell(len(runs), footnote=footnote_number(footnotes, _missing_seeds(matrix, row)))
-    values = [cost for run in runs.values() if (cost := _COST_OF[column.key](run)) is not None]
-    return Cell(fmean(values)) if values else Cell()
+    raise ValueError(f"no fact of a row is called {column.key!r}")
 
 
 def _missing_seeds(matrix: _Matrix, row: str) -> str:

@@ -22,6 +22,7 @@ from seft_bench.records import Base, Data, Model, Output, Row, Source
 from seft_bench.stages import door
 from seft_bench.stages.check import check_data
 from seft_bench.stages.common import Find, StageRun, Workshop
+from seft_bench.stages.costs import gpus_in_use, stage_costs
 from seft_bench.stages.engines import Engine
 from seft_bench.stages.graders import judge_identity
 from seft_bench.stages.helpers import with_helpers
@@ -89,9 +90,11 @@ def run_stage(stage: kinds.Stage, done: Mapping[str, StageRun], shop: Workshop) 
             folder.mkdir(parents=True, exist_ok=True)
             clock = _Clock(processes)
             outcome = _run(stage, lambda source: _find(source, done, shop), folder, shop)
-            record = {"identity": identity, "name": stage.name, "kind": stage.kind, **clock.read(), **outcome}
+            seconds = clock.read()
             if processes.is_main:
-                write_json(folder / "stage.json", record)
+                costs = stage_costs(stage, lambda data: _data_file(shop, data.name), outcome, seconds)
+                named = {"identity": identity, "name": stage.name, "kind": stage.kind}
+                write_json(folder / "stage.json", {**named, **seconds, **outcome, **costs})
     return StageRun(stage, folder, read_json(folder / "stage.json", "record of a stage"))
 
 
@@ -119,7 +122,7 @@ def _run_between_trainings(
 
 
 class _Clock:
-    """CPU time of a stage in all processes, and its wall time in this one."""
+    """CPU time of a stage in all processes, its wall time in this one, and how many of them hold a GPU."""
 
     def __init__(self, processes: distributed.Processes) -> None:
         self._processes = processes
@@ -130,6 +133,7 @@ class _Clock:
         return {
             "cpu_seconds": self._processes.total(time.process_time() - self._cpu),
             "wall_seconds": time.monotonic() - self._wall,
+            "gpus": round(self._processes.total(gpus_in_use())),
             "peak_rss_megabytes": peak,
         }
 

@@ -126,7 +126,11 @@ class VLLMServerEngine:
 
     def facts(self) -> Row:
         arguments = [*self.server.environment.arguments, *self.server.arguments]
-        return {"engine": self.server.engine, "engine_arguments": arguments}
+        return {"engine": self.server.engine, "engine_arguments": arguments, "engine_gpus": self._gpus()}
+
+    def _gpus(self) -> int:
+        words = [*self.server.arguments, "--tensor_parallel_size", "1"]
+        return 0 if self.server.environment.on_cpu else int(words[words.index("--tensor_parallel_size") + 1])
 
     def make_room(self) -> None:
         """Give a GPU's memory back that our trainer's garbage still holds: the server wants most of it."""

@@ -87,9 +87,17 @@ def _by_judge(stage: stages.Grade, sampled: Sequence[Sampled], folder: Path, sho
     judge.close()
     found = {row["key"]: from_row(Judgment, row) for row in read_log(log) if row["judge_id"] == judge.id}
     judgments = [found[request.key] for request in requests]
-    facts = {"judge": {"id": judge.id, "weights": judge.weights_fingerprint, "notes": list(judge.notes)}}
+    facts: Row = {"judge": {"id": judge.id, "weights": judge.weights_fingerprint, "notes": list(judge.notes)}}
+    facts |= {"judge_calls": len(judgments), "judge_usd": _usd(judgments) if judge.client else 0}
     without = Counter(str(judgment.status) for judgment in judgments if judgment.score is None)
     return Graded(judge.id, [judgment.score for judgment in judgments], without, facts)
+
+
+def _usd(judgments: Sequence[Judgment]) -> float | None:
+    """Price of what a server graded; None where one of its replies has none that is known."""
+    prices = [judgment.price_usd for judgment in judgments if judgment.status != "api_error"]
+    known = [price for price in prices if price is not None]
+    return sum(known) if len(known) == len(prices) else None
 
 
 def _ask(judge: Judge, wanted: Sequence[JudgeRequest], log: Path, on_count: Callable[[int], None]) -> None:

@@ -17,8 +17,9 @@ from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_log, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
 from seft_bench.ownership import put_in_place, remove_listed
-from seft_bench.records import Output, Row, RunFacts, to_row
+from seft_bench.records import COSTS, Output, Row, RunFacts, to_row
 from seft_bench.stages import StageRun, door
+from seft_bench.stages.costs import total_costs
 from seft_bench.stages.holds import CHECKPOINTS, LOGS, PUBLISHED, RUN
 from seft_bench.stages.recipes import contents_of
 
@@ -193,14 +194,10 @@ def _diagnostics(record: Mapping[str, Any]) -> Row:
 
 
 def run_cost(stages: Sequence[StageRun]) -> Row:
-    """Add up the cost of a run on its own, shared stages included: steps, tokens, unannotated prompts, CPU seconds."""
+    """Add up the cost of a run on its own, shared stages included; None is what an older stage's record leaves out."""
     records = [stage.record for stage in stages]
-    totals: Row = {
-        key: sum(record.get(key, 0) for record in records)
-        for key in ("steps", "tokens_trained", "tokens_generated", "unannotated_prompts")
-    }
     policy_steps = sum(stage.record["steps"] for stage in policy_chain(stages))
-    return totals | {
+    return total_costs(records) | {
         "policy_steps": policy_steps,
         "cpu_seconds": round(sum(record["cpu_seconds"] for record in records), 2),
     }
@@ -210,6 +207,7 @@ def run_facts(
     row: str, label: str, role: str, config: Mapping[str, Any], cost: Mapping[str, Any], checkpoint: str, final: bool
 ) -> RunFacts:
     """Gather what tables and curves say of the training behind a checkpoint, see `Result.run`."""
+    took: dict[str, Any] = {key: cost.get(key) for key in COSTS}
     return RunFacts(
         row,
         label,
@@ -218,11 +216,7 @@ def run_facts(
         config["seed"],
         step=int(checkpoint.rpartition("-")[2]),
         final=final,
-        steps=cost["steps"],
-        unannotated_prompts=cost["unannotated_prompts"],
-        tokens_trained=cost["tokens_trained"],
-        tokens_generated=cost["tokens_generated"],
-        cpu_seconds=cost["cpu_seconds"],
+        **took,
     )
 
 

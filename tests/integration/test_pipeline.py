@@ -61,6 +61,13 @@ def test_a_run_leaves_checkpoints_a_log_a_recipe_and_a_manifest(seft_run: runs.T
     assert seft_run.manifest["cost"]["unannotated_prompts"] == 24
     assert seft_run.manifest["cost"]["policy_steps"] == 4
     assert seft_run.manifest["cost"]["tokens_generated"] > 0
+    annotated = {kind: seft_run.manifest["cost"][f"annotated_{kind}"] for kind in ("pairs", "labels", "conversations")}
+    [data] = (seft_run.folder / "data").glob("tinyworld-*/")
+    rows = {name: read_jsonl(data / f"{name}.jsonl") for name in ("preferences", "calibration", "sft")}
+    held = {name: len({json.dumps(row) for row in own}) for name, own in rows.items()}
+    pairs = held["preferences"] + held["calibration"]
+    assert annotated == {"pairs": pairs, "labels": 0, "conversations": held["sft"]}
+    assert seft_run.manifest["cost"]["judge_calls"] == 0  # the diagnostics' are not the training's
     assert str(seft_run.folder) not in json.dumps(seft_run.manifest["config"])
 
 
@@ -166,6 +173,7 @@ def test_methods_that_learn_from_own_samples_train(method: str, settings: dict[s
     steps = [read_json(path)["steps"] for path in (tmp_path / "run" / "stages").glob("policy-*/summary.json")]
     assert sum(steps) == FEW_STEPS["max_steps"], "rounds share the steps"
     assert run.manifest["cost"]["unannotated_prompts"] == (0 if method == "spin" else 8)
+    assert run.manifest["cost"]["judge_calls"] == (24 if settings.get("grader") == "rubric" else 0)
     for graded in (tmp_path / "run" / "stages").glob("grades-*/scores.jsonl"):
         assert all(len(row["grades"]) == len(row["samples"]) == 3 for row in read_jsonl(graded))
 

@@ -7,13 +7,13 @@ import dataclasses
 import pytest
 
 from seft_bench.errors import InputError
-from seft_bench.records import Result, run_of
+from seft_bench.records import COSTS, Result, run_of
 from seft_bench.report.leaderboard import method_table, method_tables
 from seft_bench.report.render import RENDERERS, to_latex, to_markdown
 from seft_bench.report.tables import Cell, Table
 from seft_bench.stats.intervals import Interval
 from seft_bench.stats.seeds import joint_interval
-from tests.unit.leaderboard_data import matrix, result
+from tests.unit.leaderboard_data import control, matrix, result
 
 LEVELS = {"start": 5.2, "dpo": 6.7, "self-label": 7.2, "seft": 7.1}
 
@@ -152,6 +152,34 @@ def test_costs_are_means_over_seeds() -> None:
     assert cell(table, "DPO", "seeds").value == 2
 
 
+def _costing(item: Result, **costs: float | None) -> Result:
+    return dataclasses.replace(item, run=dataclasses.replace(run_of(item), **costs))
+
+
+def test_readers_get_what_rows_cost_in_a_table_of_its_own_and_programs_in_the_one() -> None:
+    dpo = [_costing(result("dpo", [5.0] * 5, seed=seed), annotated_pairs=800, judge_calls=0) for seed in (1, 2)]
+    start = [_costing(result("start", [4.0] * 5), annotated_pairs=0, judge_calls=0, annotated_conversations=30)]
+    *scores, costs = method_tables([*start, *dpo, control("constant", [3.0] * 5)])
+    assert costs.title == "What the methods cost"
+    assert "tokens_trained" not in [column.key for table in scores for column in table.columns]
+    assert [row.cells[0].value for row in costs.rows] == ["SFT (start)", "DPO"]  # a control took no training
+    keys = [column.key for column in costs.columns]
+    assert "annotated_conversations" in keys
+    assert not {"annotated_labels", "judge_usd", "gpu_seconds"} & set(keys)  # nobody spent any
+    assert [cell(costs, "DPO", key).value for key in ("annotated_pairs", "judge_calls", "annotated_conversations")] == [
+        *(800, 0, None)
+    ]
+    assert "A dash: the run was recorded before this was counted: SFT conversations." in costs.notes
+    wide = method_table([*start, *dpo])
+    assert set(COSTS) <= {column.key for column in wide.columns}
+    assert cell(wide, "SFT (start)", "annotated_conversations").value == 30
+
+
+def test_a_mean_over_seeds_of_which_one_is_unknown_is_unknown() -> None:
+    runs = [_costing(result("dpo", [5.0] * 5, seed=seed), judge_calls=calls) for seed, calls in ((1, 64), (2, None))]
+    assert cell(method_table(runs), "DPO", "judge_calls").value is None
+
+
 def test_content_and_its_column_only_where_the_judge_grades_it() -> None:
     table = method_table([result("dpo", [5.0] * 4, content=[0.2, 0.4, 0.6, 0.8])])
     assert cell(table, "DPO", "tiny-mtbench_sampled_content").value == pytest.approx(0.5)
@@ -188,6 +216,7 @@ def test_one_table_a_suite_and_a_short_one_for_a_terminal() -> None:
     assert [table.title for table in method_tables(results)] == [
         "Methods on tiny-alpacaeval",
         "Methods on tiny-mtbench",
+        "What the methods cost",
     ]
     short = method_table(results).only("label", "main")
     assert [column.title for column in short.columns] == [

@@ -41,7 +41,7 @@ def test_a_pipe_gets_plain_text_with_all_columns(table: Table) -> None:
 
 
 def test_a_wide_terminal_gets_all_columns(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = shown(table, 200, monkeypatch)
+    text = shown(table, 320, monkeypatch)
     for part in ("tokens trained", "6.00 [6.00, 6.00]", "controls", r"[red]DPO\x1b[2J"):
         assert part in text
     assert "\x1b[2J" not in text

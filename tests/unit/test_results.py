@@ -37,6 +37,13 @@ def test_every_published_result_is_written_as_it_was_read(tmp_path: Path) -> Non
         assert again.read_bytes() == path.read_bytes(), path
 
 
+def test_costs_that_came_later_are_kept_where_they_are_known_zero_too(tmp_path: Path) -> None:
+    plain = result("seft", [1.0, 2.0])
+    found = dataclasses.replace(plain, run=dataclasses.replace(run_of(plain), judge_calls=0, annotated_pairs=800))
+    assert set(run_written(tmp_path, found)) == EVERY_RUN | {"judge_calls", "annotated_pairs"}
+    assert read_result(written(tmp_path, found)) == found
+
+
 def test_a_trained_result_says_what_training_took_and_no_more(tmp_path: Path) -> None:
     assert set(run_written(tmp_path, result("seft", [1.0, 2.0]))) == EVERY_RUN
 

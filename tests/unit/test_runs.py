@@ -9,12 +9,18 @@ import pytest
 
 from seft_bench.config import RecipeConfig
 from seft_bench.errors import InputError
-from seft_bench.files import write_json
+from seft_bench.files import write_json, write_jsonl
 from seft_bench.records import Base, Data, Output, Source
 from seft_bench.stages import StageRun
+from seft_bench.stages.costs import annotated_rows
 from seft_bench.stages.runs import finished_run, policy_chain, run_cost, spread_checkpoints
 from training.settings import DraftSettings, TrainSettings
 from training.stages import Sample, Shape, Train
+
+UNKNOWN_TO_OLD_RECORDS = (
+    *("annotated_pairs", "annotated_labels", "annotated_conversations"),
+    *("judge_calls", "judge_usd", "gpu_seconds"),
+)
 
 SETTINGS = TrainSettings(learning_rate=1e-3, epochs=1)
 
@@ -59,7 +65,34 @@ def test_the_cost_counts_shared_stages_and_all_rounds() -> None:
         "unannotated_prompts": 1200,
         "policy_steps": 150,
         "cpu_seconds": 4 * 1.25 + 2.0,
+        **dict.fromkeys(UNKNOWN_TO_OLD_RECORDS),
     }
+
+
+def test_annotated_rows_of_a_data_set_count_once_and_judge_calls_add_up() -> None:
+    pairs, sft, none = {"preferences": {"pairs": 800}}, {"sft": {"conversations": 300}}, {"judge_calls": 0}
+    new = {"gpu_seconds": 0.0, "judge_usd": 0, **none}
+    stages = [
+        trained("start", Base(), 5, 5, annotated=sft, **new),
+        trained("reviser", Base(), 5, 5, annotated=pairs, **new),
+        trained("policy", Output("start"), 5, 5, annotated=pairs | {"calibration": {"pairs": 40}}, **new),
+        trained("last", Output("policy"), 5, 5, annotated={}, **{**new, "judge_calls": 64, "gpu_seconds": 2.5}),
+    ]
+    cost = run_cost(stages)
+    assert [cost[key] for key in UNKNOWN_TO_OLD_RECORDS] == [840, 0, 300, 64, 0, 2.5]
+    assert [run_cost([*stages, START])[key] for key in UNKNOWN_TO_OLD_RECORDS] == [None] * 6  # unknown, never 0
+    unpriced = trained("last", Output("policy"), 5, 5, annotated={}, **{**new, "judge_usd": None})
+    assert run_cost([*stages, unpriced])["judge_usd"] is None
+    assert run_cost([*stages, unpriced])["judge_calls"] == 64
+
+
+def test_annotated_rows_are_counted_by_kind_and_equal_ones_once(tmp_path: Path) -> None:
+    pair = {"prompt": "a", "chosen": "b", "rejected": "c"}
+    rows = [pair, {**pair, "id": 7}, {**pair, "rejected": "d"}, {"prompt": "a", "answer": "b", "label": True}]
+    write_jsonl(tmp_path / "mixed.jsonl", [*rows, {"prompt": "a", "answer": "b"}, {"messages": []}, {"prompt": "a"}])
+    assert annotated_rows(tmp_path / "mixed.jsonl") == {"pairs": 2, "labels": 1, "conversations": 2}
+    write_jsonl(tmp_path / "prompts.jsonl", [{"prompt": "a"}, {"text": "b"}])
+    assert annotated_rows(tmp_path / "prompts.jsonl") == {}
 
 
 def test_a_run_that_was_watched_otherwise_is_the_same_run(tmp_path: Path) -> None:
