@@ -28,6 +28,7 @@ from .rows import (
     labelled_example,
     located,
     pair_example,
+    prompt_example,
     single_example,
     with_mismatched,
 )
@@ -89,11 +90,13 @@ class DataRules:
 
     Attributes:
         max_length: tokens of prompt and answer together; longer answers are cut, prompts never.
-        rows: are pairs (prompt, chosen, rejected), labelled answers (prompt, answer, label), or of an SFT format.
+        rows: are pairs (prompt, chosen, rejected), labelled answers (prompt, answer, label), prompts, or of an SFT
+            format.
         positions: of the model; `max_length` may exceed them, no sequence may.
         max_dropped_share: of the rows; above it the data is refused.
         learn: which turns of `messages` are learnt, where a row does not say it.
         mismatched: examples also get an answer to another prompt.
+        drawn_tokens: that the answers to prompts may have.
     """
 
     max_length: int
@@ -102,13 +105,14 @@ class DataRules:
     max_dropped_share: float = 1.0
     learn: Learn = "last"
     mismatched: bool = False
+    drawn_tokens: int = 0
 
 
 def data_rules(job: TrainJob, config: Any) -> DataRules:
     """Return the rules of a job, for a model of this configuration."""
     given, loss, positions = job.settings, job.loss_entry, positions_of(config)
-    allowed = given.max_dropped_share
-    return DataRules(given.max_length, loss.rows, positions, allowed, given.learn, loss.needs_mismatched)
+    allowed, drawn = given.max_dropped_share, job.online.max_new_tokens if job.online else 0
+    return DataRules(given.max_length, loss.rows, positions, allowed, given.learn, loss.needs_mismatched, drawn)
 
 
 Through = Callable[[Row, Callable[[Row], Example]], Example]
@@ -145,7 +149,7 @@ def examples_of(
         try:
             with located(path, position, "training data"):
                 whole = through(row, make)
-            examples.append(cut_example(whole, rules.max_length))
+            examples.append(cut_example(whole, rules.max_length, rules.drawn_tokens))
             truncated += sum(len(sequence.ids) > rules.max_length for sequence in whole.sequences)
         except Dropped as reason:
             dropped[reason.reason] += 1
@@ -156,13 +160,15 @@ def examples_of(
             examples = with_mismatched(examples, rules.max_length)
         except InputError as error:
             raise InputError(f"training data {path}: {error}") from None
-    _check_positions(path, examples, rules.positions)
+    _check_positions(path, examples, rules)
     return examples, counts
 
 
 def _example(tokenizer: Any, rules: DataRules, row: Row) -> Example:
     if rules.rows == "pairs":
         return pair_example(tokenizer, row)
+    if rules.rows == "prompts":
+        return prompt_example(tokenizer, row)
     return labelled_example(tokenizer, row) if rules.rows == "labels" else single_example(tokenizer, row, rules.learn)
 
 
@@ -191,9 +197,10 @@ def _check_dropped(path: Path, counts: DataCounts, rules: DataRules) -> None:
     )
 
 
-def _check_positions(path: Path, examples: Sequence[Example], positions: int | None) -> None:
+def _check_positions(path: Path, examples: Sequence[Example], rules: DataRules) -> None:
     mismatched = [len(example.mismatched.ids) for example in examples if example.mismatched]
-    longest = max([*mismatched, *(example.length for example in examples)])
+    longest = max([*mismatched, *(example.length + rules.drawn_tokens for example in examples)])
+    positions = rules.positions
     if positions is not None and longest > positions:
         raise InputError(
             f"training data {path}: the longest sequence has {longest} tokens, and the model positions for {positions} "

@@ -59,6 +59,26 @@ def sequence_logprobs(
     return answer_logprobs(model, collate(sequences).to(device), firsts)
 
 
+def answer_token_logprobs(
+    model: Any, sequences: Sequence[Tokens], device: torch.device, padding_free: bool = False
+) -> Tensor:
+    """Log p of each labelled token, in one forward, padded or in one row.
+
+    Returns:
+        [n, most labelled tokens] float32 in nats, 0 behind a sequence's last one.
+    """
+    if padding_free:
+        row = pack(sequences).to(device)
+        logprobs = token_logprobs(model, row.inputs(model), row.predicting, row.targets)
+    else:
+        batch = collate(sequences).to(device)
+        predicting = batch.labelled[:, 1:]
+        targets = batch.ids[:, 1:][predicting]
+        logprobs = token_logprobs(model, {"input_ids": batch.ids[:, :-1]}, predicting, targets)
+    parts = logprobs.split([sequence.labelled for sequence in sequences])
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+
+
 def example_logprobs(
     model: Any, examples: Sequence[Example], device: torch.device, padding_free: bool = False, shared: bool = False
 ) -> tuple[Tensor, Tensor]:

@@ -27,11 +27,12 @@ from seft_bench.console import says_who
 from seft_bench.files import read_log, write_json
 from seft_bench.ownership import remove_listed, saved_in_steps
 
-from .adapters import open_start
+from .adapters import open_model, open_start
 from .checkpoint import load_state, step_name
 from .data import DataCounts
 from .distributed import ALONE, Processes
 from .material import Sides, check_fit, load_sides, references_of
+from .online import Helpers, OnlineRun
 from .out_of_memory import memory_explained
 from .record import Clock, Identity, TrainSummary, check_same_run, finished_summary, identify, save_summary
 from .run import Run
@@ -58,6 +59,7 @@ def train(
     on_step: OnStep | None = None,
     on_data: OnData = lambda counts: None,
     save_state_every_steps: int | None = None,
+    helpers: Helpers | None = None,
     processes: Processes = ALONE,
 ) -> TrainSummary:
     """Train a model; go on where a killed run stopped; return the summary at once where the run is finished.
@@ -68,6 +70,7 @@ def train(
         out: folder of this run alone.
         reference_folder: the frozen model of losses that need one; None is the start model itself.
         save_state_every_steps: saves the state a killed run goes on from by steps instead of by minutes.
+        helpers: draw and grade answers, where the job learns such.
         processes: that train together; each of them calls this, and the first one writes.
 
     Raises:
@@ -84,9 +87,14 @@ def train(
         if processes.is_main:
             on_data(sides.counts)
         check_fit(start.model, sides, job, processes)
-        frozen = None if reference_folder in (None, model_folder) else reference_folder
-        learnt, held_out = references_of(sides, start, frozen, identity.frozen, job, out, processes)
-        run = Run(start.model, sides.learnt, learnt, job, processes)
+        held_out: Tensor | None = None
+        if helpers:
+            reference = open_model(reference_folder, job, processes) if reference_folder else None
+            run: Run = OnlineRun(start.model, sides.learnt, tokenizer, helpers, job, reference, processes)
+        else:
+            frozen = None if reference_folder in (None, model_folder) else reference_folder
+            learnt, held_out = references_of(sides, start, frozen, identity.frozen, job, out, processes)
+            run = Run(start.model, sides.learnt, learnt, job, processes)
         _resume_or_clean(run, clock, out)
         validation = _validation(sides, held_out, job, out)
         rhythm = StateRhythm(60 * job.settings.save_state_every_minutes, save_state_every_steps)
@@ -183,6 +191,7 @@ def _finish(
         final_loss=last["loss"],
         stopped_early_at=run.step if run.step < run.steps else None,
         validation=validation.summary() if validation else None,
+        online=run.summary() if isinstance(run, OnlineRun) else None,
         processes=processes.size,
         sharding=sharding_of(run.settings, processes),
         ranks=tuple(processes.gather(run.whereabouts())),

@@ -16,8 +16,8 @@ from seft_bench.errors import InputError, unknown_name
 if TYPE_CHECKING:
     from .losses import LossOutput
 
-Rows = Literal["answers", "pairs", "labels"]
-"""(prompt, answer), (prompt, chosen, rejected), or (prompt, answer, label)."""
+Rows = Literal["answers", "pairs", "labels", "prompts"]
+"""(prompt, answer), (prompt, chosen, rejected), (prompt, answer, label), or (prompt), whose answers are drawn."""
 
 LossSettings = Mapping[str, float | str]
 """Values of a loss's settings; those that are absent have their defaults."""
@@ -77,7 +77,8 @@ class Loss:
     """A loss and the facts about it that the loop acts on.
 
     Attributes:
-        place: module and function in `training.losses`: (Logprobs, Totals, **settings) -> LossOutput.
+        place: module and function in `training.losses`: (Logprobs, Totals, **settings) -> LossOutput; of rows that
+            are prompts, (Sampled, SampledTotals, **settings).
         rows: the kind of rows that it learns from.
         needs_reference: log-probabilities of a frozen reference model are computed before training.
         needs_mismatched: the reference's and the policy's log-probabilities of answers to other prompts, too.
@@ -138,6 +139,8 @@ _OF_LABELS = {
     "desirable_weight": Number(1.0, at_least=0),
     "undesirable_weight": Number(1.0, at_least=0),
 }
+
+_OF_SAMPLES = {"epsilon": Number(0.2, above=0, below=1), "epsilon_high": Number(0.2, above=0)}
 
 LOSSES: dict[str, Loss] = {
     "sft": Loss("answers.sft_loss", "SFT on annotated conversations", "answers", length_average=True),
@@ -230,6 +233,20 @@ LOSSES: dict[str, Loss] = {
         "labels",
         needs_reference=True,
         settings=_OF_LABELS,
+    ),
+    "grpo": Loss(
+        "online.grpo_loss",
+        "online: GRPO with Dr. GRPO's, DAPO's and GSPO's choices (arXiv 2402.03300)",
+        "prompts",
+        settings={
+            **_OF_SAMPLES,
+            "beta": Number(0.0, at_least=0),
+            "loss_type": Name("dapo", ("grpo", "dapo", "dr_grpo", "bnpo")),
+            "ratio": Name("token", ("token", "sequence")),
+        },
+    ),
+    "rloo": Loss(
+        "online.rloo_loss", "online: REINFORCE leave-one-out (arXiv 2402.14740)", "prompts", settings=_OF_SAMPLES
     ),
 }
 """Name -> loss. The name is also that of the method which trains a policy by it, see `training.methods`."""

@@ -18,7 +18,7 @@ from .distributed import Processes
 from .kept import kept_rows
 from .packing import check_apart
 from .reference import reference_logprobs
-from .settings import TrainJob, course_of, total_steps
+from .settings import TrainJob, course_of
 from .sharding import placed
 from .validation import split_file
 
@@ -67,7 +67,7 @@ def check_fit(model: Any, sides: Sides, job: TrainJob, processes: Processes) -> 
             not kept apart.
     """
     check_ids(_all_ids(sides), model)
-    _ = course_of(job.settings, total_steps(job.settings, len(sides.learnt)))
+    _ = course_of(job.settings, job.steps(len(sides.learnt)))
     if job.settings.padding_free:
         check_apart(placed(model, job.settings, processes), job.settings)
 

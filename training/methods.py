@@ -20,6 +20,7 @@ from seft_bench.records import Base, Data, Model, Output
 
 from .loss_table import LOSSES
 from .preferences import preference_stages, settings_class
+from .reinforce import GrpoSettings, RlooSettings, grpo_stages, rloo_stages
 from .sampled import (
     BestOfSettings,
     IterativeDpoSettings,
@@ -132,6 +133,8 @@ METHODS: dict[str, Method] = {
     "spin": Method(
         SpinSettings, spin_stages, "self-play: DPO on annotated answers against own ones (arXiv 2401.01335)"
     ),
+    "grpo": Method(GrpoSettings, grpo_stages, LOSSES["grpo"].summary),
+    "rloo": Method(RlooSettings, rloo_stages, LOSSES["rloo"].summary),
     "self-label": Method(
         SelfLabelSettings,
         self_label_stages,
@@ -140,7 +143,7 @@ METHODS: dict[str, Method] = {
 } | {
     name: Method(settings_class(name), partial(preference_stages, name), loss.summary)
     for name, loss in LOSSES.items()
-    if loss.rows != "answers"
+    if loss.rows in ("pairs", "labels")
 }
 
 

@@ -29,6 +29,7 @@ class TrainSummary:
         cpu_seconds, wall_seconds: spent in `train`, added up over resumed runs (work lost to a kill is not in it).
         peak_rss_megabytes: of the process, so it includes what ran in it before.
         stopped_early_at: the step after which the held-out loss was no longer waited for; None after all steps.
+        online: prompts, answers and their tokens that were drawn; None where the data's own were learnt.
         validation: number of held-out examples, the best and the last measurement on them; None without any.
         peak_gpu_megabytes: of tensors on its GPU, since this run began; None without one.
         checkpoints: folders in the order of their steps.
@@ -51,6 +52,7 @@ class TrainSummary:
     peak_gpu_megabytes: float | None = None
     stopped_early_at: int | None = None
     validation: Row | None = None
+    online: Row | None = None
     processes: int = 1
     sharding: str = "none"
     ranks: tuple[Row, ...] = ()

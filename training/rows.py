@@ -7,6 +7,7 @@ Row formats, told apart by their keys; a prompt is a list of messages, or the us
     {"text": "plain text"}                                        pre-training; everything is learnt, then EOS
     {"prompt": prompt, "chosen": "text", "rejected": "text"}      pairs
     {"prompt": prompt, "answer": "text", "label": true | false}   answers labelled desirable or not
+    {"prompt": prompt}                                            prompts whose answers the policy will draw
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from seft_bench.chat import answer_ids, answers_ids, as_messages, conversation_spans
+from seft_bench.chat import answer_ids, answers_ids, as_messages, conversation_spans, prompt_ids
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_text
 from seft_bench.records import Message, Row
@@ -114,6 +115,17 @@ def labelled_example(tokenizer: Any, row: Row) -> Example:
     return Example(answered, label=row["label"])
 
 
+def prompt_example(tokenizer: Any, row: Row) -> Example:
+    """Tokenise a prompt, to which answers will be drawn.
+
+    Raises:
+        InputError: the row is malformed.
+    """
+    _require(row, ("prompt",), "a row of prompts has 'prompt'")
+    messages = as_messages(row["prompt"])
+    return Example(Tokens.of(prompt_ids(tokenizer, messages), []), messages=messages)
+
+
 def with_mismatched(examples: Sequence[Example], max_length: int) -> list[Example]:
     """Give each example an answer to another prompt: that of the nearest example before it, in a circle.
 
@@ -135,12 +147,19 @@ def _mismatched(examples: Sequence[Example], prompts: Sequence[Sequence[int]], p
     raise InputError("all rows have one prompt, and this loss needs answers to other prompts than an answer's own")
 
 
-def cut_example(example: Example, max_length: int) -> Example:
+def cut_example(example: Example, max_length: int, drawn_tokens: int = 0) -> Example:
     """Cut an example's answers at `max_length` tokens of prompt and answer together.
+
+    Args:
+        drawn_tokens: that the answers to a prompt alone may have.
 
     Raises:
         Dropped: nothing is left to learn of it.
     """
+    if example.messages is not None:
+        if example.length + drawn_tokens > max_length:
+            raise Dropped("prompt_too_long")
+        return example
     cut = example.cut(max_length)
     if not all(sequence.labelled for sequence in cut.sequences):
         raise Dropped("prompt_too_long")

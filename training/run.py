@@ -21,7 +21,7 @@ from .logprobs import example_logprobs, mismatched_logprobs
 from .losses import Logprobs, Totals, logprobs_of
 from .optimizers import build_optimizer, clip_gradients, optimizer_tensors, restore_optimizer, update
 from .precision import autocast
-from .settings import TrainJob, learning_rate_at, steps_in_epoch, total_steps
+from .settings import TrainJob, learning_rate_at
 from .sharding import fill, held, placed, sum_gradients
 
 
@@ -52,7 +52,7 @@ class Run:
         }
         self.optimizer = build_optimizer(self.parameters, self.settings)
         self.lengths = [example.length for example in examples]
-        self.steps = total_steps(self.settings, len(examples))
+        self.steps, self.batches_in_epoch = job.steps(len(examples)), job.batches_in_epoch(len(examples))
         self.step = self.tokens = self.labelled_tokens = 0
         self.plan: tuple[int, list[list[int]]] = (-1, [])
 
@@ -72,13 +72,18 @@ class Run:
         update(self.optimizer, learning_rate)
         return self.position() | {"learning_rate": learning_rate} | values
 
+    @property
+    def may_pause(self) -> bool:
+        """Return whether a state that is saved now is all that a resumed run needs."""
+        return True
+
     def position(self) -> Row:
         """Return how far the run is, in steps, epochs and tokens."""
-        epoch = self.step / steps_in_epoch(len(self.examples), self.settings.global_batch_size)
+        epoch = self.step / self.batches_in_epoch
         return {"step": self.step, "epoch": round(epoch, 6), "tokens": self.tokens}
 
     def _global_batch(self) -> list[int]:
-        epoch, index = divmod(self.step - 1, steps_in_epoch(len(self.examples), self.settings.global_batch_size))
+        epoch, index = divmod(self.step - 1, self.batches_in_epoch)
         if self.plan[0] != epoch:
             self.plan = (epoch, batch_plan(self.lengths, self.settings.global_batch_size, self.job.seed, epoch))
         return self.plan[1][index]

@@ -96,7 +96,7 @@ class Saver:
         at_checkpoint = run.step == best_step or run.step in checkpoint_steps(run.steps, run.job.checkpoints)
         if at_checkpoint:
             self._save_checkpoint(run, loss)
-        if run.processes.from_main(lambda: self.rhythm.is_due(run.step, at_checkpoint)):
+        if run.may_pause and run.processes.from_main(lambda: self.rhythm.is_due(run.step, at_checkpoint)):
             # After the checkpoint: a run that goes on from this state never makes that checkpoint again.
             with self.rhythm.measured():
                 self._save_state(run)

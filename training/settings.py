@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -213,6 +213,39 @@ def without_outcome_stays(given: Any) -> Any:
     return given
 
 
+Advantages = Literal["group", "batch", "none", "leave_one_out"]
+"""An answer's reward less its group's mean, over the spread of the group's or of the global batch's rewards, or over
+nothing (`losses.online.group_advantages`); or less the mean of the others of its group (`leave_one_out`)."""
+
+
+@dataclass(frozen=True)
+class Online:
+    """How a policy draws the answers that it learns from.
+
+    Attributes:
+        samples: answers to each prompt; `global_batch_size` counts answers, and is a multiple of it.
+        updates: optimizer steps on each batch of answers.
+        max_new_tokens: of an answer.
+        sampling_batch_size: answers that are drawn at a time.
+        advantages: what an answer is worth beside the others.
+        reward_beta: weight of the divergence from the reference that is taken off the reward.
+        mask_truncated: answers that were cut at `max_new_tokens` are not learnt.
+        judge: name of the judge that grades, or its file; None where a model's likelihood does.
+    """
+
+    samples: int
+    updates: int
+    max_new_tokens: int
+    sampling_batch_size: int
+    advantages: Advantages
+    reward_beta: float = 0.0
+    mask_truncated: bool = False
+    judge: str | None = None
+
+    def prompts_in_batch(self, settings: TrainSettings) -> int:
+        return settings.global_batch_size // self.samples
+
+
 @dataclass(frozen=True)
 class TrainJob:
     """All that decides a training run beside its model and its data; a wrong one is refused when it is made.
@@ -223,6 +256,7 @@ class TrainJob:
         checkpoints: how many are saved, evenly spaced, the last one at the end.
         seed: of the order of examples, of a fresh initialisation, and of dropout.
         fresh: a model folder without weights starts from an initialisation, where it is else refused.
+        online: how answers are drawn, where the rows are prompts.
 
     Raises:
         InputError: unknown loss, a setting that it does not take, or no checkpoint asked for.
@@ -234,6 +268,7 @@ class TrainJob:
     checkpoints: int = 1
     seed: int = 0
     fresh: bool = False
+    online: Online | None = None
 
     def __post_init__(self) -> None:
         _ = self.loss_entry
@@ -252,7 +287,19 @@ class TrainJob:
             "loss_settings": self.loss_entry.identity_row(self.loss_settings),
             "seed": self.seed,
             "checkpoints": self.checkpoints,
+            **({"online": asdict(self.online)} if self.online else {}),
         }
+
+    def batches_in_epoch(self, examples: int) -> int:
+        """Count the global batches that use each example once."""
+        size = self.online.prompts_in_batch(self.settings) if self.online else self.settings.global_batch_size
+        return steps_in_epoch(examples, size)
+
+    def steps(self, examples: int) -> int:
+        """Count the optimizer steps of the run, at least 1."""
+        if self.online is None or self.settings.max_steps is not None:
+            return total_steps(self.settings, examples)
+        return max(1, round((self.settings.epochs or 0) * self.batches_in_epoch(examples))) * self.online.updates
 
 
 class DraftSettings(Strict):

@@ -59,6 +59,11 @@ def _labelled_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
     return [{key: row[key] for key in ("prompt", "answer", "label")} for row in rows]
 
 
+def _prompts(files: Files, shape: Shape, rng: Random) -> list[Row]:
+    """Prompts alone: whatever else a row has, nobody reads."""
+    return [{"prompt": row["prompt"]} for row in read_rows(files.data, "prompts", ["prompt"])[: shape.first]]
+
+
 def _revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """The preliminary reviser: poor answer -> good answer."""
     return [
@@ -204,6 +209,7 @@ SHAPES: dict[str, Callable[[Files, Shape, Random], list[Row]]] = {
     "pairs": _pairs,
     "pairs_as_labelled_answers": _pairs_as_labelled_answers,
     "labelled_answers": _labelled_answers,
+    "prompts": _prompts,
     "revisions": _revisions,
     "revisions_and_copies": _revisions_and_copies,
     "labelled_revisions": _labelled_revisions,

@@ -14,7 +14,7 @@ from seft_bench.records import Base, Data, Model, Row, Source
 
 from .loss_table import LossSettings, find_loss
 from .reviser import LabelRule
-from .settings import DraftSettings, TrainJob, TrainSettings
+from .settings import DraftSettings, Online, TrainJob, TrainSettings
 
 Decision = Literal["likelihood", "margin", "token", "candidates", "always", "never"]
 """The decision to revise: by a calibrated threshold, by a fixed one, by an emitted label, by the likelihood of drafts
@@ -32,18 +32,21 @@ class Shape:
         instruction: to revise; "" where nothing is revised.
         copies_share: share of good answers that the reviser learns to copy; None where none are.
         min_grade: samples graded lower are left out; None leaves none out.
+        first: only so many rows, the first ones; None takes all.
     """
 
     name: str
     instruction: str = ""
     copies_share: float | None = None
     min_grade: float | None = None
+    first: int | None = None
 
     def as_row(self) -> Row:
         instruction = {"instruction": self.instruction} if self.instruction else {}
         copies = {} if self.copies_share is None else {"copies_share": self.copies_share}
         grade = {} if self.min_grade is None else {"min_grade": self.min_grade}
-        return {"shape": self.name, **instruction, **copies, **grade}
+        first = {} if self.first is None else {"first": self.first}
+        return {"shape": self.name, **instruction, **copies, **grade, **first}
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Train:
         reference: the frozen model of losses that need one.
         preferences: preference pairs, or graded samples, where the shape mixes them in.
         fresh: the model may be a configuration without weights.
+        online: how the policy draws answers to learn from, where the rows are prompts.
+        grader: the model whose likelihood grades those; None where a judge does.
     """
 
     kind: ClassVar[Literal["train"]] = "train"
@@ -71,14 +76,17 @@ class Train:
     reference: Source | None = None
     preferences: Source | None = None
     fresh: bool = False
+    online: Online | None = None
+    grader: Source | None = None
 
     @property
     def inputs(self) -> dict[str, Source]:
         """Role -> source."""
-        return _given(model=self.model, reference=self.reference, data=self.data, preferences=self.preferences)
+        models = _given(model=self.model, reference=self.reference, grader=self.grader)
+        return models | _given(data=self.data, preferences=self.preferences)
 
     def job(self, seed: int) -> TrainJob:
-        return TrainJob(self.settings, self.loss, self.loss_settings, self.checkpoints, seed, self.fresh)
+        return TrainJob(self.settings, self.loss, self.loss_settings, self.checkpoints, seed, self.fresh, self.online)
 
     def settings_row(self) -> Row:
         train = {
@@ -87,7 +95,8 @@ class Train:
             "checkpoints": self.checkpoints,
             "loss_settings": find_loss(self.loss, self.loss_settings).identity_row(self.loss_settings),
         }
-        return {**self.shape.as_row(), "train": train}
+        online = {"online": asdict(self.online)} if self.online else {}
+        return {**self.shape.as_row(), "train": train, **online}
 
 
 @dataclass(frozen=True)
@@ -279,7 +288,9 @@ Stage = Train | Sample | Score | Revise
 
 
 def grader_of(stage: Stage) -> str | None:
-    """Name the judge that does a stage's work; None where none does."""
+    """Name the judge that does a stage's work, or grades for it; None where none does."""
+    if stage.kind == "train":
+        return stage.online.judge if stage.online else None
     return stage.judge if stage.kind == "score" and stage.what == "grades" else None
 
 

@@ -6,6 +6,8 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from seft_bench.records import Message
+
 Range = tuple[int, int]
 """[first, end)"""
 
@@ -59,6 +61,7 @@ class Example(NamedTuple):
         chosen: the answer; of a pair the chosen one.
         rejected: None unless the loss compares two answers.
         label: whether the answer is desirable, where answers are labelled one by one.
+        messages: the prompt's, where answers to it are yet to be drawn: `chosen` is the prompt alone.
         mismatched: the same prompt with an answer to another one, where a loss measures on such; it is never learnt.
     """
 
@@ -66,6 +69,7 @@ class Example(NamedTuple):
     rejected: Tokens | None = None
     label: bool | None = None
     mismatched: Tokens | None = None
+    messages: Sequence[Message] | None = None
 
     @property
     def sequences(self) -> tuple[Tokens, ...]:

@@ -100,6 +100,10 @@ def _memory() -> Row:
 
 _SHOWN: tuple[tuple[str, str, Callable[[float], str]], ...] = (
     ("loss", "loss", lambda value: f"{value:.4g}"),
+    ("reward", "reward", lambda value: f"{value:.4g}"),
+    ("kl", "KL", lambda value: f"{value:.3g}"),
+    ("answer_tokens", "tokens an answer", lambda value: f"{value:.1f}"),
+    ("truncated_share", "truncated", lambda value: f"{100 * value:.0f} %"),
     ("reward_accuracy", "accuracy", lambda value: f"{100 * value:.0f} %"),
     ("reward_margin", "margin", lambda value: f"{value:.3g}"),
     ("log_odds_ratio", "log odds ratio", lambda value: f"{value:.3g}"),

@@ -101,7 +101,7 @@ class TransformersGenerator(ConversationGenerator):
 
         check_ids(prompts, self.model)
         with torch.inference_mode():
-            return _decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed, self.context_tokens)
+            return decode(self.model, prompts, samplings, self.stops, max_new_tokens, seed, self.context_tokens)
 
 
 def load_causal_lm(
@@ -136,7 +136,7 @@ def load_causal_lm(
     return loaded.to(place).eval()
 
 
-def _decode(
+def decode(
     model: PreTrainedModel,
     prompts: Sequence[list[int]],
     samplings: Sequence[Sampling],
@@ -145,7 +145,16 @@ def _decode(
     seed: int,
     context_tokens: int,
 ) -> list[list[int]]:
-    """Prefill the left-padded prompts, then decode one token a step for the rows that are not finished."""
+    """Prefill the left-padded prompts, then decode one token a step for the rows that are not finished.
+
+    Args:
+        model: in evaluation; called where no gradients are kept.
+        stops: ids that end an answer.
+        context_tokens: positions of the model.
+
+    Returns:
+        The new token ids of each prompt, up to and with its stop token.
+    """
     import torch
     from transformers import DynamicCache
 

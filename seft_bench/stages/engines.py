@@ -167,7 +167,17 @@ def open_engine(name: EngineName, log_folder: Path, server_arguments: Sequence[s
 
 
 def needed_engine(name: EngineName, plan: Sequence[stages.Stage]) -> EngineName:
-    """Return the engine to open for a method: vLLM, which has to be installed, only where a stage draws or scores."""
+    """Return the engine to open for a method: vLLM, which has to be installed, only where a stage draws or scores.
+
+    Raises:
+        InputError: a training would have to draw by vLLM.
+    """
+    drawing = [stage.name for stage in plan if stage.kind == "train" and stage.online]
+    if name == "vllm" and drawing:
+        raise InputError(
+            f"engine: vllm cannot draw for stage {drawing[0]!r}, whose policy changes with every step: give engine: "
+            "transformers, or a method that samples by rounds (iterative-dpo, best-of-n)"
+        )
     return name if _served(plan) else "transformers"
 
 

@@ -13,6 +13,7 @@ from seft_bench.files import write_jsonl
 from seft_bench.records import Row
 from seft_bench.stages import door
 from seft_bench.stages.common import Find, Workshop
+from seft_bench.stages.online import open_helpers
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import data, stages
@@ -29,16 +30,18 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
     rows = shop.processes.from_main(
         lambda: write_training_rows(stage, find(stage.data), preferences, shop.seed, target)
     )
-    summary = door.loop.train(
-        find(stage.model),
-        folder / TRAINING_ROWS,
-        folder,
-        stage.job(shop.seed),
-        reference_folder=find(stage.reference) if stage.reference else None,
-        on_step=_shown(stage.name, shop),
-        on_data=lambda counts: note_dropped(stage.name, counts),
-        processes=shop.processes,
-    )
+    with open_helpers(stage, find, shop) as helpers:
+        summary = door.loop.train(
+            find(stage.model),
+            folder / TRAINING_ROWS,
+            folder,
+            stage.job(shop.seed),
+            reference_folder=find(stage.reference) if stage.reference else None,
+            on_step=_shown(stage.name, shop),
+            on_data=lambda counts: note_dropped(stage.name, counts),
+            helpers=helpers,
+            processes=shop.processes,
+        )
     return {
         "steps": summary.steps,
         "tokens_trained": summary.tokens,
@@ -48,8 +51,22 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         "processes": summary.processes,
         "sharding": summary.sharding,
         "checkpoints": [path.name for path in summary.checkpoints],
+        **(_drawn(stage, summary.online, find(stage.data)) if summary.online else {}),
         **({"validation": summary.validation} if summary.validation else {}),
         **({"stopped_early_at": summary.stopped_early_at} if summary.stopped_early_at else {}),
+    }
+
+
+def _drawn(stage: stages.Train, drawn: Row, data: Path) -> Row:
+    """Say what answers were drawn for a stage, as the record of a stage that samples does."""
+    unannotated = sum("chosen" not in row for row in door.rows.read_rows(data, "prompts")[: stage.shape.first])
+    calls = {"judge_calls": drawn["answers"]} if stage.online and stage.online.judge else {}
+    return {
+        "prompts": drawn["prompts"],
+        "unannotated_prompts": min(drawn["prompts"], unannotated),
+        "samples_graded": drawn["answers"],
+        "tokens_generated": drawn["tokens"],
+        **calls,
     }
 
 

@@ -5,7 +5,8 @@ add up to the loss of the global batch, so batch 8 x accumulation 1 equals batch
 
 In the docstrings s_w and s_l are the summed log-probabilities of the chosen and the rejected answer under the policy,
 r_w and r_l those under the reference, |y| an answer's tokens, avg = s / |y|, and h = (s_w - r_w) - (s_l - r_l). Means
-go over the pairs (or answers) of the global batch.
+go over the pairs (or answers) of the global batch. Losses of answers that the policy draws while it learns (`online`)
+read their tokens one by one, from a record of their own.
 
 A new loss is one function in one of these modules, and one entry in `training.loss_table.LOSSES`.
 """

@@ -1,0 +1,97 @@
+"""What a training is helped with that draws its own answers: the project's decoder, and a grader that stays open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seft_bench.chat import answer_ids, load_tokenizer, stop_ids
+from seft_bench.checkpoints.batches import Batches
+from seft_bench.checkpoints.weights import positions_of
+from seft_bench.records import Message
+from seft_bench.stages import door
+from seft_bench.stages.common import Find, Workshop
+from seft_bench.stages.diagnostics import judged
+from seft_bench.stages.grade import local_judge
+
+if TYPE_CHECKING:
+    from seft_bench.stages.door import distributed, online, settings, stages
+
+Sampled = Sequence[tuple[Sequence[Message], str]]
+Grade = Callable[[Sampled], Sequence[float | None]]
+
+
+@contextmanager
+def open_helpers(stage: stages.Train, find: Find, shop: Workshop) -> Iterator[online.Helpers | None]:
+    """Yield what draws and grades answers for a stage; None where it learns those of its data."""
+    asked = stage.online
+    if asked is None:
+        yield None
+        return
+    draw = _drawer(find(stage.model), stage.name, asked, shop.seed)
+    if asked.judge is None:
+        device = shop.processes.device(stage.settings.device)
+        yield door.online.Helpers(draw, _by_likelihood(find(stage.grader), device, stage.settings.micro_batch_size))
+        return
+    with _judge(asked.judge, shop.processes) as grade:
+        yield door.online.Helpers(draw, grade)
+
+
+def _drawer(model_folder: Path, name: str, asked: settings.Online, seed: int) -> online.Draw:
+    """Return what draws from a policy as it is in memory; batches that do not fit there are halved."""
+    from seft_bench.generators.conversations import Sampling
+    from seft_bench.generators.transformers import decode
+
+    stops, batches = stop_ids(load_tokenizer(model_folder)), Batches(asked.sampling_batch_size, f"answers of {name}")
+
+    def draw(model: Any, prompts: Sequence[Sequence[int]], keys: Sequence[str]) -> list[list[int]]:
+        context = positions_of(model.config) or 1 << 30
+
+        def some(batch: Sequence[int]) -> list[list[int]]:
+            samplings = [Sampling(f"{name}/{keys[index]}", 1.0) for index in batch]
+            asked_now = [list(prompts[index]) for index in batch]
+            return decode(model, asked_now, samplings, stops, asked.max_new_tokens, seed, context)
+
+        found = dict(batches.over(sorted(range(len(prompts)), key=lambda index: len(prompts[index])), some))
+        return [found[index] for index in range(len(prompts))]
+
+    return draw
+
+
+def _by_likelihood(folder: Path, device: str, batch_size: int) -> Grade:
+    """Grade by the mean log-probability per token, the stop token included; an empty answer has no grade."""
+    tokenizer = load_tokenizer(folder)
+    model = door.checkpoint.load_model(folder).to(door.checkpoint.pick_device(device))
+
+    def grade(sampled: Sampled) -> list[float | None]:
+        filled = [(prompt, text) for prompt, text in sampled if text.strip()]
+        sequences = [door.tokens.Tokens.of(*answer_ids(tokenizer, prompt, text)) for prompt, text in filled]
+        scores = iter(door.logprobs.score_sequences(model, sequences, batch_size))
+        return [next(scores).mean if text.strip() else None for _, text in sampled]
+
+    return grade
+
+
+@contextmanager
+def _judge(name: str, processes: distributed.Processes) -> Iterator[Grade]:
+    """Open a judge in the first process, which grades for all of them."""
+    from seft_bench.judges import open_judge
+
+    opened = open_judge(local_judge(name), None) if processes.is_main else None
+
+    def grade(sampled: Sampled) -> list[float | None]:
+        parts = processes.gather([[list(prompt), text] for prompt, text in sampled])
+        everyone = [(prompt, text) for part in parts for prompt, text in part]
+        grades = processes.from_main(
+            lambda: [judgment.score for judgment in judged(everyone, opened)] if opened else []
+        )
+        before = sum(len(part) for part in parts[: processes.rank])
+        return grades[before : before + len(sampled)]
+
+    try:
+        yield grade
+    finally:
+        if opened:
+            opened.close()
