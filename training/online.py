@@ -224,6 +224,12 @@ class OnlineRun(Run):
         return rewards.reshape(drawn.rewards.shape)
 
 
+def longest_answers(prompts: Sequence[Example], drawing: Online) -> list[Example]:
+    """Make the examples that a pass over prompts learns at most: every answer is as long as it may become."""
+    answer = [0] * drawing.max_new_tokens
+    return [Example(Tokens.of(prompt.chosen.ids, answer)) for prompt in prompts for _ in range(drawing.samples)]
+
+
 def online_of(job: TrainJob) -> Online:
     if job.online is None:
         raise TypeError("this job says nothing of how answers are drawn")

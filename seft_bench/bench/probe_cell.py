@@ -145,7 +145,7 @@ class _Probe:
 
     def _full_steps(self, stage: kinds.Train, large: StageRun) -> int:
         rows = large.record["rows"] * self._rows_in(stage, None) / max(1, self._rows_in(stage, 1))
-        return door.settings.total_steps(stage.settings, round(rows))
+        return stage.job(0).steps(round(rows))
 
     def _rows_in(self, stage: kinds.Stage, size: int | None) -> int:
         """Count the rows that a stage reads at one of the probe's sizes, or in full (None)."""

@@ -20,7 +20,7 @@ from seft_bench.stages.stand_ins import stand_in
 from seft_bench.stages.train import write_training_rows
 
 if TYPE_CHECKING:
-    from seft_bench.stages.door import data, memory, probe, stages
+    from seft_bench.stages.door import memory, probe, stages
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,22 @@ def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:
         return _by_max_length(_Training(stage, shape, walk.gpu_bytes), count, folder)
     job = stage.job(walk.seed)
     examples, counts = door.data.load_examples(path, tokenizer, door.data.data_rules(job, shape.config))
-    steps = door.settings.total_steps(stage.settings, len(examples))
+    steps, in_epoch = job.steps(len(examples)), job.batches_in_epoch(len(examples))
     door.settings.course_of(stage.settings, steps)
+    notes: tuple[str, ...] = ()
+    if stage.online:
+        examples, estimated, notes = door.online.longest_answers(examples, stage.online), True, (_DRAWN,)
+        job = replace(job, loss="sft", loss_settings={}, online=None)  # the same forwards and gradients, for a probe
     work = _Training(stage, shape, walk.gpu_bytes)
-    planned = work.plan(counts.used, _tokens(counts, stage, steps), steps, work.batch(examples), estimated)
-    return _probed(planned, folder, examples, job, walk)
+    tokens = sum(len(sequence.ids) for example in examples for sequence in example.sequences)
+    planned = work.plan(counts.used, round(tokens * steps / in_epoch), steps, work.batch(examples), estimated)
+    return _probed(replace(planned, notes=(*planned.notes, *notes)), folder, examples, job, walk)
+
+
+_DRAWN = (
+    "answers that are drawn count as max_new_tokens each; neither the time to draw and grade them is in this, nor the "
+    "memory of the reference and the grader"
+)
 
 
 @dataclass(frozen=True)
@@ -197,18 +208,12 @@ class _Training:
 def _by_max_length(planned: _Training, rows: int, folder: Path) -> StagePlan:
     """Plan a training without a tokenizer."""
     stage = planned.stage
-    steps = door.settings.total_steps(stage.settings, rows)
+    steps = stage.job(0).steps(rows)
     tokens = steps * stage.settings.global_batch_size * stage.settings.max_length * planned.sides
     note = f"{stage.name}: {folder} has no tokenizer, so each sequence counts as max_length tokens"
     batch = Batch(planned.sequences, stage.settings.max_length)
     made = planned.plan(rows, tokens, steps, batch, True)
     return replace(made, notes=(*made.notes, note))
-
-
-def _tokens(counts: data.DataCounts, stage: stages.Train, steps: int) -> int:
-    """Return the tokens of all steps, from those of one epoch."""
-    in_epoch = door.settings.steps_in_epoch(counts.used, stage.settings.global_batch_size)
-    return round(counts.tokens * steps / in_epoch)
 
 
 def _probed(planned: StagePlan, folder: Path, examples: Any, job: Any, walk: Walk) -> StagePlan:

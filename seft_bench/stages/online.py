@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from seft_bench.chat import answer_ids, load_tokenizer, stop_ids
 from seft_bench.checkpoints.batches import Batches
 from seft_bench.checkpoints.weights import positions_of
-from seft_bench.records import Message
+from seft_bench.records import Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import Find, Workshop
 from seft_bench.stages.diagnostics import judged
 from seft_bench.stages.grade import local_judge
 
 if TYPE_CHECKING:
+    from seft_bench.judges import Judge
     from seft_bench.stages.door import distributed, online, settings, stages
 
 Sampled = Sequence[tuple[Sequence[Message], str]]
@@ -79,11 +80,12 @@ def _judge(name: str, processes: distributed.Processes) -> Iterator[Grade]:
     """Open a judge in the first process, which grades for all of them."""
     from seft_bench.judges import open_judge
 
-    opened = open_judge(local_judge(name), None) if processes.is_main else None
+    opened: Judge | None = open_judge(local_judge(name), None) if processes.is_main else None
 
     def grade(sampled: Sampled) -> list[float | None]:
-        parts = processes.gather([[list(prompt), text] for prompt, text in sampled])
-        everyone = [(prompt, text) for part in parts for prompt, text in part]
+        mine: list[Row] = [{"prompt": list(prompt), "text": text} for prompt, text in sampled]
+        parts = processes.gather(mine)
+        everyone = [(row["prompt"], row["text"]) for part in parts for row in part]
         grades = processes.from_main(
             lambda: [judgment.score for judgment in judged(everyone, opened)] if opened else []
         )

@@ -199,3 +199,17 @@ def test_the_table_and_its_json() -> None:
     assert row["hours"] == 4.0
     assert json.loads(json.dumps(row))["stages"][0]["parameters"] == {"total": 135_000_000, "trained": 5_000_000}
     assert [stage["hours"] for stage in row["stages"]] == [4.0, None, None]
+
+
+def test_drawn_answers_count_as_long_as_they_may_become(tiny_model: Path, data: Path) -> None:
+    """Two steps of 8 answers: 4 samples of 2 prompts, each a prompt and 5 tokens more."""
+    given = {"init": "base", "samples": 4, "drafts": {"max_new_tokens": 5}, "policy": {"max_steps": 2}}
+    found = planned(tiny_model, data, "grpo", training={"global_batch_size": 8}, **given)["grpo"]
+    prompts = [json.loads(line)["prompt"] for line in (data / "prompts.jsonl").read_text().splitlines()]
+    tokenizer = load_tokenizer(tiny_model)
+    lengths = [
+        len(tokenizer.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"]) for prompt in prompts
+    ]
+    assert (found.rows, found.steps) == (12, 2)
+    assert found.tokens == pytest.approx(2 * 8 * (sum(lengths) / 12 + 5), abs=1)
+    assert "drawn" in found.notes[-1]

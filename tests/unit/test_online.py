@@ -190,7 +190,7 @@ def test_the_record_says_what_was_drawn(shop: Workshop) -> None:
 
 
 def test_a_judge_grades_and_is_part_of_the_name(shop: Workshop) -> None:
-    by_judge = stage_of(grader="tiny-rubric")
+    by_judge = stage_of(grader="rubric")
     assert by_judge.inputs.keys() == {"model", "data"}
     assert stage_of().inputs.keys() == {"model", "data", "grader"}
     assert by_judge.settings_row() != stage_of().settings_row()
@@ -265,3 +265,22 @@ def test_vllm_is_refused_before_anything_is_trained() -> None:
 def test_prompts_that_leave_answers_no_room_are_dropped(shop: Workshop) -> None:
     with pytest.raises(InputError, match="12 of 12 rows"):
         run_stage(stage_of(policy={"max_length": 12}), {}, shop)
+
+
+def test_a_judge_grades_the_answers_of_all_processes(shop: Workshop, tiny_model: Path) -> None:
+    """The rubric grades the tinyworld's prompts; each process gets the grades of its own answers."""
+    from seft_bench.tinyworld.world import prompt_rows
+
+    prompts = [row["prompt"] for row in prompt_rows(0, 3)]
+
+    def grades(processes: Processes) -> list[float | None]:
+        alone = Workshop(shop.folder, shop.base, shop.data, 0, processes=processes)
+        with open_helpers(stage_of(grader="rubric"), lambda source: tiny_model, alone) as helpers:
+            assert helpers is not None
+            mine = prompts[processes.rank :: processes.size]
+            return list(helpers.grade([(prompt, "1 2 3") for prompt in mine]))
+
+    whole = grades(Processes())
+    assert all(grade is not None for grade in whole)
+    first, second = forked(2, grades)
+    assert (first, second) == (whole[0::2], whole[1::2])
