@@ -161,6 +161,10 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("seft", {"draft_policy": "chosen", "good_answers": True, "policy_init": "init"}, "policy-2-186158ac3d"),
     ("seft", {"decision": "candidates", "candidates": 4, "evolution": "external", "rounds": 1}, "policy-1-de2f05f89b"),
     ("realign", {"on_policy_pairs": True}, "policy-2-3ed55ddea1"),
+    ("grpo", {}, "grpo-8f2922c8bc"),
+    ("grpo", {"beta": 0.1, "loss_type": "dr_grpo", "scale_rewards": "none"}, "grpo-cbfe2cf1af"),
+    ("rloo", {}, "rloo-1428c6e299"),
+    ("rloo", {"grader": "rubric", "prompts": 600}, "rloo-8457270323"),
 ]
 """Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
 
