@@ -42,16 +42,25 @@ LEAST_GRADED = 0.9
 GRADED_ENOUGH = "share of the samples that must get a grade, or nothing is trained on them"
 
 
-def grade_stage(name: str, samples: Source, grader: str, policy: Source, start: Source, least_share: float) -> Grade:
-    """Build the stage that grades samples.
+def likelihood_model(grader: str, policy: Source, start: Source) -> Source | None:
+    """Find the model whose likelihood a grader's name means; None of a judge.
 
     Args:
         policy: what the round starts from.
         start: what the first round starts from.
-        least_share: of the samples that must get a grade.
     """
     models: dict[str, Source] = {BASE_LIKELIHOOD: Base(), START_LIKELIHOOD: start, POLICY_LIKELIHOOD: policy}
     if grader.startswith(MODEL_LIKELIHOOD):
         models[grader] = Model(grader.removeprefix(MODEL_LIKELIHOOD))
-    model = models.get(grader)
+    return models.get(grader)
+
+
+def grade_stage(name: str, samples: Source, grader: str, policy: Source, start: Source, least_share: float) -> Grade:
+    """Build the stage that grades samples.
+
+    Args:
+        policy, start: as of `likelihood_model`.
+        least_share: of the samples that must get a grade.
+    """
+    model = likelihood_model(grader, policy, start)
     return Grade(name, samples, judge=None if model else grader, model=model, least_share=least_share)

@@ -11,10 +11,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seft_bench.config import Strict
-from seft_bench.records import Base, Data
+from seft_bench.records import Data, Source
 
+from .graders import BASE_LIKELIHOOD, GRADED_BY, POLICY_LIKELIHOOD, GraderName, likelihood_model
 from .loss_table import LossSettings
-from .sampled import BASE_LIKELIHOOD
 from .settings import Advantages, Online, TrainSettings
 from .stages import Shape, Stage, Train
 from .start import SftSettings, policy_start, start_stages
@@ -42,12 +42,7 @@ class OnlineSettings(SftSettings):
         default=None, gt=0, description="and above 1 + epsilon_high; null: epsilon (DAPO: 0.28)"
     )
     mask_truncated: bool = Field(default=False, description="answers cut at max_new_tokens are not learnt")
-    grader: str = Field(
-        default=BASE_LIKELIHOOD,
-        min_length=1,
-        description=f"what grades the samples: {BASE_LIKELIHOOD}, the mean log-probability per token under the base, "
-        "or a judge of this machine (rubric, reward-model, transformers)",
-    )
+    grader: GraderName = Field(default=BASE_LIKELIHOOD, min_length=1, description=GRADED_BY)
 
     @model_validator(mode="after")
     def _batches_fit(self) -> OnlineSettings:
@@ -66,6 +61,8 @@ class OnlineSettings(SftSettings):
 
     @model_validator(mode="after")
     def _can_draw(self) -> OnlineSettings:
+        if self.grader == POLICY_LIKELIHOOD:
+            raise ValueError(f"grader: the policy changes in every step: give start-likelihood, not {self.grader}")
         if self.policy.validation:
             raise ValueError("policy.validation: there is no held-out loss of answers that a policy draws itself")
         if self.policy.sharding == "fsdp":
@@ -73,6 +70,10 @@ class OnlineSettings(SftSettings):
                 "policy.sharding: fsdp cannot draw answers while it trains: give ddp, each process a whole model"
             )
         return self
+
+    def grading_model(self) -> Source | None:
+        """Find the model whose likelihood grades; None where a judge does."""
+        return likelihood_model(self.grader, policy_start(self), policy_start(self))
 
     def loss_settings(self) -> LossSettings:
         high = self.epsilon if self.epsilon_high is None else self.epsilon_high
@@ -87,7 +88,7 @@ class OnlineSettings(SftSettings):
             advantages,
             reward_beta,
             self.mask_truncated,
-            judge=None if self.grader == BASE_LIKELIHOOD else self.grader,
+            judge=None if self.grading_model() else self.grader,
         )
 
 
@@ -143,6 +144,6 @@ def _stages(
         checkpoints=checkpoints,
         reference=start if has_reference else None,
         online=online,
-        grader=None if online.judge else Base(),
+        grader=settings.grading_model(),
     )
     return [*start_stages(settings, checkpoints), policy]

@@ -59,7 +59,7 @@ def grading_of(stages: Sequence[kinds.Stage], shop: Workshop) -> Grading:
     """Return what is left to do of the stages, as far as grading them goes."""
     folders = _folders(stages, shop)
     left = [stage for stage in stages if not (folders[stage.name] / "stage.json").exists()]
-    return Grading(stages, left, folders, lambda stage: _find(stage.prompts, {}, shop), shop.graders)
+    return Grading(stages, left, folders, lambda source: _find(source, {}, shop), shop.graders)
 
 
 def _folders(stages: Sequence[kinds.Stage], shop: Workshop) -> dict[str, Path]:

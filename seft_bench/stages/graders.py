@@ -116,6 +116,26 @@ def grading_judge(name: str) -> JudgeConfig:
     return config
 
 
+LIVE_KINDS = ("rubric", "reward-model", "transformers")
+"""Kinds of judges that can be asked in every step of a training: in this process, at no price."""
+
+
+def live_judge(name: str) -> JudgeConfig:
+    """Load the config of a judge that can grade while a policy trains.
+
+    Raises:
+        InputError: as `grading_judge`, or it asks a server.
+    """
+    config = grading_judge(name)
+    if config.kind not in LIVE_KINDS:
+        raise InputError(
+            f"grader: judge {name} is of kind {config.kind}, which asks a server, and an online method asks in every "
+            f"step: give a judge of kind {', '.join(LIVE_KINDS)}, a likelihood, or a method that samples by rounds "
+            "(iterative-dpo, best-of-n)"
+        )
+    return config
+
+
 def _others() -> str:
     return (
         f"Samples are graded by their likelihood ({', '.join(door.graders.LIKELIHOODS)}), or by a judge of kind "

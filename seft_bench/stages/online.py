@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Any
 from seft_bench.chat import answer_ids, load_tokenizer, stop_ids
 from seft_bench.checkpoints.batches import Batches
 from seft_bench.checkpoints.weights import positions_of
-from seft_bench.records import Message, Row
+from seft_bench.judge_quality.asking import ANONYMOUS
+from seft_bench.records import Row
 from seft_bench.stages import door
 from seft_bench.stages.common import Find, Workshop
-from seft_bench.stages.diagnostics import judged
-from seft_bench.stages.grade import local_judge
+from seft_bench.stages.graders import Sampled, grade_requests
 
 if TYPE_CHECKING:
     from seft_bench.judges import Judge
     from seft_bench.stages.door import distributed, online, settings, stages
 
-Sampled = Sequence[tuple[Sequence[Message], str]]
-Grade = Callable[[Sampled], Sequence[float | None]]
+Grade = Callable[[Sequence[Sampled]], Sequence[float | None]]
 
 
 @contextmanager
@@ -36,8 +35,12 @@ def open_helpers(stage: stages.Train, find: Find, shop: Workshop) -> Iterator[on
         device = shop.processes.device(stage.settings.device)
         yield door.online.Helpers(draw, _by_likelihood(find(stage.grader), device, stage.settings.micro_batch_size))
         return
-    with _judge(asked.judge, shop.processes) as grade:
-        yield door.online.Helpers(draw, grade)
+    judge = shop.graders.judge(asked.judge) if shop.processes.is_main else None
+    try:
+        yield door.online.Helpers(draw, _by_judge(judge, shop.processes))
+    finally:
+        if judge:
+            judge.close()
 
 
 def _drawer(model_folder: Path, name: str, asked: settings.Online, seed: int) -> online.Draw:
@@ -66,7 +69,7 @@ def _by_likelihood(folder: Path, device: str, batch_size: int) -> Grade:
     tokenizer = load_tokenizer(folder)
     model = door.checkpoint.load_model(folder).to(door.checkpoint.pick_device(device))
 
-    def grade(sampled: Sampled) -> list[float | None]:
+    def grade(sampled: Sequence[Sampled]) -> list[float | None]:
         filled = [(prompt, text) for prompt, text in sampled if text.strip()]
         sequences = [door.tokens.Tokens.of(*answer_ids(tokenizer, prompt, text)) for prompt, text in filled]
         scores = iter(door.logprobs.score_sequences(model, sequences, batch_size))
@@ -75,25 +78,23 @@ def _by_likelihood(folder: Path, device: str, batch_size: int) -> Grade:
     return grade
 
 
-@contextmanager
-def _judge(name: str, processes: distributed.Processes) -> Iterator[Grade]:
-    """Open a judge in the first process, which grades for all of them."""
-    from seft_bench.judges import open_judge
+def _by_judge(judge: Judge | None, processes: distributed.Processes) -> Grade:
+    """Let the first process grade for all of them; the others have no judge."""
 
-    opened: Judge | None = open_judge(local_judge(name), None) if processes.is_main else None
-
-    def grade(sampled: Sampled) -> list[float | None]:
+    def grade(sampled: Sequence[Sampled]) -> list[float | None]:
         mine: list[Row] = [{"prompt": list(prompt), "text": text} for prompt, text in sampled]
         parts = processes.gather(mine)
         everyone = [(row["prompt"], row["text"]) for part in parts for row in part]
-        grades = processes.from_main(
-            lambda: [judgment.score for judgment in judged(everyone, opened)] if opened else []
-        )
+        grades = processes.from_main(lambda: _asked(judge, everyone))
         before = sum(len(part) for part in parts[: processes.rank])
         return grades[before : before + len(sampled)]
 
-    try:
-        yield grade
-    finally:
-        if opened:
-            opened.close()
+    return grade
+
+
+def _asked(judge: Judge | None, sampled: Sequence[Sampled]) -> list[float | None]:
+    if judge is None:
+        raise TypeError("only the first process asks")
+    requests, found = grade_requests(sampled), dict[str, float | None]()
+    judge.judge(requests, ANONYMOUS, lambda judgment: found.update({judgment.question_id: judgment.score}))
+    return [found[request.question.id] for request in requests]

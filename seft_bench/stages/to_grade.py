@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.files import read_jsonl
 from seft_bench.judge_quality.asking import missing
+from seft_bench.judges import Judge
 from seft_bench.judges.context import CHARACTERS_PER_TOKEN
-from seft_bench.records import Output
+from seft_bench.records import Output, Question, Source
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS
-from seft_bench.stages.graders import JUDGMENTS, Graders, Sampled, ToGrade, grade_requests
+from seft_bench.stages.graders import JUDGMENTS, Graders, Sampled, ToGrade, grade_requests, live_judge
 from seft_bench.stages.sample import chosen_prompts
 
 if TYPE_CHECKING:
@@ -28,13 +29,13 @@ class Grading:
         plan: all stages of the method.
         left: those that are not finished.
         folders: stage -> its folder, whether it is there or not.
-        prompts: finds the data set of a stage that samples.
+        find: finds data sets.
     """
 
     plan: Sequence[stages.Stage]
     left: Sequence[stages.Stage]
     folders: Mapping[str, Path]
-    prompts: Callable[[stages.Sample], Path]
+    find: Callable[[Source], Path]
     graders: Graders
 
     def look_up(self) -> list[ToGrade]:
@@ -58,8 +59,21 @@ class Grading:
         if drawn.exists():
             rows = read_jsonl(drawn, "samples", ["prompt", "samples"])
             return [(row["prompt"], text) for row in rows for text in row["samples"]]
-        prompts = chosen_prompts(door.rows.read_rows(self.prompts(sampling), "prompts", ["prompt"]), sampling)
+        prompts = chosen_prompts(door.rows.read_rows(self.find(sampling.prompts), "prompts", ["prompt"]), sampling)
         return [(row["prompt"], text) for row in prompts for text in _longest_texts(sampling)]
+
+    def live(self) -> Iterator[tuple[Judge, list[Question]]]:
+        """Yield the judges that grade while a policy trains, with the questions that they will meet.
+
+        Raises:
+            InputError: one of them asks a server.
+        """
+        for stage in self.left:
+            if stage.kind == "train" and stage.online and stage.online.judge:
+                _ = live_judge(stage.online.judge)
+                rows = door.rows.read_rows(self.find(stage.data), "prompts", ["prompt"])[: stage.shape.first]
+                requests = grade_requests([(row["prompt"], "") for row in rows])
+                yield self.graders.judge(stage.online.judge), [request.question for request in requests]
 
 
 def check_graders(grading: Grading) -> None:
@@ -69,6 +83,9 @@ def check_graders(grading: Grading) -> None:
         InputError: a judge cannot grade these prompts, or nobody agreed to what it may cost.
         ServiceUnavailableError: a judge cannot be reached.
     """
+    for judge, questions in grading.live():
+        judge.check_questions("grade", questions)
+        judge.check(["grade"], ())
     found = grading.look_up()
     for item in found:
         item.judge.check_questions("grade", [request.question for request in item.open_ones])

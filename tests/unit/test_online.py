@@ -11,8 +11,8 @@ import torch
 from seft_bench.chat import load_tokenizer
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, write_jsonl
-from seft_bench.records import Row
-from seft_bench.stages import StageRun, Workshop, run_stage
+from seft_bench.records import Base, Model, Row
+from seft_bench.stages import StageRun, Workshop, run_stage, run_stages
 from seft_bench.stages.engines import needed_engine
 from seft_bench.stages.online import open_helpers
 from tests.recorded_samples import LENGTHS, REWARDS, helpers_of, job_of, online, recorded, run_of, update_on
@@ -194,6 +194,8 @@ def test_a_judge_grades_and_is_part_of_the_name(shop: Workshop) -> None:
     assert by_judge.inputs.keys() == {"model", "data"}
     assert stage_of().inputs.keys() == {"model", "data", "grader"}
     assert by_judge.settings_row() != stage_of().settings_row()
+    assert stage_of(grader="start-likelihood").grader == Base()
+    assert stage_of(grader="likelihood:mine").grader == Model("mine")
 
 
 def test_an_adapter_is_trained_against_a_whole_reference(shop: Workshop) -> None:
@@ -250,6 +252,7 @@ def test_answers_are_drawn_from_the_policy_itself(shop: Workshop, tiny_model: Pa
         ({"epsilon": 1.0}, "epsilon"),
         ({"beta": -0.1}, "beta"),
         ({"updates": 0}, "updates"),
+        ({"grader": "policy-likelihood"}, "give start-likelihood"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(given: dict[str, Any], message: str) -> None:
@@ -260,6 +263,22 @@ def test_settings_that_cannot_work_are_refused(given: dict[str, Any], message: s
 def test_vllm_is_refused_before_anything_is_trained() -> None:
     with pytest.raises(InputError, match="vllm cannot draw for stage 'grpo'"):
         needed_engine("vllm", build_stages("grpo", {}, 1))
+
+
+@pytest.mark.parametrize(
+    ("grader", "message"),
+    [
+        ("local-openai", "asks a server, and an online method asks in every step"),
+        ("rubric", "What is 0"),
+        ("no-such-judge", "grader: .*no-such-judge"),
+    ],
+)
+def test_judges_that_cannot_grade_are_refused_before_anything_is_trained(
+    grader: str, message: str, shop: Workshop
+) -> None:
+    with pytest.raises(InputError, match=message):
+        run_stages([stage_of(grader=grader)], shop)
+    assert not list(shop.folder.glob("grpo-*"))
 
 
 def test_prompts_that_leave_answers_no_room_are_dropped(shop: Workshop) -> None:
