@@ -30,6 +30,7 @@ from .sampled import (
     spin_stages,
 )
 from .seft import RealignSettings, SeftSettings, realign_stages, seft_stages
+from .self_rewarding import SelfRewardingSettings, self_rewarding_stages
 from .settings import DraftSettings, TrainSettings
 from .stages import First, Sample, Shape, Stage, Train
 from .start import SftSettings, good_answers_stage, policy_start, sft_stage, start_stages
@@ -129,6 +130,11 @@ METHODS: dict[str, Method] = {
     "best-of-n": Method(BestOfSettings, best_of_stages, "RAFT: SFT on the best of own samples (arXiv 2304.06767)"),
     "iterative-dpo": Method(
         IterativeDpoSettings, iterative_dpo_stages, "DPO on the best against the worst of own samples, by rounds"
+    ),
+    "self-rewarding": Method(
+        SelfRewardingSettings,
+        self_rewarding_stages,
+        "iterative DPO whose judge is the policy itself (arXiv 2401.10020)",
     ),
     "spin": Method(
         SpinSettings, spin_stages, "self-play: DPO on annotated answers against own ones (arXiv 2401.01335)"

@@ -15,7 +15,7 @@ from seft_bench.records import Base, Data, Model, Output, Source
 from .reviser import LabelRule
 from .settings import DraftSettings, TrainSettings
 from .stages import Calibrate, Decision, LabelPairs, Revising, Sample, Shape, Stage, Statistic, Train
-from .start import SftSettings, good_answers_stage, policy_start, sft_stage
+from .start import SftSettings, good_answers_stage, policy_start, refuse, sft_stage
 
 INSTRUCTION = "Please revise the answer."
 
@@ -96,18 +96,8 @@ class ReviserSettings(SftSettings):
             found += [f"{key}: {getattr(self, key)} names a reviser, and decision: never asks none" for key in keys]
         return found
 
-    def changed(self, keys: Collection[str]) -> list[str]:
-        """Name those of the keys whose values are no defaults."""
-        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
-
 
 LABELLING = ("label_rule", "label_levels")
-
-
-def refuse(conflicts: Collection[str]) -> None:
-    """Refuse settings that cannot work together, all of them at once."""
-    if conflicts:
-        raise ValueError("\n  ".join(conflicts))
 
 
 REVISER, DECIDER = Output("reviser"), Output("decider")

@@ -19,7 +19,6 @@ from .revisers import (
     decider_of,
     first_stages,
     named_model,
-    refuse,
     reviser_of,
     reviser_stages,
     revising,
@@ -27,7 +26,7 @@ from .revisers import (
 from .rounds import dpo_round, round_settings
 from .settings import TrainSettings
 from .stages import First, Grade, Part, Revise, Sample, Shape, Stage, Train
-from .start import policy_start
+from .start import policy_start, refuse
 
 
 class EvolutionSettings(ReviserSettings):

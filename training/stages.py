@@ -215,13 +215,22 @@ class Calibrate:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """How a model is asked for grades: the draws of each verdict, whose mean counts, and their settings."""
+
+    draws: int
+    settings: DraftSettings
+
+
+@dataclass(frozen=True)
 class Grade:
-    """Grades samples: by a judge, or by their mean log-probability per token under a model.
+    """Grades samples: by a judge, or by a model: their mean log-probability per token, or what it says when asked.
 
     Attributes:
         data: samples of prompts.
         judge: name of a judge, or its file; None where a model grades.
         model: None where a judge grades.
+        asking: how the model is asked for grades in words; None where its likelihood grades.
         least_share: of the samples that must get a grade; what is made does not depend on it.
     """
 
@@ -231,6 +240,7 @@ class Grade:
     data: Source
     judge: str | None = None
     model: Source | None = None
+    asking: Asking | None = None
     least_share: float = 0.0
 
     @property
@@ -239,7 +249,9 @@ class Grade:
         return _given(model=self.model, data=self.data)
 
     def settings_row(self) -> Row:
-        return {"what": self.what, **({"judge": self.judge} if self.judge else {})}
+        judge = {"judge": self.judge} if self.judge else {}
+        asking = {"asked": {"draws": self.asking.draws, **self.asking.settings.model_dump()}} if self.asking else {}
+        return {"what": self.what, **judge, **asking}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pydantic import Field
 
 from seft_bench.config import Strict
@@ -21,6 +23,16 @@ class SftSettings(Strict):
         description="where the policy starts: start (SFT on annotated conversations first), base, or a ready model: "
         "its folder, an adapter's folder, or a hub id",
     )
+
+    def changed(self, keys: Collection[str]) -> list[str]:
+        """Name those of the keys whose values are no defaults."""
+        return [key for key in keys if getattr(self, key) != type(self).model_fields[key].default]
+
+
+def refuse(conflicts: Collection[str]) -> None:
+    """Refuse settings that cannot work together, all of them at once."""
+    if conflicts:
+        raise ValueError("\n  ".join(conflicts))
 
 
 def policy_start(settings: SftSettings) -> Source:

@@ -136,9 +136,18 @@ def describe(diagnostics: Mapping[str, Mapping[str, Any]]) -> list[str]:
             )
         if "diagnostics" in said:
             lines.append(f"{stage}: {_revision_line(said['diagnostics'])}")
+        if "graded_by" in said:
+            lines.append(f"{stage}: {_grading_line(said)}")
         if "validation" in said:
             lines.append(f"{stage}: {_validation_line(said)}")
     return lines
+
+
+def _grading_line(said: Mapping[str, Any]) -> str:
+    without = "".join(f", {count} without a grade ({why})" for why, count in said["ungraded_by_status"].items())
+    alike = said["prompts_graded_alike"]
+    equal = f"; {alike} prompts whose samples are all graded alike, which make no pair" if alike else ""
+    return f"{said['samples_graded']} samples graded by {said['graded_by']}{without}{equal}"
 
 
 def _validation_line(said: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,27 +14,11 @@ from seft_bench.judges import Judge
 from seft_bench.records import JudgeRequest, Judgment, Row, from_row, to_row
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.engines import Engine, mean_logprobs
-from seft_bench.stages.graders import JUDGMENTS, Sampled, grade_requests
+from seft_bench.stages.graders import JUDGMENTS, REPLIES, Graded, Sampled, grade_requests
+from seft_bench.stages.own_judge import graded_in_words
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import stages
-
-
-@dataclass(frozen=True)
-class Graded:
-    """Grades of samples, in their order.
-
-    Attributes:
-        by: who gave them.
-        grades: None where there is none.
-        without: why there is none -> how many.
-        facts: what the stage's record says beyond counts.
-    """
-
-    by: str
-    grades: Sequence[float | None]
-    without: Counter[str]
-    facts: Row = field(default_factory=dict)
 
 
 def run_grade(stage: stages.Grade, find: Find, folder: Path, shop: Workshop) -> Row:
@@ -49,19 +32,20 @@ def run_grade(stage: stages.Grade, find: Find, folder: Path, shop: Workshop) -> 
     sampled = [(row["prompt"], text) for row in rows for text in row["samples"]]
     if stage.judge:
         graded = _by_judge(stage, sampled, folder, shop)
+    elif stage.asking:
+        graded = graded_in_words(stage, stage.asking, find(stage.model), sampled, folder / REPLIES, shop)
     else:
         graded = _by_likelihood(stage, find(stage.model), sampled, shop.engine)
     _check_share(stage, graded)
     given = iter(graded.grades)
-    write_jsonl(
-        folder / OUTPUTS["score"],
-        [{**row, "grades": [next(given) for _ in row["samples"]]} for row in rows],
-    )
-    counts = {"samples_graded": len(sampled), "ungraded": graded.without.total()}
+    scored = [{**row, "grades": [next(given) for _ in row["samples"]]} for row in rows]
+    write_jsonl(folder / OUTPUTS["score"], scored)
     return {
         "graded_by": graded.by,
-        **counts,
-        "ungraded_by_status": dict(sorted(graded.without.items())),
+        "samples_graded": len(sampled),
+        "ungraded": graded.without.total(),
+        "ungraded_by_status": {status: count for status, count in sorted(graded.without.items()) if count},
+        "prompts_graded_alike": sum(len(set(row["grades"]) - {None}) < 2 for row in scored),
         **graded.facts,
     }
 
@@ -127,6 +111,8 @@ def _check_share(stage: stages.Grade, graded: Graded) -> None:
         f"min_graded_share is {stage.least_share:g}. Nothing was trained on them, and what was graded is kept: the "
         "same command asks for the others again"
     )
+    if graded.advice:
+        raise InputError(f"{message}. {graded.advice}")
     failed = graded.without["api_error"]
     if failed and total - missing_grades + failed >= stage.least_share * total:
         raise JudgeUnavailableError(f"{message}.")

@@ -6,8 +6,9 @@ asks a server only after that.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,30 @@ SUITE = "samples"
 JUDGMENTS = "judgments.jsonl"
 """In a grade stage's folder: every judgment, the moment that it arrives."""
 
+REPLIES = "replies.jsonl"
+"""The same of a policy that grades in words: its replies."""
+
 Sampled = tuple[Sequence[Message], str]
 """A prompt, and one answer to it."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """Grades of samples, in their order.
+
+    Attributes:
+        by: who gave them.
+        grades: None where there is none.
+        without: why there is none -> how many.
+        facts: what the stage's record says beyond counts.
+        advice: what to do where there are too few; "" where that depends on why.
+    """
+
+    by: str
+    grades: Sequence[float | None]
+    without: Counter[str]
+    facts: Row = field(default_factory=dict)
+    advice: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _MERGED: Holds = {r"[0-9a-f]{16}|\.writing-[0-9a-f]{16}": CHECKPOINT, r"\.[0-9a-
 _STAGE: Holds = {
     r"stage\.json|run\.json|summary\.json|\.lock|\.merged-base\.lock": is_file,
     r"(training_rows|learnt_rows|held_out_rows|train|timings|validation|sampled)\.jsonl": is_file,
-    r"(revision_grades|judgments)\.jsonl": is_file,
+    r"(revision_grades|judgments|replies)\.jsonl": is_file,
     "|".join(map(re.escape, OUTPUTS.values())): is_file,
     "checkpoints": CHECKPOINTS,
     "state": saved_in_steps(STATE),

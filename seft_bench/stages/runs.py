@@ -140,6 +140,7 @@ def publish_run(
         "checkpoints": names,
         "checkpoints_asked": checkpoints,
         "stages": [stage.folder.name for stage in stages],
+        "graded_by": {stage.stage.name: stage.record["graded_by"] for stage in stages if "graded_by" in stage.record},
         "training_rows": {stage.stage.name: stage.record["data"] for stage in stages if "data" in stage.record},
         "cost": run_cost(stages),
         "data": dict(data),
@@ -187,9 +188,12 @@ def _log(chain: Sequence[StageRun], name: str) -> list[Row]:
     return rows
 
 
+GRADING = ("graded_by", "samples_graded", "ungraded_by_status", "prompts_graded_alike")
+
+
 def _diagnostics(record: Mapping[str, Any]) -> Row:
-    """Pick what a stage says of itself: label counts, calibration, keep rate, gain and harm, held-out loss."""
-    told = ("label_counts", "calibration", "diagnostics", "cut_off_share", "validation", "stopped_early_at")
+    """Pick what a stage says of itself: label counts, calibration, keep rate, gain and harm, grades, held-out loss."""
+    told = ("label_counts", "calibration", "diagnostics", "cut_off_share", "validation", "stopped_early_at", *GRADING)
     return {key: record[key] for key in told if key in record}
 
 

@@ -149,6 +149,8 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("best-of-n", {"keep": "above", "min_grade": -1.5}, "policy-2-a09bcb4f29"),
     ("iterative-dpo", {}, "policy-2-cf5b3feb7c"),
     ("iterative-dpo", {"reference": "start"}, "policy-2-4ff1b57e55"),
+    ("self-rewarding", {}, "policy-2-0955f3f355"),
+    ("self-rewarding", {"judge": "prompt"}, "policy-2-5a8b9f8946"),
     ("spin", {}, "policy-2-a8a1a5de41"),
     ("realign", {}, "policy-2-8aaf0cea9c"),
     ("realign", {"decision": "always"}, "policy-2-7ab4f9aa78"),
