@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seft_bench.checkpoints import check_adapter, fingerprint, is_adapter, is_checkpoint
+from seft_bench.checkpoints.classifiers import check_writes
 from seft_bench.checkpoints.steps import checkpoints_below
 from seft_bench.config import ServedModelConfig
 from seft_bench.errors import InputError
@@ -122,6 +123,7 @@ def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
     """A checkpoint; one of our runs is named by run and step, and knows its training."""
     from seft_bench.chat import load_tokenizer
 
+    check_writes(folder, "model")
     load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
     check_adapter(folder) if is_adapter(folder) else check_safetensors(folder)
     run = folder.parent.parent
@@ -147,7 +149,9 @@ def _run_facts(run: Path, checkpoint: Path) -> RunFacts:
 def _from_hub(name: str, trust_remote_code: bool) -> Subject:
     from seft_bench.data.training import open_base
 
-    return checkpoint_subject(open_base(name, "model"), name, None, trust_remote_code)
+    folder = open_base(name, "model")
+    check_writes(folder, f"model {name}:")
+    return checkpoint_subject(folder, name, None, trust_remote_code)
 
 
 def _ready_answers(path: Path) -> list[Subject]:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from seft_bench.chat import load_tokenizer
-from training.checkpoint import load_config, load_model
+from training.checkpoint import load_classifier, load_config, load_model
 from training.data import data_rules, load_examples
 from training.precision import weights_dtype
 from training.reference import reference_logprobs
@@ -155,7 +155,8 @@ def ours(
         if reference is None
         else reference_logprobs(lambda: load_model(reference, dtype), "reference", examples, job, tmp_path / "cache")
     )
-    run = Run(load_model(model, dtype), examples, sums, job)
+    load = load_classifier if job.loss_entry.is_of_rewards else load_model
+    run = Run(load(model, dtype), examples, sums, job)
     measured = run._forward_backward(range(len(rows)))
     return {name: value.item() for name, value in measured.items()}, gradients(run.model), examples
 

@@ -11,16 +11,16 @@ import torch
 from seft_bench.checkpoints import adapter_config as read_adapter_config
 from seft_bench.checkpoints import base_of, base_place, base_record, check_adapter, is_adapter
 from seft_bench.checkpoints.adapters import adapter_tensors, quiet_peft
+from seft_bench.checkpoints.classifiers import HEAD, TASK
 from seft_bench.checkpoints.merging import format_name, merged_model
 from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.records import Row
 
-from .checkpoint import load_model
 from .distributed import ALONE, Processes
 from .precision import prepare_model, weights_dtype
 from .settings import LoraSettings, TrainJob
-from .sharding import load_policy, spread
+from .sharding import load_policy, load_start, spread
 
 ONLY_IN_PLACE = ("alpha_pattern", "rank_pattern", "use_dora", "modules_to_save")
 """Of an adapter's configuration: what none of ours has, and what changes what its tensors do."""
@@ -81,7 +81,7 @@ def _adapted_start(folder: Path, lora: LoraSettings, job: TrainJob, merged_base:
 
 def _adapted(base: Path, lora: LoraSettings, job: TrainJob) -> Start:
     """Lay a fresh adapter over a base, which is made ready before: the adapter's own dropout stays."""
-    model = prepare_model(load_model(base, weights_dtype(job.settings)), job.settings)
+    model = prepare_model(load_start(base, replace(job, fresh=False), weights_dtype(job.settings)), job.settings)
     return Start(attach(model, base, lora, job.seed), base_record(base))
 
 
@@ -118,13 +118,16 @@ def lay_over(model: Any, lora: LoraSettings, name: str) -> Any:
     """
     from peft import LoraConfig, get_peft_model
 
+    is_of_rewards = hasattr(model, HEAD)
+    if is_of_rewards:
+        model.score.float()  # it is trained beside the adapter, in the adapter's number format
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
         use_rslora=lora.use_rslora,
-        task_type="CAUSAL_LM",
+        task_type=TASK if is_of_rewards else "CAUSAL_LM",  # with which peft trains and saves the layer of rewards, too
     )
     with quiet_peft():
         try:

@@ -15,6 +15,13 @@ from torch import Tensor
 
 from seft_bench.checkpoints import base_of, is_adapter
 from seft_bench.checkpoints.adapters import is_adapted, save_adapter, write_folder
+from seft_bench.checkpoints.classifiers import (
+    as_reward_model,
+    is_reward_model,
+    load_base,
+    load_reward_model,
+    with_exact_head,
+)
 from seft_bench.checkpoints.holds import STATE
 from seft_bench.checkpoints.merging import format_name, merge_adapter
 from seft_bench.checkpoints.weights import first_line, load_whole
@@ -80,6 +87,21 @@ def load_model(folder: Path, dtype: torch.dtype = torch.float32, parts: Any | No
     options = {"dtype": dtype, "local_files_only": True, **({"distributed_config": parts} if parts else {})}
     with _quiet_transformers():
         return load_whole(AutoModelForCausalLM, folder, "causal language model", **options)
+
+
+def load_classifier(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """Load a reward model, on the CPU; of a causal language model's folder, one whose rewards are all 0.
+
+    Raises:
+        InputError: as of `load_model`, or there is no reward model of its architecture.
+    """
+    if not is_reward_model(folder):
+        return as_reward_model(load_model(folder, dtype))
+    options = {"dtype": dtype, "local_files_only": True}
+    with _quiet_transformers():
+        if is_adapter(folder):
+            return merge_adapter(load_base(folder, **options), folder)[0].to(dtype)
+        return with_exact_head(load_reward_model(folder, **options))
 
 
 def load_or_initialise(folder: Path, seed: int, dtype: torch.dtype = torch.float32, *, fresh: bool = False) -> Any:

@@ -29,6 +29,7 @@ from .rows import (
     located,
     pair_example,
     prompt_example,
+    rewarded_example,
     single_example,
     with_mismatched,
 )
@@ -90,8 +91,7 @@ class DataRules:
 
     Attributes:
         max_length: tokens of prompt and answer together; longer answers are cut, prompts never.
-        rows: are pairs (prompt, chosen, rejected), labelled answers (prompt, answer, label), prompts, or of an SFT
-            format.
+        rows: the kind of them, see `loss_table.Rows`.
         positions: of the model; `max_length` may exceed them, no sequence may.
         max_dropped_share: of the rows; above it the data is refused.
         learn: which turns of `messages` are learnt, where a row does not say it.
@@ -149,7 +149,8 @@ def examples_of(
         try:
             with located(path, position, "training data"):
                 whole = through(row, make)
-            examples.append(cut_example(whole, rules.max_length, rules.drawn_tokens))
+            is_rewarded = rules.rows == "conversations"
+            examples.append(cut_example(whole, rules.max_length, rules.drawn_tokens, is_rewarded))
             truncated += sum(len(sequence.ids) > rules.max_length for sequence in whole.sequences)
         except Dropped as reason:
             dropped[reason.reason] += 1
@@ -169,6 +170,8 @@ def _example(tokenizer: Any, rules: DataRules, row: Row) -> Example:
         return pair_example(tokenizer, row)
     if rules.rows == "prompts":
         return prompt_example(tokenizer, row)
+    if rules.rows == "conversations":
+        return rewarded_example(tokenizer, row)
     return labelled_example(tokenizer, row) if rules.rows == "labels" else single_example(tokenizer, row, rules.learn)
 
 

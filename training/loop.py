@@ -35,6 +35,7 @@ from .material import Sides, check_fit, load_sides, references_of
 from .online import Helpers, OnlineRun
 from .out_of_memory import memory_explained
 from .record import Clock, Identity, TrainSummary, check_same_run, finished_summary, identify, save_summary
+from .rewards import set_padding_token
 from .run import Run
 from .saving import Saver, StateRhythm, final_steps, keep_checkpoints
 from .settings import TrainJob, TrainSettings
@@ -84,6 +85,8 @@ def train(
         # Started here, so that the first run of a process is not charged with importing the model's code.
         clock = Clock(processes)
         sides = load_sides(data_file, tokenizer, model_folder, start.model.config, job, out)
+        if job.loss_entry.is_of_rewards:
+            set_padding_token(tokenizer, start.model, sides.last_ids())
         if processes.is_main:
             on_data(sides.counts)
         check_fit(start.model, sides, job, processes)

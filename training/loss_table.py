@@ -16,8 +16,9 @@ from seft_bench.errors import InputError, unknown_name
 if TYPE_CHECKING:
     from .losses import LossOutput
 
-Rows = Literal["answers", "pairs", "labels", "prompts"]
-"""(prompt, answer), (prompt, chosen, rejected), (prompt, answer, label), or (prompt), whose answers are drawn."""
+Rows = Literal["answers", "pairs", "labels", "prompts", "conversations"]
+"""(prompt, answer), (prompt, chosen, rejected), (prompt, answer, label), (prompt), whose answers are drawn, or pairs as
+two whole conversations, each with a reward."""
 
 LossSettings = Mapping[str, float | str]
 """Values of a loss's settings; those that are absent have their defaults."""
@@ -78,7 +79,7 @@ class Loss:
 
     Attributes:
         place: module and function in `training.losses`: (Logprobs, Totals, **settings) -> LossOutput; of rows that
-            are prompts, (Sampled, SampledTotals, **settings).
+            are prompts, (Sampled, SampledTotals, **settings); of conversations, (Rewards, Totals, **settings).
         rows: the kind of rows that it learns from.
         needs_reference: log-probabilities of a frozen reference model are computed before training.
         needs_mismatched: the reference's and the policy's log-probabilities of answers to other prompts, too.
@@ -102,7 +103,12 @@ class Loss:
     @property
     def sides(self) -> int:
         """Sequences of one example that are learnt."""
-        return 2 if self.rows == "pairs" else 1
+        return 2 if self.rows in ("pairs", "conversations") else 1
+
+    @property
+    def is_of_rewards(self) -> bool:
+        """Return whether what is trained is a reward model: one number for a conversation, in place of tokens."""
+        return self.rows == "conversations"
 
     @property
     def columns(self) -> int:
@@ -247,6 +253,12 @@ LOSSES: dict[str, Loss] = {
     ),
     "rloo": Loss(
         "online.rloo_loss", "online: REINFORCE leave-one-out (arXiv 2402.14740)", "prompts", settings=_OF_SAMPLES
+    ),
+    "reward-model": Loss(
+        "rewards.bradley_terry_loss",
+        "reward model by Bradley and Terry, from preference pairs (arXiv 2203.02155)",
+        "conversations",
+        settings={"centering": Number(0.0, at_least=0)},
     ),
 }
 """Name -> loss. The name is also that of the method which trains a policy by it, see `training.methods`."""

@@ -37,6 +37,10 @@ class Sides:
     held_out: list[Example]
     counts: DataCounts
 
+    def last_ids(self) -> set[int]:
+        """Return the token ids that end sequences."""
+        return {ids[-1] for ids in _all_ids(self)}
+
 
 def load_sides(data_file: Path, tokenizer: Any, model: Path, config: Any, job: TrainJob, out: Path) -> Sides:
     """Read and tokenise a data set, parted where validation is asked for.

@@ -21,6 +21,7 @@ from seft_bench.records import Base, Data, Model, Output
 from .loss_table import LOSSES
 from .preferences import preference_stages, settings_class
 from .reinforce import GrpoSettings, RlooSettings, grpo_stages, rloo_stages
+from .reward_models import REWARD_MODEL, RewardModelSettings, reward_model_stages
 from .sampled import (
     BestOfSettings,
     IterativeDpoSettings,
@@ -141,6 +142,9 @@ METHODS: dict[str, Method] = {
     ),
     "grpo": Method(GrpoSettings, grpo_stages, LOSSES["grpo"].summary),
     "rloo": Method(RlooSettings, rloo_stages, LOSSES["rloo"].summary),
+    REWARD_MODEL: Method(
+        RewardModelSettings, reward_model_stages, f"{LOSSES[REWARD_MODEL].summary}: it grades answers, and writes none"
+    ),
     "self-label": Method(
         SelfLabelSettings,
         self_label_stages,

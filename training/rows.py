@@ -17,7 +17,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from seft_bench.chat import answer_ids, answers_ids, as_messages, conversation_spans, prompt_ids
+from seft_bench.chat import (
+    answer_ids,
+    answers_ids,
+    as_messages,
+    assistant,
+    conversation_ids,
+    conversation_spans,
+    prompt_ids,
+)
 from seft_bench.errors import InputError
 from seft_bench.files import read_jsonl, read_text
 from seft_bench.records import Message, Row
@@ -27,12 +35,13 @@ from .tokens import Example, Tokens
 Learn = Literal["last", "all"]
 """Which of the assistant's turns of `messages` are learnt."""
 
-Reason = Literal["prompt_too_long", "empty_answer", "equal_pair", "equal_after_truncation"]
+Reason = Literal["prompt_too_long", "empty_answer", "equal_pair", "equal_after_truncation", "conversation_too_long"]
 REASONS: dict[Reason, str] = {
     "prompt_too_long": "the prompt leaves an answer no room within max_length",
     "empty_answer": "an answer is empty",
     "equal_pair": "chosen and rejected are equal",
     "equal_after_truncation": "chosen and rejected are equal up to max_length",
+    "conversation_too_long": "prompt and answer exceed max_length, and a reward is read at an answer's end",
 }
 
 
@@ -102,6 +111,23 @@ def pair_example(tokenizer: Any, row: Row) -> Example:
     return Example(Tokens.of(prompt, chosen), Tokens.of(prompt, rejected))
 
 
+def rewarded_example(tokenizer: Any, row: Row) -> Example:
+    """Tokenise a row of which two answers get a reward each, at the last token of the conversation as it is written.
+
+    That is the template's stop token, and what the template writes behind it (ChatML's line break), so that whoever
+    renders a conversation by the template reads the reward where it was learnt.
+
+    Raises:
+        InputError: the row is malformed. Dropped: it teaches nothing.
+    """
+    _require(row, ("prompt", "chosen", "rejected"), "a row of pairs has 'prompt', 'chosen' and 'rejected'")
+    prompt, answers = as_messages(row["prompt"]), [_answer(row, key) for key in ("chosen", "rejected")]
+    chosen, rejected = (conversation_ids(tokenizer, [*prompt, assistant(answer)]) for answer in answers)
+    if chosen == rejected:
+        raise Dropped("equal_pair")
+    return Example(Tokens.of(chosen[:-1], chosen[-1:]), Tokens.of(rejected[:-1], rejected[-1:]))
+
+
 def labelled_example(tokenizer: Any, row: Row) -> Example:
     """Tokenise a row of which one answer is labelled desirable or undesirable.
 
@@ -147,11 +173,12 @@ def _mismatched(examples: Sequence[Example], prompts: Sequence[Sequence[int]], p
     raise InputError("all rows have one prompt, and this loss needs answers to other prompts than an answer's own")
 
 
-def cut_example(example: Example, max_length: int, drawn_tokens: int = 0) -> Example:
+def cut_example(example: Example, max_length: int, drawn_tokens: int = 0, is_rewarded: bool = False) -> Example:
     """Cut an example's answers at `max_length` tokens of prompt and answer together.
 
     Args:
         drawn_tokens: that the answers to a prompt alone may have.
+        is_rewarded: its conversations have a reward each, at their end, which no cut one has.
 
     Raises:
         Dropped: nothing is left to learn of it.
@@ -160,6 +187,8 @@ def cut_example(example: Example, max_length: int, drawn_tokens: int = 0) -> Exa
         if example.length + drawn_tokens > max_length:
             raise Dropped("prompt_too_long")
         return example
+    if is_rewarded and example.length > max_length:
+        raise Dropped("conversation_too_long")
     cut = example.cut(max_length)
     if not all(sequence.labelled for sequence in cut.sequences):
         raise Dropped("prompt_too_long")

@@ -18,9 +18,10 @@ from .checkpoint import pick_device
 from .data import Example, batch_plan
 from .distributed import ALONE, MicroBatch, Processes, micro_batches
 from .logprobs import example_logprobs, mismatched_logprobs
-from .losses import Logprobs, Totals, logprobs_of
+from .losses import Logprobs, Rewards, Totals, logprobs_of
 from .optimizers import build_optimizer, clip_gradients, optimizer_tensors, restore_optimizer, update
 from .precision import autocast
+from .rewards import example_rewards
 from .settings import TrainJob, learning_rate_at
 from .sharding import fill, held, placed, sum_gradients
 
@@ -104,8 +105,8 @@ class Run:
     def _backward(self, micro_batch: MicroBatch, totals: Totals) -> dict[str, Tensor]:
         """Add one micro-batch's gradient; return its share of the loss and the metrics, zeros where it counts not."""
         reference = None if self.reference is None else self.reference[micro_batch.indices]
-        logprobs = self.logprobs([self.examples[index] for index in micro_batch.indices], reference)
-        measured = self.measured(logprobs, totals, micro_batch.counts)
+        scores = self.scores([self.examples[index] for index in micro_batch.indices], reference)
+        measured = self.measured(scores, totals, micro_batch.counts)
         measured["loss"].backward()
         return {name: share.detach() for name, share in measured.items()}
 
@@ -135,11 +136,25 @@ class Run:
         ratio, number = self.processes.add_up(total)
         return (ratio / number).clamp(min=0)
 
-    def measured(self, logprobs: Logprobs, totals: Totals, counts: bool) -> dict[str, Tensor]:
+    def measured(self, scores: Logprobs | Rewards, totals: Totals, counts: bool) -> dict[str, Tensor]:
         """Return a micro-batch's shares of the loss and the metrics; zeros of one that does not count."""
-        loss, metrics = self.loss.function(logprobs, totals, **self.job.loss_settings)
+        loss, metrics = self.loss.function(scores, totals, **self.job.loss_settings)
         shares = {"loss": loss, **metrics}
         return shares if counts else {name: 0 * share for name, share in shares.items()}
+
+    def scores(self, examples: Sequence[Example], reference: Tensor | None) -> Logprobs | Rewards:
+        """Return what the loss is a function of: log-probabilities of all answers, or their rewards.
+
+        Args:
+            reference: [examples, columns] log-probabilities under the reference model; None without one.
+        """
+        return self.rewards(examples) if self.loss.is_of_rewards else self.logprobs(examples, reference)
+
+    def rewards(self, examples: Sequence[Example]) -> Rewards:
+        """Rewards of all answers in one forward: the chosen ones, then the rejected ones."""
+        with autocast(self.settings, self.device):
+            found = example_rewards(self.model, examples, self.device)
+        return Rewards(*found.split(len(examples)))
 
     def logprobs(self, examples: Sequence[Example], reference: Tensor | None) -> Logprobs:
         """Log-probabilities of all answers in one forward: the chosen ones, then the rejected ones.

@@ -271,7 +271,8 @@ class TrainJob:
     online: Online | None = None
 
     def __post_init__(self) -> None:
-        _ = self.loss_entry
+        if self.loss_entry.is_of_rewards and self.settings.padding_free:
+            raise InputError(f"training settings: padding_free cannot be true with the loss {self.loss!r}")
         if not self.checkpoints > 0:
             raise InputError(f"training settings: checkpoints must be greater than 0, got {self.checkpoints!r}")
 

@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, Shard
 from seft_bench.checkpoints import is_adapter
 from seft_bench.checkpoints.adapters import is_adapted
 
-from .checkpoint import has_weights, load_model, load_or_initialise, pick_device
+from .checkpoint import has_weights, load_classifier, load_model, load_or_initialise, pick_device
 from .distributed import Processes
 from .precision import weights_dtype
 from .settings import TrainJob, TrainSettings
@@ -71,18 +71,26 @@ def load_policy(folder: Path, job: TrainJob, processes: Processes) -> Any:
     """Load the model of a folder, or initialise one, as the job trains it: whole on the CPU, or sharded on the device.
 
     What is sharded is read in parts: transformers applies `fully_shard` to the layers and then to the whole, on meta
-    tensors, and each process reads its rows of the files. A fresh model, one with an adapter, or one that is not
-    sharded on the machine's own kind of device, or whose tied embeddings do not divide, is made whole first.
+    tensors, and each process reads its rows of the files. A fresh model, a reward model, one with an adapter, one that
+    is not sharded on the machine's own kind of device, or whose tied embeddings do not divide, is made whole first.
     """
     dtype = weights_dtype(job.settings)
     if sharding_of(job.settings, processes) != "fsdp":
-        return load_or_initialise(folder, job.seed, dtype, fresh=job.fresh)
+        return load_start(folder, job, dtype)
     device = pick_device(processes.device(job.settings.device))
-    if has_weights(folder) and not is_adapter(folder) and (device.type == "cuda" or not torch.cuda.is_available()):
+    in_files = has_weights(folder) and not is_adapter(folder) and not job.loss_entry.is_of_rewards
+    if in_files and (device.type == "cuda" or not torch.cuda.is_available()):
         model = _load_parts(folder, dtype, processes)
         if not _splits_ties(model, processes):
             return summing(model)
-    return shard(load_or_initialise(folder, job.seed, dtype, fresh=job.fresh), device)
+    return shard(load_start(folder, job, dtype), device)
+
+
+def load_start(folder: Path, job: TrainJob, dtype: torch.dtype) -> Any:
+    """Load the model of a folder whole, on the CPU, or initialise one; a reward model where rewards are learnt."""
+    if job.loss_entry.is_of_rewards:
+        return load_classifier(folder, dtype)
+    return load_or_initialise(folder, job.seed, dtype, fresh=job.fresh)
 
 
 def placed(model: Any, settings: TrainSettings, processes: Processes) -> Any:

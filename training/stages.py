@@ -6,7 +6,7 @@ the two name the stage's folder, so they stay as they are, or old folders are no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
@@ -319,6 +319,12 @@ def data_sets(stages: Iterable[Stage]) -> list[str]:
 
 def reads_base(stages: Iterable[Stage]) -> bool:
     return any(isinstance(source, Base) for stage in stages for source in stage.inputs.values())
+
+
+def makes_policy(stages: Sequence[Stage]) -> bool:
+    """Return whether the last of a method's stages trains a model that writes answers."""
+    last = stages[-1]
+    return last.kind == "train" and not find_loss(last.loss, last.loss_settings).is_of_rewards
 
 
 def ready_models(stages: Iterable[Stage]) -> list[str]:

@@ -103,8 +103,8 @@ class Validation:
         with torch.no_grad():
             for indices, counts in parts:
                 reference = None if self.reference is None else self.reference[indices]
-                logprobs = run.logprobs([self.examples[index] for index in indices], reference)
-                for name, share in run.measured(logprobs, totals, counts).items():
+                scores = run.scores([self.examples[index] for index in indices], reference)
+                for name, share in run.measured(scores, totals, counts).items():
                     measured[name] = measured[name] + share if name in measured else share
         run.model.train()
         values = run.processes.add_up(torch.stack(list(measured.values()))).tolist()

@@ -228,6 +228,11 @@ def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
 
     try:
         stages = door.methods.build_stages(row.method, row.settings, matrix.checkpoints)
+        if not door.stages.makes_policy(stages):
+            raise InputError(
+                f"method {row.method!r} trains a reward model, which writes no answers that suites could ask for: "
+                "train it on its own (`seft-bench train`), and name its checkpoint in a judge's YAML"
+            )
         for data in matrix.all_data:
             check_data(data, door.stages.data_sets(stages))
         for name in door.stages.ready_models(stages):

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seft_bench.checkpoints import FACTS, base_of, check_adapter, facts_of, fingerprint, tokenizer_folder
+from seft_bench.checkpoints import FACTS, check_adapter, facts_of, fingerprint, tokenizer_folder
 from seft_bench.checkpoints.adapters import load_adapter, quiet_peft, write_folder
-from seft_bench.checkpoints.weights import load_whole
+from seft_bench.checkpoints.classifiers import load_base
 from seft_bench.errors import InputError
 from seft_bench.files import locked, write_json
 from seft_bench.records import Row
@@ -127,7 +127,7 @@ def lay_over(base: Any, adapter: Path) -> Any:
     In a type below float32 the adapter stays beside the base's weights, which costs two thin products a layer.
 
     Args:
-        base: a causal LM, as transformers loaded it; it becomes part of what is returned.
+        base: as transformers loaded it; it becomes part of what is returned.
 
     Raises:
         InputError: see `merge_adapter`.
@@ -193,11 +193,11 @@ def merged_model(
     if dtype not in (AUTO, *FORMATS):
         raise InputError(f"unknown number format {dtype!r} to merge in: it is {AUTO}, {' or '.join(FORMATS)}")
     check_adapter(adapter)
-    base, made_of = base_of(adapter), fingerprint(adapter)
+    made_of = fingerprint(adapter)
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out.with_name(f".{out.name}.lock"), on_wait):
         if not (out.exists() and any(out.iterdir())):
-            return _write_merged(adapter, base, out, dtype, made_of)
+            return _write_merged(adapter, out, dtype, made_of)
         return _merged_before(adapter, out, dtype, made_of)
 
 
@@ -212,11 +212,10 @@ def _merged_before(adapter: Path, out: Path, dtype: str, made_of: str) -> Merged
     return MergedModel(out, found, kept)
 
 
-def _write_merged(adapter: Path, base: Path, out: Path, asked: str, made_of: str) -> MergedModel:
+def _write_merged(adapter: Path, out: Path, asked: str, made_of: str) -> MergedModel:
     import torch
-    from transformers import AutoModelForCausalLM
 
-    loaded = load_whole(AutoModelForCausalLM, base, "causal language model", dtype="auto")
+    loaded = load_base(adapter, dtype="auto")
     measured = torch.bfloat16 if asked == "bfloat16" else loaded.dtype
     model, kept = merge_adapter(loaded.float(), adapter, measured)
     written = torch.float32 if asked == "float32" or (asked == AUTO and kept.loses) else measured

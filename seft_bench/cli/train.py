@@ -91,6 +91,7 @@ def train(
 
 def _tell(run: TrainedRun) -> None:
     """Print the checkpoints, and say what the run found out, what it cost, and what to do next."""
+    from seft_bench.checkpoints.classifiers import is_reward_model
     from seft_bench.files import read_json
     from seft_bench.stages.diagnostics import describe
 
@@ -103,7 +104,10 @@ def _tell(run: TrainedRun) -> None:
         f"{run.manifest['config']['name']}: {cost['policy_steps']} policy steps, {cost['tokens_trained']} tokens "
         f"trained, {cost['cpu_seconds']:.0f} CPU seconds"
     )
-    note(f"evaluate it: seft-bench eval {run.folder} --suite tiny-mtbench --suite tiny-alpacaeval")
+    if is_reward_model(run.checkpoints[-1]):
+        note(f"judge by it: `kind: reward-model` and `model: {run.checkpoints[-1]}` in a judge's YAML")
+    else:
+        note(f"evaluate it: seft-bench eval {run.folder} --suite tiny-mtbench --suite tiny-alpacaeval")
 
 
 def _print_plan(plans: Sequence[StagePlan], as_json: bool) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import answers_ids, load_tokenizer, prompt_ids
 from seft_bench.checkpoints import base_of, check_adapter, is_adapter
+from seft_bench.checkpoints.classifiers import check_writes
 from seft_bench.checkpoints.weights import load_config
 from seft_bench.console import Progress
 from seft_bench.records import Data, Output, Row, Source
@@ -75,6 +76,8 @@ def _first_model(stage: kinds.Stage, sources: dict[str, kinds.Stage]) -> Source:
 
 
 def _check_start(folder: Path, stage: kinds.Train) -> None:
+    if not stage.job(0).loss_entry.is_of_rewards:
+        check_writes(folder, f"stage {stage.name!r}:")
     if is_adapter(folder):
         check_adapter(folder)
     elif not stage.fresh:

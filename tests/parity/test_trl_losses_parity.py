@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,26 @@ import torch
 pytest.importorskip("trl", reason="needs the extra `trl`")
 
 from seft_bench.chat import load_tokenizer
-from tests.tiny_model import make_tiny_model
-from tests.trl_peers import ROWS, TRAINER_SETTINGS, assert_same_gradients, conversational, gradients, ours, trl_batch
-from training.checkpoint import load_model
+from seft_bench.files import read_jsonl
+from tests.several_processes import forked
+from tests.tiny_model import make_tiny_model, make_tiny_reward_model
+from tests.trl_peers import (
+    ROWS,
+    TRAINER_SETTINGS,
+    assert_same_gradients,
+    conversational,
+    gradients,
+    one_step,
+    ours,
+    trl_batch,
+)
+from training.checkpoint import load_classifier, load_model
+from training.distributed import Processes
+from training.loop import train
+from training.rewards import set_padding_token
+from training.run import Run
+from training.settings import TrainJob
+from training.sharding import sum_gradients
 
 pytestmark = pytest.mark.peers
 
@@ -153,3 +172,71 @@ def test_labelled_answers(tiny_model: Path, reference: Path, tmp_path: Path) -> 
             logged = trainer._metrics["eval"]["kl"][-1]
             assert measured["kl"] == pytest.approx(logged, abs=1e-5)
             assert torch.tensor(logged) > 0, "a divergence that is cut at 0 would show nothing"
+
+
+@pytest.mark.parametrize("centering", [0.0, 0.01])
+def test_reward_models(centering: float, tmp_path: Path) -> None:
+    """From a reward model whose rewards differ, in micro-batches and in two processes."""
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification
+    from trl import RewardConfig, RewardTrainer
+
+    start = make_tiny_reward_model(tmp_path / "start", seed=3)
+    measured, our_gradients, examples = ours(tmp_path, start, "reward-model", ROWS, centering=centering)
+    tokenizer, model = load_tokenizer(start), AutoModelForSequenceClassification.from_pretrained(start)
+    set_padding_token(tokenizer, model, {example.chosen.ids[-1] for example in examples})
+    trainer = RewardTrainer(
+        model=model,
+        args=RewardConfig(
+            output_dir=str(tmp_path / "trl"), center_rewards_coefficient=centering or None, **TRAINER_SETTINGS
+        ),
+        train_dataset=Dataset.from_list([conversational(row, "chosen", "rejected") for row in ROWS]),
+        processing_class=tokenizer,
+    )
+    batch = trl_batch(trainer)
+    loss = trainer.compute_loss(trainer.model, batch)
+    loss.backward()
+    theirs, both = gradients(trainer.model), batch["attention_mask"].sum(dim=1).tolist()
+    assert both == [len(pair[side].ids) for side in (0, 1) for pair in [one.sequences for one in examples]]
+    assert measured["loss"] == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
+    assert abs(loss.item() - math.log(2)) > 0.01, "rewards that do not differ would show nothing"
+    assert_same_gradients(our_gradients, theirs)
+    for value, found in forked(2, _shared_step, start, examples, centering):
+        assert value == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
+        assert_same_gradients({name: torch.tensor(gradient) for name, gradient in found.items()}, theirs)
+
+
+def _shared_step(processes: Processes, start: Path, examples: Any, centering: float) -> tuple[float, dict[str, Any]]:
+    """The loss of the global batch and its gradient, as each of several processes has them before its update."""
+    torch.set_num_threads(1)  # threads of the process that this one was forked from are not here
+    job = TrainJob(one_step(len(examples)), "reward-model", {"centering": centering})
+    run = Run(load_classifier(start), examples, None, job, processes)
+    measured = run._forward_backward(range(len(examples)))
+    sum_gradients(run.parameters.values(), processes)
+    found = {name: gradient.tolist() for name, gradient in gradients(run.model).items()}
+    return processes.add_up(measured["loss"]).item(), found
+
+
+def test_trl_reads_a_reward_model_of_ours(tiny_model: Path, tmp_path: Path) -> None:
+    """It evaluates the folder by its own code, to the accuracy and the margin of our last measurement."""
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    held_out = {"validation": {"rows": 3, "every_steps": 10}, "max_steps": 10}
+    settings = one_step(3).model_validate({**one_step(3).model_dump(exclude_none=True), **held_out})
+    summary = train(tiny_model, path, tmp_path / "run", TrainJob(settings, "reward-model"))
+    folder, rows = summary.checkpoints[-1], read_jsonl(tmp_path / "run" / "held_out_rows.jsonl")
+    data = Dataset.from_list([conversational(row, "chosen", "rejected") for row in rows])
+    trainer = RewardTrainer(
+        model=str(folder),
+        args=RewardConfig(output_dir=str(tmp_path / "trl"), per_device_eval_batch_size=len(rows), **TRAINER_SETTINGS),
+        train_dataset=data,
+        eval_dataset=data,
+        processing_class=load_tokenizer(folder),
+    )
+    found, ours_found = trainer.evaluate(), (summary.validation or {})["last"]
+    assert found["eval_loss"] == pytest.approx(ours_found["loss"], rel=1e-5, abs=1e-5)
+    assert found["eval_margin"] == pytest.approx(ours_found["reward_margin"], rel=1e-4)
+    assert found["eval_accuracy"] == pytest.approx(ours_found["reward_accuracy"])

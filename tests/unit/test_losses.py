@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from seft_bench.errors import InputError
 from training.loss_table import LOSSES, Loss, Name, find_loss
-from training.losses import Logprobs, Shared, Totals
+from training.losses import Logprobs, Rewards, Shared, Totals
 from training.losses.answers import sft_loss
 from training.losses.labelled import apo_zero_labelled_loss, kto_loss
+from training.losses.rewards import bradley_terry_loss
 from training.losses.with_reference import dpo_loss, ld_dpo_loss
 from training.losses.without_reference import orpo_loss
 
@@ -181,6 +183,29 @@ def test_an_anchored_loss_of_labelled_answers_is_kto_without_divergence() -> Non
     assert ours.loss.item() == pytest.approx(theirs.loss.item())
 
 
+def test_bradley_terry_by_hand() -> None:
+    """Rewards 2 against 1, and -1 against 0.5: margins 1 and -1.5; levels 3 and -0.5, squared 9 and 0.25.
+
+    -ln sigmoid(1) = 0.313262, -ln sigmoid(-1.5) = ln(1 + e^1.5) = 1.701413: mean 1.007338. Centering by 0.1 adds
+    0.1 (9 + 0.25) / 2 = 0.4625.
+    """
+    rewards, totals = Rewards(tensor(2, -1), tensor(1, 0.5)), Totals(2, 2)
+    plain = (math.log1p(math.exp(-1)) + math.log1p(math.exp(1.5))) / 2
+    loss, metrics = bradley_terry_loss(rewards, totals)
+    assert loss.item() == pytest.approx(plain)
+    assert bradley_terry_loss(rewards, totals, centering=0.1).loss.item() == pytest.approx(plain + 0.4625)
+    assert {name: value.item() for name, value in metrics.items()} == pytest.approx(
+        {"reward_accuracy": 0.5, "reward_margin": -0.25, "chosen_reward": 0.5, "rejected_reward": 0.75}
+    )
+
+
+def test_equal_rewards_have_the_loss_ln_2_and_tell_half_the_pairs() -> None:
+    same = tensor(0, 3, -2)
+    loss, metrics = bradley_terry_loss(Rewards(same, same), Totals(3, 3))
+    assert loss.item() == pytest.approx(math.log(2))
+    assert metrics["reward_accuracy"].item() == 0.5
+
+
 AT_THE_START = {
     "dpo": math.log(2),
     "dpo-hinge": 1.0,
@@ -219,9 +244,11 @@ VALUES = -torch.rand(4, 8, dtype=torch.float64, generator=torch.Generator().manu
 TOKENS = torch.randint(1, 9, (2, 8), generator=torch.Generator().manual_seed(2))
 
 
-def random_logprobs(loss: Loss, part: slice, sums: torch.Tensor = VALUES) -> Logprobs:
-    """What a loss reads of eight random examples."""
+def random_logprobs(loss: Loss, part: slice, sums: torch.Tensor = VALUES) -> Any:
+    """What a loss reads of eight random examples: log-probabilities, or rewards."""
     chosen, rejected, *references = sums[:, part]
+    if loss.is_of_rewards:
+        return Rewards(chosen, rejected)
     references = [reference.detach() for reference in references]
     if loss.rows != "pairs":
         return Logprobs(chosen, TOKENS[0, part], reference_chosen=references[0], desirable=TOKENS[1, part] > 4)

@@ -167,6 +167,8 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("grpo", {"beta": 0.1, "loss_type": "dr_grpo", "scale_rewards": "none"}, "grpo-cbfe2cf1af"),
     ("rloo", {}, "rloo-1428c6e299"),
     ("rloo", {"grader": "rubric", "prompts": 600}, "rloo-8457270323"),
+    ("reward-model", {}, "reward-model-578541709c"),
+    ("reward-model", {"centering": 0}, "reward-model-a0a37ef012"),
 ]
 """Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
 

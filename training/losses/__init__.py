@@ -11,6 +11,6 @@ read their tokens one by one, from a record of their own.
 A new loss is one function in one of these modules, and one entry in `training.loss_table.LOSSES`.
 """
 
-from .record import Logprobs, LossOutput, Metrics, Shared, Totals, logprobs_of
+from .record import Logprobs, LossOutput, Metrics, Rewards, Shared, Totals, logprobs_of
 
-__all__ = ["Logprobs", "LossOutput", "Metrics", "Shared", "Totals", "logprobs_of"]
+__all__ = ["Logprobs", "LossOutput", "Metrics", "Rewards", "Shared", "Totals", "logprobs_of"]

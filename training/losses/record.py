@@ -42,6 +42,13 @@ class Logprobs(NamedTuple):
     shared: Shared | None = None
 
 
+class Rewards(NamedTuple):
+    """Rewards of one micro-batch of n pairs: [n] each, of the chosen and of the rejected answer's conversation."""
+
+    chosen: Tensor
+    rejected: Tensor
+
+
 def logprobs_of(
     sums: Sequence[Tensor], tokens: Sequence[Tensor], reference: Sequence[Tensor], labels: Sequence[bool | None] | None
 ) -> Logprobs:
