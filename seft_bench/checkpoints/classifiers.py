@@ -152,7 +152,7 @@ def _head_class() -> Any:
     """Return the class of the layer that gives the reward: a linear one that computes in float32."""
     import torch
 
-    class RewardHead(torch.nn.Linear):
+    class RewardHead(torch.nn.Linear):  # type: ignore[misc]
         """Rewards in bfloat16 would be told apart by halves of a percent only, where the loss is of differences."""
 
         def __init__(self, hidden_size: int, dtype: torch.dtype, device: str) -> None:
