@@ -32,7 +32,7 @@ RESULTS = Kind(
     "results",
     {
         r"leaderboard\.(md|csv|html|tex|json)|revisions\.(md|csv)|findings\.md|matrix\.json": is_file,
-        r"curves(-.+)?\.png": is_file,
+        r"(curves|cost)(-.+)?\.png": is_file,
     },
     _has_results,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from seft_bench.config import MatrixConfig
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
 from seft_bench.records import Result
 from seft_bench.report.arms import by_group
+from seft_bench.report.cost_figure import cost_pictures
 from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
@@ -65,11 +66,13 @@ def publish(bench: Bench, failures: Sequence[Failure], ran: int, left_out: Colle
         results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members
         for group, members in by_group(found).items()
     }
-    write_atomic(results / "findings.md", _findings_page(matrix, said, [path.name for path in pictures]))
-    write_json(results / "matrix.json", matrix.as_row())
     for path, members in pictures.items():
         score_curves(members, path)
-    written += [results / "findings.md", *pictures]
+    costs = cost_pictures(results, found)
+    shown = {CURVES: [path.name for path in pictures], "Score against cost": [path.name for path in costs]}
+    write_atomic(results / "findings.md", _findings_page(matrix, said, shown))
+    write_json(results / "matrix.json", matrix.as_row())
+    written += [results / "findings.md", *pictures, *costs]
     return Benched(sheets.results, said, failures, written, ran)
 
 
@@ -106,8 +109,11 @@ def _write_revisions(revisions: Sequence[Revisions], results: Path) -> list[Path
     return paths
 
 
-def _findings_page(matrix: MatrixConfig, said: Sequence[str], pictures: Sequence[str]) -> str:
+CURVES = "Scores against training step and unannotated prompts"
+
+
+def _findings_page(matrix: MatrixConfig, said: Sequence[str], pictures: Mapping[str, Sequence[str]]) -> str:
     """Return the page that says in words what the tables say."""
     lines = "\n".join(f"- {sentence}" for sentence in said)
-    shown = "\n\n".join(f"![Scores against training step and unannotated prompts]({name})" for name in pictures)
+    shown = "\n\n".join(f"![{title}]({name})" for title, names in pictures.items() for name in names)
     return f"# What the figures of {matrix.name} say\n\n{lines}\n\n{shown}\n"

@@ -24,7 +24,7 @@ SEFT_COLOUR = "#D55E00"
 LEGEND_WIDTH = 22
 """Characters of a line of the legend; longer labels are wrapped."""
 MARKERS = "sD^vPXph"
-_STYLE = {
+STYLE = {
     "font.size": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -32,7 +32,7 @@ _STYLE = {
     "grid.color": "#E4E4E4",
     "axes.axisbelow": True,
 }
-_METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
 """No dates and versions: the same results give the same bytes."""
 
 
@@ -76,7 +76,7 @@ def score_curves(results: Iterable[Result], path: Path) -> None:
     own = [result for result in results if result.run is not None and not is_control(result)]
     published = [result for result in own if not result.withheld]
     kind = path.suffix.lstrip(".").lower()
-    if kind not in _METADATA:
+    if kind not in METADATA:
         raise InputError(f"cannot draw a figure as {path.name!r}: the name must end in .png or .pdf")
     if not published:
         raise InputError(
@@ -91,12 +91,12 @@ def _draw(results: Sequence[Result], foot: str, kind: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.style.context(["default", _STYLE]):
+    with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=SIZE_INCHES, dpi=DOTS_PER_INCH)
         FigureCanvasAgg(figure)
         _compose(figure, results, foot)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, metadata=_METADATA[kind])
+        figure.savefig(buffer, format=kind, metadata=METADATA[kind])
     return buffer.getvalue()
 
 
@@ -136,21 +136,21 @@ def _series(results: Sequence[Result]) -> list[_Series]:
         for row in _in_order(results)
         if runs[row].role != "start"
     }
-    return [_Series(row, _shown(runs[row].label or row), runs[row], *look) for row, look in looks.items()]
+    return [_Series(row, shown_text(runs[row].label or row), runs[row], *look) for row, look in looks.items()]
 
 
 def _in_order(results: Sequence[Result]) -> list[str]:
     return list(dict.fromkeys(run_of(result).row for result in results))
 
 
-def _shown(text: object) -> str:
+def shown_text(text: object) -> str:
     """Text that matplotlib takes for neither a formula nor a hidden legend entry."""
     return plain_text(str(text)).replace("$", r"\$").lstrip("_") or "?"
 
 
 def _start(results: Sequence[Result], panel: Panel) -> tuple[str, Interval] | None:
     found = start_point(results, panel)
-    return None if found is None else (_shown(found[0]), found[1])
+    return None if found is None else (shown_text(found[0]), found[1])
 
 
 # Score against training step
@@ -175,7 +175,7 @@ def _step_panel(axes: Any, panel: Panel, results: Sequence[Result], series: Sequ
         xlim=(-0.06 * last, 1.12 * last),
         xticks=sorted({0.0, *(step for points in curves.values() for step, _ in points)}),
     )
-    axes.set_title(_shown(panel.title), loc="left", fontsize=11)
+    axes.set_title(shown_text(panel.title), loc="left", fontsize=11)
     axes.set_ylabel(f"{measure.title} ({measure.unit})" if is_first else "")
     axes.tick_params(labelleft=is_first)  # the panels of a suite share their scale
 
@@ -202,7 +202,7 @@ def _prompt_panel(axes: Any, shown: Sequence[Panel], results: Sequence[Result], 
     """
     seft = next((line for line in series if line.row == "seft"), None)
     measure = panel_measure(results, shown[0])
-    axes.set_title(f"{_shown(shown[0].suite)}: SEFT on more unannotated prompts", loc="left", fontsize=11)
+    axes.set_title(f"{shown_text(shown[0].suite)}: SEFT on more unannotated prompts", loc="left", fontsize=11)
     axes.set(xlabel="unannotated prompts", ylabel=f"{measure.title} ({measure.unit})")
     if seft is None:
         axes.text(0.5, 0.5, "no SEFT row in these results", transform=axes.transAxes, ha="center", color="#444444")
@@ -237,7 +237,7 @@ def _prompt_line(
         marker="o",
         markersize=7,
         linewidth=2.0,
-        label=f"SEFT, {_shown(panel.decoding)}",
+        label=f"SEFT, {shown_text(panel.decoding)}",
         **look,
     )
     _bars(axes, points, SEFT_COLOUR)
@@ -319,4 +319,4 @@ def _foot(results: Sequence[Result], withheld: int) -> str:
         "share, so rows whose bars overlap may still differ: see the table's paired differences. Bottom: controls are "
         "filled and hollow like SEFT."
     )
-    return _shown(f"{counted}; judge: {judges}.{left_out}") + "\n" + bars
+    return shown_text(f"{counted}; judge: {judges}.{left_out}") + "\n" + bars

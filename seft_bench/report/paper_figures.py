@@ -1,4 +1,4 @@
-"""Figures for papers, as PDF and PNG: curves of a matrix, and a bar a model with its interval.
+"""Figures for papers, as PDF and PNG: curves of a matrix, its scores against cost, and a bar a model with its interval.
 
 matplotlib is imported when one is drawn.
 """
@@ -17,6 +17,7 @@ from seft_bench.files import write_atomic
 from seft_bench.ownership import Kind, is_file
 from seft_bench.records import Result
 from seft_bench.report.arms import belongs, is_control, panels
+from seft_bench.report.cost_figure import cost_pictures
 from seft_bench.report.figures import COLOURS, score_curves
 from seft_bench.report.leaderboard import plain_tables
 from seft_bench.report.methods import CONTROLS
@@ -32,7 +33,7 @@ _METADATA = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Creator":
 """No dates and versions: the same results give the same bytes."""
 
 
-_STEMS = r"(curves|bars-.+|radar-.+)"
+_STEMS = r"(curves|cost|cost-.+|bars-.+|radar-.+)"
 
 
 def _drew(folder: Path) -> bool:
@@ -48,7 +49,7 @@ FIGURES = Kind("figures", {rf"{_STEMS}\.({'|'.join(KINDS)})": is_file}, _drew)
 def write_figures(folder: Path, results: Path) -> list[Path]:
     """Draw every figure that the results have enough for.
 
-    Bars; curves where a matrix was run; radars where answers have categories.
+    Bars; curves, and score against cost, where a matrix was run; radars where answers have categories.
 
     Raises:
         InputError: no results, or the folder holds figures that are not ours.
@@ -61,7 +62,7 @@ def write_figures(folder: Path, results: Path) -> list[Path]:
     written = _bars(folder, found)
     if any(result.run is not None and not result.withheld and not is_control(result) for result in found):
         written += [_drawn(folder / f"curves.{kind}", functools.partial(score_curves, found)) for kind in KINDS]
-    return written + _radars(folder, found)
+    return written + cost_pictures(folder, found, KINDS) + _radars(folder, found)
 
 
 def _radars(folder: Path, found: Sequence[Result]) -> list[Path]:

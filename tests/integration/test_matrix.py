@@ -125,6 +125,7 @@ def test_tables_and_picture_are_written(finished: Path) -> None:
         "leaderboard.json",
         "findings.md",
         "curves.png",
+        "cost.png",
         "matrix.json",
     } <= names
 

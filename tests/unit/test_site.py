@@ -368,9 +368,8 @@ def test_figures_for_papers_are_the_same_every_time(tmp_path: Path) -> None:
         save_result(tmp_path / "results", found)
     first, second = (paper_figures.write_figures(tmp_path / name, tmp_path / "results") for name in ("a", "b"))
     names = sorted(path.name for path in first)
-    assert {"curves.pdf", "curves.png", "bars-tiny-mtbench-sampled.pdf", "bars-tiny-alpacaeval-sampled.png"} <= set(
-        names
-    )
+    assert {"curves.pdf", "curves.png", "cost.pdf", "cost.png"} <= set(names)
+    assert {"bars-tiny-mtbench-sampled.pdf", "bars-tiny-alpacaeval-sampled.png"} <= set(names)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
