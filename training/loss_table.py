@@ -87,7 +87,6 @@ class Loss:
         length_average: answers are compared by log-probability per token, not by their sum.
         settings: it takes these, and no other.
         summary: what the method that trains by it is, in one sentence.
-        method: defaults of that method: settings of the tinyworld's, tuned on its tuning questions.
     """
 
     place: str
@@ -98,7 +97,6 @@ class Loss:
     needs_shared: bool = False
     length_average: bool = False
     settings: Mapping[str, Setting] = field(default_factory=dict)
-    method: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
     def sides(self) -> int:
@@ -203,7 +201,6 @@ LOSSES: dict[str, Loss] = {
         "odds-ratio preference optimisation (arXiv 2403.07691)",
         length_average=True,
         settings={"beta": POSITIVE_BETA},
-        method={"init": "base", "learning_rate": 6e-4, "beta": 0.5},
     ),
     "cpo": Loss(
         "without_reference.cpo_loss",

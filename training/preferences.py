@@ -19,7 +19,31 @@ from .stages import Shape, Stage, Train
 from .start import SftSettings, policy_start, start_stages
 
 LEARNING_RATE, STEPS = 2e-4, 150
-"""Of a policy on the tinyworld, where a loss's entry says nothing else."""
+"""Of a policy on the tinyworld, where `TUNED` says nothing else."""
+
+TUNED: dict[str, dict[str, float | str]] = {
+    "dpo-hinge": {"beta": 0.3},
+    "dpo-exo": {"beta": 0.3},
+    "r-dpo": {"beta": 0.3},
+    "ld-dpo": {"beta": 0.3, "alpha": 0.25},
+    "ipo": {"learning_rate": 4e-4},
+    "ipo-mean": {"beta": 0.3},
+    "apo-zero": {"learning_rate": 4e-4, "beta": 0.3},
+    "apo-down": {"learning_rate": 1e-4, "beta": 0.3},
+    "nca": {"learning_rate": 4e-4, "beta": 0.1},
+    "sppo": {"beta": 0.03},
+    "discopop": {"beta": 0.3, "tau": 1.0},
+    "orpo": {"init": "base", "learning_rate": 6e-4, "beta": 0.5},
+    "cpo": {"learning_rate": 4e-4},
+    "slic": {"learning_rate": 4e-4, "nll_weight": 1.0},
+    "kto": {"learning_rate": 4e-4, "beta": 0.3},
+    "apo-zero-labelled": {"learning_rate": 4e-4, "beta": 0.3},
+}
+"""Method -> defaults for the tinyworld that are not those of its loss: the best of the tries on tuning questions.
+
+The tries are in `results/methods-tuning` and `results/tinyworld-tuning`. A method that is not here does best, of its
+tries, with the defaults of its loss, or has not been tuned.
+"""
 
 
 class PreferenceSettings(SftSettings):
@@ -39,14 +63,14 @@ class LabelSettings(PreferenceSettings):
 
 def settings_class(name: str) -> type[PreferenceSettings]:
     """Make the settings of a method: the policy's training, and the settings of its loss."""
-    loss = LOSSES[name]
-    learning_rate = float(loss.method.get("learning_rate", LEARNING_RATE))
+    loss, tuned = LOSSES[name], TUNED.get(name, {})
+    learning_rate = float(tuned.get("learning_rate", LEARNING_RATE))
     fields: dict[str, Any] = {"policy": (TrainSettings, TrainSettings(learning_rate=learning_rate, max_steps=STEPS))}
-    if "init" in loss.method:
+    if "init" in tuned:
         described = SftSettings.model_fields["init"].description
-        fields["init"] = (str, Field(default=loss.method["init"], min_length=1, description=described))
+        fields["init"] = (str, Field(default=tuned["init"], min_length=1, description=described))
     for key, setting in loss.settings.items():
-        fields[key] = _field(setting, loss.method.get(key, setting.default))
+        fields[key] = _field(setting, tuned.get(key, setting.default))
     base = LabelSettings if loss.rows == "labels" else PreferenceSettings
     made: type[PreferenceSettings] = create_model(
         f"{name.title()}Settings", __base__=base, __doc__=loss.summary, **fields

@@ -91,6 +91,23 @@ def test_orpo_prefers_held_out_good_answers(train: Train, held_out: Scores, smol
     assert loss(policy[0]) < loss(start[0])
 
 
+GAINS: dict[str, Callable[[AnswerLogprob], float]] = {
+    "kto": lambda score: score.sum,
+    "ipo": lambda score: score.sum,
+    "simpo": lambda score: score.mean,
+    "realign": lambda score: score.sum,
+}
+"""Method -> what its reward is made of; with a reference the reward is what training added to it."""
+
+
+@pytest.mark.parametrize("method", GAINS)
+def test_a_method_prefers_held_out_good_answers(train: Train, held_out: Scores, smollm2: Path, method: str) -> None:
+    run = train(f"smollm2-135m-{method}")
+    accuracy = _gain_accuracy(held_out(smollm2), held_out(run.checkpoints[-1]), GAINS[method])
+    print(f"{method}: reward accuracy {accuracy:.3f}")
+    assert accuracy > 0.55
+
+
 def _gain_accuracy(
     start: tuple[list[AnswerLogprob], list[AnswerLogprob]],
     policy: tuple[list[AnswerLogprob], list[AnswerLogprob]],
