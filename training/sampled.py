@@ -39,7 +39,7 @@ class GradedSettings(SampledSettings):
 class BestOfSettings(GradedSettings):
     """Best of n (RAFT): the policy learns the best of its own samples by SFT."""
 
-    policy: TrainSettings = TrainSettings(learning_rate=3e-4, max_steps=150)
+    policy: TrainSettings = TrainSettings(learning_rate=5e-4, max_steps=150)
     keep: Literal["best", "above"] = Field(
         default="best",
         description="learn each prompt's best sample, or (rejection sampling) every one graded min_grade or more",
@@ -52,8 +52,8 @@ class BestOfSettings(GradedSettings):
 class IterativeDpoSettings(GradedSettings):
     """Iterative DPO: pairs of the best and the worst of the policy's own samples, anew in each round."""
 
-    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150)
-    beta: float = Field(default=0.1, gt=0)
+    policy: TrainSettings = TrainSettings(learning_rate=4e-4, max_steps=150)
+    beta: float = Field(default=0.3, gt=0)
     reference: Literal["round", "start"] = Field(
         default="round", description="the frozen model: what the round starts from, or what the first one did"
     )
@@ -62,8 +62,8 @@ class IterativeDpoSettings(GradedSettings):
 class SpinSettings(SampledSettings):
     """SPIN: DPO on annotated answers against the policy's own, whose reference is what the round starts from."""
 
-    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150)
-    beta: float = Field(default=0.1, gt=0)
+    policy: TrainSettings = TrainSettings(learning_rate=1e-4, max_steps=150)
+    beta: float = Field(default=0.3, gt=0)
 
 
 def best_of_stages(settings: BestOfSettings, checkpoints: int) -> list[Stage]:

@@ -103,8 +103,8 @@ class RealignSettings(EvolutionSettings):
     """ReAlign: the policy learns pairs of a revised and an original draft by DPO, where SEFT learns the revision."""
 
     evolution: Literal["external"] = Field(default="external", description="a pair needs a revision")
-    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150)
-    beta: float = Field(default=0.1, gt=0)
+    policy: TrainSettings = TrainSettings(learning_rate=1e-4, max_steps=150)
+    beta: float = Field(default=0.3, gt=0)
     on_policy_pairs: bool = Field(
         default=False, description="pairs of the best and the worst of the policy's own samples, too"
     )
