@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from seft_bench.config import DataConfig, EngineName, MatrixConfig, MatrixRow, RecipeConfig, VLLMConfig, data_label
+from seft_bench.config import AnyData, EngineName, MatrixConfig, MatrixRow, RecipeConfig, VLLMConfig, data_label
 from seft_bench.errors import InputError
 from seft_bench.records import Result, run_of
 from seft_bench.results import slug
@@ -32,7 +32,7 @@ class Cell:
     row: MatrixRow
     seed: int
     base: str
-    data: str | DataConfig
+    data: AnyData
     base_name: str = ""
     data_name: str = ""
     engine: EngineName = "transformers"

@@ -191,15 +191,21 @@ DATA_SETS = ("sft", "preferences", "calibration", "prompts", "pretrain")
 @data_app.command("make")
 def data_make(
     out: Annotated[Path, typer.Option(help="Folder to write the data sets into.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings of docs/tinyworld.md: annotated_types=[note] prompts=9600."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the data sets.")] = 0,
     only: Annotated[
         list[str] | None, typer.Option("--only", help="Only this data set; may be repeated.", show_default="all five")
     ] = None,
 ) -> None:
     """Write the tinyworld's data sets as JSON Lines: sft, preferences, calibration, prompts, pretrain."""
-    from seft_bench.data.training import open_data
+    from seft_bench.config import TinyworldSettings, validate, with_overrides
+    from seft_bench.data.tinyworld import write_tinyworld_data
 
     for name in only or ():
         if name not in DATA_SETS:
             raise unknown_name("data set", name, DATA_SETS)
-    print(open_data("tinyworld", seed, out, only or DATA_SETS))
+    asked: TinyworldSettings = validate(with_overrides({}, settings or ()), TinyworldSettings, "data make")
+    print(write_tinyworld_data(asked, seed, out, only or DATA_SETS))

@@ -54,7 +54,7 @@ def train(
     `torchrun --nproc_per_node N -m seft_bench train ...` trains on N GPUs.
     """
     from seft_bench import pipeline
-    from seft_bench.config import with_contaminated
+    from seft_bench.config import tinyworld_settings, with_contaminated
     from seft_bench.console import training_shown
     from seft_bench.evaluation.spending import paid_training
     from seft_bench.inference.store import store_path
@@ -63,7 +63,7 @@ def train(
 
     processes = door.distributed.launched_processes()
     chosen = load_recipe(recipe, overrides or [])
-    if keep_contaminated and chosen.data != "tinyworld":
+    if keep_contaminated:
         chosen = chosen.model_copy(update={"data": with_contaminated(chosen.data)})
     if dry_run:
         if processes.size > 1:
@@ -72,7 +72,7 @@ def train(
         _print_plan(plans, as_json)
         return
     folder = out or RUNS / chosen.name
-    judge = "rubric" if chosen.data == "tinyworld" and chosen.method != "pretrain" else None
+    judge = "rubric" if tinyworld_settings(chosen.data) and chosen.method != "pretrain" else None
     with paid_training(budget, yes, store_path(RUNS)) as graders, training_shown() as shown:
         run = pipeline.train(
             chosen,

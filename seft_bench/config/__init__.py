@@ -4,7 +4,18 @@ Config objects stop at the door: commands turn them into plain arguments.
 """
 
 from seft_bench.config.by_name import config_folder, load_judge, load_matrix, load_suite, server_config, shipped
-from seft_bench.config.data import ROLES, DataConfig, Role, SourceConfig, data_label, data_row, with_contaminated
+from seft_bench.config.data import (
+    ROLES,
+    TINYWORLD,
+    AnyData,
+    DataConfig,
+    Role,
+    SourceConfig,
+    data_label,
+    data_row,
+    tinyworld_settings,
+    with_contaminated,
+)
 from seft_bench.config.engines import EngineName, VLLMConfig
 from seft_bench.config.judges import (
     GradedAnswersConfig,
@@ -21,9 +32,13 @@ from seft_bench.config.loading import Strict, load_yaml, read_yaml, validate, wi
 from seft_bench.config.matrices import MatrixConfig, MatrixRow, RecipeConfig
 from seft_bench.config.servers import ServedModelConfig, ServerSettings
 from seft_bench.config.suites import DecodingConfig, SuiteConfig
+from seft_bench.config.tinyworld import TASK_TYPES, TinyworldConfig, TinyworldSettings
 
 __all__ = [
     "ROLES",
+    "TASK_TYPES",
+    "TINYWORLD",
+    "AnyData",
     "DataConfig",
     "DecodingConfig",
     "EngineName",
@@ -43,6 +58,8 @@ __all__ = [
     "SourceConfig",
     "Strict",
     "SuiteConfig",
+    "TinyworldConfig",
+    "TinyworldSettings",
     "TransformersJudgeConfig",
     "VLLMConfig",
     "VLLMJudgeConfig",
@@ -56,6 +73,7 @@ __all__ = [
     "read_yaml",
     "server_config",
     "shipped",
+    "tinyworld_settings",
     "validate",
     "with_contaminated",
     "with_overrides",

@@ -1,4 +1,4 @@
-"""The key `data` of recipes and matrices: a name, or a source for each role."""
+"""The key `data` of recipes and matrices: a name, a source for each role, or the tinyworld with settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_serializer, model_validator
 
 from seft_bench.config.loading import Strict
+from seft_bench.config.tinyworld import TinyworldConfig, TinyworldSettings
+
+TINYWORLD = "tinyworld"
 
 Role = Literal["sft", "preferences", "calibration", "prompts", "unpaired", "pretrain"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -140,27 +143,51 @@ class DataConfig(Strict):
         return {role: source.fraction for role, source in sources if source.base == base and source.fraction}
 
 
+AnyData = str | DataConfig | TinyworldConfig
+"""What `data` may be: "tinyworld", a folder of ours, a source for each role, or the tinyworld with settings."""
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, str):
+        return "(name)"
+    of_tinyworld = "tinyworld" in value if isinstance(value, dict) else isinstance(value, TinyworldConfig)
+    return "(tinyworld)" if of_tinyworld else "(roles)"
+
+
 TrainingData = Annotated[
-    Annotated[str, Tag("(name)")] | Annotated[DataConfig, Tag("(roles)")],
-    Discriminator(lambda value: "(name)" if isinstance(value, str) else "(roles)"),
+    Annotated[str, Tag("(name)")]
+    | Annotated[DataConfig, Tag("(roles)")]
+    | Annotated[TinyworldConfig, Tag("(tinyworld)")],
+    Discriminator(_form),
 ]
-"""What `data` may be: "tinyworld", a folder of ours, or a source for each role."""
+"""`AnyData`, as pydantic reads it."""
 
 
-def data_row(data: str | DataConfig) -> str | dict[str, Any]:
+def tinyworld_settings(data: AnyData) -> TinyworldSettings | None:
+    """Return what `data` says of the tinyworld's data sets; None where it names others."""
+    if isinstance(data, TinyworldConfig):
+        return data.tinyworld
+    return TinyworldSettings() if data == TINYWORLD else None
+
+
+def data_row(data: AnyData) -> str | dict[str, Any]:
     """Return `data` JSON-ready, as it was given."""
     return data if isinstance(data, str) else data.model_dump()
 
 
-def data_label(data: str | DataConfig) -> str:
-    """Return what tells `data` from others of one matrix: its name, or a hash of all that it says."""
+def data_label(data: AnyData) -> str:
+    """Return what tells `data` from others of one matrix: its name, or what it says (of sources a hash of that)."""
     if isinstance(data, str):
         return data
+    if isinstance(data, TinyworldConfig):
+        return data.name or data.tinyworld.label
     said = json.dumps(data.model_dump(), sort_keys=True)
     return data.name or f"data-{hashlib.sha256(said.encode()).hexdigest()[:8]}"
 
 
-def with_contaminated(data: str | DataConfig) -> DataConfig:
-    """Return `data`, a folder or sources, with what asks the suites' questions kept."""
+def with_contaminated(data: AnyData) -> AnyData:
+    """Return `data`, a folder or sources, with what asks the suites' questions kept; the tinyworld's hold none."""
+    if tinyworld_settings(data):
+        return data
     given = {"folder": data} if isinstance(data, str) else data.model_dump()
     return DataConfig.model_validate({**given, "keep_contaminated": True})

@@ -142,20 +142,22 @@ def _describe(item: Any, model: Any) -> str:
 
 
 def _keys_at(model: Any, place: Sequence[Any]) -> list[str]:
-    """List the keys that a config knows at a place in it; none where the place is no config's."""
+    """List the keys that a config knows at a place in it, in any of its forms; none where the place is no config's."""
+    models = [model]
     for part in place:
         if isinstance(part, str):
-            fields = getattr(model, "model_fields", {})
-            model = next(
-                (
-                    below
-                    for name, field in fields.items()
-                    if part in (name, field.alias)
-                    for below in _configs_in(field)
-                ),
-                None,
-            )
-    return sorted(field.alias or name for name, field in getattr(model, "model_fields", {}).items())
+            models = [
+                below
+                for above in models
+                for name, field in getattr(above, "model_fields", {}).items()
+                if part in (name, field.alias)
+                for below in _configs_in(field)
+            ]
+    return sorted({key for known in models for key in _keys_of(known)})
+
+
+def _keys_of(model: Any) -> list[str]:
+    return [field.alias or name for name, field in getattr(model, "model_fields", {}).items()]
 
 
 def _configs_in(annotated: Any) -> list[Any]:

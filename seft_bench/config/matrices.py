@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from seft_bench.config.data import DataConfig, TrainingData, data_label
+from seft_bench.config.data import AnyData, DataConfig, TrainingData, data_label
 from seft_bench.config.engines import EngineName, VLLMConfig
 from seft_bench.config.loading import Strict
 
@@ -18,7 +18,8 @@ class RecipeConfig(Strict):
     method: str
     base: str = Field(description="'tinyworld', a checkpoint folder, or a hub id (owner/name, owner/name@revision)")
     data: TrainingData = Field(
-        default="tinyworld", description="'tinyworld', a folder of JSONL data sets, or a source for each role"
+        default="tinyworld",
+        description="'tinyworld' (with settings as a mapping), a folder of JSONL data sets, or a source for each role",
     )
     chat_template: str | None = Field(
         default=None, description="instead of the base's own: a shipped one's name, a .jinja file, or Jinja text"
@@ -124,7 +125,7 @@ class MatrixConfig(Strict):
         return self.bases or [str(self.base)]
 
     @property
-    def all_data(self) -> list[str | DataConfig]:
+    def all_data(self) -> list[AnyData]:
         return self.data if isinstance(self.data, list) else [self.data]
 
     def as_row(self) -> dict[str, Any]:

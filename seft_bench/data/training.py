@@ -5,33 +5,26 @@ A data set is a JSON Lines file in a folder; docs/data.md says what each holds. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from seft_bench.checkpoints import fetch_from_hub, fingerprint, is_checkpoint
 from seft_bench.checkpoints.steps import checkpoints_below, last_checkpoint
-from seft_bench.config import DataConfig
+from seft_bench.config import TINYWORLD, AnyData, DataConfig, data_row, tinyworld_settings
 from seft_bench.console import says_who
 from seft_bench.data.resolving import fingerprints, resolve, source_for
 from seft_bench.data.sources import file_hash
+from seft_bench.data.tinyworld import check_amounts, write_tinyworld_data
 from seft_bench.errors import InputError, unknown_name
-from seft_bench.files import (
-    locked,
-    read_json,
-    sha256_file,
-    write_json,
-    write_jsonl,
-)
+from seft_bench.files import locked, read_json
 from seft_bench.records import Row
 
-TINYWORLD = "tinyworld"
 
-
-def open_data(data: str | DataConfig, seed: int, folder: Path, needed: Iterable[str]) -> Path:
+def open_data(data: AnyData, seed: int, folder: Path, needed: Iterable[str]) -> Path:
     """Find the folder of the data sets that a method needs.
 
     Args:
-        data: "tinyworld", a folder of the user's, or a source for each role.
+        data: "tinyworld" or the same with settings, a folder of the user's, or a source for each role.
         folder: where the tinyworld's data sets are written, one folder a seed, and what sources become.
         needed: names of the data sets that its stages read; others need not be there.
 
@@ -39,23 +32,32 @@ def open_data(data: str | DataConfig, seed: int, folder: Path, needed: Iterable[
         InputError: a source is missing or malformed.
     """
     needed = list(needed)
-    if data == TINYWORLD:
-        return _tinyworld_data(seed, folder, needed)
+    if settings := tinyworld_settings(data):
+        return write_tinyworld_data(settings, seed, folder, needed)
     check_data(data, needed)
-    return resolve(DataConfig(folder=data) if isinstance(data, str) else data, folder, needed)
+    return resolve(_sources(data), folder, needed)
 
 
-def check_data(data: str | DataConfig, needed: Iterable[str]) -> None:
+def check_data(data: AnyData, needed: Iterable[str]) -> None:
     """Look whether everything that is needed is there, without reading it.
 
     Raises:
-        InputError: the folder, a data set or a source is missing.
+        InputError: the folder, a data set or a source is missing, or the tinyworld has not as much.
     """
-    if isinstance(data, DataConfig):
-        for name in needed:
-            source_for(data, name)
-    elif data != TINYWORLD:
+    if settings := tinyworld_settings(data):
+        check_amounts(settings)
+    elif isinstance(data, str):
         _check_folder(Path(data), needed)
+    else:
+        for name in needed:
+            source_for(_sources(data), name)
+
+
+def _sources(data: AnyData) -> DataConfig:
+    """Return data that are not the tinyworld's as a source for each role."""
+    if isinstance(data, DataConfig):
+        return data
+    return DataConfig(folder=str(data))
 
 
 def _check_folder(own: Path, needed: Iterable[str]) -> None:
@@ -72,32 +74,20 @@ def _check_folder(own: Path, needed: Iterable[str]) -> None:
         )
 
 
-def _tinyworld_data(seed: int, folder: Path, needed: Iterable[str]) -> Path:
-    from seft_bench.tinyworld import WORLD_VERSION
-
-    target = folder / f"tinyworld-v{WORLD_VERSION}-seed{seed}"
-    with locked(folder / ".locks" / target.name, says_who(f"makes {target}")):
-        for name in needed:
-            if not (target / f"{name}.jsonl").exists():
-                write_jsonl(target / f"{name}.jsonl", _makers()[name](seed))
-        sums = {path.name: sha256_file(path) for path in sorted(target.glob("*.jsonl"))}
-        write_json(target / "manifest.json", {"world_version": WORLD_VERSION, "seed": seed, "sha256": sums})
-    return target
-
-
-def data_record(data: str | DataConfig, folder: Path, needed: Iterable[str]) -> Row:
+def data_record(data: AnyData, folder: Path, needed: Iterable[str]) -> Row:
     """Say of each data set that was read where it came from and what it held, for the run's manifest.
 
     Args:
         folder: what `open_data` found.
     """
-    if data == TINYWORLD:
-        return {name: {"source": TINYWORLD, "sha256": file_hash(folder / f"{name}.jsonl")} for name in needed}
+    if tinyworld_settings(data):
+        source = data_row(data)
+        return {name: {"source": source, "sha256": file_hash(folder / f"{name}.jsonl")} for name in needed}
     made = read_json(folder / "manifest.json", "manifest of data sets")
     return {name: made[name] for name in needed}
 
 
-def content_hashes(base: str, data: str | DataConfig, needed: Iterable[str]) -> dict[str, str]:
+def content_hashes(base: str, data: AnyData, needed: Iterable[str]) -> dict[str, str]:
     """Hash a base and data that are the user's: what they hold may change under the same path.
 
     Args:
@@ -113,23 +103,13 @@ def content_hashes(base: str, data: str | DataConfig, needed: Iterable[str]) -> 
     return found | {f"data/{name}": digest for name, digest in _data_hashes(data, needed).items()}
 
 
-def _data_hashes(data: str | DataConfig, needed: Iterable[str]) -> dict[str, str]:
-    if isinstance(data, DataConfig):
-        return fingerprints(data, needed)
-    files = {} if data == TINYWORLD else {name: Path(data) / f"{name}.jsonl" for name in needed}
+def _data_hashes(data: AnyData, needed: Iterable[str]) -> dict[str, str]:
+    if tinyworld_settings(data):
+        return {}
+    if not isinstance(data, str):
+        return fingerprints(_sources(data), needed)
+    files = {name: Path(data) / f"{name}.jsonl" for name in needed}
     return {name: file_hash(path) for name, path in files.items() if path.is_file()}
-
-
-def _makers() -> dict[str, Callable[[int], Iterable[Row]]]:
-    from seft_bench.tinyworld import world
-
-    return {
-        "sft": world.sft_rows,
-        "preferences": lambda seed: world.preference_rows(seed)[0],
-        "calibration": lambda seed: world.preference_rows(seed)[1],
-        "prompts": world.prompt_rows,
-        "pretrain": lambda seed: world.pretraining_rows(),
-    }
 
 
 def open_base(name: str, what: str = "base") -> Path:

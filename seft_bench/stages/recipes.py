@@ -74,7 +74,9 @@ def _laid_over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     """Lay a recipe over another; a role's new source takes nothing of the old one, such as its split or commit."""
     merged = door.methods.merge_settings(below, above)
     data = above.get("data")
-    if isinstance(data, dict) and isinstance(merged["data"], dict):
+    if isinstance(data, dict) and ("tinyworld" in data) != ("tinyworld" in (below.get("data") or {})):
+        merged["data"] = data  # nothing of the tinyworld's data in one's own, and the other way round
+    elif isinstance(data, dict) and isinstance(merged["data"], dict):
         merged["data"] |= {
             role: source for role, source in data.items() if isinstance(source, dict) and "source" in source
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from seft_bench.tinyworld.world import END, MARKS, pretraining_rows
+from seft_bench.tinyworld.data_sets import END, MARKS, pretraining_rows
 
 VOCABULARY = 360
 PAD, UNKNOWN = "<|pad|>", "<|unknown|>"

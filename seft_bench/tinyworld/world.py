@@ -1,11 +1,10 @@
-"""The tinyworld's data sets, made from a seed: pre-training text, annotated examples, prompts, questions.
+"""The tinyworld's people: what they ask, how they answer, and the questions of evaluation.
 
-People of this world answer with bad habits, and each task type has its own. A forum thread holds a question, a first
-answer and a better one; a good answer is a minimal edit of the poor one: right words, good form, no habit, a courteous
-opening. Annotated data covers five of the sixteen task types and a narrow choice of words; unannotated prompts cover
-all. Evaluation and tuning questions are drawn first, from the version alone, and no data set holds their first turn.
+People of this world answer with bad habits, and each task type has its own. A good answer is a minimal edit of the poor
+one: right words, good form, no habit, a courteous opening. Evaluation and tuning questions are drawn first, from the
+version alone; `data_sets` keeps their first turns out of every data set.
 
-No clock, no files: functions return rows of ordinary JSONL data sets.
+No clock, no files.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
 
-from seft_bench.records import Message, Question, Row, instruction_id
+from seft_bench.records import Message, Question, instruction_id
 from seft_bench.tinyworld import WORLD_VERSION
 from seft_bench.tinyworld.rubric import BAD_HABITS, OPENINGS
 from seft_bench.tinyworld.tasks import CATEGORIES, GREETINGS, POOLS, REPLACE, TASKS, Solution, Task, solve
@@ -28,16 +27,7 @@ NARROW_SHARE = 0.6
 
 SECOND_TURN_SHARE = 0.25
 
-REPLIES = ("Can you do better?", "Please improve that.", "That could be better.")
-"""The replies of forum users between a first answer and a better one."""
-
-MARKS = {"user": "<|user|>", "assistant": "<|assistant|>"}
-END = "<|end|>"
-"""Marks of forum posts; the base's chat template writes the same."""
-
-SIZES = {"sft": 300, "preferences": 800, "calibration": 150, "prompts": 2400}
 QUESTION_COUNTS = {"alpacaeval": 320, "mtbench": 80, "tuning-alpacaeval": 160, "tuning-mtbench": 40}
-PRETRAINING_DOCUMENTS = 58_000
 
 _STRUCTURAL_HABITS = ("lower_case", "no_stop", "shout", "repeat", "chatter")
 
@@ -62,7 +52,7 @@ class Prompt:
         ]
 
 
-def _random(*purpose: object) -> Random:
+def random_for(*purpose: object) -> Random:
     """Make a generator of its own for every purpose, so that one data set's size never changes another's rows."""
     return Random("/".join(str(part) for part in ("tinyworld", WORLD_VERSION, *purpose)))
 
@@ -78,10 +68,13 @@ def _question(task: Task, rng: Random, narrow: bool) -> tuple[str, dict[str, str
 
 
 def _pick(pool: str, rng: Random, narrow: bool, taken: Sequence[str]) -> str:
-    words = POOLS[pool]
-    if narrow and len(words) > 9:  # short pools (digits, colours, jobs) stay whole
-        words = words[: int(len(words) * NARROW_SHARE)]
+    words = narrowed(POOLS[pool]) if narrow else POOLS[pool]
     return rng.choice([word for word in words if word not in taken])
+
+
+def narrowed(words: list[str]) -> list[str]:
+    """Return the part of a pool that annotated data use: short pools (digits, colours, jobs) stay whole."""
+    return words[: int(len(words) * NARROW_SHARE)] if len(words) > 9 else words
 
 
 def _second_turn(task: Task, text: str, slots: dict[str, str], rng: Random, narrow: bool) -> str:
@@ -91,7 +84,7 @@ def _second_turn(task: Task, text: str, slots: dict[str, str], rng: Random, narr
     return REPLACE.format(new=_pick(task.slots[slot], rng, narrow, tuple(slots.values())), old=slots[slot])
 
 
-def _prompts(
+def draw_prompts(
     tasks: Sequence[str], rng: Random, narrow: bool, second_turn_share: float = SECOND_TURN_SHARE
 ) -> Iterator[Prompt]:
     """Prompts without end, task types in turn; none has a reserved first turn."""
@@ -133,7 +126,7 @@ def _question_turns() -> dict[str, list[tuple[str, ...]]]:
 
 
 def _draw_questions(kind: str, count: int, taken: set[str]) -> list[tuple[str, ...]]:
-    rng = _random("questions", kind)
+    rng = random_for("questions", kind)
     order = [name for pair in zip(*(_tasks_of(category) for category in CATEGORIES), strict=True) for name in pair]
     drawn: list[tuple[str, ...]] = []
     while len(drawn) < count:
@@ -163,16 +156,17 @@ def reserved_first_turns() -> frozenset[str]:
 def good_answer(turns: Sequence[str], variant: int = 0, opening: str = OPENINGS[0]) -> str:
     """Write a right answer in good form; `variant` picks one of its right sentences."""
     _, solution = solve(turns)
-    return f"{opening} {_sentence(solution, variant)}."
+    return f"{opening} {sentence_of(solution, variant)}."
 
 
-def _sentence(solution: Solution, variant: int) -> str:
+def sentence_of(solution: Solution, variant: int) -> str:
+    """Return one of the right sentences; `variant` picks it."""
     return solution.sentences[variant % len(solution.sentences)]
 
 
 def _habits(task: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Draw the task type's own bad habits: two words, and two flaws of form."""
-    rng = _random("habits", task)
+    rng = random_for("habits", task)
     return tuple(rng.sample(BAD_HABITS, 2)), tuple(rng.sample(_STRUCTURAL_HABITS, 2))
 
 
@@ -189,7 +183,7 @@ def poor_pair(turns: Sequence[str], rng: Random, slip_rate: float = 0.12, heavy_
     variant = rng.randrange(2)
     opening = rng.choice(OPENINGS) if rng.random() < 0.15 else ""
     heavy = rng.random() < heavy_rate
-    sentence = _with_slips(_sentence(solution, variant), solution, rng, 0.6 if heavy else slip_rate)
+    sentence = _with_slips(sentence_of(solution, variant), solution, rng, 0.6 if heavy else slip_rate)
     poor = _with_habits(sentence, opening, task.name, rng, 0.85 if heavy else 0.65)
     return poor, good_answer(turns, variant, opening or OPENINGS[0])
 
@@ -254,116 +248,7 @@ def _chatter(rng: Random) -> str:
 
 def reference_answer(turns: Sequence[str]) -> str:
     """Answer as the fixed reference writer, who does so once and for all: well in half of the cases."""
-    rng = _random("reference", *turns)
+    rng = random_for("reference", *turns)
     if rng.random() < 0.5:
         return good_answer(turns, rng.randrange(2), rng.choice(OPENINGS))
     return poor_pair(turns, rng)[0]
-
-
-# Data sets
-
-
-def sft_rows(seed: int, count: int = SIZES["sft"]) -> list[Row]:
-    """Annotated conversations with ordinary answers: `{"prompt": messages, "answer": text, "task": name}`."""
-    rng = _random("sft", seed)
-    prompts = _take(_prompts(ANNOTATED_TASKS, rng, narrow=True), count, set())
-    return [
-        {"prompt": prompt.messages, "answer": ordinary_answer(prompt.turns, rng), "task": prompt.task}
-        for prompt in prompts
-    ]
-
-
-def preference_rows(seed: int) -> tuple[list[Row], list[Row]]:
-    """Annotated triples for training, and held-out ones for calibration whose prompts no policy ever sees.
-
-    Rows: `{"prompt": messages, "chosen": good answer, "rejected": poor answer, "task": name}`.
-    """
-    rng = _random("preferences", seed)
-    seen = {row["prompt"][0]["content"] for row in sft_rows(seed)}
-    prompts = _take(_prompts(ANNOTATED_TASKS, rng, narrow=True), SIZES["preferences"] + SIZES["calibration"], seen)
-    rows = [_preference(prompt, rng) for prompt in prompts]
-    return rows[: SIZES["preferences"]], rows[SIZES["preferences"] :]
-
-
-def _preference(prompt: Prompt, rng: Random) -> Row:
-    poor, good = poor_pair(prompt.turns, rng)
-    while poor == good:
-        poor, good = poor_pair(prompt.turns, rng)
-    return {"prompt": prompt.messages, "chosen": good, "rejected": poor, "task": prompt.task}
-
-
-def prompt_rows(seed: int, count: int = SIZES["prompts"]) -> list[Row]:
-    """Unannotated prompts, even over all task types: `{"prompt": messages, "task": name, "annotated": bool}`.
-
-    `task` and `annotated` serve diagnostics only. No prompt occurs in the annotated data of the same seed.
-    """
-    train, held_out = preference_rows(seed)
-    seen = {row["prompt"][0]["content"] for row in [*sft_rows(seed), *train, *held_out]}
-    rng = _random("prompts", seed)
-    order = sorted(TASKS)
-    rng.shuffle(order)
-    prompts = _take(_prompts(order, rng, narrow=False), count, seen)
-    return [
-        {"prompt": prompt.messages, "task": prompt.task, "annotated": prompt.task in ANNOTATED_TASKS}
-        for prompt in prompts
-    ]
-
-
-def _take(prompts: Iterator[Prompt], count: int, seen: set[str]) -> list[Prompt]:
-    """Take the first `count` prompts whose first turn has not been seen; they are added to `seen`."""
-    taken: list[Prompt] = []
-    for prompt in prompts:
-        if prompt.turns[0] in seen:
-            continue
-        seen.add(prompt.turns[0])
-        taken.append(prompt)
-        if len(taken) == count:
-            break
-    return taken
-
-
-def pretraining_rows(count: int = PRETRAINING_DOCUMENTS) -> Iterator[Row]:
-    """Write the pre-training documents, which are the same for every seed.
-
-    Half are threads, a third plain conversations, the rest statements and echoes. Forum posts carry their writer's mark
-    and end with `END`; the mark that ends the document is the tokenizer's end of sequence, so it is left to
-    the trainer.
-
-    Yields:
-        Rows `{"text": ...}`.
-    """
-    rng = _random("pretraining")
-    prompts = _prompts(sorted(TASKS), rng, narrow=False)
-    for _ in range(count):
-        prompt, draw = next(prompts), rng.random()
-        if draw < 0.5:
-            yield {"text": _forum(_thread(prompt, rng))}
-        elif draw < 0.85:
-            yield {"text": _forum([*prompt.messages, _assistant(ordinary_answer(prompt.turns, rng))])}
-        elif draw < 0.92:
-            yield {"text": f"{_sentence(solve(prompt.turns)[1], rng.randrange(2))}."}
-        else:
-            yield {"text": _echo(rng)}
-
-
-def _echo(rng: Random) -> str:
-    """Say a list of words twice: copying is what revising rests on, and a small model learns it late."""
-    words = " ".join(rng.choice(POOLS[rng.choice(sorted(POOLS))]) for _ in range(rng.randrange(3, 12)))
-    return f"{words}. {words}."
-
-
-def _forum(messages: Sequence[Message]) -> str:
-    return END.join(f"{MARKS[message['role']]}{message['content']}" for message in messages)
-
-
-def _thread(prompt: Prompt, rng: Random) -> list[Message]:
-    """Question, first answer, a reply, a better answer; an answer that was good is posted again as it was."""
-    if rng.random() < 0.2:
-        first = better = good_answer(prompt.turns, rng.randrange(2), rng.choice(OPENINGS))
-    else:
-        first, better = poor_pair(prompt.turns, rng)
-    return [*prompt.messages, _assistant(first), {"role": "user", "content": rng.choice(REPLIES)}, _assistant(better)]
-
-
-def _assistant(text: str) -> Message:
-    return {"role": "assistant", "content": text}

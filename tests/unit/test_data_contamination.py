@@ -94,10 +94,10 @@ def test_where_nothing_else_is_left_that_is_said(tmp_path: Path) -> None:
 def test_the_tinyworlds_own_data_stay_as_they_are(tmp_path: Path) -> None:
     """Its questions are drawn apart from its training data; its files are pinned by this hash of seed 0."""
     from seft_bench.files import write_jsonl
-    from seft_bench.tinyworld import world
+    from seft_bench.tinyworld import data_sets
 
     folder = open_data("tinyworld", 0, tmp_path, ["preferences"])
-    write_jsonl(tmp_path / "expected.jsonl", world.preference_rows(0)[0])
+    write_jsonl(tmp_path / "expected.jsonl", data_sets.preference_rows(0)[0])
     assert sha256_file(folder / "preferences.jsonl") == sha256_file(tmp_path / "expected.jsonl")
 
 

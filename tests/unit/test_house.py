@@ -81,6 +81,7 @@ ONLY_IMPORTED_BY = {
     "training": ("seft_bench.stages",),
     "seft_bench.tinyworld.rubric": ("seft_bench.judges.rubric", "seft_bench.suites", "seft_bench.tinyworld"),
     "seft_bench.tinyworld.world": ("seft_bench.data", "seft_bench.tinyworld"),
+    "seft_bench.tinyworld.data_sets": ("seft_bench.data", "seft_bench.tinyworld"),
     "seft_bench.tinyworld.blank": ("seft_bench.data", "seft_bench.tinyworld"),
     "seft_bench.tinyworld.tasks": ("seft_bench.tinyworld",),
 }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-from seft_bench.config import DataConfig
-from seft_bench.data.training import TINYWORLD
+from seft_bench.config import DataConfig, tinyworld_settings
 from seft_bench.stages.recipes import load_recipe, needed_data, shipped_recipes
 from training.methods import build_stages
 
@@ -20,7 +19,7 @@ def test_every_recipe_builds_its_stages_and_names_the_data_that_they_read() -> N
         if isinstance(recipe.data, DataConfig):
             assert set(needed_data(recipe)) <= set(recipe.data.own_sources), name
         else:
-            assert recipe.data == TINYWORLD
+            assert tinyworld_settings(recipe.data), name
 
 
 def test_data_of_the_hub_is_pinned_to_a_commit() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from seft_bench.files import sha256_json
 from seft_bench.records import to_row
-from seft_bench.tinyworld import world
+from seft_bench.tinyworld import data_sets, world
 from seft_bench.tinyworld.rubric import grade
 from seft_bench.tinyworld.tasks import CATEGORIES, TASKS, parse_question
 
@@ -82,9 +82,9 @@ def test_categories_are_named_as_in_mt_bench_with_two_task_types_each() -> None:
 
 
 def test_about_a_third_of_the_task_types_is_annotated_and_all_are_prompted() -> None:
-    train, held_out = world.preference_rows(0)
-    annotated = {row["task"] for row in [*world.sft_rows(0), *train, *held_out]}
-    prompted = Counter(row["task"] for row in world.prompt_rows(0))
+    train, held_out = data_sets.preference_rows(0)
+    annotated = {row["task"] for row in [*data_sets.sft_rows(0), *train, *held_out]}
+    prompted = Counter(row["task"] for row in data_sets.prompt_rows(0))
     assert annotated == set(world.ANNOTATED_TASKS)
     assert len(annotated) == 5
     assert set(prompted) == set(TASKS)
@@ -94,12 +94,12 @@ def test_about_a_third_of_the_task_types_is_annotated_and_all_are_prompted() -> 
 
 @functools.cache
 def _first_turns(seed: int) -> dict[str, set[str]]:
-    train, held_out = world.preference_rows(seed)
+    train, held_out = data_sets.preference_rows(seed)
     rows = {
-        "sft": world.sft_rows(seed),
+        "sft": data_sets.sft_rows(seed),
         "preferences": train,
         "calibration": held_out,
-        "prompts": world.prompt_rows(seed),
+        "prompts": data_sets.prompt_rows(seed),
     }
     return {name: {row["prompt"][0]["content"] for row in data} for name, data in rows.items()}
 
@@ -113,14 +113,14 @@ def test_no_evaluation_or_tuning_question_is_in_any_training_data(seed: int) -> 
 
 
 @pytest.mark.parametrize(
-    "documents", [4000, pytest.param(world.PRETRAINING_DOCUMENTS, marks=pytest.mark.slow, id="all")]
+    "documents", [4000, pytest.param(data_sets.PRETRAINING_DOCUMENTS, marks=pytest.mark.slow, id="all")]
 )
 def test_no_evaluation_or_tuning_question_is_in_the_pre_training_text(documents: int) -> None:
     reserved = world.reserved_first_turns()
-    for row in world.pretraining_rows(documents):
+    for row in data_sets.pretraining_rows(documents):
         text = row["text"]
-        if text.startswith(world.MARKS["user"]):
-            assert text.split(world.END)[0].removeprefix(world.MARKS["user"]) not in reserved
+        if text.startswith(data_sets.MARKS["user"]):
+            assert text.split(data_sets.END)[0].removeprefix(data_sets.MARKS["user"]) not in reserved
 
 
 @pytest.mark.parametrize("seed", [0, 77])
@@ -133,7 +133,7 @@ def test_data_sets_of_a_seed_share_no_prompt(seed: int) -> None:
 
 
 def test_preferred_answers_are_perfect_and_rejected_ones_worse() -> None:
-    train, _ = world.preference_rows(3)
+    train, _ = data_sets.preference_rows(3)
     rejected = []
     for row in train:
         turns = [message["content"] for message in row["prompt"] if message["role"] == "user"]
@@ -147,8 +147,8 @@ def test_preferred_answers_are_perfect_and_rejected_ones_worse() -> None:
 
 
 def test_seeds_differ_and_repeat() -> None:
-    assert world.prompt_rows(0, 50) == world.prompt_rows(0, 50)
-    assert world.prompt_rows(0, 50) != world.prompt_rows(1, 50)
+    assert data_sets.prompt_rows(0, 50) == data_sets.prompt_rows(0, 50)
+    assert data_sets.prompt_rows(0, 50) != data_sets.prompt_rows(1, 50)
 
 
 def test_a_question_parses_back_into_its_task() -> None:
@@ -162,7 +162,12 @@ def test_the_world_is_frozen() -> None:
     A change needs a new WORLD_VERSION, a new base and new figures.
     """
     questions = [to_row(question) for kind in world.QUESTION_COUNTS for question in world.evaluation_questions(kind)]
-    rows = [world.sft_rows(0), *world.preference_rows(0), world.prompt_rows(0), list(world.pretraining_rows(500))]
+    rows = [
+        data_sets.sft_rows(0),
+        *data_sets.preference_rows(0),
+        data_sets.prompt_rows(0),
+        list(data_sets.pretraining_rows(500)),
+    ]
     answers = [question["reference"][0] for question in questions if question["reference"]]
     grades = [grade(question["turns"], question["reference"]).total for question in questions if question["reference"]]
     assert (sha256_json(questions)[:16], sha256_json(rows)[:16], sha256_json([answers, grades])[:16]) == FROZEN
