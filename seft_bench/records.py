@@ -85,6 +85,7 @@ class Answer:
         reasoning: the model's reasoning as it was written, one a turn; it is neither judged nor counted in lengths.
             Empty where there is none.
         why: what the server said where a turn has no answer.
+        drafts: of an aligner's answer what its policy wrote, one a turn, before the reviser; nobody judges it.
     """
 
     suite: str
@@ -100,6 +101,7 @@ class Answer:
     statuses: tuple[str, ...] = ()
     reasoning: tuple[str, ...] = ()
     why: str = ""
+    drafts: tuple[str, ...] = ()
 
 
 def preference_key(question_id: str, turn: int, candidate_first: bool) -> str:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from seft_bench.checkpoints import check_adapter, fingerprint, is_adapter, is_checkpoint
+from seft_bench.checkpoints import ALIGNER, check_adapter, fingerprint, is_adapter, is_aligner, is_checkpoint
+from seft_bench.checkpoints.aligners import Aligner, aligner_fingerprint, read_aligner
 from seft_bench.checkpoints.classifiers import check_writes
 from seft_bench.checkpoints.steps import checkpoints_below
 from seft_bench.config import ServedModelConfig
+from seft_bench.data.training import open_ready_model
 from seft_bench.errors import InputError
 from seft_bench.files import check_safetensors, read_json, sha256_file, sha256_json
 from seft_bench.generators import Generator
 from seft_bench.inference.prices import NO_SERVER, Price, server_price
 from seft_bench.records import Question, RunFacts
+from seft_bench.stages.aligners import aligner_generator, find_corrector, open_corrector
 from seft_bench.stages.runs import checkpoint_name, run_facts
 
-CONTROL_PREFIX = "control:"
+if TYPE_CHECKING:
+    from seft_bench.generators.conversations import ConversationGenerator
+
+CONTROL_PREFIX, ALIGNER_PREFIX = "control:", "aligner:"
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Subject:
         notes_on: what of a file of answers does not fit these questions.
         reasoning: "strip" or "keep", instead of what its decodings say; "" leaves that.
         template_args: what its chat template is told, beside what its decodings say.
+        is_pair: two models of this process answer, a policy and a reviser; no engine does.
     """
 
     model_id: str
@@ -56,19 +64,25 @@ class Subject:
     notes_on: Callable[[Sequence[Question]], Sequence[str]] = lambda questions: ()
     reasoning: Literal["", "strip", "keep"] = ""
     template_args: Mapping[str, Any] = field(default_factory=dict)
+    is_pair: bool = False
 
 
 def checkpoint_subject(
     folder: Path, model_id: str, run: RunFacts | None = None, trust_remote_code: bool = False
 ) -> Subject:
-    """A checkpoint folder (or an adapter's) as a subject; its weights are read only when answers are missing."""
+    """A checkpoint folder, an adapter's or an aligner's as a subject; weights are read when answers are missing."""
+    load = partial(open_checkpoint, folder, model_id, trust_remote_code)
+    is_pair = is_aligner(folder)
+    return Subject(model_id, fingerprint(folder), load, run, folder=None if is_pair else folder, is_pair=is_pair)
 
-    def load() -> Generator:
-        from seft_bench.generators.transformers import TransformersGenerator
 
-        return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
+def open_checkpoint(folder: Path, model_id: str, trust_remote_code: bool = False) -> ConversationGenerator:
+    """Open what answers for a checkpoint; an aligner's models are loaded when it is first asked."""
+    from seft_bench.generators.transformers import TransformersGenerator
 
-    return Subject(model_id, fingerprint(folder), load, run, folder=folder)
+    if is_aligner(folder):
+        return aligner_generator(model_id, read_aligner(folder), trust_remote_code)
+    return TransformersGenerator(folder, model_id, trust_remote_code=trust_remote_code)
 
 
 def all_runs(runs: Path) -> list[str]:
@@ -94,7 +108,11 @@ def find_subjects(model: str, trust_remote_code: bool = False) -> list[Subject]:
     """
     if model.startswith(CONTROL_PREFIX):
         return [control_subject(model)]
+    if model.startswith(ALIGNER_PREFIX):
+        return aligner_subjects(model, trust_remote_code)
     path = Path(model)
+    if path.name == ALIGNER and path.is_file():
+        path = path.parent
     if path.is_file():
         return _ready_answers(path)
     if is_checkpoint(path):
@@ -121,15 +139,25 @@ def _checkpoints_below(folder: Path, trust_remote_code: bool) -> list[Subject]:
 
 def _checkpoint(folder: Path, trust_remote_code: bool) -> Subject:
     """A checkpoint; one of our runs is named by run and step, and knows its training."""
-    from seft_bench.chat import load_tokenizer
-
-    check_writes(folder, "model")
-    load_tokenizer(folder, trust_remote_code)  # no tokenizer or chat template: said now, before anything runs
-    check_adapter(folder) if is_adapter(folder) else check_safetensors(folder)
+    if is_aligner(folder):
+        aligner = read_aligner(folder)
+        for model in filter(None, (aligner.policy, aligner.reviser, aligner.decider)):
+            _check_model(model, trust_remote_code)
+    else:
+        _check_model(folder, trust_remote_code)
     run = folder.parent.parent
     is_of_run = folder.parent.name == "checkpoints" and (run / "manifest.json").is_file()
     facts = _run_facts(run, folder) if is_of_run else None
     return checkpoint_subject(folder, checkpoint_name(folder), facts, trust_remote_code)
+
+
+def _check_model(folder: Path, trust_remote_code: bool) -> None:
+    """Refuse now, before anything runs, a model without tokenizer or chat template, or whose weights are pickled."""
+    from seft_bench.chat import load_tokenizer
+
+    check_writes(folder, "model")
+    load_tokenizer(folder, trust_remote_code)
+    check_adapter(folder) if is_adapter(folder) else check_safetensors(folder)
 
 
 def _run_facts(run: Path, checkpoint: Path) -> RunFacts:
@@ -175,6 +203,51 @@ def _notes_on(path: Path, model: str, questions: Sequence[Question]) -> Sequence
     from seft_bench.generators.recorded import ReadyGenerator
 
     return ReadyGenerator(path, model).notes_on(questions)
+
+
+def aligner_subjects(name: str, trust_remote_code: bool = False) -> list[Subject]:
+    """Find the aligner that `aligner:POLICY+REVISER` names; one for each model where POLICY is a file of answers.
+
+    REVISER is a model, or an aligner: its reviser, instruction and decision are then put over the other policy.
+
+    Raises:
+        InputError: one of the two is not there.
+    """
+    policy, plus, reviser = name.removeprefix(ALIGNER_PREFIX).rpartition("+")
+    if not (plus and policy and reviser):
+        raise InputError(f"{name!r} names no two models: write {ALIGNER_PREFIX}POLICY+REVISER")
+    corrector, label = find_corrector(reviser)
+    _check_model(corrector.reviser, trust_remote_code)
+    if Path(policy).is_file():
+        return [_revised_answers(answers, corrector, label) for answers in _ready_answers(Path(policy))]
+    aligner = dataclasses.replace(corrector, policy=open_ready_model(policy, "policy of an aligner"))
+    _check_model(aligner.policy, trust_remote_code)
+    model_id = f"{checkpoint_name(aligner.policy) if Path(policy).exists() else policy}+{label}"
+    load = partial(aligner_generator, model_id, aligner, trust_remote_code)
+    return [Subject(model_id, aligner.fingerprint, load, is_pair=True)]
+
+
+def _revised_answers(answers: Subject, corrector: Aligner, label: str) -> Subject:
+    """A reviser over one model's ready answers."""
+    from seft_bench.generators.recorded import ReadyGenerator
+    from seft_bench.generators.revised import RevisedAnswers
+
+    model_id = f"{answers.model_id}+{label}"
+
+    def load() -> Generator:
+        ready = answers.open_generator()
+        assert isinstance(ready, ReadyGenerator)
+        return RevisedAnswers(model_id, ready, partial(open_corrector, corrector))
+
+    def notes_on(questions: Sequence[Question]) -> Sequence[str]:
+        several = any(len(question.turns) > 1 for question in questions)
+        return [*answers.notes_on(questions), *([LATER_TURNS] if several else [])]
+
+    digest = aligner_fingerprint(answers.fingerprint, corrector)
+    return Subject(model_id, digest, load, ready=True, notes_on=notes_on, is_pair=True)
+
+
+LATER_TURNS = "recorded answers were revised: later turns were written to the earlier answers as they were"
 
 
 def control_subject(name: str) -> Subject:

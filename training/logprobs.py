@@ -191,5 +191,16 @@ def score_answer_lists(
     """
     tokenizer = tokenizer or load_tokenizer(model_folder)
     model = load_model(model_folder).to(pick_device(processes.device(device)))
+    return score_lists(model, tokenizer, lists, batch_size, processes)
+
+
+def score_lists(
+    model: Any,
+    tokenizer: Any,
+    lists: Sequence[Sequence[tuple[Sequence[Message], str]]],
+    batch_size: int = 32,
+    processes: Processes = ALONE,
+) -> list[list[AnswerLogprob]]:
+    """As `score_answer_lists`, under a model that is loaded."""
     sequences = [[Tokens.of(*answer_ids(tokenizer, messages, answer)) for messages, answer in pairs] for pairs in lists]
     return [score_sequences(model, part, batch_size, processes) for part in sequences]

@@ -18,6 +18,7 @@ from seft_bench.config import Strict, validate
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.records import Base, Data, Model, Output
 
+from .aligner import AlignerSettings, aligner_stages
 from .loss_table import LOSSES
 from .preferences import preference_stages, settings_class
 from .reinforce import GrpoSettings, RlooSettings, grpo_stages, rloo_stages
@@ -127,6 +128,11 @@ METHODS: dict[str, Method] = {
         RealignSettings,
         realign_stages,
         "SEFT's reviser, and DPO on revised against original drafts (2025.findings-emnlp.642, our reading)",
+    ),
+    "aligner": Method(
+        AlignerSettings,
+        aligner_stages,
+        "Aligner: a reviser corrects the answers of a policy that is not trained (arXiv 2402.02416)",
     ),
     "best-of-n": Method(BestOfSettings, best_of_stages, "RAFT: SFT on the best of own samples (arXiv 2304.06767)"),
     "iterative-dpo": Method(

@@ -110,10 +110,10 @@ def named_model(name: str) -> Source:
 
 
 def first_stages(settings: ReviserSettings, names: Collection[str], checkpoints: int) -> list[Stage]:
-    """Build the start and the chosen policy, as far as the policy (`init`) or one of the names wants them."""
+    """Build the start and the chosen policy, as far as one of the names wants them; chosen starts at `init`."""
     chosen = [good_answers_stage(policy_start(settings), settings.teacher, checkpoints)] if "chosen" in names else []
-    start = [sft_stage(Base(), settings, checkpoints)] if "start" in {settings.init, *names} else []
-    return [*start, *chosen]
+    wants_start = "start" in names or (chosen and settings.init == "start")
+    return [*([sft_stage(Base(), settings, checkpoints)] if wants_start else []), *chosen]
 
 
 def reviser_of(settings: ReviserSettings) -> Source:

@@ -160,8 +160,9 @@ of revised drafts, and its settings."""
 def _all_stages(settings: EvolutionSettings, learn: Learn, checkpoints: int) -> list[Stage]:
     revises = settings.decision != "never"
     named = [settings.draft_policy, *([settings.reviser_init] if revises else [])]
+    start = ["start"] if settings.init == "start" else []
     reviser = reviser_stages(settings) if revises else []
-    return [*first_stages(settings, named, checkpoints), *reviser, *_rounds(settings, learn)]
+    return [*first_stages(settings, [*start, *named], checkpoints), *reviser, *_rounds(settings, learn)]
 
 
 def _rounds(settings: EvolutionSettings, learn: Learn) -> list[Stage]:

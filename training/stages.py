@@ -293,9 +293,38 @@ class Revise:
         return {"decision": self.decision, **margin, **asdict(self.settings)}
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Puts a policy and the reviser that corrects its answers into one folder, which is evaluated as one model.
+
+    Attributes:
+        policy: drafts.
+        decision, settings, decider, calibration, margin: as of `Revise`.
+    """
+
+    kind: ClassVar[Literal["pair"]] = "pair"
+    name: str
+    policy: Source
+    reviser: Source
+    decision: Decision
+    settings: Revising
+    decider: Source | None = None
+    calibration: Source | None = None
+    margin: float | None = None
+
+    @property
+    def inputs(self) -> dict[str, Source]:
+        """Role -> source."""
+        return _given(policy=self.policy, reviser=self.reviser, decider=self.decider, calibration=self.calibration)
+
+    def settings_row(self) -> Row:
+        margin = {} if self.margin is None else {"margin": self.margin}
+        return {"decision": self.decision, **margin, **asdict(self.settings)}
+
+
 Score = LabelPairs | Calibrate | Grade
 
-Stage = Train | Sample | Score | Revise
+Stage = Train | Sample | Score | Revise | Pair
 """One step of a method; its name is unique within the method."""
 
 

@@ -18,7 +18,7 @@ from seft_bench.stages import StageRun, door
 from seft_bench.suites import Suite
 
 if TYPE_CHECKING:
-    from seft_bench.generators.transformers import TransformersGenerator
+    from seft_bench.generators.conversations import ConversationGenerator
     from seft_bench.stages.door import stages as kinds
 
 STEPS = (3, 9)
@@ -165,17 +165,17 @@ class _Probe:
 
     def answer(self, model: Path) -> Cost:
         """Estimate answering every suite at every decoding with every checkpoint of a cell."""
-        from seft_bench.generators.transformers import TransformersGenerator
+        from seft_bench.subjects import open_checkpoint
         from seft_bench.suites import load_suite
 
-        generator, total = TransformersGenerator(model, "probe"), dict.fromkeys(_MEASURES, 0.0)
+        generator, total = open_checkpoint(model, "probe"), dict.fromkeys(_MEASURES, 0.0)
         for suite in map(load_suite, self._matrix.suites):
             for name in suite.config.decodings:
                 cost = self._answer_suite(generator, suite, name)
                 total = {key: total[key] + self._matrix.checkpoints * cost[key] for key in total}
         return total
 
-    def _answer_suite(self, generator: TransformersGenerator, suite: Suite, name: str) -> Cost:
+    def _answer_suite(self, generator: ConversationGenerator, suite: Suite, name: str) -> Cost:
         questions = suite.questions()
         sizes = [min(len(questions), batches * generator.batch_size) for batches in BATCHES]
         decoding = Decoding(name, suite.config.decodings[name], suite.config.max_new_tokens, 0)

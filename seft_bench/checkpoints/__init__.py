@@ -2,6 +2,7 @@
 
     config.json, *.safetensors, tokenizer              a whole model, as transformers writes it
     adapter_config.json, adapter_model.safetensors     an adapter, as peft writes it; the first names its base
+    aligner.json                                       a policy and a reviser, which answer together (`aligners`)
 
 An adapter of ours says in checkpoint.json which weights it was trained over: others under the base's name are refused.
 """
@@ -29,7 +30,7 @@ from seft_bench.files import (
 from seft_bench.records import Row
 
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
-FACTS = "checkpoint.json"
+FACTS, ALIGNER = "checkpoint.json", "aligner.json"
 PLACE = ("base_model_name_or_path", "revision")
 """Keys of adapter_config.json that say where the base lies, and nothing of what it is."""
 
@@ -37,22 +38,30 @@ FROM_HUB = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Return whether a folder is a model that can be loaded: a whole one, or an adapter."""
-    return (folder / CONFIG).is_file() or is_adapter(folder)
+    """Return whether a folder is something that can answer: a whole model, an adapter, or an aligner."""
+    return (folder / CONFIG).is_file() or is_adapter(folder) or is_aligner(folder)
 
 
 def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
 
+def is_aligner(folder: Path) -> bool:
+    return (folder / ALIGNER).is_file()
+
+
 def fingerprint(folder: Path) -> str:
     """Hash a model folder: weights, configuration and tokenizer; of an adapter also its base's weights.
 
-    Where an adapter's base lies is not part of it, so both may be moved.
+    Where an adapter's base lies is not part of it, so both may be moved. Of an aligner: its models, and how it revises.
 
     Raises:
         InputError: an adapter whose base is not to be found, or is another one by now.
     """
+    if is_aligner(folder):
+        from seft_bench.checkpoints.aligners import read_aligner
+
+        return read_aligner(folder).fingerprint
     if not is_adapter(folder):
         return sha256_folder_once(folder)
     files = sorted(path for pattern in MODEL_FILES for path in folder.glob(pattern))
@@ -109,15 +118,29 @@ def check_adapter(adapter: Path) -> None:
 
 
 def check_whole(folder: Path, what: str) -> None:
-    """Refuse an adapter where a whole model is needed, with the command that makes one.
+    """Refuse an adapter or an aligner where a whole model is needed, with the command that makes one.
 
     Args:
         what: what messages call it.
     """
+    refuse_aligner(folder, what)
     if is_adapter(folder):
         raise InputError(
             f"{what} {folder} is an adapter, and a whole model is needed: `seft-bench export {folder} --merge --out "
             "FOLDER` writes it"
+        )
+
+
+def refuse_aligner(folder: Path, what: str) -> None:
+    """Refuse an aligner where one model is needed.
+
+    Args:
+        what: what messages call it.
+    """
+    if is_aligner(folder):
+        raise InputError(
+            f"{what} {folder} is an aligner, a policy and a reviser that answer together, and one model is needed: "
+            f"name one of the two that its {ALIGNER} names"
         )
 
 

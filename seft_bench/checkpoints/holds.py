@@ -16,6 +16,9 @@ CHECKPOINT: Holds = {
 }
 """A whole model, or an adapter, with its tokenizer."""
 
+ANSWERING: Holds = {**CHECKPOINT, r"aligner\.json": is_file, "policy|reviser|decider": CHECKPOINT}
+"""What a run publishes: a model, or an aligner with the models that were trained for it."""
+
 STATE: Holds = {r"tensors-\d{5}\.safetensors|state\.json": is_file}
 """The state of a training at one step."""
 

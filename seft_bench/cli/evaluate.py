@@ -15,7 +15,8 @@ def evaluate(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Checkpoint folder, folder of checkpoints, hub id, file of answers, or control:NAME.",
+            help="Checkpoint folder, folder of checkpoints, hub id, file of answers, aligner:POLICY+REVISER, or "
+            "control:NAME.",
             show_default="every run under runs/",
         ),
     ] = None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from seft_bench.checkpoints import fetch_from_hub, fingerprint, is_checkpoint
+from seft_bench.checkpoints import fetch_from_hub, fingerprint, is_checkpoint, refuse_aligner
 from seft_bench.checkpoints.steps import checkpoints_below, last_checkpoint
 from seft_bench.config import TINYWORLD, AnyData, DataConfig, data_row, tinyworld_settings
 from seft_bench.console import says_who
@@ -126,6 +126,7 @@ def open_base(name: str, what: str = "base") -> Path:
     if name == TINYWORLD:
         return Path(__file__).parent.parent / "tinyworld" / "base"
     if is_checkpoint(Path(name)):
+        refuse_aligner(Path(name), what)
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(
@@ -160,6 +161,7 @@ def open_ready_model(init: str, setting: str = "init") -> Path:
         known = NAMED_MODELS.get(setting, ())
         raise unknown_name(setting, init, known, "A ready model is named by its folder or its hub id.")
     if found := ready_folder(init):
+        refuse_aligner(found, setting)
         return found
     if Path(init).is_dir() and (several := checkpoints_below(Path(init))):
         raise InputError(

@@ -116,6 +116,8 @@ def plan_evaluation(request: EvalRequest) -> Plan:
         served_elsewhere=bool(request.server),
     )
     subjects = _subjects(request)
+    if engine and (pairs := [subject.model_id for subject in subjects if subject.is_pair]):
+        raise InputError(f"--engine {request.engine} answers with one model, and {pairs[0]} is two: leave it out")
     steps = tuple(step for step in STEPS if step in request.steps) or STEPS
     return Plan(
         [engine.answers_for(subject) for subject in subjects] if engine else subjects,

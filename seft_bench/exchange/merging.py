@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seft_bench.checkpoints import fetch_from_hub, is_adapter, is_checkpoint
+from seft_bench.checkpoints import fetch_from_hub, is_adapter, is_checkpoint, refuse_aligner
 from seft_bench.checkpoints.steps import checkpoints_below, last_checkpoint
 from seft_bench.console import says_who
 from seft_bench.errors import InputError
@@ -38,6 +38,7 @@ def _adapter(model: str) -> Path:
         there = ", ".join(child.name for child in checkpoints_below(path)) if path.is_dir() else ""
         several = f"; it holds several models ({there}): name one" if there else ""
         raise InputError(f"no adapter in {model!r}: --merge takes a folder with adapter_config.json, or a run{several}")
+    refuse_aligner(found, "model")
     if not is_adapter(found):
         raise InputError(f"{found} is a whole model already (it has config.json): there is nothing to merge")
     return found

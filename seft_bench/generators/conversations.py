@@ -20,13 +20,15 @@ class Completion:
     """One generated text; token counts include the stop token.
 
     `finish_reason` is "stop", "length" (cut at the limit or at the end of the model's context), or "over_length" (the
-    prompt alone fills the context, so there is no answer).
+    prompt alone fills the context, so there is no answer). `draft` is what a reviser was shown; None where there was
+    none.
     """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    draft: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class ConversationGenerator(BaseGenerator):
                 on_answer(answer)
 
     def _answer_chunk(self, questions: Sequence[Question], decoding: Decoding) -> list[Answer]:
-        opened = opens_reasoning(self.tokenizer, decoding.template_args)
+        opened = self._opens_reasoning(decoding)
         conversations: list[list[Message]] = [[] for _ in questions]
         answers: list[list[Turn]] = [[] for _ in questions]
         completions: list[list[Completion]] = [[] for _ in questions]
@@ -90,6 +92,10 @@ class ConversationGenerator(BaseGenerator):
                 answers[index].append(turn_of(completion.text, reason, keep=keep, opened=opened))
         finished = zip(questions, conversations, completions, answers, strict=True)
         return [self._finished(*one, decoding) for one in finished]
+
+    def _opens_reasoning(self, decoding: Decoding) -> bool:
+        """Return whether prompts end with the mark that opens reasoning."""
+        return opens_reasoning(self.tokenizer, decoding.template_args)
 
     def _finished(
         self,
@@ -111,6 +117,7 @@ class ConversationGenerator(BaseGenerator):
             decoding=decoding.name,
             decoding_hash=decoding.hash,
             why=_why(done),
+            drafts=tuple(one.draft or "" for one in done) if any(one.draft is not None for one in done) else (),
         )
         return with_turns(answer, turns)
 

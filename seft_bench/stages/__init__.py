@@ -26,6 +26,7 @@ from seft_bench.stages.costs import gpus_in_use, stage_costs
 from seft_bench.stages.engines import Engine
 from seft_bench.stages.graders import judge_identity
 from seft_bench.stages.helpers import with_helpers
+from seft_bench.stages.pair import run_pair
 from seft_bench.stages.revise import run_revise
 from seft_bench.stages.sample import run_sample
 from seft_bench.stages.score import run_score
@@ -103,6 +104,8 @@ def _run(stage: kinds.Stage, find: Find, folder: Path, shop: Workshop) -> Row:
     if stage.kind == "train":
         shop.engine.release()  # a training wants all memory
         return run_train(stage, find, folder, shop)
+    if stage.kind == "pair":
+        return shop.processes.from_main(lambda: run_pair(stage, find, folder))
 
     def work(engine: Engine) -> Row:
         return _run_between_trainings(stage, find, folder, replace(shop, engine=engine)) | engine.facts()
@@ -152,7 +155,7 @@ def stage_identity(
 
     The first engine is not named, as it came before the others.
     """
-    named = {} if engine == "transformers" or stage.kind == "train" else {"engine": engine}
+    named = {} if engine == "transformers" or stage.kind in ("train", "pair") else {"engine": engine}
     return {
         "format": FORMAT,
         "kind": stage.kind,

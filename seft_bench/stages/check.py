@@ -51,6 +51,11 @@ def check_data(plan: Sequence[kinds.Stage], left: Sequence[kinds.Stage], find: F
     for done, stage in enumerate(left, start=1):
         if stage.kind == "train":
             _check_start(find(_first_model(stage, sources)), stage)
+        elif stage.kind == "pair":
+            for source in (stage.policy, stage.reviser):
+                if not isinstance(source, Output):
+                    check_writes(find(source), f"stage {stage.name!r}:")
+                    _check_ready(find(source))
         if door.stages.data_sets([stage]):
             _check_stage(stage, plan, open_reader(find(_first_model(stage, sources))), find)
         progress("check data", done, len(left))
@@ -78,12 +83,17 @@ def _first_model(stage: kinds.Stage, sources: dict[str, kinds.Stage]) -> Source:
 def _check_start(folder: Path, stage: kinds.Train) -> None:
     if not stage.job(0).loss_entry.is_of_rewards:
         check_writes(folder, f"stage {stage.name!r}:")
-    if is_adapter(folder):
-        check_adapter(folder)
-    elif not stage.fresh:
-        door.checkpoint.check_weights(folder)
+    if not stage.fresh or is_adapter(folder):
+        _check_ready(folder)
     if stage.settings.padding_free:
         door.packing.check_stateless(door.checkpoint.load_config(_whole(folder)))
+
+
+def _check_ready(folder: Path) -> None:
+    if is_adapter(folder):
+        check_adapter(folder)
+    else:
+        door.checkpoint.check_weights(folder)
 
 
 def _whole(folder: Path) -> Path:

@@ -68,10 +68,10 @@ class StageRun:
 
     @property
     def model(self) -> Path:
-        """The last checkpoint of a train stage."""
+        """The last checkpoint of a train stage, or an aligner."""
         return self.folder / "checkpoints" / str(self.record["checkpoints"][-1])
 
     @property
     def output(self) -> Path:
         """The checkpoint or the file of rows that later stages read."""
-        return self.model if self.stage.kind == "train" else self.folder / OUTPUTS[self.stage.kind]
+        return self.model if self.stage.kind in ("train", "pair") else self.folder / OUTPUTS[self.stage.kind]

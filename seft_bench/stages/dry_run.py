@@ -105,7 +105,13 @@ def plan_stages(plan: Sequence[stages.Stage], walk: Walk) -> list[StagePlan]:
     Raises:
         InputError: data, settings or models that a training would refuse.
     """
-    return [_plan_training(stage, walk) if stage.kind == "train" else _plan_between(stage, walk) for stage in plan]
+    return [_plan(stage, walk) for stage in plan]
+
+
+def _plan(stage: stages.Stage, walk: Walk) -> StagePlan:
+    if stage.kind == "pair":
+        return StagePlan(stage.name, stage.kind, 0, 0)  # links two models
+    return _plan_training(stage, walk) if stage.kind == "train" else _plan_between(stage, walk)
 
 
 def _plan_between(stage: stages.Sample | stages.Score | stages.Revise, walk: Walk) -> StagePlan:

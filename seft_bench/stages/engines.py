@@ -211,7 +211,9 @@ def check_context(max_model_len: int | None, plan: Sequence[stages.Stage], base:
 
 def _served(plan: Sequence[stages.Stage]) -> list[stages.Sample | stages.Score | stages.Revise]:
     """Return the stages that an engine works for."""
-    return [stage for stage in plan if stage.kind != "train" and not door.stages.grader_of(stage)]
+    return [
+        stage for stage in plan if stage.kind != "train" and stage.kind != "pair" and not door.stages.grader_of(stage)
+    ]
 
 
 def _positions(base: Path) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from seft_bench.checkpoints.holds import CHECKPOINT, EVENT_FILES, STATE
+from seft_bench.checkpoints.holds import ANSWERING, CHECKPOINT, EVENT_FILES, STATE
 from seft_bench.checkpoints.steps import read_object
 from seft_bench.config import ROLES
 from seft_bench.ownership import Holds, Kind, is_file, saved_in_steps
@@ -18,7 +18,7 @@ PUBLISHED = (*LOGS, "recipe.yaml", "diagnostics.json", "manifest.json")
 
 RUN_LOCK = ".run.lock"
 
-CHECKPOINTS: Holds = saved_in_steps(CHECKPOINT)
+CHECKPOINTS: Holds = saved_in_steps(ANSWERING)
 _MERGED: Holds = {r"[0-9a-f]{16}|\.writing-[0-9a-f]{16}": CHECKPOINT, r"\.[0-9a-f]{16}\.lock": is_file}
 _STAGE: Holds = {
     r"stage\.json|run\.json|summary\.json|\.lock|\.merged-base\.lock": is_file,

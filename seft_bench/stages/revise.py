@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seft_bench.files import read_json, read_jsonl, write_jsonl
+from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.engines import Engine, mean_logprobs
 from seft_bench.stages.reporting import report_revisions
 from seft_bench.stages.sample import greedy
-from seft_bench.stages.score import deciding_models, draft_statistics
+from seft_bench.stages.score import deciding_models, draft_statistics, threshold_of
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import stages
@@ -115,19 +115,12 @@ def _decide_and_revise(rows: Sequence[Row], stage: stages.Revise, find: Find, en
     )
     if revisions is None:
         revisions, tokens = greedy(engine, models.reviser, asked, stage.settings)
-    threshold = _threshold(stage, find)
+    threshold = threshold_of(stage, find)
     decided = zip(rows, statistics, revisions, strict=True)
     return [
         {**row, "kept": value >= threshold, "statistic": value, "revision": revision}
         for row, value, revision in decided
     ], tokens
-
-
-def _threshold(stage: stages.Revise, find: Find) -> float:
-    """Return the margin of the settings, or what this round's calibration found."""
-    if stage.margin is not None:
-        return stage.margin
-    return float(read_json(find(stage.calibration).parent / "stage.json")["calibration"]["threshold"])
 
 
 def _asked(rows: Sequence[Row], stage: stages.Revise) -> list[list[Message]]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seft_bench.checkpoints.holds import CHECKPOINT
 from seft_bench.config import RecipeConfig
 from seft_bench.console import note
 from seft_bench.errors import InputError
 from seft_bench.files import read_json, read_log, write_atomic, write_json, write_jsonl
 from seft_bench.manifest import build_manifest
-from seft_bench.ownership import put_in_place, remove_listed
+from seft_bench.ownership import remove_listed
 from seft_bench.records import COSTS, Output, Row, RunFacts, to_row
 from seft_bench.stages import StageRun, door
 from seft_bench.stages.costs import total_costs
 from seft_bench.stages.holds import CHECKPOINTS, LOGS, PUBLISHED, RUN
+from seft_bench.stages.linking import link_folder
 from seft_bench.stages.recipes import contents_of
 
 
@@ -126,9 +124,10 @@ def publish_run(
     # Without a manifest they may be another recipe's, of a publishing that was killed.
     remove_listed(out / "checkpoints", CHECKPOINTS)
     for name, folder in published:
-        _link_folder(folder, out / "checkpoints" / name)
+        link_folder(folder, out / "checkpoints" / name)
+    logged = [stage for stage in stages if stage.stage.name == "reviser"] if chain[0].stage.kind == "pair" else chain
     for name in LOGS:
-        if rows := _log(chain, name):
+        if rows := _log(logged, name):
             write_jsonl(out / name, rows)
     write_atomic(out / "recipe.yaml", yaml.safe_dump(recipe.as_row(), sort_keys=False))
     write_json(
@@ -149,9 +148,14 @@ def publish_run(
 
 
 def policy_chain(stages: Sequence[StageRun]) -> list[StageRun]:
-    """Follow the train stages that made the policy, in order: its rounds, without the start that all share."""
+    """Follow the train stages that made the policy, in order: its rounds, without the start that all share.
+
+    Of an aligner, whose policy is not trained, it is the stage that puts the two models together.
+    """
     by_name = {stage.stage.name: stage for stage in stages}
     chain = [stages[-1]]
+    if chain[0].stage.kind == "pair":
+        return chain
     while isinstance(source := chain[0].stage.inputs["model"], Output) and source.stage != "start":
         chain.insert(0, by_name[source.stage])
     return chain
@@ -257,32 +261,18 @@ def _beside(folder: Path, names: Collection[str] = ()) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if child.name not in names) if folder.is_dir() else []
 
 
-def _link_folder(source: Path, target: Path) -> None:
-    """Hard links where the file system has them: a checkpoint is never copied for nothing. Complete, or not there."""
-    partial = target.with_name(f".{target.name}.partial")
-    remove_listed(partial, CHECKPOINT)
-    shutil.copytree(source, partial, copy_function=_link_or_copy, dirs_exist_ok=True)
-    put_in_place(partial, target)
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 _ANY_RUN_HAS_ONE = re.compile(r"(checkpoint|step|epoch)[-_]?\d+|final|last|best|model")
 
 
 def checkpoint_name(folder: Path) -> str:
     """Name a checkpoint in tables: its folder's, with its run's before it where that says too little.
 
-    One of our runs is named run/step; so are trainers' folders like `my-run/checkpoint-500`.
+    One of our runs (or a stage of one) is named run/step; so are trainers' folders like `my-run/checkpoint-500`.
     """
     real = folder if folder.parent.name == "checkpoints" else folder.resolve()
-    if real.parent.name == "checkpoints" and (real.parent.parent / "manifest.json").is_file():
-        return f"{real.parent.parent.name}/{real.name}"
+    run = real.parent.parent
+    if real.parent.name == "checkpoints" and any((run / name).is_file() for name in ("manifest.json", "stage.json")):
+        return f"{run.name}/{real.name}"
     return (
         f"{real.parent.name}/{real.name}" if _ANY_RUN_HAS_ONE.fullmatch(real.name) and real.parent.name else real.name
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seft_bench.console import note
-from seft_bench.files import read_jsonl, write_jsonl
+from seft_bench.files import read_json, read_jsonl, write_jsonl
 from seft_bench.records import Message, Row
 from seft_bench.stages import door
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
@@ -110,6 +110,13 @@ class DecidingModels:
     decider: Path | None
 
 
+def threshold_of(stage: stages.Revise | stages.Pair, find: Find) -> float:
+    """Return the margin of the settings, or what the calibration found."""
+    if stage.margin is not None:
+        return stage.margin
+    return float(read_json(find(stage.calibration).parent / "stage.json")["calibration"]["threshold"])
+
+
 def deciding_models(stage: stages.Calibrate | stages.Revise, find: Find) -> DecidingModels:
     return DecidingModels(find(stage.reviser), find(stage.decider) if stage.decision == "token" else None)
 
@@ -133,7 +140,7 @@ def draft_statistics(
     """
     reviser = door.reviser
     if models.decider:
-        return _label_statistics(engine, models.decider, asked), None, 0
+        return label_statistics(engine, models.decider, asked), None, 0
     if settings.statistic == "keep":
         kept = own or mean_logprobs(engine, models.reviser, asked, drafts)[0]
         return [reviser.keep_statistic(value) for value in kept], None, 0
@@ -142,7 +149,7 @@ def draft_statistics(
     return [reviser.mode_statistic(*both) for both in zip(own or unknown[0], revised, strict=True)], revisions, tokens
 
 
-def _label_statistics(engine: Engine, decider: Path, asked: Sequence[Conversation]) -> list[float]:
+def label_statistics(engine: Engine, decider: Path, asked: Sequence[Conversation]) -> list[float]:
     """Log-odds of the emitted label "no revise" against the likeliest other one."""
     texts = door.reviser.LABEL_TEXTS
     scored = engine.score(decider, [[(prompt, text) for prompt in asked] for text in texts.values()])

@@ -169,6 +169,8 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("rloo", {"grader": "rubric", "prompts": 600}, "rloo-8457270323"),
     ("reward-model", {}, "reward-model-578541709c"),
     ("reward-model", {"centering": 0}, "reward-model-a0a37ef012"),
+    ("aligner", {}, "aligner-5191a7c2ef"),
+    ("aligner", {"reviser_kind": "adaptive", "decision": "token", "draft_policy": "chosen"}, "aligner-732aaf64d2"),
 ]
 """Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
 
