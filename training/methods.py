@@ -184,10 +184,20 @@ def build_stages(method: str, settings: Mapping[str, Any], checkpoints: int) -> 
     Raises:
         InputError: unknown method, or wrong settings, all of them at once.
     """
+    return find_method(method).stages(checked_settings(method, settings), checkpoints)
+
+
+def checked_settings(method: str, settings: Mapping[str, Any]) -> Strict:
+    """Lay settings over a method's defaults, and check them.
+
+    Raises:
+        InputError: as `build_stages`.
+    """
     entry = find_method(method)
     common, own = _for_every_training(entry.settings, settings)
     merged = merge_settings(merge_settings(entry.settings().model_dump(exclude_none=True), common), own)
-    return entry.stages(validate(merged, entry.settings, f"settings of method {method!r}"), checkpoints)
+    checked: Strict = validate(merged, entry.settings, f"settings of method {method!r}")
+    return checked
 
 
 def _for_every_training(model: type[Strict], settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

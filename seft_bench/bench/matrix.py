@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from seft_bench.bench.budget import budgeted_rows
 from seft_bench.config import AnyData, EngineName, MatrixConfig, MatrixRow, RecipeConfig, VLLMConfig, data_label
 from seft_bench.errors import InputError
 from seft_bench.records import Result, run_of
@@ -69,9 +70,10 @@ def cells_of(matrix: MatrixConfig) -> list[Cell]:
     Rows that others build on come first.
 
     Raises:
-        InputError: two bases, data sets or cells would have one name.
+        InputError: two bases, data sets or cells would have one name, or rows cannot be brought to the budget.
     """
     bases, data = _names("bases", matrix.all_bases), _names("data", list(map(data_label, matrix.all_data)))
+    rows = budgeted_rows(matrix)
     found = [
         Cell(
             row,
@@ -87,7 +89,7 @@ def cells_of(matrix: MatrixConfig) -> list[Cell]:
         for base in bases
         for data_set in matrix.all_data
         for seed in matrix.seeds
-        for row in matrix.rows
+        for row in rows
     ]
     if len({cell.name for cell in found}) < len(found):
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from seft_bench.bench.budget import budget_lines
 from seft_bench.bench.cells import checkpoints_of
 from seft_bench.bench.controls import are_evaluated, control_subjects
 from seft_bench.bench.finished import is_finished
@@ -84,6 +85,7 @@ class BenchPlan:
         controls: judge -> verdicts of controls that are not evaluated yet.
         prices: judge -> what one of its verdicts takes.
         grading: what servers would be asked for samples, while rows train.
+        budget: what the matrix's budget makes of its rows, in words.
     """
 
     name: str
@@ -92,6 +94,7 @@ class BenchPlan:
     controls: Mapping[str, Part]
     prices: Mapping[str, PerVerdict]
     grading: Estimate
+    budget: Sequence[str] = ()
 
     def verdicts(self) -> dict[str, Part]:
         """Judge -> verdicts of the cells to run and of the controls."""
@@ -126,7 +129,8 @@ def plan_bench(bench: Bench, only: Sequence[str] = (), retry_failed: bool = Fals
     states = [_state(bench, cell) for cell in chosen_cells(bench.cells, only)]
     todo = [state for state in states if not state.is_finished and (state.error or not retry_failed)]
     grading = grading_cost(bench, [state.cell for state in todo if not state.is_trained])
-    return BenchPlan(bench.matrix.name, states, todo, _controls(bench), _prices(bench), grading)
+    budget = budget_lines(bench.matrix)
+    return BenchPlan(bench.matrix.name, states, todo, _controls(bench), _prices(bench), grading, budget)
 
 
 def _prices(bench: Bench) -> dict[str, PerVerdict]:

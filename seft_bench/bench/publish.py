@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from seft_bench.bench.budget import budget_record
 from seft_bench.bench.events import Failure
 from seft_bench.bench.matrix import Cell, results_of
 from seft_bench.bench.resolved import Bench
@@ -71,7 +72,7 @@ def publish(bench: Bench, failures: Sequence[Failure], ran: int, left_out: Colle
     costs = cost_pictures(results, found)
     shown = {CURVES: [path.name for path in pictures], "Score against cost": [path.name for path in costs]}
     write_atomic(results / "findings.md", _findings_page(matrix, said, shown))
-    write_json(results / "matrix.json", matrix.as_row())
+    write_json(results / "matrix.json", matrix.as_row() | budget_record(matrix))
     written += [results / "findings.md", *pictures, *costs]
     return Benched(sheets.results, said, failures, written, ran)
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from seft_bench.bench.budget import budgeted_rows
 from seft_bench.bench.matrix import Cell, cells_of
 from seft_bench.config import JudgeConfig, MatrixConfig, MatrixRow, data_row, load_judge
 from seft_bench.data.training import check_data, open_base, open_ready_model
@@ -105,7 +106,7 @@ class Bench:
     @cached_property
     def grader_configs(self) -> dict[str, JudgeConfig]:
         """Settings of every judge that grades samples for a row's training."""
-        plans = [self._stages(row) for row in self.matrix.rows]
+        plans = [self._stages(row) for row in budgeted_rows(self.matrix)]
         names = [door.stages.grader_of(stage) for plan in plans for stage in plan]
         return {name: grading_judge(name) for name in dict.fromkeys(filter(None, names))}
 
@@ -213,7 +214,7 @@ def open_bench(matrix: MatrixConfig, out: Path, results: Path) -> Bench:
     _ = bench.cells
     for base in matrix.all_bases:
         open_base(base)
-    for row in matrix.rows:
+    for row in budgeted_rows(matrix):
         _check_row(matrix, row)
     _ = bench.judge_configs, bench.grader_configs
     if matrix.published:

@@ -65,7 +65,7 @@ def summary(plan: BenchPlan) -> list[str]:
 
 
 def plan_text(plan: BenchPlan, hours: Hours | None = None) -> str:
-    """A row a cell, errors of the failed ones, then the summary."""
+    """A row a cell, errors of the failed ones, the budget, then the summary."""
     verdicts = [f"verdicts: {name}" for name in short_names(list(plan.prices)).values()]
     rows = [("cell", "method", "trained", "answers", *verdicts, "state")]
     rows += [_cells(state, list(plan.prices)) for state in plan.cells]
@@ -74,7 +74,7 @@ def plan_text(plan: BenchPlan, hours: Hours | None = None) -> str:
     errors = [
         f"{state.cell.name} failed: {state.error.splitlines()[-1]}" for state in plan.cells if state.state == "failed"
     ]
-    return "\n".join([*table, *errors, *summary(plan), *(hours.lines() if hours else [])])
+    return "\n".join([*table, *errors, *plan.budget, *summary(plan), *(hours.lines() if hours else [])])
 
 
 def _cells(state: CellState, judges: Sequence[str]) -> tuple[str, ...]:
@@ -120,6 +120,7 @@ def plan_row(plan: BenchPlan, hours: Hours | None = None) -> dict[str, Any]:
     return {
         "matrix": plan.name,
         "cells": cells,
+        "budget": list(plan.budget),
         "to_run": [state.cell.name for state in plan.todo],
         "judges": judges,
         "grading": {"to_ask": plan.grading.to_ask("judge"), "usd": plan.grading.usd},

@@ -56,6 +56,15 @@ class MatrixRow(Strict):
     gpus: int | None = Field(default=None, gt=0, description="null: the matrix's")
 
 
+class BudgetConfig(Strict):
+    """What every row of a matrix takes equally much of."""
+
+    steps: int = Field(gt=0, description="optimizer steps of all training stages but the start's")
+
+    def __str__(self) -> str:
+        return f"steps: {self.steps}"
+
+
 class MatrixConfig(Strict):
     """base x method x data x seed x (each saved checkpoint) x suite x judge."""
 
@@ -91,6 +100,9 @@ class MatrixConfig(Strict):
         default="transformers", description="who draws drafts and revisions and measures likelihoods"
     )
     vllm: VLLMConfig = Field(default=VLLMConfig(), description="how `engine: vllm` starts its servers, one a cell")
+    budget: BudgetConfig | None = Field(
+        default=None, description="what every row takes equally much of: its policy's length follows; null: its own"
+    )
     published: str | None = Field(
         default=None, description="published figures in a table of their own: a shipped set, or a YAML file"
     )
@@ -133,7 +145,7 @@ class MatrixConfig(Strict):
 
         Keys that came later are left out where they say nothing, so that old matrices keep their bytes.
         """
-        later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published")
+        later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published", "budget")
         unsaid = {key for key in later if not getattr(self, key)} | _at_default(self, "engine", "vllm", "gpus")
         row = self.model_dump(mode="json", exclude=unsaid)
         return row | {"rows": [_without_null(given, "gpus") for given in row["rows"]]}

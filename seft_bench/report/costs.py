@@ -49,8 +49,13 @@ def cost_cell(runs: Iterable[RunFacts], column: Column) -> Cell:
     return Cell(fmean(found)) if found and None not in found else Cell()
 
 
-def cost_table(rows: Sequence[tuple[str, str, Sequence[RunFacts]]]) -> Table:
-    """Build the table of what rows cost: one row a row of the matrix, as (label, block, the facts of its runs)."""
+def cost_table(rows: Sequence[tuple[str, str, Sequence[RunFacts]]], notes: Sequence[str] = ()) -> Table:
+    """Build the table of what rows cost.
+
+    Args:
+        rows: one a row of the matrix: its label, its block, and the facts of its runs.
+        notes: sentences of the matrix, put before the table's own.
+    """
     cells = {column: [cost_cell(runs, column) for _, _, runs in rows] for column in COST_COLUMNS}
     shown = [
         column
@@ -62,7 +67,7 @@ def cost_table(rows: Sequence[tuple[str, str, Sequence[RunFacts]]]) -> Table:
         TableRow((Cell(label), *(cells[column][index] for column in shown)), block)
         for index, (label, block, _) in enumerate(rows)
     ]
-    return Table("What the methods cost", tuple(columns), tuple(built), _notes(cells, shown))
+    return Table("What the methods cost", tuple(columns), tuple(built), (*notes, *_notes(cells, shown)))
 
 
 def _in_table(column: Column) -> Column:

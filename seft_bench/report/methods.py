@@ -44,10 +44,17 @@ _EACH_ALONE = "Each interval stands alone: nothing is corrected for the number o
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The rows that a matrix should hold, as row name -> label, and its training seeds."""
+    """What a matrix should hold.
+
+    Attributes:
+        rows: row name -> label.
+        seeds: of the trainings.
+        notes: what its tables say of it, one sentence each.
+    """
 
     rows: Mapping[str, str]
     seeds: Sequence[int]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +118,8 @@ def _cost_table(results: Sequence[Result], plan: Plan | None) -> Table:
     matrix = _matrix([result for result in results if is_final(result)], plan)
     rows = [row for row in _in_blocks(matrix) if not matrix.is_modelless(row)]
     trained = {row: (matrix.label(row), matrix.block(row)) for row in rows}
-    return cost_table([(*trained[row], list(map(run_of, matrix.rows[row]))) for row in rows])
+    costs = [(*trained[row], list(map(run_of, matrix.rows[row]))) for row in rows]
+    return cost_table(costs, plan.notes if plan else ())
 
 
 def method_table(
@@ -389,6 +397,7 @@ def _method_notes(matrix: _Matrix, final: Sequence[Result], plan: Plan | None) -
         _EACH_ALONE,
     ]
     notes += [f"Judge: {judges}."] if judges else []
+    notes += plan.notes if plan else ()
     if any(not result.per_question and not result.withheld for result in final):
         notes.append(
             "A figure without brackets: its figures of every question (questions.json beside result.json) are not at "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from training import (
+        budgets,
         checkpoint,
         data,
         distributed,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "budgets",
     "checkpoint",
     "data",
     "distributed",
