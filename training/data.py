@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -47,6 +48,8 @@ __all__ = [
     "data_rules",
     "examples_of",
     "load_examples",
+    "planned_steps",
+    "steps_within",
 ]
 
 BATCHES_IN_A_CHUNK = 16
@@ -226,6 +229,43 @@ def batch_plan(lengths: Sequence[int], global_batch_size: int, seed: int, epoch:
     batches = [by_length[start : start + global_batch_size] for start in range(0, len(by_length), global_batch_size)]
     generator.shuffle(batches)
     return batches
+
+
+def planned_steps(job: TrainJob, examples: Sequence[Example]) -> int:
+    """Count the optimizer steps of a run over these examples, at least 1.
+
+    Raises:
+        InputError: the first batch has more tokens than the run may take.
+    """
+    if job.settings.max_tokens is None:
+        return job.steps(len(examples))
+    tokens = [sum(len(sequence.ids) for sequence in example.sequences) for example in examples]
+    lengths = [example.length for example in examples]
+    return steps_within(job.settings.max_tokens, tokens, lengths, job.settings.global_batch_size, job.seed)
+
+
+def steps_within(max_tokens: int, tokens: Sequence[int], lengths: Sequence[int], batch_size: int, seed: int) -> int:
+    """Count the steps of the batch plan whose tokens stay within a number of them.
+
+    Args:
+        tokens, lengths: of each example; those of both sides, and of the longer one.
+
+    Raises:
+        InputError: the first batch has more.
+    """
+    whole, left = divmod(max_tokens, sum(tokens))  # every epoch has the same tokens
+    steps = whole * math.ceil(len(tokens) / batch_size)
+    for batch in batch_plan(lengths, batch_size, seed, epoch=whole):
+        left -= sum(tokens[index] for index in batch)
+        if left < 0:
+            break
+        steps += 1
+    if not steps:
+        raise InputError(
+            f"training settings: max_tokens: {max_tokens} are fewer than the first batch has. Give more, or a smaller "
+            "global_batch_size"
+        )
+    return steps
 
 
 class Batch(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 from seft_bench.chat import check_ids
 
 from .adapters import Start, open_model
-from .data import DataCounts, Example, data_rules, load_examples
+from .data import DataCounts, Example, data_rules, load_examples, planned_steps
 from .distributed import Processes
 from .kept import kept_rows
 from .packing import check_apart
@@ -71,7 +71,7 @@ def check_fit(model: Any, sides: Sides, job: TrainJob, processes: Processes) -> 
             not kept apart.
     """
     check_ids(_all_ids(sides), model)
-    _ = course_of(job.settings, job.steps(len(sides.learnt)))
+    _ = course_of(job.settings, planned_steps(job, sides.learnt))
     if job.settings.padding_free:
         check_apart(placed(model, job.settings, processes), job.settings)
 

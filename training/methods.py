@@ -33,7 +33,7 @@ from .sampled import (
 )
 from .seft import RealignSettings, SeftSettings, realign_stages, seft_stages
 from .self_rewarding import SelfRewardingSettings, self_rewarding_stages
-from .settings import DraftSettings, TrainSettings
+from .settings import LENGTHS, DraftSettings, TrainSettings
 from .stages import First, Sample, Shape, Stage, Train
 from .start import SftSettings, good_answers_stage, policy_start, sft_stage, start_stages
 
@@ -226,11 +226,11 @@ def _for_every_training(model: type[Strict], settings: Mapping[str, Any]) -> tup
 def merge_settings(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Lay what was given over the defaults, at every depth: `policy: {learning_rate: 2e-4}` keeps the other defaults.
 
-    `epochs` and `max_steps` exclude each other, so one that is given takes the other's default away.
+    `epochs`, `max_steps` and `max_tokens` exclude each other, so one that is given takes the others' default away.
     """
     merged = dict(defaults)
-    for one, other in (("epochs", "max_steps"), ("max_steps", "epochs")):
-        if given.get(one) is not None:
+    for given_length in LENGTHS:
+        for other in LENGTHS if given.get(given_length) is not None else ():
             merged.pop(other, None)
     for key, value in given.items():
         below = merged.get(key)

@@ -14,11 +14,11 @@ from seft_bench.checkpoints import base_of, is_adapter
 
 from .adapters import open_start
 from .checkpoint import load_config
-from .data import Example
+from .data import Example, planned_steps
 from .distributed import ALONE
 from .packing import check_apart
 from .run import Run
-from .settings import LoraSettings, TrainJob, total_steps
+from .settings import LoraSettings, TrainJob
 from .sharding import placed
 
 PROBE_STEPS = 3
@@ -79,8 +79,8 @@ def probed_tokens_per_second(folder: Path, examples: Sequence[Example], job: Tra
     Raises:
         InputError: no model can be loaded.
     """
-    enough = max(PROBE_STEPS, total_steps(job.settings, len(examples)))
-    length = {"epochs": None, "max_steps": enough, "schedule": "constant", "warmup_steps": 0}
+    enough = max(PROBE_STEPS, planned_steps(job, examples))
+    length = {"epochs": None, "max_tokens": None, "max_steps": enough, "schedule": "constant", "warmup_steps": 0}
     settings = job.settings.model_copy(update=length)
     started = open_start(folder, replace(job, settings=settings), scratch / "merged-base")
     if settings.padding_free:

@@ -63,6 +63,8 @@ class OnlineSettings(SftSettings):
     def _can_draw(self) -> OnlineSettings:
         if self.grader == POLICY_LIKELIHOOD:
             raise ValueError(f"grader: the policy changes in every step: give start-likelihood, not {self.grader}")
+        if self.policy.max_tokens:
+            raise ValueError("policy.max_tokens: nobody knows how many tokens a policy will draw: give max_steps")
         if self.policy.validation:
             raise ValueError("policy.validation: there is no held-out loss of answers that a policy draws itself")
         if self.policy.sharding == "fsdp":

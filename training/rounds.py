@@ -9,10 +9,13 @@ from .stages import Shape, Train
 
 
 def round_settings(settings: TrainSettings, number: int, rounds: int) -> TrainSettings:
-    """Give a round its share of the policy's steps, so that more rounds do not mean more training."""
-    total = settings.max_steps
-    share = None if total is None else max(1, round(total * number / rounds) - round(total * (number - 1) / rounds))
-    return settings.model_copy(update={"max_steps": share})
+    """Give a round its share of the policy's steps or tokens, so that more rounds do not mean more training."""
+    shares = {key: _share(getattr(settings, key), number, rounds) for key in ("max_steps", "max_tokens")}
+    return settings.model_copy(update=shares)
+
+
+def _share(total: int | None, number: int, rounds: int) -> int | None:
+    return None if total is None else max(1, round(total * number / rounds) - round(total * (number - 1) / rounds))
 
 
 def dpo_round(

@@ -15,7 +15,7 @@ from seft_bench.errors import InputError
 from seft_bench.records import Row
 
 from .checkpoint import pick_device
-from .data import Example, batch_plan
+from .data import Example, batch_plan, planned_steps
 from .distributed import ALONE, MicroBatch, Processes, micro_batches
 from .logprobs import example_logprobs, mismatched_logprobs
 from .losses import Logprobs, Rewards, Totals, logprobs_of
@@ -53,7 +53,7 @@ class Run:
         }
         self.optimizer = build_optimizer(self.parameters, self.settings)
         self.lengths = [example.length for example in examples]
-        self.steps, self.batches_in_epoch = job.steps(len(examples)), job.batches_in_epoch(len(examples))
+        self.steps, self.batches_in_epoch = planned_steps(job, examples), job.batches_in_epoch(len(examples))
         self.step = self.tokens = self.labelled_tokens = 0
         self.plan: tuple[int, list[list[int]]] = (-1, [])
 

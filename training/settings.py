@@ -78,7 +78,8 @@ class TrainSettings(Strict):
 
     Attributes:
         learning_rate: of AdamW, after warmup.
-        epochs, max_steps: how long; exactly one of them is given.
+        epochs, max_steps, max_tokens: how long; exactly one of them is given. Of tokens, as many steps as stay within
+            them (both sides of pairs, padding not counted).
         global_batch_size: examples (a pair is one) between two optimizer steps.
         micro_batch_size: examples in one forward; changes memory and speed, not the result.
         warmup_ratio: share of the steps in which the learning rate rises linearly.
@@ -112,6 +113,7 @@ class TrainSettings(Strict):
     learning_rate: float = Field(gt=0)
     epochs: float | None = Field(default=None, gt=0)
     max_steps: int | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, gt=0)
     global_batch_size: int = Field(default=16, gt=0)
     micro_batch_size: int = Field(default=16, gt=0)
     warmup_ratio: float = Field(default=0.1, ge=0, le=1)
@@ -140,7 +142,10 @@ class TrainSettings(Strict):
 
     @model_validator(mode="after")
     def _one_length(self) -> TrainSettings:
-        if (self.epochs is None) == (self.max_steps is None):
+        if self.max_tokens is not None:
+            if self.epochs is not None or self.max_steps is not None:
+                raise ValueError("give max_tokens alone, without epochs and max_steps")
+        elif (self.epochs is None) == (self.max_steps is None):
             raise ValueError(
                 f"give exactly one of epochs and max_steps, got epochs={self.epochs!r} and max_steps={self.max_steps!r}"
             )
@@ -193,6 +198,9 @@ class TrainSettings(Strict):
             if name not in OUTCOME_STAYS and (name in FIRST_SETTINGS or getattr(self, name) != defaults[name])
         }
 
+
+LENGTHS = ("epochs", "max_steps", "max_tokens")
+"""Settings that say how long a run is; one of them is given."""
 
 FIRST_SETTINGS = frozenset(
     "learning_rate epochs max_steps global_batch_size micro_batch_size warmup_ratio schedule weight_decay adam_betas "
@@ -297,7 +305,10 @@ class TrainJob:
         return steps_in_epoch(examples, size)
 
     def steps(self, examples: int) -> int:
-        """Count the optimizer steps of the run, at least 1."""
+        """Count the optimizer steps of the run, at least 1; of `max_tokens` the fewest, see `data.planned_steps`."""
+        if self.settings.max_tokens is not None:
+            longest = self.settings.global_batch_size * self.settings.max_length * self.loss_entry.sides
+            return max(1, self.settings.max_tokens // longest)
         if self.online is None or self.settings.max_steps is not None:
             return total_steps(self.settings, examples)
         return max(1, round((self.settings.epochs or 0) * self.batches_in_epoch(examples))) * self.online.updates

@@ -43,7 +43,7 @@ def at_budget(matrix: MatrixConfig) -> list[AtBudget]:
     found, refused = [], []
     for row in matrix.rows:
         try:
-            at = door.budgets.at_steps(row.method, row.settings, matrix.budget.steps)
+            at = door.budgets.at_budget(row.method, row.settings, matrix.budget.unit, matrix.budget.amount)
             found.append(AtBudget(row.model_copy(update={"settings": at.settings}), at))
         except InputError as error:
             refused.append(f"  row {row.name!r} (method {row.method}): {error}")
@@ -55,9 +55,9 @@ def at_budget(matrix: MatrixConfig) -> list[AtBudget]:
 
 
 def budget_record(matrix: MatrixConfig) -> Row:
-    """Return what matrix.json says of the budget: row -> its training stages beyond the start -> their steps."""
+    """Return what matrix.json says of the budget: row -> its training stages beyond the start -> their share."""
     stages = {found.row.name: dict(found.found.stages) for found in at_budget(matrix)}
-    return {"steps_beyond_start": stages} if stages else {}
+    return {f"{matrix.budget.unit}_beyond_start": stages} if matrix.budget else {}
 
 
 def budget_lines(matrix: MatrixConfig) -> list[str]:
@@ -74,7 +74,8 @@ def budget_note(matrix: MatrixConfig) -> Sequence[str]:
     """Return what tables say of it."""
     if matrix.budget is None:
         return ()
+    within = ", within a batch a stage" if matrix.budget.unit == "tokens" else ""
     return (
-        f"At equal steps ({matrix.budget.steps}): of all training stages of a method but the start's; what is left by "
-        "revisers and teachers is the policy's.",
+        f"At equal {matrix.budget.unit} ({matrix.budget.amount:,}{within}): of all training stages of a method but the "
+        "start's; what revisers and teachers leave is the policy's.",
     )

@@ -116,7 +116,7 @@ class _Probe:
     def _small(self, stage: kinds.Stage, size: int) -> kinds.Stage:
         if stage.kind != "train":
             return stage
-        settings = stage.settings.model_copy(update={"epochs": None, "max_steps": STEPS[size]})
+        settings = stage.settings.model_copy(update={"epochs": None, "max_tokens": None, "max_steps": STEPS[size]})
         return replace(stage, settings=settings)
 
     def identity(self, name: str) -> str:

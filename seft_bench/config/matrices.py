@@ -59,10 +59,27 @@ class MatrixRow(Strict):
 class BudgetConfig(Strict):
     """What every row of a matrix takes equally much of."""
 
-    steps: int = Field(gt=0, description="optimizer steps of all training stages but the start's")
+    steps: int | None = Field(default=None, gt=0, description="optimizer steps of all training stages but the start's")
+    tokens: int | None = Field(
+        default=None, gt=0, description="tokens that these train on, at most: a step is taken whole or not at all"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.steps is None) == (self.tokens is None):
+            raise ValueError(f"give exactly one of steps and tokens, got steps={self.steps!r}, tokens={self.tokens!r}")
+        return self
+
+    @property
+    def unit(self) -> Literal["steps", "tokens"]:
+        return "tokens" if self.steps is None else "steps"
+
+    @property
+    def amount(self) -> int:
+        return self.steps or self.tokens or 0
 
     def __str__(self) -> str:
-        return f"steps: {self.steps}"
+        return f"{self.unit}: {self.amount}"
 
 
 class MatrixConfig(Strict):
@@ -148,7 +165,8 @@ class MatrixConfig(Strict):
         later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published", "budget")
         unsaid = {key for key in later if not getattr(self, key)} | _at_default(self, "engine", "vllm", "gpus")
         row = self.model_dump(mode="json", exclude=unsaid)
-        return row | {"rows": [_without_null(given, "gpus") for given in row["rows"]]}
+        budget = {"budget": self.budget.model_dump(exclude_none=True)} if self.budget else {}
+        return row | {"rows": [_without_null(given, "gpus") for given in row["rows"]]} | budget
 
 
 def _without_null(given: dict[str, Any], key: str) -> dict[str, Any]:

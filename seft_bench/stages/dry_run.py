@@ -154,7 +154,7 @@ def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:
         return _by_max_length(_Training(stage, shape, walk.gpu_bytes), count, folder)
     job = stage.job(walk.seed)
     examples, counts = door.data.load_examples(path, tokenizer, door.data.data_rules(job, shape.config))
-    steps, in_epoch = job.steps(len(examples)), job.batches_in_epoch(len(examples))
+    steps, in_epoch = door.data.planned_steps(job, examples), job.batches_in_epoch(len(examples))
     door.settings.course_of(stage.settings, steps)
     notes: tuple[str, ...] = ()
     if stage.online:

@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from seft_bench.files import read_json
+from seft_bench.bench.matrix import find_cell
+from seft_bench.config import load_matrix
+from seft_bench.files import read_json, read_jsonl
+from seft_bench.pipeline import dry_run
 from tests import small_matrix
 from tests.integration.cli import good, seft_bench
 
@@ -37,6 +40,19 @@ def test_rows_take_equal_steps_and_tables_say_so(tmp_path: Path) -> None:
     assert "nothing to do" in again.err
 
 
+def test_tokens_are_kept_within_a_batch_and_a_dry_run_knows_the_steps(tmp_path: Path) -> None:
+    matrix = small_matrix.write_matrix(tmp_path, seeds=[0], rows=ROWS[:2], budget={"tokens": 6000})
+    good(small_matrix.run_here(matrix, tmp_path / "out"))
+    [stage] = (tmp_path / "out" / "stages").glob("dpo-*")
+    record = read_json(stage / "stage.json")
+    before_last = read_jsonl(stage / "train.jsonl")[-2]["tokens"]
+    assert 6000 - 2 * (record["tokens_trained"] - before_last) < record["tokens_trained"] <= 6000
+    recipe = find_cell(load_matrix(matrix), "dpo-seed0").recipe
+    planned = {plan.name: plan for plan in dry_run(recipe, probe=False)}["dpo"]
+    assert planned.steps == record["steps"] > 2
+    assert "At equal tokens (6,000, within a batch a stage)" in (tmp_path / "out/results/leaderboard.md").read_text()
+
+
 def test_rows_that_cannot_be_brought_there_end_the_command_before_it_begins(tmp_path: Path) -> None:
     seft = {"name": "seft", "method": "seft", "settings": START}
     fixed = {"name": "fixed", "method": "dpo", "settings": {**START, "policy": {"max_steps": 5}}}
@@ -44,6 +60,6 @@ def test_rows_that_cannot_be_brought_there_end_the_command_before_it_begins(tmp_
     seen = seft_bench("bench", matrix, "--out", str(tmp_path / "out"))
     assert seen.status == 2
     assert "2 rows cannot be brought to `budget: {steps: 5}`" in seen.err
-    assert "row 'seft' (method seft): preliminary-reviser and reviser last epochs" in seen.err
+    assert "row 'seft' (method seft): nobody knows the steps of preliminary-reviser and reviser" in seen.err
     assert "row 'fixed' (method dpo): settings.policy.max_steps: 5 contradicts it" in seen.err
     assert not (tmp_path / "out").exists()

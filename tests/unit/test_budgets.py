@@ -1,4 +1,4 @@
-"""A budget of steps: every method brought to it exactly, or refused with the reason before anything is trained."""
+"""A budget of steps or tokens: every method brought to it, or refused with the reason before anything is trained."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from seft_bench.bench.budget import budget_lines, budget_note, budget_record
 from seft_bench.bench.matrix import cells_of
 from seft_bench.config import MatrixConfig
 from seft_bench.errors import InputError
-from training.budgets import at_steps, trained_beyond_start
+from training.budgets import Unit, at_budget, trained_beyond_start
 from training.methods import METHODS, build_stages
 from training.settings import TrainSettings
 
 WITHOUT_A_POLICY = {name for name, method in METHODS.items() if "policy" not in method.settings.model_fields}
 
 
-def others_in_steps(method: str, steps: int) -> dict[str, Any]:
-    """Settings that give every training but the start's and the policy's these steps."""
+def at_steps(method: str, settings: dict[str, Any], steps: int) -> Any:
+    return at_budget(method, settings, "steps", steps)
+
+
+def others_in_steps(method: str, steps: int, unit: Unit = "steps") -> dict[str, Any]:
+    """Settings that give every training but the start's and the policy's these steps, or tokens."""
     fields = METHODS[method].settings.model_fields.items()
     trained = [key for key, field in fields if field.annotation is TrainSettings and key not in ("start", "policy")]
-    return {key: {"max_steps": steps} for key in trained}
+    return {key: {f"max_{unit}": steps} for key in trained}
 
 
 def steps_of(method: str, settings: Any) -> int:
@@ -33,6 +37,22 @@ def steps_of(method: str, settings: Any) -> int:
 def test_every_method_takes_exactly_its_budget(method: str, budget: int) -> None:
     found = at_steps(method, others_in_steps(method, 20), budget)
     assert sum(found.stages.values()) == steps_of(method, found.settings) == budget
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - WITHOUT_A_POLICY - {"grpo", "rloo"}))
+def test_every_method_that_draws_nothing_while_it_trains_takes_exactly_its_tokens(method: str) -> None:
+    found = at_budget(method, others_in_steps(method, 20_000, "tokens"), "tokens", 150_001)
+    stages = trained_beyond_start(build_stages(method, found.settings, 2))
+    assert sum(found.stages.values()) == sum(stage.settings.max_tokens or 0 for stage in stages) == 150_001
+    assert {stage.settings.max_steps for stage in stages} == {None}
+
+
+def test_tokens_of_answers_that_are_still_to_be_drawn_are_refused() -> None:
+    for method in ("grpo", "rloo"):
+        with pytest.raises(InputError, match="nobody knows how many tokens a policy will draw"):
+            at_budget(method, {}, "tokens", 150_000)
+    with pytest.raises(InputError, match=r"nobody knows the tokens of chosen .*give settings\.teacher\.max_tokens"):
+        at_budget("self-label", {}, "tokens", 150_000)
 
 
 def test_revisers_count_and_the_policy_gets_the_rest_over_its_rounds() -> None:
@@ -62,7 +82,7 @@ def test_other_settings_of_the_policy_stay_and_a_start_is_left_as_it_is() -> Non
         ("dpo", {"training": {"max_steps": 20}}, "settings.training.max_steps: 20 contradicts it"),
         ("dpo", {"policy": {"validation": {"rows": 8, "early_stop": {}}}}, "dpo may stop early"),
         ("dpo", {"policy": {"warmup_steps": 150}}, "150 warmup_steps do not fit"),
-        ("iterative-dpo", {"rounds": 151}, "at least a step each, so it takes 151"),
+        ("iterative-dpo", {"rounds": 151}, "at least 1 each, so it takes 151"),
         *((name, {}, "it trains no policy") for name in sorted(WITHOUT_A_POLICY - {"sft"})),
         ("dpo", {"beta": -1.0}, "beta"),
     ],
@@ -95,6 +115,11 @@ def test_a_matrix_trains_its_rows_at_the_budget_and_says_so() -> None:
     }
     assert budget_lines(matrix)[-1] == "budget of steps: 100: label: chosen 40 + self-label 60"
     assert budget_note(matrix)[0].startswith("At equal steps (100)")
+    in_tokens = matrix_of(dpo, budget={"tokens": 90_000})
+    assert cells_of(in_tokens)[1].recipe.settings == {"policy": {"max_tokens": 90_000}}
+    assert MatrixConfig.model_validate(in_tokens.as_row()) == in_tokens
+    assert in_tokens.as_row()["budget"] == {"tokens": 90_000}
+    assert budget_note(in_tokens)[0].startswith("At equal tokens (90,000, within a batch a stage)")
     plain = matrix_of(dpo)
     assert (budget_record(plain), budget_lines(plain), budget_note(plain)) == ({}, [], ())
     assert "budget" not in plain.as_row()
@@ -106,11 +131,11 @@ def test_all_rows_that_cannot_be_brought_there_stand_in_one_message() -> None:
         cells_of(matrix_of(*rows, budget={"steps": 100}))
     said = str(raised.value)
     assert "matrix m: 2 rows cannot be brought to `budget: {steps: 100}`" in said
-    assert "row 'seft' (method seft): preliminary-reviser and reviser last epochs" in said
+    assert "row 'seft' (method seft): nobody knows the steps of preliminary-reviser and reviser" in said
     assert "row 'dpo' (method dpo): settings.policy.epochs: 1 contradicts it" in said
 
 
-@pytest.mark.parametrize("budget", [{}, {"steps": 0}, {"steps": 10, "pairs": 5}, {"tokens": 10}])
-def test_a_budget_is_of_steps(budget: dict[str, Any]) -> None:
+@pytest.mark.parametrize("budget", [{}, {"steps": 0}, {"steps": 10, "pairs": 5}, {"steps": 5, "tokens": 10}])
+def test_a_budget_is_of_steps_or_tokens(budget: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="budget"):
         matrix_of(budget=budget)

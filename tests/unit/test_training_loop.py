@@ -24,6 +24,7 @@ from tests.conftest import REPOSITORY
 from tests.tiny_model import make_tiny_model
 from training import checkpoint, loop, record
 from training.checkpoint import load_model
+from training.data import steps_within
 from training.loop import OnStep, TrainJob, TrainSettings, TrainSummary, train
 from training.run import Run
 from training.settings import checkpoint_steps, total_steps
@@ -475,6 +476,7 @@ def test_missing_inputs_are_named(tiny_model: Path, data: dict[str, Path], tmp_p
     [
         ({"max_steps": 3}, "exactly one of epochs and max_steps, got epochs=2.0 and max_steps=3"),
         ({"epochs": None}, "exactly one of epochs and max_steps"),
+        ({"max_tokens": 100}, "give max_tokens alone, without epochs and max_steps"),
         ({"epochs": 0}, r"epochs: Input should be greater than 0 \(got 0\)"),
         ({"epochs": None, "max_steps": 0}, "max_steps: Input should be greater than 0"),
         (
@@ -505,6 +507,26 @@ def test_steps_and_checkpoints() -> None:
     assert checkpoint_steps(150, 2) == [75, 150]
     assert checkpoint_steps(2, 4) == [1, 2]
     assert checkpoint_steps(7, 3) == [2, 5, 7]
+
+
+def test_tokens_decide_the_steps_and_the_run_is_that_of_so_many_steps(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    """The logged tokens say how many there are after each step, over the end of an epoch too."""
+    train(tiny_model, data["dpo"], tmp_path / "steps", job("dpo", epochs=None, max_steps=7))
+    taken = [row["tokens"] for row in rows(tmp_path / "steps")]
+    for given, steps in ((taken[4], 5), (taken[5] - 1, 5), (taken[0], 1)):
+        summary = train(tiny_model, data["dpo"], tmp_path / f"{given}", job("dpo", epochs=None, max_tokens=given))
+        assert (summary.steps, summary.tokens) == (steps, taken[steps - 1])
+    train(tiny_model, data["dpo"], tmp_path / "five", job("dpo", epochs=None, max_steps=5))
+    assert_same_run(tmp_path / f"{taken[4]}", tmp_path / "five")
+    with pytest.raises(InputError, match="max_tokens: 1 are fewer than the first batch has"):
+        train(tiny_model, data["dpo"], tmp_path / "none", job("dpo", epochs=None, max_tokens=1))
+
+
+def test_steps_within_tokens_are_those_of_the_batch_plan() -> None:
+    """Ten tokens each, in batches of 2 and a last one of 1: an epoch is 3 steps of 50 tokens."""
+    assert [steps_within(most, [10] * 5, [10] * 5, 2, 0) for most in (20, 50, 100, 120)] == [1, 3, 6, 7]
 
 
 def test_a_summary_survives_moving_the_folder(tiny_model: Path, data: dict[str, Path], tmp_path: Path) -> None:
