@@ -30,7 +30,7 @@ def open_helpers(stage: stages.Train, find: Find, shop: Workshop) -> Iterator[on
     if asked is None:
         yield None
         return
-    draw = _drawer(find(stage.model), stage.name, asked, shop.seed)
+    draw = drawer(find(stage.model), stage.name, asked, shop.seed)
     if asked.judge is None:
         device = shop.processes.device(stage.settings.device)
         yield door.online.Helpers(draw, _by_likelihood(find(stage.grader), device, stage.settings.micro_batch_size))
@@ -43,7 +43,7 @@ def open_helpers(stage: stages.Train, find: Find, shop: Workshop) -> Iterator[on
             judge.close()
 
 
-def _drawer(model_folder: Path, name: str, asked: settings.Online, seed: int) -> online.Draw:
+def drawer(model_folder: Path, name: str, asked: settings.Online, seed: int) -> online.Draw:
     """Return what draws from a policy as it is in memory; batches that do not fit there are halved."""
     from seft_bench.generators.conversations import Sampling
     from seft_bench.generators.transformers import decode
