@@ -303,3 +303,20 @@ def test_a_judge_grades_the_answers_of_all_processes(shop: Workshop, tiny_model:
     assert all(grade is not None for grade in whole)
     first, second = forked(2, grades)
     assert (first, second) == (whole[0::2], whole[1::2])
+
+
+def test_a_stage_in_two_processes_says_what_one_says(shop: Workshop, tmp_path: Path) -> None:
+    stage = stage_of("rloo", policy={"max_steps": 3, "global_batch_size": 12})
+    alone = run_stage(stage, {}, shop)
+
+    def run(processes: Processes) -> Row:
+        folder = tmp_path / "together"
+        return dict(run_stage(stage, {}, Workshop(folder, shop.base, shop.data, 0, processes=processes)).record)
+
+    first, second = forked(2, run)
+    assert first == second
+    for key in ("tokens_trained", "tokens_generated", "prompts", "samples_graded", "steps"):
+        assert first[key] == alone.record[key], key
+    [together] = (tmp_path / "together").glob("rloo-*/train.jsonl")
+    for theirs, ours in zip(read_jsonl(together), log_of(alone), strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-3, abs=1e-5)
