@@ -1,4 +1,4 @@
-"""kill -9 at several moments of online training: it goes on, to the weights and figures of one that nobody killed."""
+"""kill -9 at three moments of online training: it goes on, to the weights and figures of one that nobody killed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seft_bench.config import RecipeConfig
 from seft_bench.files import read_log, write_jsonl
 from tests.conftest import REPOSITORY
 
-KILLS, STEPS = 4, 12
+KILLS, STEPS = 3, 12
 CHILD = """
 import sys, time
 from pathlib import Path
@@ -43,7 +43,7 @@ def steps_in(run: Path) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
-def test_killed_at_four_moments_it_ends_in_the_same_bits(method: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_killed_at_three_moments_it_ends_in_the_same_bits(method: str, tiny_model: Path, tmp_path: Path) -> None:
     torch.set_num_threads(1)  # as in the process that is killed
     prompts = [{"prompt": [{"role": "user", "content": f"What is {number}?"}]} for number in range(12)]
     write_jsonl(tmp_path / "data" / "prompts.jsonl", prompts)
