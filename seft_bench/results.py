@@ -31,7 +31,7 @@ def _has_results(folder: Path) -> bool:
 RESULTS = Kind(
     "results",
     {
-        r"leaderboard\.(md|csv|html|tex|json)|revisions\.(md|csv)|findings\.md|matrix\.json": is_file,
+        r"leaderboard\.(md|csv|html|tex|json)|(revisions|annotation)\.(md|csv)|findings\.md|matrix\.json": is_file,
         r"(curves|cost)(-.+)?\.png": is_file,
     },
     _has_results,

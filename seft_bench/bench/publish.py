@@ -11,15 +11,18 @@ from seft_bench.bench.events import Failure
 from seft_bench.bench.matrix import Cell, results_of
 from seft_bench.bench.resolved import Bench
 from seft_bench.bench.sheets import sheets_of
-from seft_bench.config import MatrixConfig
+from seft_bench.config import MatrixConfig, TinyworldConfig, tinyworld_settings
+from seft_bench.data.tinyworld import annotated_types
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
 from seft_bench.records import Result
+from seft_bench.report.annotation import Annotated, annotation_table
 from seft_bench.report.arms import by_group
 from seft_bench.report.cost_figure import cost_pictures
 from seft_bench.report.figures import score_curves
 from seft_bench.report.render import RENDERERS
 from seft_bench.report.revisions import Revisions, revision_findings, revision_table
 from seft_bench.report.sheets import STYLES
+from seft_bench.report.tables import Table
 from seft_bench.results import read_results, slug
 from seft_bench.stages.diagnostics import GOOD_GRADE
 
@@ -62,7 +65,9 @@ def publish(bench: Bench, failures: Sequence[Failure], ran: int, left_out: Colle
     for style, path in zip(STYLES, written, strict=True):
         write_atomic(path, sheets.text(style))
     if revisions:
-        written += _write_revisions(revisions, results)
+        written += _write_tables("revisions", revision_table(revisions, GOOD_GRADE), results)
+    if annotated := annotated_of(bench):
+        written += _write_tables("annotation", annotation_table(found, annotated), results)
     pictures = {
         results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members
         for group, members in by_group(found).items()
@@ -102,12 +107,28 @@ def _revisions_of(row: str, label: str, stage: str, folders: Sequence[Path]) -> 
     return Revisions(row, label, stage, graded, [{**summary, **summary["grades"]["all"]} for summary in summaries])
 
 
-def _write_revisions(revisions: Sequence[Revisions], results: Path) -> list[Path]:
-    table = revision_table(revisions, GOOD_GRADE)
-    paths = [results / f"revisions.{STYLES[style]}" for style in ("md", "csv")]
+def _write_tables(name: str, table: Table, results: Path) -> list[Path]:
+    paths = [results / f"{name}.{STYLES[style]}" for style in ("md", "csv")]
     for style, path in zip(("md", "csv"), paths, strict=True):
         write_atomic(path, RENDERERS[style](table))
     return paths
+
+
+def annotated_of(bench: Bench) -> Annotated | None:
+    """Gather what the suites ask and the data sets annotate; None where no data set says how much is annotated."""
+    if not any(isinstance(data, TinyworldConfig) for data in bench.matrix.all_data):
+        return None
+    types = {
+        suite.name: {question.id: str(question.metadata["task"]) for question in suite.questions}
+        for suite in bench.suites
+        if all("task" in question.metadata for question in suite.questions)
+    }
+    groups = {
+        ", ".join(cell.group.values()): annotated_types(settings)
+        for cell in bench.cells
+        if (settings := tinyworld_settings(cell.data))
+    }
+    return Annotated(types, groups)
 
 
 CURVES = "Scores against training step and unannotated prompts"

@@ -16,7 +16,9 @@ class RecipeConfig(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run's folder")
     method: str
-    base: str = Field(description="'tinyworld', a checkpoint folder, or a hub id (owner/name, owner/name@revision)")
+    base: str = Field(
+        description="'tinyworld' or 'tinyworld-no-threads', a checkpoint folder, or a hub id (owner/name@revision)"
+    )
     data: TrainingData = Field(
         default="tinyworld",
         description="'tinyworld' (with settings as a mapping), a folder of JSONL data sets, or a source for each role",

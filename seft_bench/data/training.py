@@ -19,6 +19,9 @@ from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import locked, read_json
 from seft_bench.records import Row
 
+SHIPPED_BASES = {TINYWORLD: "base", "tinyworld-no-threads": "base-no-threads"}
+"""Name of a base that ships -> its folder in the package; a recipe, tiny-base or tiny-base-no-threads, makes each."""
+
 
 def open_data(data: AnyData, seed: int, folder: Path, needed: Iterable[str]) -> Path:
     """Find the folder of the data sets that a method needs.
@@ -98,7 +101,7 @@ def content_hashes(base: str, data: AnyData, needed: Iterable[str]) -> dict[str,
         id) or is not there.
     """
     found = {}
-    if base != TINYWORLD and is_checkpoint(Path(base)):
+    if base not in SHIPPED_BASES and is_checkpoint(Path(base)):
         found["base"] = fingerprint(Path(base))
     return found | {f"data/{name}": digest for name, digest in _data_hashes(data, needed).items()}
 
@@ -113,7 +116,7 @@ def _data_hashes(data: AnyData, needed: Iterable[str]) -> dict[str, str]:
 
 
 def open_base(name: str, what: str = "base") -> Path:
-    """Find the folder of a base model: the tinyworld's shipped one, a folder (an adapter's too), or a hub id.
+    """Find the folder of a base model: a shipped one of the tinyworld, a folder (an adapter's too), or a hub id.
 
     A hub id is fetched once, safetensors only; owner/name@revision names a commit, tag or branch.
 
@@ -123,14 +126,15 @@ def open_base(name: str, what: str = "base") -> Path:
     Raises:
         InputError: nothing is there under that name.
     """
-    if name == TINYWORLD:
-        return Path(__file__).parent.parent / "tinyworld" / "base"
+    if name in SHIPPED_BASES:
+        return Path(__file__).parent.parent / "tinyworld" / SHIPPED_BASES[name]
     if is_checkpoint(Path(name)):
         refuse_aligner(Path(name), what)
         return Path(name)
     if Path(name).exists() or name.startswith((".", "/")) or name.count("/") > 1:
         raise InputError(
-            f"{what} {name!r} is no checkpoint: it has neither config.json nor adapter_config.json. It is 'tinyworld', "
+            f"{what} {name!r} is no checkpoint: it has neither config.json nor adapter_config.json. It is "
+            f"{' or '.join(map(repr, SHIPPED_BASES))}, "
             f"a checkpoint folder, {'a run, ' if what in NAMED_MODELS else ''}or a hub id (owner/name, or "
             "owner/name@revision)."
         )
@@ -157,7 +161,7 @@ def open_ready_model(init: str, setting: str = "init") -> Path:
     Raises:
         InputError: nothing is there under that name, or a folder of no or of several models.
     """
-    if "/" not in init and not Path(init).exists() and init != TINYWORLD:
+    if "/" not in init and not Path(init).exists() and init not in SHIPPED_BASES:
         known = NAMED_MODELS.get(setting, ())
         raise unknown_name(setting, init, known, "A ready model is named by its folder or its hub id.")
     if found := ready_folder(init):
@@ -174,8 +178,8 @@ def open_ready_model(init: str, setting: str = "init") -> Path:
 def ready_folder(init: str) -> Path | None:
     """Find the checkpoint of `init` on this machine: the folder itself, or a run's last one; None of any other name."""
     folder = Path(init)
-    if init == TINYWORLD or is_checkpoint(folder):
-        return None if init == TINYWORLD else folder
+    if init in SHIPPED_BASES or is_checkpoint(folder):
+        return None if init in SHIPPED_BASES else folder
     return last_checkpoint(folder) if folder.is_dir() else None
 
 
@@ -184,7 +188,7 @@ def open_blank_base(name: str, folder: Path) -> Path:
 
     It is the tinyworld's blank model, written into `folder`, or a folder with config.json and tokenizer.
     """
-    if name != TINYWORLD:
+    if name not in SHIPPED_BASES:
         return open_base(name)
     from seft_bench.tinyworld import WORLD_VERSION
     from seft_bench.tinyworld.blank import write_blank_model

@@ -54,6 +54,8 @@ MEASURES = (Measure("win_rate", "win rate", "%", 100.0, 1), Measure("score", "sc
 LC = Measure("lc_win_rate", "LC win rate", "%", 1.0, 1)
 CONTENT = Measure("content", "content", "0-1", 1.0, 3)
 """The rubric's grade of what an answer says, apart from its form: a part of each verdict."""
+STYLE = Measure("style", "style", "0-1", 1.0, 3)
+"""Its grade of manners: a courteous opening, and no bad habit."""
 
 
 def measure_of(result: Result) -> Measure:
@@ -224,4 +226,5 @@ def _questions(candidate: Arm) -> list[str]:
 
 def _figures(candidate: Arm, seeds: Iterable[int], measure: Measure) -> list[Mapping[str, float]]:
     results = [candidate[seed] for seed in seeds]
-    return [result.parts.get(CONTENT.key, {}) if measure is CONTENT else result.per_question for result in results]
+    is_part = measure in (CONTENT, STYLE)
+    return [result.parts.get(measure.key, {}) if is_part else result.per_question for result in results]

@@ -108,10 +108,19 @@ def test_several_data_sets(tmp_path: Path) -> None:
     own.mkdir()
     (own / "sft.jsonl").write_text('{"prompt": [{"role": "user", "content": "q"}], "answer": "a"}\n' * 8)
     rows = [{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 2}}}]
-    matrix = small_matrix.write_matrix(tmp_path, data=["tinyworld", str(own)], seeds=[0], rows=rows)
-    good(small_matrix.run_here(matrix, tmp_path / "out"))
+    data = ["tinyworld", {"tinyworld": {"annotated_types": ["note"], "prompts": 600}}, str(own)]
+    matrix = small_matrix.write_matrix(tmp_path, data=data, seeds=[0], rows=rows)
+    seen = good(small_matrix.run_here(matrix, tmp_path / "out"))
     names = {result.model.partition("/")[0] for result in read_results(tmp_path / "out" / "results")}
-    assert names == {"tinyworld-start-seed0", "mine-start-seed0"}
+    assert names == {"tinyworld-start-seed0", "note-600-prompts-start-seed0", "mine-start-seed0"}
+    # Of the four questions one is a note, and none is of another annotated type.
+    table = (tmp_path / "out" / "results" / "annotation.csv").read_text()
+    assert "annotation.csv" in seen.err
+    assert [line.split(",")[2:6] for line in table.splitlines()[1:]] == [
+        [name, "start", part, str(count)]
+        for name in ("tinyworld", "note-600-prompts")
+        for part, count in (("annotated", 1), ("never annotated", 3))
+    ]
 
 
 def test_only_some_cells_then_only_the_failed(tmp_path: Path) -> None:

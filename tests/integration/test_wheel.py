@@ -92,6 +92,7 @@ def test_the_wheel_holds_everything_that_git_holds(wheel: Path) -> None:
         "seft_bench/_training/recipes/tiny-seft.yaml",
         "seft_bench/_eval_configs/suites/mtbench.yaml",
         "seft_bench/tinyworld/base/model.safetensors",
+        "seft_bench/tinyworld/base-no-threads/model.safetensors",
     } <= held
 
 
@@ -105,7 +106,7 @@ def _files(folder: str) -> list[Path]:
 
 def test_the_wheel_is_small_and_named_after_its_version(wheel: Path) -> None:
     assert wheel.name == f"seft_bench-{__version__}-py3-none-any.whl"
-    assert wheel.stat().st_size < 3_000_000
+    assert wheel.stat().st_size < 4_500_000
 
 
 def test_nothing_comes_from_the_checkout(elsewhere: Elsewhere) -> None:

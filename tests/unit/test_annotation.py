@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from seft_bench.config import (
     data_label,
     data_row,
 )
-from seft_bench.data.training import check_data, data_record, open_data
+from seft_bench.data.training import check_data, content_hashes, data_record, open_base, open_data
 from seft_bench.errors import InputError
-from seft_bench.files import read_jsonl
+from seft_bench.files import read_jsonl, sha256_file
 from seft_bench.records import Row
 from seft_bench.stages.recipes import load_recipe
 from seft_bench.tinyworld import world
@@ -186,6 +187,21 @@ def test_a_recipe_laid_over_another_replaces_data_of_another_kind(tmp_path: Path
     assert load_recipe(str(above)).data == settings(annotated_types=["note"])
     below.write_text(f"name: below\n{base}data: {{tinyworld: {{prompts: 600}}}}\n")
     assert load_recipe(str(above)).data == settings(annotated_types=["note"], prompts=600)
+
+
+def test_the_second_base_differs_from_the_first_in_its_weights_alone() -> None:
+    first, second = open_base("tinyworld"), open_base("tinyworld-no-threads")
+    for name in ("config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    weights = [sha256_file(folder / "model.safetensors")[:16] for folder in (first, second)]
+    assert weights == ["45e556598f29075d", "d70506cac13494b6"]
+
+
+def test_a_folder_of_a_bases_name_does_not_stand_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(open_base("tinyworld"), tmp_path / "tinyworld-no-threads")
+    monkeypatch.chdir(tmp_path)
+    assert open_base("tinyworld-no-threads").name == "base-no-threads"
+    assert content_hashes("tinyworld-no-threads", "tinyworld", ["sft"]) == {}
 
 
 # Refused
