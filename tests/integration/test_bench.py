@@ -116,7 +116,7 @@ def test_several_data_sets(tmp_path: Path) -> None:
     # Of the four questions one is a note, and none is of another annotated type.
     table = (tmp_path / "out" / "results" / "annotation.csv").read_text()
     assert "annotation.csv" in seen.err
-    assert [line.split(",")[2:6] for line in table.splitlines()[1:]] == [
+    assert [line.split(",")[3:7] for line in table.splitlines()[1:]] == [
         [name, "start", part, str(count)]
         for name in ("tinyworld", "note-600-prompts")
         for part, count in (("annotated", 1), ("never annotated", 3))
