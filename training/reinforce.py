@@ -97,7 +97,7 @@ class OnlineSettings(SftSettings):
 class GrpoSettings(OnlineSettings):
     """GRPO, with the choices of Dr. GRPO, DAPO and GSPO as settings."""
 
-    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150, global_batch_size=64, micro_batch_size=64)
+    policy: TrainSettings = TrainSettings(learning_rate=5e-4, max_steps=150, global_batch_size=64, micro_batch_size=64)
     beta: float = Field(
         default=0.0, ge=0, allow_inf_nan=False, description="of the divergence from the start, in the loss"
     )
@@ -113,7 +113,7 @@ class GrpoSettings(OnlineSettings):
 class RlooSettings(OnlineSettings):
     """REINFORCE leave-one-out."""
 
-    policy: TrainSettings = TrainSettings(learning_rate=2e-4, max_steps=150, global_batch_size=64, micro_batch_size=64)
+    policy: TrainSettings = TrainSettings(learning_rate=5e-4, max_steps=150, global_batch_size=64, micro_batch_size=64)
     beta: float = Field(
         default=0.05, ge=0, allow_inf_nan=False, description="of the divergence from the start, taken off the reward"
     )
