@@ -288,7 +288,7 @@ def test_prompts_that_leave_answers_no_room_are_dropped(shop: Workshop) -> None:
 
 def test_a_judge_grades_the_answers_of_all_processes(shop: Workshop, tiny_model: Path) -> None:
     """The rubric grades the tinyworld's prompts; each process gets the grades of its own answers."""
-    from seft_bench.tinyworld.world import prompt_rows
+    from seft_bench.tinyworld.data_sets import prompt_rows
 
     prompts = [row["prompt"] for row in prompt_rows(0, 3)]
 
