@@ -32,6 +32,10 @@ def check_grader(name: str) -> str:
     return name
 
 
+def is_likelihood(name: str) -> bool:
+    return name in LIKELIHOODS or name.startswith(MODEL_LIKELIHOOD)
+
+
 GraderName = Annotated[str, AfterValidator(check_grader)]
 
 GRADED_BY = (

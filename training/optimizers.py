@@ -6,6 +6,7 @@ Everything here works on a mapping from names to parameters, so that a model may
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -33,6 +34,22 @@ def build_optimizer(parameters: Mapping[str, Tensor], settings: TrainSettings) -
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.adam_betas, fused=True)
 
 
+def check_optimizer(settings: TrainSettings) -> None:
+    """Refuse an optimizer whose library is not installed.
+
+    Raises:
+        InputError: naming it.
+    """
+    if settings.optimizer == "adamw_8bit" and find_spec("bitsandbytes") is None:
+        raise _no_bitsandbytes()
+
+
+def _no_bitsandbytes() -> InputError:
+    return InputError(
+        "optimizer: adamw_8bit needs bitsandbytes: pip install 'seft-bench[bitsandbytes]', or give optimizer: adamw"
+    )
+
+
 def _eight_bit(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.optim.Optimizer:
     """AdamW whose moments are quantised by blocks of 256 (Dettmers et al. 2022, arXiv 2110.02861).
 
@@ -44,9 +61,7 @@ def _eight_bit(groups: list[dict[str, Any]], settings: TrainSettings) -> torch.o
     try:
         from bitsandbytes.optim import AdamW8bit
     except ImportError:
-        raise InputError(
-            "optimizer: adamw_8bit needs bitsandbytes: pip install 'seft-bench[bitsandbytes]', or give optimizer: adamw"
-        ) from None
+        raise _no_bitsandbytes() from None
     return AdamW8bit(groups, lr=settings.learning_rate, betas=settings.adam_betas)
 
 

@@ -12,13 +12,14 @@ import torch
 
 from seft_bench.checkpoints import base_of, is_adapter
 
-from .adapters import open_start
+from .adapters import lay_over, open_start
 from .checkpoint import load_config
 from .data import Example, planned_steps
 from .distributed import ALONE
 from .packing import check_apart
+from .precision import prepare_model
 from .run import Run
-from .settings import LoraSettings, TrainJob
+from .settings import LoraSettings, TrainJob, TrainSettings
 from .sharding import placed
 
 PROBE_STEPS = 3
@@ -47,6 +48,21 @@ def shape_of(folder: Path) -> Any:
 
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(load_config(base_of(folder) if is_adapter(folder) else folder))
+
+
+def check_shape(folder: Path, settings: TrainSettings) -> None:
+    """Apply the settings of attention, checkpointing and LoRA to a model without weights.
+
+    Raises:
+        InputError: the model or this environment cannot do what is asked for.
+    """
+    lora = settings.lora if settings.lora and settings.lora.target_modules != "all-linear" else None
+    if lora is None and settings.attention == "auto" and not settings.gradient_checkpointing:
+        return
+    model = prepare_model(shape_of(folder), settings)
+    if lora:
+        with torch.device("meta"):
+            lay_over(model, lora, str(folder))
 
 
 def count_parameters(model: Any, lora: LoraSettings | None) -> Parameters:

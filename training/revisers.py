@@ -25,7 +25,7 @@ ReviserKind = Literal["adaptive", "plain", "untrained"]
 class ReviserSettings(SftSettings):
     """A reviser, and the decision to use it."""
 
-    instruction: str = Field(default=INSTRUCTION, min_length=1)
+    instruction: str = Field(default=INSTRUCTION, pattern=r"\S")
     reviser_init: str = Field(
         default="base",
         min_length=1,

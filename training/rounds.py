@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seft_bench.errors import InputError
 from seft_bench.records import Source
 
 from .settings import TrainSettings
@@ -9,13 +10,24 @@ from .stages import Shape, Train
 
 
 def round_settings(settings: TrainSettings, number: int, rounds: int) -> TrainSettings:
-    """Give a round its share of the policy's steps or tokens, so that more rounds do not mean more training."""
-    shares = {key: _share(getattr(settings, key), number, rounds) for key in ("max_steps", "max_tokens")}
+    """Give a round its share of the policy's steps or tokens, so that more rounds do not mean more training.
+
+    Raises:
+        InputError: there are fewer steps than rounds.
+    """
+    shares = {key: _share(key, getattr(settings, key), number, rounds) for key in ("max_steps", "max_tokens")}
     return settings.model_copy(update=shares)
 
 
-def _share(total: int | None, number: int, rounds: int) -> int | None:
-    return None if total is None else max(1, round(total * number / rounds) - round(total * (number - 1) / rounds))
+def _share(key: str, total: int | None, number: int, rounds: int) -> int | None:
+    if total is None:
+        return None
+    if total < rounds:
+        raise InputError(
+            f"policy.{key}: {total} cannot be shared by {rounds} rounds, of which each has at least one: give more, or "
+            "fewer rounds"
+        )
+    return round(total * number / rounds) - round(total * (number - 1) / rounds)
 
 
 def dpo_round(

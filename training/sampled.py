@@ -6,17 +6,17 @@ not mean more training.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seft_bench.records import Data, Output, Source
 
-from .graders import BASE_LIKELIHOOD, GRADED_BY, GRADED_ENOUGH, LEAST_GRADED, GraderName, grade_stage
+from .graders import BASE_LIKELIHOOD, GRADED_BY, GRADED_ENOUGH, LEAST_GRADED, GraderName, grade_stage, is_likelihood
 from .rounds import dpo_round, round_settings
 from .settings import DraftSettings, TrainSettings
 from .stages import First, Part, Sample, Shape, Stage, Train
-from .start import SftSettings, policy_start, start_stages
+from .start import SftSettings, policy_start, refuse, start_stages
 
 
 class SampledSettings(SftSettings):
@@ -28,12 +28,28 @@ class SampledSettings(SftSettings):
     drafts: DraftSettings = DraftSettings()
 
 
+GRADES = (1.0, 10.0)
+"""The lowest and the highest grade of a judge."""
+
+
 class GradedSettings(SampledSettings):
     """What rounds of graded samples have in common."""
 
     samples: int = Field(default=8, gt=1, description="of each prompt")
     grader: GraderName = Field(default=BASE_LIKELIHOOD, min_length=1, description=GRADED_BY)
     min_graded_share: float = Field(default=LEAST_GRADED, ge=0, le=1, description=GRADED_ENOUGH)
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        refuse(alike(self.samples, self.drafts))
+        return self
+
+
+def alike(samples: int, drafts: DraftSettings) -> list[str]:
+    """Say that samples among which one is chosen are all the same."""
+    if drafts.temperature:
+        return []
+    return [f"drafts.temperature: 0 makes all {samples} samples of a prompt alike: give a temperature above 0"]
 
 
 class BestOfSettings(GradedSettings):
@@ -47,6 +63,18 @@ class BestOfSettings(GradedSettings):
     min_grade: float | None = Field(
         default=None, allow_inf_nan=False, description="samples graded lower are never learnt"
     )
+
+    @model_validator(mode="after")
+    def _grades_part(self) -> Self:
+        low, high = (None, 0.0) if is_likelihood(self.grader) else GRADES
+        found = []
+        if self.keep == "above" and self.min_grade is None:
+            found.append("keep: above learns samples graded min_grade or more: give a min_grade")
+        if self.min_grade is not None and (self.min_grade > high or (low is not None and self.min_grade < low)):
+            scale = "at most 0, as log-probabilities" if low is None else f"{low:g} to {high:g}"
+            found.append(f"min_grade: {self.min_grade:g} parts no samples: grades by {self.grader} are {scale}")
+        refuse(found)
+        return self
 
 
 class IterativeDpoSettings(GradedSettings):

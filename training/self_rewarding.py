@@ -14,7 +14,7 @@ from seft_bench.records import Data, Output, Source
 
 from .graders import GRADED_ENOUGH, LEAST_GRADED
 from .rounds import dpo_round, round_settings
-from .sampled import SampledSettings
+from .sampled import SampledSettings, alike
 from .settings import DraftSettings, TrainSettings
 from .stages import Asking, First, Grade, Part, Sample, Stage
 from .start import policy_start, refuse, start_stages
@@ -44,7 +44,7 @@ class SelfRewardingSettings(SampledSettings):
         found = [f"{key} is for judge: prompt, and judge is likelihood" for key in unused]
         if self.judge == "prompt" and self.judge_draws > 1 and self.judging.temperature == 0:
             found.append(f"judging.temperature: 0 makes all {self.judge_draws} judge_draws alike: give judge_draws: 1")
-        refuse(found)
+        refuse([*found, *alike(self.samples, self.drafts)])
         return self
 
 

@@ -73,6 +73,9 @@ class ValidationSettings(Strict):
         return self
 
 
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
 class TrainSettings(Strict):
     """Hyperparameters of one training run, as a recipe gives them.
 
@@ -122,7 +125,7 @@ class TrainSettings(Strict):
     decay_ratio: float = Field(default=0.1, gt=0, le=1)
     decay_shape: DecayShape = "linear"
     weight_decay: float = Field(default=0.0, ge=0)
-    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     max_grad_norm: float = Field(default=1.0, gt=0)
     max_length: int = Field(default=512, ge=2)
     device: str = "auto"

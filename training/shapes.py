@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from seft_bench.errors import unknown_name
+from seft_bench.errors import InputError, unknown_name
 from seft_bench.records import Row
 
 from .reviser import LABEL_TEXTS, Label, revision_prompt, revision_row
@@ -61,7 +61,12 @@ def _labelled_answers(files: Files, shape: Shape, rng: Random) -> list[Row]:
 
 def _prompts(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """Prompts alone: whatever else a row has, nobody reads."""
-    return [{"prompt": row["prompt"]} for row in read_rows(files.data, "prompts", ["prompt"])[: shape.first]]
+    rows = read_rows(files.data, "prompts", ["prompt"])
+    if shape.first is not None and shape.first > len(rows):
+        raise InputError(
+            f"prompts: {shape.first} are asked for, and {files.data} has {len(rows)}: give at most as many"
+        )
+    return [{"prompt": row["prompt"]} for row in rows[: shape.first]]
 
 
 def _revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import ClassVar, Literal
 
+from seft_bench.errors import InputError
 from seft_bench.records import Base, Data, Model, Row, Source
 
 from .loss_table import LossSettings, find_loss
@@ -131,6 +132,11 @@ class Sample:
     samples: int = 1
     first: First | None = None
     part: Part | None = None
+
+    def __post_init__(self) -> None:
+        count, parts = self.first.count if self.first else None, self.part.parts if self.part else 1
+        if count is not None and count < parts:
+            raise InputError(f"prompts: {count} cannot be shared by {parts} rounds, of which each has at least one")
 
     @property
     def inputs(self) -> dict[str, Source]:

@@ -35,16 +35,26 @@ def split_file(data_file: Path, settings: ValidationSettings, out: Path) -> tupl
     Raises:
         InputError: one side would be empty.
     """
-    learnt, held_out = split_rows(read_jsonl(data_file, "training data"), settings)
+    learnt, held_out = checked_split(read_jsonl(data_file, "training data"), settings, data_file)
+    write_jsonl(out / LEARNT, learnt)
+    write_jsonl(out / HELD_OUT, held_out)
+    return out / LEARNT, out / HELD_OUT
+
+
+def checked_split(rows: Sequence[Row], settings: ValidationSettings, data_file: Path) -> tuple[list[Row], list[Row]]:
+    """Part rows as `split_rows`.
+
+    Raises:
+        InputError: one side would be empty.
+    """
+    learnt, held_out = split_rows(rows, settings)
     if not learnt or not held_out:
         asked = f"share {settings.share}" if settings.share is not None else f"rows {settings.rows}"
         raise InputError(
             f"validation: {asked} of {data_file} holds out {len(held_out)} rows and leaves {len(learnt)} to learn. "
             "Rows with the same question stay together: give another share or number of rows"
         )
-    write_jsonl(out / LEARNT, learnt)
-    write_jsonl(out / HELD_OUT, held_out)
-    return out / LEARNT, out / HELD_OUT
+    return learnt, held_out
 
 
 def split_rows(rows: Sequence[Row], settings: ValidationSettings) -> tuple[list[Row], list[Row]]:

@@ -19,7 +19,7 @@ from seft_bench.inference.store import store_path
 from seft_bench.judges import Judge, open_judge
 from seft_bench.records import Answer, Question
 from seft_bench.stages import door
-from seft_bench.stages.graders import grading_judge
+from seft_bench.stages.graders import check_judges, grading_judge
 from seft_bench.stages.models import setting_of
 from seft_bench.stages.recipes import contents_of
 from seft_bench.stages.runs import TrainedRun, is_other_run, matching_run
@@ -216,7 +216,7 @@ def open_bench(matrix: MatrixConfig, out: Path, results: Path) -> Bench:
         open_base(base)
     for row in budgeted_rows(matrix):
         _check_row(matrix, row)
-    _ = bench.judge_configs, bench.grader_configs
+    _ = bench.judge_configs
     if matrix.published:
         from seft_bench.report.published_files import load_published
 
@@ -234,9 +234,10 @@ def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
                 f"method {row.method!r} trains a reward model, which writes no answers that suites could ask for: "
                 "train it on its own (`seft-bench train`), and name its checkpoint in a judge's YAML"
             )
+        check_judges(stages)
         for data in matrix.all_data:
             check_data(data, door.stages.data_sets(stages))
         for name in door.stages.ready_models(stages):
             open_ready_model(name, setting_of(row.settings, name))
     except InputError as error:
-        raise InputError(f"row {row.name!r}: {error}") from None
+        raise InputError(f"matrix {matrix.name}, row {row.name!r}: {error}") from None

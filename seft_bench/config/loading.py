@@ -17,9 +17,9 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """Base of all configs: frozen, and a key that nobody reads is an error."""
+    """Base of all configs: frozen, a key that nobody reads is an error, and so is a number that is none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def load_yaml(path: Path, model: type[ConfigT] | TypeAdapter[Any], overrides: Iterable[str] = ()) -> Any:

@@ -10,6 +10,8 @@ from seft_bench.config.data import AnyData, DataConfig, TrainingData, data_label
 from seft_bench.config.engines import EngineName, VLLMConfig
 from seft_bench.config.loading import Strict
 
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+
 
 class RecipeConfig(Strict):
     """A training that `seft-bench train` runs: a method on a base model and data."""
@@ -26,7 +28,7 @@ class RecipeConfig(Strict):
     chat_template: str | None = Field(
         default=None, description="instead of the base's own: a shipped one's name, a .jinja file, or Jinja text"
     )
-    seed: int = 0
+    seed: Seed = 0
     settings: dict[str, Any] = Field(
         default_factory=dict, description="the method's settings, see `seft-bench methods show`"
     )
@@ -92,7 +94,7 @@ class MatrixConfig(Strict):
     base: str | None = None
     bases: list[str] = Field(default_factory=list, description="several bases, instead of `base`")
     data: _DataOfMatrix = Field(default="tinyworld", description="as in a recipe; several as a list")
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     checkpoints: int = Field(
         default=2, gt=0, description="saved checkpoints a method, evenly over its last training stage"
     )

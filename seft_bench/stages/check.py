@@ -16,11 +16,16 @@ from typing import TYPE_CHECKING, Any
 from seft_bench.chat import answers_ids, load_tokenizer, prompt_ids
 from seft_bench.checkpoints import base_of, check_adapter, is_adapter
 from seft_bench.checkpoints.classifiers import check_writes
-from seft_bench.checkpoints.weights import load_config
+from seft_bench.checkpoints.weights import load_config, positions_of
 from seft_bench.console import Progress
+from seft_bench.errors import InputError
+from seft_bench.judges.probe import probe_request
+from seft_bench.judges.prompts import render
 from seft_bench.records import Data, Output, Row, Source
 from seft_bench.stages import door
 from seft_bench.stages.common import Find
+from seft_bench.stages.later import check_later
+from seft_bench.stages.sample import chosen_prompts
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import stages as kinds
@@ -56,9 +61,14 @@ def check_data(plan: Sequence[kinds.Stage], left: Sequence[kinds.Stage], find: F
                 if not isinstance(source, Output):
                     check_writes(find(source), f"stage {stage.name!r}:")
                     _check_ready(find(source))
+        if stage.kind == "score" and stage.what == "grades" and stage.model and isinstance(stage.data, Output):
+            sampling = sources[stage.data.stage]
+            assert sampling.kind == "sample"
+            _check_grade(stage, sampling, open_reader(find(_first_model(stage, sources))), find)
         if door.stages.data_sets([stage]):
             _check_stage(stage, plan, open_reader(find(_first_model(stage, sources))), find)
         progress("check data", done, len(left))
+    check_later(plan, left, find, lambda stage: open_reader(find(_first_model(stage, sources))))
 
 
 def _check_stage(stage: kinds.Stage, plan: Sequence[kinds.Stage], reader: Reader, find: Find) -> None:
@@ -85,6 +95,11 @@ def _check_start(folder: Path, stage: kinds.Train) -> None:
         check_writes(folder, f"stage {stage.name!r}:")
     if not stage.fresh or is_adapter(folder):
         _check_ready(folder)
+    door.checkpoint.pick_device(stage.settings.device)
+    door.optimizers.check_optimizer(stage.settings)
+    door.probe.check_shape(folder, stage.settings)
+    if stage.settings.max_steps is not None:
+        door.settings.course_of(stage.settings, stage.settings.max_steps)
     if stage.settings.padding_free:
         door.packing.check_stateless(door.checkpoint.load_config(_whole(folder)))
 
@@ -111,10 +126,13 @@ def _check_training(stage: kinds.Train, shape: kinds.Shape, path: Path, reader: 
     """
     rows = door.shapes.shape_rows(shape, door.shapes.Files(path), seed=0)
     rules = door.data.data_rules(stage.job(0), reader.config)
-    if isinstance(stage.model, Output):
-        door.data.examples_of(rows, path, reader.tokenizer, rules)
-    else:
-        door.data.examples_of(rows, path, reader.tokenizer, rules, door.kept.kept_rows(reader.folder, rules).keep)
+    keep = [] if isinstance(stage.model, Output) else [door.kept.kept_rows(reader.folder, rules).keep]
+    examples, _ = door.data.examples_of(rows, path, reader.tokenizer, rules, *keep)
+    if not isinstance(stage.data, Data) or stage.preferences:
+        return  # other rows are beside these
+    door.settings.course_of(stage.settings, door.data.planned_steps(stage.job(0), examples))
+    if stage.settings.validation:
+        door.validation.checked_split(rows, stage.settings.validation, path)
 
 
 Ids = Callable[[Any, Row], object]
@@ -127,9 +145,33 @@ def _check_prompts(stage: kinds.Sample, plan: Sequence[kinds.Stage], path: Path,
     thresholds = [
         other for other in plan if other.kind == "score" and other.what == "calibration" and other.data == drafts
     ]
-    _check_rows(path, "prompts", lambda tokenizer, row: prompt_ids(tokenizer, row["prompt"]), reader)
+    chosen_prompts(door.rows.read_rows(path, "prompts", ["prompt"]), stage)
+    _check_drawn(stage.name, "drafts", stage.settings.max_new_tokens, reader)
+    _check_rows(path, "prompts", _prompt, reader)
     for threshold in thresholds:
         _check_rows(path, "calibration pairs", _revised(threshold.settings.instruction, ("chosen",)), reader)
+
+
+def _prompt(tokenizer: Any, row: Row) -> object:
+    return prompt_ids(tokenizer, row["prompt"])
+
+
+def _check_drawn(stage: str, setting: str, max_new_tokens: int, reader: Reader, prompt: int = 1) -> None:
+    """Refuse to draw more tokens than a model has positions for, beside a prompt of so many."""
+    positions = positions_of(reader.config)
+    if positions and prompt + max_new_tokens > positions:
+        raise InputError(
+            f"{setting}.max_new_tokens: {max_new_tokens} leave a prompt of {prompt} tokens no room in the {positions} "
+            f"positions of {reader.folder} (stage {stage!r}): give fewer"
+        )
+
+
+def _check_grade(stage: kinds.Grade, sampling: kinds.Sample, reader: Reader, find: Find) -> None:
+    """Make the prompts' ids by the tokenizer of the model that grades; and a judge's prompt, where it is asked so."""
+    _check_rows(find(sampling.prompts), "prompts", _prompt, reader)
+    if stage.asking:
+        asked = prompt_ids(reader.tokenizer, render(probe_request("grade"), "seft-bench").messages)
+        _check_drawn(stage.name, "judging", stage.asking.settings.max_new_tokens, reader, len(asked))
 
 
 def _revised(instruction: str, answers: Sequence[str] = ("chosen", "rejected")) -> Ids:

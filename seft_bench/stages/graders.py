@@ -179,6 +179,16 @@ def judge_identity(name: str) -> Row:
         judge.close()
 
 
+def check_judges(plan: Sequence[stages.Stage]) -> None:
+    """Refuse judges that cannot grade a method's samples.
+
+    Raises:
+        InputError: as `grading_judge`.
+    """
+    for name in dict.fromkeys(filter(None, map(door.stages.grader_of, plan))):
+        grading_judge(name)
+
+
 def judge_contents(plan: Sequence[stages.Stage]) -> dict[str, str]:
     """Hash the YAML files of the judges that grade for a method, by "grader/FILE"; those that are not there are left
     out, and a shipped judge's name says all.

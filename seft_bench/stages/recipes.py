@@ -12,7 +12,7 @@ from seft_bench.data.bases import read_chat_template, shipped_chat_templates
 from seft_bench.data.training import content_hashes, ready_folder
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.stages import door
-from seft_bench.stages.graders import judge_contents
+from seft_bench.stages.graders import check_judges, judge_contents
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import stages
@@ -35,12 +35,16 @@ def load_recipe(name: str = DEFAULT_RECIPE, overrides: Sequence[str] = ()) -> Re
     """Load a recipe with `key=value` overrides; a name that is itself an override means the default recipe.
 
     Raises:
-        InputError: unknown name, broken YAML, or wrong values, all of them at once.
+        InputError: unknown name, broken YAML, or wrong values or settings, all of them at once.
     """
     if "=" in name:
         name, overrides = DEFAULT_RECIPE, [name, *overrides]
     path = _find(name)
     recipe: RecipeConfig = validate(with_overrides(_extended(path, ()), overrides), RecipeConfig, str(path))
+    try:
+        check_judges(_plan(recipe))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     if recipe.chat_template is None or recipe.chat_template in shipped_chat_templates():
         return recipe
     # A run's recipe holds the text: a file may change under its name.

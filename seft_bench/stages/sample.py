@@ -48,7 +48,12 @@ def run_sample(stage: stages.Sample, find: Find, folder: Path, shop: Workshop) -
 
 def chosen_prompts(prompts: list[Row], stage: stages.Sample) -> list[Row]:
     """Choose the first prompts, and of those this round's part."""
-    first = prompts[: stage.first.count] if stage.first else prompts
+    wanted = stage.first.count if stage.first else None
+    if wanted is not None and wanted > len(prompts):
+        raise InputError(
+            f"prompts: {wanted} are asked for, and {stage.prompts} has {len(prompts)}: give at most as many"
+        )
+    first = prompts[:wanted]
     part, parts = (stage.part.part, stage.part.parts) if stage.part else (0, 1)
     if not first[part::parts]:
         raise InputError(f"round {part + 1} of {parts} has no prompts left: there are {len(prompts)}")

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 WORD = " the"
 
 
-def stand_in(stage: stages.Stage, inputs: Mapping[str, Path], tokenizer: Any, target: Path) -> Path:
+def stand_in(
+    stage: stages.Stage, inputs: Mapping[str, Path], tokenizer: Any, target: Path, tokens: int | None = None
+) -> Path:
     """Write the rows that a stage between two trainings would make, as far as their lengths go.
 
     Args:
         inputs: role -> file of rows, for those inputs that are rows.
         tokenizer: None counts a token a word.
+        tokens: of a draft; None is as many as it may have.
     """
     if stage.kind == "sample":
-        draft = text_of_tokens(stage.settings.max_new_tokens, tokenizer)
+        draft = text_of_tokens(tokens or stage.settings.max_new_tokens, tokenizer)
         rows = [
             {**row, "draft": draft, "samples": [_other(draft, number) for number in range(stage.samples)]}
             for row in chosen_prompts(door.rows.read_rows(inputs["prompts"], "prompts", ["prompt"]), stage)

@@ -30,11 +30,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(base: Path, folder: Path, method: str, **changed: list[dict[str, Any]]) -> RecipeConfig:
-    """A recipe of one step a stage over rows of our own, which `changed` replaces."""
+    """A recipe of two steps a stage over rows of our own, which `changed` replaces."""
     data = folder / "data"
     for name, rows in (GOOD | changed).items():
         write_jsonl(data / f"{name}.jsonl", rows)
-    training = {"max_steps": 1, "max_length": 96, "global_batch_size": 4}
+    training = {"max_steps": 2, "max_length": 96, "global_batch_size": 4}
     settings = {"training": training} | ({"drafts": {"max_new_tokens": 4}} if method == "seft" else {})
     return RecipeConfig(name="run", method=method, base=str(base), data=str(data), settings=settings)
 

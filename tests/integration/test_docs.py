@@ -264,7 +264,7 @@ def test_the_documented_rows_train(method: str, tmp_path: Path, monkeypatch: pyt
         (tmp_path / "data" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     make_tiny_model(tmp_path / "model", with_weights=method != "pretrain")
     steps = [
-        f"settings.{name}.max_steps=1"
+        f"settings.{name}.max_steps=2"
         for name in METHODS[method].settings.model_fields
         if name in ("train", "start", "policy", "preliminary", "reviser", "teacher")
     ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +19,13 @@ from tests import small_matrix
 from tests.faults.chat_server import ChatServer, completion, status
 from tests.integration import priced
 from tests.integration.cli import Seen, good, seft_bench
+from tests.integration.grades import by_text
 from tests.small_seft import STEP, write_data
 from tests.tiny_model import make_tiny_model
 from training.logprobs import score_answer_lists
 
 PROMPTS, SAMPLES = 6, 3
 KEY = "sk-not-a-real-key-12345"
-
-
-async def by_text(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    """A grade that depends on the whole prompt, so that samples are told apart."""
-    asked = body["messages"][-1]["content"]
-    return web.json_response(completion(f"Rating: [[{1 + zlib.crc32(asked.encode()) % 10}]]"))
 
 
 @pytest.fixture
