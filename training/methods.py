@@ -38,9 +38,20 @@ from .stages import First, Sample, Shape, Stage, Train
 from .start import SftSettings, good_answers_stage, policy_start, sft_stage, start_stages
 
 
+class SizeSettings(Strict):
+    """Keys of config.json that make a blank model larger or smaller; those that are not given stay as they are."""
+
+    hidden_size: int | None = Field(default=None, gt=0)
+    intermediate_size: int | None = Field(default=None, gt=0)
+    num_hidden_layers: int | None = Field(default=None, gt=0)
+    num_attention_heads: int | None = Field(default=None, gt=0)
+    num_key_value_heads: int | None = Field(default=None, gt=0)
+
+
 class PretrainSettings(Strict):
     """Language modelling from a fresh initialisation."""
 
+    size: SizeSettings = SizeSettings()
     train: TrainSettings = TrainSettings(
         learning_rate=9e-3,
         epochs=1,

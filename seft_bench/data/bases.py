@@ -1,9 +1,10 @@
-"""Bases whose tokenizer has no chat template, or another than the recipe's: given one without touching their files."""
+"""Bases with another chat template than their own, or of another size: made without touching their files."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from seft_bench.checkpoints import fingerprint, tokenizer_folder
@@ -11,6 +12,7 @@ from seft_bench.console import says_who
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.files import locked, read_json, sha256_json
 from seft_bench.ownership import is_file, remove_listed
+from seft_bench.records import Row
 
 TEMPLATE_FILE = "chat_template.jinja"
 TOKENIZER_FILES = r"tokenizer|special_tokens|added_tokens|vocab|merges|spiece|sentencepiece"
@@ -90,3 +92,48 @@ def _write(base: Path, text: str, target: Path) -> None:
     (partial / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
     (partial / TEMPLATE_FILE).write_text(text, encoding="utf-8")
     partial.rename(target)
+
+
+# Blank models of another size
+
+
+def with_size(blank: Path, size: Mapping[str, int], folder: Path) -> Path:
+    """Make a blank model of another size: its configuration with some keys changed, over the same tokenizer.
+
+    Args:
+        size: keys of config.json, such as hidden_size.
+        folder: holds such bases, one a blank model and size; one that is there is taken as it is.
+
+    Raises:
+        InputError: the sizes do not fit together, or the configuration does not have such a key.
+    """
+    config = _resized(read_json(blank / "config.json", "configuration of a model"), size, blank)
+    target = folder / f"{blank.name}-{sha256_json([fingerprint(blank), config])[:10]}"
+    with locked(folder / ".locks" / target.name, says_who(f"makes {target}")):
+        if not target.exists():
+            partial = target.with_name(f".{target.name}.partial")
+            remove_listed(partial, {r"config\.json": is_file, r".+": Path.is_symlink})
+            partial.mkdir(parents=True, exist_ok=True)
+            for source in blank.iterdir():
+                if source.is_file() and source.name != "config.json" and source.suffix != ".safetensors":
+                    (partial / source.name).symlink_to(source.resolve())
+            (partial / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+            partial.rename(target)
+    return target
+
+
+def _resized(config: Row, size: Mapping[str, int], blank: Path) -> Row:
+    if unknown := [key for key in size if key not in config]:
+        raise InputError(f"settings.size: the configuration of {blank} has no {', '.join(unknown)}")
+    made = {**config, **size}
+    if "num_key_value_heads" not in size and config.get("num_key_value_heads") == config["num_attention_heads"]:
+        made["num_key_value_heads"] = made["num_attention_heads"]
+    hidden, heads, groups = (made.get(key) for key in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
+    if hidden % heads or heads % (groups or 1):
+        raise InputError(
+            f"settings.size: hidden_size {hidden} has to be a multiple of num_attention_heads {heads}, and that of "
+            f"num_key_value_heads {groups}"
+        )
+    if "head_dim" in made:
+        made["head_dim"] = hidden // heads
+    return made

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from seft_bench.config import RecipeConfig
 from seft_bench.console import note
-from seft_bench.data.bases import with_chat_template
+from seft_bench.data.bases import with_chat_template, with_size
 from seft_bench.data.training import open_base, open_blank_base, open_ready_model
 from seft_bench.stages import door
 
@@ -60,7 +60,9 @@ def _ready(name: str, setting: str) -> Path:
 def _base(recipe: RecipeConfig, folder: Path) -> Path:
     """The base's folder; a blank one, for pre-training, is made on the spot."""
     if recipe.method == "pretrain":
-        return open_blank_base(recipe.base, folder)
+        blank = open_blank_base(recipe.base, folder)
+        size = {key: value for key, value in (recipe.settings.get("size") or {}).items() if value is not None}
+        return with_size(blank, size, folder / "bases") if size else blank
     return _templated(recipe, open_base(recipe.base), folder)
 
 
