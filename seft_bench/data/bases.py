@@ -128,8 +128,9 @@ def _resized(config: Row, size: Mapping[str, int], blank: Path) -> Row:
     made = {**config, **size}
     if "num_key_value_heads" not in size and config.get("num_key_value_heads") == config["num_attention_heads"]:
         made["num_key_value_heads"] = made["num_attention_heads"]
-    hidden, heads, groups = (made.get(key) for key in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
-    if hidden % heads or heads % (groups or 1):
+    hidden, heads = int(made["hidden_size"]), int(made["num_attention_heads"])
+    groups = int(made.get("num_key_value_heads") or heads)
+    if hidden % heads or heads % groups:
         raise InputError(
             f"settings.size: hidden_size {hidden} has to be a multiple of num_attention_heads {heads}, and that of "
             f"num_key_value_heads {groups}"
