@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from seft_bench.records import Base, Model, Source
+from seft_bench.records import Base, Model, Output, Source
 
 from .stages import Grade
 
@@ -17,6 +17,12 @@ BASE_LIKELIHOOD, START_LIKELIHOOD, POLICY_LIKELIHOOD = "base-likelihood", "start
 MODEL_LIKELIHOOD = "likelihood:"
 """Before the folder or the hub id of a ready model."""
 
+REWARD_MODEL, TRAINED_REWARD_MODEL = "reward-model", "trained-reward-model"
+"""The stage that trains a reward model on the annotated pairs, and the grader that means it."""
+MODEL_REWARD = "reward:"
+"""Before the folder or the hub id of a ready reward model."""
+
+REWARDS = (TRAINED_REWARD_MODEL, f"{MODEL_REWARD}MODEL")
 LIKELIHOODS = (BASE_LIKELIHOOD, START_LIKELIHOOD, POLICY_LIKELIHOOD, f"{MODEL_LIKELIHOOD}MODEL")
 
 
@@ -29,6 +35,8 @@ def check_grader(name: str) -> str:
     model = name.removeprefix(MODEL_LIKELIHOOD) if name.startswith(MODEL_LIKELIHOOD) else "given"
     if not model.strip() or (name.endswith("-likelihood") and name not in LIKELIHOODS):
         raise ValueError(f"a likelihood is one of {', '.join(LIKELIHOODS)}, with the folder or the hub id of a model")
+    if name.startswith(MODEL_REWARD) and not name.removeprefix(MODEL_REWARD).strip():
+        raise ValueError(f"{MODEL_REWARD}MODEL needs the folder or the hub id of a reward model")
     return name
 
 
@@ -40,7 +48,7 @@ GraderName = Annotated[str, AfterValidator(check_grader)]
 
 GRADED_BY = (
     "what grades the samples: their mean log-probability per token under a model "
-    f"({', '.join(LIKELIHOODS)}), or a judge by name or file"
+    f"({', '.join(LIKELIHOODS)}), their reward by a reward model ({', '.join(REWARDS)}), or a judge by name or file"
 )
 LEAST_GRADED = 0.9
 GRADED_ENOUGH = "share of the samples that must get a grade, or nothing is trained on them"
@@ -59,6 +67,13 @@ def likelihood_model(grader: str, policy: Source, start: Source) -> Source | Non
     return models.get(grader)
 
 
+def rewarding_model(grader: str) -> Source | None:
+    """Find the reward model that a grader's name means; None of a likelihood and of a judge."""
+    if grader.startswith(MODEL_REWARD):
+        return Model(grader.removeprefix(MODEL_REWARD))
+    return Output(REWARD_MODEL) if grader == TRAINED_REWARD_MODEL else None
+
+
 def grade_stage(name: str, samples: Source, grader: str, policy: Source, start: Source, least_share: float) -> Grade:
     """Build the stage that grades samples.
 
@@ -66,5 +81,6 @@ def grade_stage(name: str, samples: Source, grader: str, policy: Source, start: 
         policy, start: as of `likelihood_model`.
         least_share: of the samples that must get a grade.
     """
-    model = likelihood_model(grader, policy, start)
-    return Grade(name, samples, judge=None if model else grader, model=model, least_share=least_share)
+    model, rewards = likelihood_model(grader, policy, start), rewarding_model(grader)
+    judge = None if model or rewards else grader
+    return Grade(name, samples, judge, model, reward_model=rewards, least_share=least_share)

@@ -19,10 +19,11 @@ from seft_bench.errors import InputError, unknown_name
 from seft_bench.records import Base, Data, Model, Output
 
 from .aligner import AlignerSettings, aligner_stages
+from .graders import REWARD_MODEL
 from .loss_table import LOSSES
 from .preferences import preference_stages, settings_class
 from .reinforce import GrpoSettings, RlooSettings, grpo_stages, rloo_stages
-from .reward_models import REWARD_MODEL, RewardModelSettings, reward_model_stages
+from .reward_models import RewardModelSettings, reward_model_stages
 from .sampled import (
     BestOfSettings,
     IterativeDpoSettings,

@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 from seft_bench.config import Strict
 from seft_bench.records import Data, Source
 
-from .graders import BASE_LIKELIHOOD, GRADED_BY, POLICY_LIKELIHOOD, GraderName, likelihood_model
+from .graders import BASE_LIKELIHOOD, GRADED_BY, POLICY_LIKELIHOOD, GraderName, likelihood_model, rewarding_model
 from .loss_table import LossSettings
+from .reward_models import RewardTraining, grading_stages
 from .settings import Advantages, Online, TrainSettings
 from .stages import Shape, Stage, Train
 from .start import SftSettings, policy_start, start_stages
@@ -27,8 +28,8 @@ class DrawSettings(Strict):
     batch_size: int = Field(default=128, gt=0, description="answers drawn at a time")
 
 
-class OnlineSettings(SftSettings):
-    """What online methods have in common."""
+class OnlineSettings(RewardTraining, SftSettings):
+    """What online methods have in common; `reward_model` is for `grader: trained-reward-model`."""
 
     policy: TrainSettings
     samples: int = Field(default=8, gt=1, description="of each prompt; global_batch_size counts samples")
@@ -74,7 +75,7 @@ class OnlineSettings(SftSettings):
         return self
 
     def grading_model(self) -> Source | None:
-        """Find the model whose likelihood grades; None where a judge does."""
+        """Find the model whose likelihood grades; None where a judge or a reward model does."""
         return likelihood_model(self.grader, policy_start(self), policy_start(self))
 
     def loss_settings(self) -> LossSettings:
@@ -90,7 +91,7 @@ class OnlineSettings(SftSettings):
             advantages,
             reward_beta,
             self.mask_truncated,
-            judge=None if self.grading_model() else self.grader,
+            judge=None if self.grading_model() or rewarding_model(self.grader) else self.grader,
         )
 
 
@@ -147,5 +148,6 @@ def _stages(
         reference=start if has_reference else None,
         online=online,
         grader=settings.grading_model(),
+        reward_model=rewarding_model(settings.grader),
     )
-    return [*start_stages(settings, checkpoints), policy]
+    return [*start_stages(settings, checkpoints), *grading_stages(settings.grader, start, settings), policy]

@@ -7,12 +7,10 @@ from pydantic import Field, field_validator
 from seft_bench.config import Strict
 from seft_bench.records import Data, Source
 
+from .graders import REWARD_MODEL, TRAINED_REWARD_MODEL
 from .settings import TrainSettings, ValidationSettings
 from .stages import Shape, Stage, Train
 from .start import SftSettings, policy_start, start_stages
-
-REWARD_MODEL = "reward-model"
-"""Name of the method, of its loss and of its stage."""
 
 HELD_OUT = ValidationSettings(share=0.1, every_steps=50)
 """The pairs on which a reward model's accuracy is measured, where the settings name no others."""
@@ -48,6 +46,11 @@ def reward_model_stages(settings: RewardModelSettings, checkpoints: int) -> list
     """Train the start, then the reward model on its weights."""
     reward = reward_stage(policy_start(settings), settings, checkpoints)
     return [*start_stages(settings, checkpoints), reward]
+
+
+def grading_stages(grader: str, start: Source, settings: RewardTraining) -> list[Stage]:
+    """Train the reward model that a method grades by; nothing where it grades by something else."""
+    return [reward_stage(start, settings)] if grader == TRAINED_REWARD_MODEL else []
 
 
 def reward_stage(start: Source, settings: RewardTraining, checkpoints: int = 1) -> Train:

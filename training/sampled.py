@@ -12,7 +12,17 @@ from pydantic import Field, model_validator
 
 from seft_bench.records import Data, Output, Source
 
-from .graders import BASE_LIKELIHOOD, GRADED_BY, GRADED_ENOUGH, LEAST_GRADED, GraderName, grade_stage, is_likelihood
+from .graders import (
+    BASE_LIKELIHOOD,
+    GRADED_BY,
+    GRADED_ENOUGH,
+    LEAST_GRADED,
+    GraderName,
+    grade_stage,
+    is_likelihood,
+    rewarding_model,
+)
+from .reward_models import RewardTraining, grading_stages
 from .rounds import dpo_round, round_settings
 from .settings import DraftSettings, TrainSettings
 from .stages import First, Part, Sample, Shape, Stage, Train
@@ -32,8 +42,8 @@ GRADES = (1.0, 10.0)
 """The lowest and the highest grade of a judge."""
 
 
-class GradedSettings(SampledSettings):
-    """What rounds of graded samples have in common."""
+class GradedSettings(RewardTraining, SampledSettings):
+    """What rounds of graded samples have in common; `reward_model` is for `grader: trained-reward-model`."""
 
     samples: int = Field(default=8, gt=1, description="of each prompt")
     grader: GraderName = Field(default=BASE_LIKELIHOOD, min_length=1, description=GRADED_BY)
@@ -70,7 +80,12 @@ class BestOfSettings(GradedSettings):
         found = []
         if self.keep == "above" and self.min_grade is None:
             found.append("keep: above learns samples graded min_grade or more: give a min_grade")
-        if self.min_grade is not None and (self.min_grade > high or (low is not None and self.min_grade < low)):
+        has_scale = not rewarding_model(self.grader)  # a reward may be any number
+        if (
+            has_scale
+            and self.min_grade is not None
+            and (self.min_grade > high or (low is not None and self.min_grade < low))
+        ):
             scale = "at most 0, as log-probabilities" if low is None else f"{low:g} to {high:g}"
             found.append(f"min_grade: {self.min_grade:g} parts no samples: grades by {self.grader} are {scale}")
         refuse(found)
@@ -97,7 +112,7 @@ class SpinSettings(SampledSettings):
 def best_of_stages(settings: BestOfSettings, checkpoints: int) -> list[Stage]:
     """Train by RAFT (Dong et al. 2023, arXiv 2304.06767), or rejection sampling with `keep: above`."""
     shape = Shape("best_samples" if settings.keep == "best" else "samples_above", min_grade=settings.min_grade)
-    stages, policy = start_stages(settings, checkpoints), policy_start(settings)
+    stages, policy = _before_rounds(settings, checkpoints), policy_start(settings)
     for number in range(1, settings.rounds + 1):
         graded = _graded_samples(settings, number, policy)
         name, data = f"policy-{number}", Output(graded[-1].name)
@@ -110,7 +125,7 @@ def best_of_stages(settings: BestOfSettings, checkpoints: int) -> list[Stage]:
 
 def iterative_dpo_stages(settings: IterativeDpoSettings, checkpoints: int) -> list[Stage]:
     """Train by rounds of DPO on best against worst (as in Dong et al. 2024, arXiv 2405.07863)."""
-    stages, policy = start_stages(settings, checkpoints), policy_start(settings)
+    stages, policy = _before_rounds(settings, checkpoints), policy_start(settings)
     first = policy
     for number in range(1, settings.rounds + 1):
         graded = _graded_samples(settings, number, policy)
@@ -134,6 +149,11 @@ def spin_stages(settings: SpinSettings, checkpoints: int) -> list[Stage]:
         stages += [own, train]
         policy = Output(train.name)
     return stages
+
+
+def _before_rounds(settings: GradedSettings, checkpoints: int) -> list[Stage]:
+    """Train the start, and the reward model where one grades."""
+    return [*start_stages(settings, checkpoints), *grading_stages(settings.grader, policy_start(settings), settings)]
 
 
 def _graded_samples(settings: GradedSettings, number: int, policy: Source) -> list[Stage]:

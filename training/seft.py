@@ -12,7 +12,15 @@ from pydantic import Field, model_validator
 
 from seft_bench.records import Base, Data, Output, Source
 
-from .graders import BASE_LIKELIHOOD, GRADED_BY, GRADED_ENOUGH, LEAST_GRADED, GraderName, grade_stage
+from .graders import (
+    BASE_LIKELIHOOD,
+    GRADED_BY,
+    GRADED_ENOUGH,
+    LEAST_GRADED,
+    TRAINED_REWARD_MODEL,
+    GraderName,
+    grade_stage,
+)
 from .revisers import (
     ReviserSettings,
     calibration_stages,
@@ -127,6 +135,8 @@ class RealignSettings(EvolutionSettings):
             found.append(
                 "on_policy_pairs: true draws pair_samples of a prompt, and decision: candidates its own number"
             )
+        if self.grader == TRAINED_REWARD_MODEL:
+            found.append(f"grader: {self.grader} is for best-of-n, iterative-dpo, grpo and rloo; give reward:MODEL")
         unused = [] if self.on_policy_pairs else self.changed(("pair_samples", "grader", "min_graded_share"))
         return found + [f"{key}: {getattr(self, key)} is for on_policy_pairs: true" for key in unused]
 

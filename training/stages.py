@@ -62,7 +62,8 @@ class Train:
         preferences: preference pairs, or graded samples, where the shape mixes them in.
         fresh: the model may be a configuration without weights.
         online: how the policy draws answers to learn from, where the rows are prompts.
-        grader: the model whose likelihood grades those; None where a judge does.
+        grader: the model whose likelihood grades those; None where a judge or a reward model does.
+        reward_model: grades them; None where something else does.
     """
 
     kind: ClassVar[Literal["train"]] = "train"
@@ -79,11 +80,13 @@ class Train:
     fresh: bool = False
     online: Online | None = None
     grader: Source | None = None
+    reward_model: Source | None = None
 
     @property
     def inputs(self) -> dict[str, Source]:
         """Role -> source."""
-        models = _given(model=self.model, reference=self.reference, grader=self.grader)
+        graders = _given(grader=self.grader, reward_model=self.reward_model)
+        models = _given(model=self.model, reference=self.reference) | graders
         return models | _given(data=self.data, preferences=self.preferences)
 
     def job(self, seed: int) -> TrainJob:
@@ -230,12 +233,13 @@ class Asking:
 
 @dataclass(frozen=True)
 class Grade:
-    """Grades samples: by a judge, or by a model: their mean log-probability per token, or what it says when asked.
+    """Grades samples: by a judge, a reward model, or a model's mean log-probability per token or words when asked.
 
     Attributes:
         data: samples of prompts.
         judge: name of a judge, or its file; None where a model grades.
-        model: None where a judge grades.
+        model: None where a judge or a reward model grades.
+        reward_model: None where something else grades.
         asking: how the model is asked for grades in words; None where its likelihood grades.
         least_share: of the samples that must get a grade; what is made does not depend on it.
     """
@@ -247,12 +251,13 @@ class Grade:
     judge: str | None = None
     model: Source | None = None
     asking: Asking | None = None
+    reward_model: Source | None = None
     least_share: float = 0.0
 
     @property
     def inputs(self) -> dict[str, Source]:
         """Role -> source."""
-        return _given(model=self.model, data=self.data)
+        return _given(model=self.model, reward_model=self.reward_model, data=self.data)
 
     def settings_row(self) -> Row:
         judge = {"judge": self.judge} if self.judge else {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from seft_bench.checkpoints import CONFIG, adapter_config, base_of, is_adapter, tokenizer_folder
 from seft_bench.checkpoints.steps import read_object
-from seft_bench.checkpoints.weights import load_whole
+from seft_bench.checkpoints.weights import load_config, load_whole
 from seft_bench.errors import InputError
 
 HEAD = "score"
@@ -44,6 +44,21 @@ def check_writes(folder: Path, what: str) -> None:
         )
 
 
+def check_rewards(folder: Path) -> None:
+    """Refuse another model where a reward model is needed.
+
+    Raises:
+        InputError: it is none, or has several outputs.
+    """
+    if not is_reward_model(folder):
+        raise InputError(
+            f"{folder} is no reward model: a sequence classification with one label is needed (architectures in its "
+            "config.json), as `seft-bench train method=reward-model` makes it"
+        )
+    if not is_adapter(folder):
+        check_outputs(load_config(folder), folder)
+
+
 def load_reward_model(folder: Path, what: str = "reward model", **options: Any) -> Any:
     """Load a reward model; an adapter is laid over its base, merged where that loses nothing.
 
@@ -62,6 +77,18 @@ def load_reward_model(folder: Path, what: str = "reward model", **options: Any) 
     model = load_whole(AutoModelForSequenceClassification, folder, what, **options)
     check_outputs(model.config, folder)
     return model
+
+
+def adapted_config(adapter: Path, trust_remote_code: bool = False) -> Any:
+    """Read the configuration that a reward model has which is an adapter: its base's, with the adapter's padding.
+
+    Raises:
+        InputError: as of `load_config`.
+    """
+    config = load_config(base_of(adapter), trust_remote_code)
+    config.num_labels, config.architectures = 1, [f"Adapter{ARCHITECTURE}"]
+    config.get_text_config().pad_token_id = padding_token(tokenizer_folder(adapter))
+    return config
 
 
 def load_base(adapter: Path, **options: Any) -> Any:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import load_tokenizer
-from seft_bench.checkpoints import check_whole
+from seft_bench.checkpoints import base_of, check_whole, fingerprint, is_adapter
+from seft_bench.checkpoints.classifiers import adapted_config, is_reward_model
 from seft_bench.checkpoints.weights import load_config, positions_of
 from seft_bench.errors import InputError, is_out_of_memory
 from seft_bench.files import check_safetensors, read_json, sha256_folder
@@ -41,7 +42,9 @@ class LocalModel:
 
         self.judge, self.trust_remote_code = judge, trust_remote_code
         self.folder = open_base(model, f"model of judge {judge}:")
-        check_whole(self.folder, f"model of judge {judge}:")
+        self.is_adapter = is_adapter(self.folder)
+        if not is_reward_model(self.folder):  # whose adapters are laid over their bases when they are loaded
+            check_whole(self.folder, f"model of judge {judge}:")
         self.name = model if self.folder != Path(model) else self.folder.resolve().name
         self.device = self._device(device)
         self._context_tokens = context_tokens
@@ -55,7 +58,8 @@ class LocalModel:
             InputError: transformers does not know it, or it needs code of its own.
         """
         try:
-            config: PretrainedConfig = load_config(self.folder, self.trust_remote_code)
+            adapted = adapted_config if self.is_adapter else load_config
+            config: PretrainedConfig = adapted(self.folder, self.trust_remote_code)
         except InputError as error:
             raise InputError(f"judge {self.judge}: {error}") from None
         return config
@@ -76,7 +80,7 @@ class LocalModel:
         libraries = {name: version(name).partition("+")[0] for name in ("torch", "transformers")}
         return {
             "model": self.name,
-            "files": sha256_folder(self.folder),
+            "files": fingerprint(self.folder) if self.is_adapter else sha256_folder(self.folder),
             "dtype": self._dtype_name(),
             "libraries": libraries,
         }
@@ -133,7 +137,8 @@ class LocalModel:
     def _dtype_name(self) -> str:
         if self.device == "cpu":
             return "float32"
-        settings = read_json(self.folder / "config.json", "configuration of the judge's model")
+        whole = base_of(self.folder) if self.is_adapter else self.folder
+        settings = read_json(whole / "config.json", "configuration of the judge's model")
         return str(settings.get("dtype") or settings.get("torch_dtype") or "auto")
 
     def _check_weights(self) -> None:

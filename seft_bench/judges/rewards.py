@@ -6,17 +6,18 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from seft_bench.chat import assistant, check_ids, conversation_ids, user
+from seft_bench.chat import check_ids, conversation_ids
 from seft_bench.checkpoints.batches import Batches, free_memory
-from seft_bench.checkpoints.weights import load_whole
+from seft_bench.checkpoints.classifiers import load_reward_model
 from seft_bench.errors import InputError
 from seft_bench.judges.local import LocalModel
 from seft_bench.records import Message, Status
 
-Conversation = tuple[str, ...]
-"""Texts in turn: the user's, the assistant's, the user's, ..."""
+Conversation = tuple[tuple[str, str], ...]
+"""Messages in their order, each a role and a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Scored:
 
 def conversation(questions: Sequence[str], answers: Sequence[str]) -> Conversation:
     """Return the user's turns that were answered, each with its answer."""
-    return tuple(text for pair in zip(questions, answers, strict=False) for text in pair)
+    turns = zip(questions, answers, strict=False)
+    return tuple(message for asked, said in turns for message in (("user", asked), ("assistant", said)))
 
 
 class RewardReader:
@@ -56,7 +58,7 @@ class RewardReader:
                 f"judge {self.model.judge}: {self.model.name} has {outputs} outputs, and a reward model has one "
                 "(num_labels in config.json)"
             )
-        self._ids(("How are you?", "Well."))
+        self._ids(conversation(["How are you?"], ["Well."]))
 
     @contextlib.contextmanager
     def loaded(self) -> Iterator[None]:
@@ -81,10 +83,12 @@ class RewardReader:
             self._known[item] = _scored(len(ids[item]), reward)
             yield {item: self._known[item]}
 
+    def forget(self) -> None:
+        """Let go of the rewards that were read."""
+        self._known.clear()
+
     def _ids(self, item: Conversation) -> list[int]:
-        messages: list[Message] = [
-            assistant(text) if position % 2 else user(text) for position, text in enumerate(item)
-        ]
+        messages: list[Message] = [{"role": role, "content": text} for role, text in item]
         try:
             return conversation_ids(self.model.tokenizer, messages)
         except InputError as error:
@@ -135,6 +139,34 @@ class RewardReader:
         return free
 
 
+def open_reader(folder: Path, device: str = "auto", batch_size: int = 16) -> RewardReader:
+    """Open the reward model of a folder, without its weights.
+
+    Raises:
+        InputError: there is none.
+    """
+    reader = RewardReader(LocalModel(f"of samples ({folder.name})", str(folder), device), batch_size)
+    reader.check()
+    return reader
+
+
+def read_samples(reader: RewardReader, samples: Sequence[tuple[Sequence[Message], str]]) -> list[Scored | None]:
+    """Read the rewards of answers, each behind the messages of its prompt; an empty answer has none.
+
+    Nothing is remembered: a policy that trains hardly gives an answer twice.
+    """
+    asked = [_sample(prompt, text) if text.strip() else None for prompt, text in samples]
+    found: dict[Conversation, Scored] = {}
+    for scored in reader.read(list(dict.fromkeys(filter(None, asked)))):
+        found |= scored
+    reader.forget()
+    return [found[item] if item else None for item in asked]
+
+
+def _sample(prompt: Sequence[Message], text: str) -> Conversation:
+    return (*((message["role"], message["content"]) for message in prompt), ("assistant", text))
+
+
 def _scored(tokens: int, reward: float) -> Scored:
     if math.isfinite(reward):
         return Scored(tokens, reward)
@@ -148,12 +180,11 @@ def load_classifier(model: LocalModel) -> Any:
     Raises:
         InputError: it cannot be loaded, or its weights are not all of this model.
     """
-    from transformers import AutoModelForSequenceClassification
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # our own bars say what is going on
     try:
-        loaded = load_whole(AutoModelForSequenceClassification, model.folder, "reward model", **model.load_options)
+        loaded = load_reward_model(model.folder, **model.load_options)
     except InputError as error:
         raise InputError(f"judge {model.judge}: {error}") from None
     return loaded.to(model.device).eval()

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from seft_bench.chat import answers_ids, load_tokenizer, prompt_ids
 from seft_bench.checkpoints import base_of, check_adapter, is_adapter
-from seft_bench.checkpoints.classifiers import check_writes
+from seft_bench.checkpoints.classifiers import check_rewards, check_writes
 from seft_bench.checkpoints.weights import load_config, positions_of
 from seft_bench.console import Progress
 from seft_bench.errors import InputError
 from seft_bench.judges.probe import probe_request
 from seft_bench.judges.prompts import render
-from seft_bench.records import Data, Output, Row, Source
+from seft_bench.records import Data, Model, Output, Row, Source
 from seft_bench.stages import door
 from seft_bench.stages.common import Find
 from seft_bench.stages.later import check_later
@@ -54,6 +54,8 @@ def check_data(plan: Sequence[kinds.Stage], left: Sequence[kinds.Stage], find: F
     sources = {stage.name: stage for stage in plan}
     open_reader = functools.cache(_reader)
     for done, stage in enumerate(left, start=1):
+        if isinstance(rewards := stage.inputs.get("reward_model"), Model):
+            check_rewards(find(rewards))
         if stage.kind == "train":
             _check_start(find(_first_model(stage, sources)), stage)
         elif stage.kind == "pair":

@@ -155,9 +155,20 @@ def _validation_line(said: Mapping[str, Any]) -> str:
     line = f"held-out loss {last['loss']:.4g} over {said['validation']['examples']} examples"
     if best["step"] != last["step"]:
         line += f", best {best['loss']:.4g} at step {best['step']}"
-    if "reward_accuracy" in last:
+    if "held_out_accuracy" in said:
+        line += f", {_accuracy(said['held_out_accuracy'])}"
+    elif "reward_accuracy" in last:
         line += f", reward accuracy {_percent(last['reward_accuracy'])}"
     return line + (f"; stopped early at step {said['stopped_early_at']}" if "stopped_early_at" in said else "")
+
+
+def _accuracy(found: Mapping[str, Any]) -> str:
+    """Say how often a reward model was right, of how many pairs, and how sure that is."""
+    interval = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    return (
+        f"held-out accuracy {100 * found['share']:.1f} % {interval} of {found['pairs']} pairs "
+        f"({found['questions']} questions) at step {found['step']}"
+    )
 
 
 def _revision_line(said: Mapping[str, Any]) -> str:

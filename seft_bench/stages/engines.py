@@ -212,7 +212,11 @@ def check_context(max_model_len: int | None, plan: Sequence[stages.Stage], base:
 def _served(plan: Sequence[stages.Stage]) -> list[stages.Sample | stages.Score | stages.Revise]:
     """Return the stages that an engine works for."""
     return [
-        stage for stage in plan if stage.kind != "train" and stage.kind != "pair" and not door.stages.grader_of(stage)
+        stage
+        for stage in plan
+        if stage.kind not in ("train", "pair")
+        and not door.stages.grader_of(stage)
+        and "reward_model" not in stage.inputs
     ]
 
 

@@ -11,6 +11,7 @@ from seft_bench.errors import InputError, JudgeUnavailableError
 from seft_bench.files import append_rows, read_jsonl, read_log, write_jsonl
 from seft_bench.judge_quality.asking import ANONYMOUS, missing
 from seft_bench.judges import Judge
+from seft_bench.judges.rewards import open_reader, read_samples
 from seft_bench.records import JudgeRequest, Judgment, Row, from_row, to_row
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.engines import Engine, mean_logprobs
@@ -32,6 +33,9 @@ def run_grade(stage: stages.Grade, find: Find, folder: Path, shop: Workshop) -> 
     sampled = [(row["prompt"], text) for row in rows for text in row["samples"]]
     if stage.judge:
         graded = _by_judge(stage, sampled, folder, shop)
+    elif stage.reward_model:
+        shop.engine.release()  # the reward model wants the memory of this machine
+        graded = _by_reward(stage, find(stage.reward_model), sampled)
     elif stage.asking:
         graded = graded_in_words(stage, stage.asking, find(stage.model), sampled, folder / REPLIES, shop)
     else:
@@ -57,6 +61,15 @@ def _by_likelihood(stage: stages.Grade, model: Path, sampled: Sequence[Sampled],
     given = iter(means)
     grades = [next(given) if text.strip() else None for _, text in sampled]
     return Graded(f"likelihood under {stage.model}", grades, Counter(empty=len(sampled) - len(filled)))
+
+
+def _by_reward(stage: stages.Grade, folder: Path, sampled: Sequence[Sampled]) -> Graded:
+    """Grade by rewards, whose scale is the reward model's own; an empty sample has none."""
+    reader = open_reader(folder)
+    with reader.loaded():
+        found = read_samples(reader, sampled)
+    without = Counter(str(item.status) if item else "empty" for item in found if item is None or item.reward is None)
+    return Graded(f"rewards by {stage.reward_model}", [item and item.reward for item in found], without)
 
 
 def _by_judge(stage: stages.Grade, sampled: Sequence[Sampled], folder: Path, shop: Workshop) -> Graded:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from seft_bench.checkpoints.classifiers import is_reward_model
 from seft_bench.config import RecipeConfig
 from seft_bench.console import note
 from seft_bench.data.bases import with_chat_template, with_size
@@ -45,7 +46,7 @@ def open_models(recipe: RecipeConfig, plan: Sequence[stages.Stage], folder: Path
 
 def setting_of(settings: Mapping[str, Any], name: str) -> str:
     """Say which setting of a method names a ready model, for messages about it."""
-    meant = (name, f"{door.graders.MODEL_LIKELIHOOD}{name}")
+    meant = (name, f"{door.graders.MODEL_LIKELIHOOD}{name}", f"{door.graders.MODEL_REWARD}{name}")
     return next((key for key, value in settings.items() if value in meant), "init")
 
 
@@ -67,4 +68,7 @@ def _base(recipe: RecipeConfig, folder: Path) -> Path:
 
 
 def _templated(recipe: RecipeConfig, model: Path, folder: Path) -> Path:
-    return with_chat_template(model, recipe.chat_template, folder / "bases") if recipe.chat_template else model
+    """Give a model the recipe's chat template; a reward model keeps the one that it learnt its rewards by."""
+    if not recipe.chat_template or is_reward_model(model):
+        return model
+    return with_chat_template(model, recipe.chat_template, folder / "bases")

@@ -11,6 +11,7 @@ from seft_bench.chat import answer_ids, load_tokenizer, stop_ids
 from seft_bench.checkpoints.batches import Batches
 from seft_bench.checkpoints.weights import positions_of
 from seft_bench.judge_quality.asking import ANONYMOUS
+from seft_bench.judges.rewards import RewardReader, open_reader, read_samples
 from seft_bench.records import Row
 from seft_bench.stages import door
 from seft_bench.stages.common import Find, Workshop
@@ -31,6 +32,11 @@ def open_helpers(stage: stages.Train, find: Find, shop: Workshop) -> Iterator[on
         yield None
         return
     draw = drawer(find(stage.model), stage.name, asked, shop.seed)
+    if stage.reward_model:
+        reader = open_reader(find(stage.reward_model), shop.processes.device("auto"))
+        with reader.loaded():
+            yield door.online.Helpers(draw, _by_reward(reader))
+        return
     if asked.judge is None:
         device = shop.processes.device(stage.settings.device)
         yield door.online.Helpers(draw, _by_likelihood(find(stage.grader), device, stage.settings.micro_batch_size))
@@ -74,6 +80,15 @@ def _by_likelihood(folder: Path, device: str, batch_size: int) -> Grade:
         sequences = [door.tokens.Tokens.of(*answer_ids(tokenizer, prompt, text)) for prompt, text in filled]
         scores = iter(door.logprobs.score_sequences(model, sequences, batch_size))
         return [next(scores).mean if text.strip() else None for _, text in sampled]
+
+    return grade
+
+
+def _by_reward(reader: RewardReader) -> Grade:
+    """Grade by a reward model; an empty answer has no grade."""
+
+    def grade(sampled: Sequence[Sampled]) -> list[float | None]:
+        return [item and item.reward for item in read_samples(reader, sampled)]
 
     return grade
 

@@ -197,7 +197,16 @@ GRADING = ("graded_by", "samples_graded", "ungraded_by_status", "prompts_graded_
 
 def _diagnostics(record: Mapping[str, Any]) -> Row:
     """Pick what a stage says of itself: label counts, calibration, keep rate, gain and harm, grades, held-out loss."""
-    told = ("label_counts", "calibration", "diagnostics", "cut_off_share", "validation", "stopped_early_at", *GRADING)
+    told = (
+        "label_counts",
+        "calibration",
+        "diagnostics",
+        "cut_off_share",
+        "validation",
+        "held_out_accuracy",
+        "stopped_early_at",
+        *GRADING,
+    )
     return {key: record[key] for key in told if key in record}
 
 

@@ -13,10 +13,11 @@ from seft_bench.files import write_jsonl
 from seft_bench.records import Row
 from seft_bench.stages import door
 from seft_bench.stages.common import Find, Workshop
+from seft_bench.stages.held_out import held_out_accuracy
 from seft_bench.stages.online import open_helpers
 
 if TYPE_CHECKING:
-    from seft_bench.stages.door import data, stages
+    from seft_bench.stages.door import data, loop, stages
 
 TRAINING_ROWS = "training_rows.jsonl"
 
@@ -53,6 +54,7 @@ def run_train(stage: stages.Train, find: Find, folder: Path, shop: Workshop) -> 
         "checkpoints": [path.name for path in summary.checkpoints],
         **(_drawn(stage, summary.online, find(stage.data)) if summary.online else {}),
         **({"validation": summary.validation} if summary.validation else {}),
+        **(_accuracy(folder, summary) if summary.validation and stage.job(0).loss_entry.is_of_rewards else {}),
         **({"stopped_early_at": summary.stopped_early_at} if summary.stopped_early_at else {}),
     }
 
@@ -68,6 +70,11 @@ def _drawn(stage: stages.Train, drawn: Row, data: Path) -> Row:
         "tokens_generated": drawn["tokens"],
         **calls,
     }
+
+
+def _accuracy(folder: Path, summary: loop.TrainSummary) -> Row:
+    examples = (summary.validation or {}).get("examples", 0)
+    return {"held_out_accuracy": held_out_accuracy(folder, examples, summary.checkpoints[-1].name)}
 
 
 def write_training_rows(stage: stages.Train, data: Path, preferences: Path | None, seed: int, target: Path) -> int:

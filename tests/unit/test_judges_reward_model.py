@@ -137,7 +137,7 @@ def test_verdicts_are_handed_over_batch_by_batch(reward_model: Path) -> None:
 def test_over_length_is_counted_to_the_token(reward_model: Path) -> None:
     request = preferences()[1]
     tokens = judged(judge_of(reward_model), [request])[0].details and judge_of(reward_model)._rewards._ids(
-        (QUESTION.turns[0], ANSWERS[1])
+        (("user", QUESTION.turns[0]), ("assistant", ANSWERS[1]))
     )
     assert judged(judge_of(reward_model, context_tokens=len(tokens)), [request])[0].status == "ok"
     over = judged(judge_of(reward_model, context_tokens=len(tokens) - 1), [request])[0]

@@ -184,6 +184,7 @@ def test_an_adapter_brings_its_layer_of_rewards(tiny_model: Path, data: Path, tm
     assert all(good > poor for good, poor in zip(found[::2], found[1::2], strict=True))
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_trained_on(tiny_model: Path, data: Path, tmp_path: Path) -> None:
     """From a whole one and from an adapter, the first loss is where the last one ended, not log 2."""
     for name, lora in (("whole", None), ("adapter", {"rank": 4, "alpha": 8})):
