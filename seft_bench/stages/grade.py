@@ -69,7 +69,7 @@ def _by_reward(stage: stages.Grade, folder: Path, sampled: Sequence[Sampled]) ->
     with reader.loaded():
         found = read_samples(reader, sampled)
     without = Counter(str(item.status) if item else "empty" for item in found if item is None or item.reward is None)
-    return Graded(f"rewards by {stage.reward_model}", [item and item.reward for item in found], without)
+    return Graded(f"rewards by {stage.reward_model}", [item.reward if item else None for item in found], without)
 
 
 def _by_judge(stage: stages.Grade, sampled: Sequence[Sampled], folder: Path, shop: Workshop) -> Graded:

@@ -88,7 +88,7 @@ def _by_reward(reader: RewardReader) -> Grade:
     """Grade by a reward model; an empty answer has no grade."""
 
     def grade(sampled: Sequence[Sampled]) -> list[float | None]:
-        return [item and item.reward for item in read_samples(reader, sampled)]
+        return [item.reward if item else None for item in read_samples(reader, sampled)]
 
     return grade
 
