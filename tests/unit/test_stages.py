@@ -171,8 +171,8 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("reward-model", {"centering": 0}, "reward-model-a0a37ef012"),
     ("aligner", {}, "aligner-5191a7c2ef"),
     ("aligner", {"reviser_kind": "adaptive", "decision": "token", "draft_policy": "chosen"}, "aligner-732aaf64d2"),
-    ("best-of-n", {"grader": "trained-reward-model"}, "policy-2-cf2831e6cf"),
-    ("iterative-dpo", {"grader": "trained-reward-model"}, "policy-2-5bd9b7f931"),
+    ("best-of-n", {"grader": "trained-reward-model"}, "policy-2-f767265d2b"),
+    ("iterative-dpo", {"grader": "trained-reward-model"}, "policy-2-045c8be3bd"),
     ("grpo", {"grader": "trained-reward-model"}, "grpo-136a58a8c3"),
 ]
 """Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
