@@ -362,9 +362,9 @@ def reads_base(stages: Iterable[Stage]) -> bool:
 
 
 def makes_policy(stages: Sequence[Stage]) -> bool:
-    """Return whether the last of a method's stages trains a model that writes answers."""
+    """Return whether the last of a method's stages makes what writes answers, and no reward model."""
     last = stages[-1]
-    return last.kind == "train" and not find_loss(last.loss, last.loss_settings).is_of_rewards
+    return last.kind != "train" or not find_loss(last.loss, last.loss_settings).is_of_rewards
 
 
 def ready_models(stages: Iterable[Stage]) -> list[str]:

@@ -214,7 +214,8 @@ def _served(plan: Sequence[stages.Stage]) -> list[stages.Sample | stages.Score |
     return [
         stage
         for stage in plan
-        if stage.kind not in ("train", "pair")
+        if stage.kind != "train"
+        and stage.kind != "pair"
         and not door.stages.grader_of(stage)
         and "reward_model" not in stage.inputs
     ]
