@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from seft_bench.checkpoints.classifiers import HEAD
+
 from .bfloat16 import SLICE_ELEMENTS
 from .projection import MOST_LOGITS
 from .rehearsal import rehearse
@@ -72,7 +74,8 @@ def estimate_memory(
     """
     device = "cpu" if settings.device == "cpu" else "cuda"
     learnt = sequences * min(labelled or tokens, tokens - 1)
-    found = rehearse(model.config, settings, (sequences, tokens), learnt, MOST_LOGITS[device])
+    shape = (sequences, tokens)
+    found = rehearse(model.config, settings, shape, learnt, MOST_LOGITS[device], hasattr(model, HEAD))
     is_split = settings.precision == "bfloat16" and settings.lora is None
     of_trained = "bfloat16" if is_split else "float32"
     optimizer = found.gradients // BYTES_OF[of_trained] * OPTIMIZER_BYTES[of_trained]

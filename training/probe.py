@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from seft_bench.checkpoints import base_of, is_adapter
+from seft_bench.checkpoints.classifiers import HEAD, as_reward_model
 
 from .adapters import lay_over, open_start
 from .checkpoint import load_config
@@ -42,12 +43,17 @@ class Parameters:
     trained: int
 
 
-def shape_of(folder: Path) -> Any:
-    """Build the model of a checkpoint's config.json without any weights; of an adapter, its base's."""
+def shape_of(folder: Path, is_of_rewards: bool = False) -> Any:
+    """Build the model of a checkpoint's config.json without any weights; of an adapter, its base's.
+
+    Args:
+        is_of_rewards: a reward model is trained on its weights.
+    """
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(load_config(base_of(folder) if is_adapter(folder) else folder))
+        model = AutoModelForCausalLM.from_config(load_config(base_of(folder) if is_adapter(folder) else folder))
+    return as_reward_model(model) if is_of_rewards else model
 
 
 def check_shape(folder: Path, settings: TrainSettings) -> None:
@@ -73,7 +79,8 @@ def count_parameters(model: Any, lora: LoraSettings | None) -> Parameters:
 
 def _adapter_parameters(model: Any, lora: LoraSettings) -> int:
     """Count those of LoRA: rank x (inputs + outputs) of each linear layer that it is laid over."""
-    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    head = getattr(model, HEAD, None)  # which is trained beside the adapter
+    ends = (model.get_input_embeddings(), model.get_output_embeddings(), head)
     names = lora.target_modules
     layers = [
         layer
@@ -82,7 +89,8 @@ def _adapter_parameters(model: Any, lora: LoraSettings) -> int:
         and not any(layer is end for end in ends)
         and (names == "all-linear" or any(name == wanted or name.endswith(f".{wanted}") for wanted in names))
     ]
-    return sum(lora.rank * (layer.in_features + layer.out_features) for layer in layers)
+    beside = sum(parameter.numel() for parameter in head.parameters()) if head else 0
+    return beside + sum(lora.rank * (layer.in_features + layer.out_features) for layer in layers)
 
 
 def probed_tokens_per_second(folder: Path, examples: Sequence[Example], job: TrainJob, scratch: Path) -> float:

@@ -20,10 +20,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from seft_bench.checkpoints.classifiers import HEAD, as_reward_model
+
 from .adapters import lay_over
 from .packing import needs_mask
 from .precision import prepare_model, weights_dtype
-from .projection import token_logprobs
+from .projection import plain_model, token_logprobs
 from .settings import TrainSettings
 
 ATTENTION = "counted"
@@ -50,7 +52,12 @@ class Rehearsed:
 
 
 def rehearse(
-    config: Any, settings: TrainSettings, ids_shape: tuple[int, int], labelled: int, most_logits: int
+    config: Any,
+    settings: TrainSettings,
+    ids_shape: tuple[int, int],
+    labelled: int,
+    most_logits: int,
+    is_of_rewards: bool = False,
 ) -> Rehearsed:
     """Run one micro-batch on tensors without contents.
 
@@ -60,8 +67,9 @@ def rehearse(
         ids_shape: [sequences, tokens]
         labelled: tokens that are learnt, of all sequences together.
         most_logits: that exist at a time.
+        is_of_rewards: the model gives one number a sequence.
     """
-    model = _model(config, settings)
+    model = _model(config, settings, is_of_rewards)
     alive = _Alive()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for tensor in [*model.parameters(), *model.buffers()]:
@@ -78,12 +86,13 @@ def rehearse(
     )
 
 
-def _model(config: Any, settings: TrainSettings) -> Any:
+def _model(config: Any, settings: TrainSettings, is_of_rewards: bool) -> Any:
     """Build the model as training makes it ready, without contents."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=weights_dtype(settings))
+        model = as_reward_model(model) if is_of_rewards else model
         prepare_model(model, settings.model_copy(update={"attention": "auto"}))
         _count_attention(model)
         return (model if settings.lora is None else lay_over(model, settings.lora, "")).train()
@@ -95,13 +104,16 @@ def _run(
     half = _Half(model) if settings.precision == "mixed" else None
     with torch.device("meta"), alive, _Labelled(labelled):
         inputs = _inputs(settings, *ids_shape)
-        predicting = torch.ones(inputs["input_ids"].shape, dtype=torch.bool)
-        targets = torch.zeros(labelled, dtype=torch.int64)
-        logprobs = token_logprobs(model, inputs, predicting, targets, most_logits)
+        if hasattr(plain_model(model), HEAD):
+            figures = model(**inputs, use_cache=False).logits
+        else:
+            predicting = torch.ones(inputs["input_ids"].shape, dtype=torch.bool)
+            targets = torch.zeros(labelled, dtype=torch.int64)
+            figures = token_logprobs(model, inputs, predicting, targets, most_logits)
         if half:
             half.forget()
         # Not `Tensor.backward`: the modes here would take it for one function, and see nothing of what runs inside.
-        torch.autograd.backward(logprobs.sum())
+        torch.autograd.backward(figures.sum())
 
 
 def _inputs(settings: TrainSettings, sequences: int, tokens: int) -> dict[str, Tensor]:

@@ -140,7 +140,7 @@ def _plan_training(stage: stages.Train, walk: Walk) -> StagePlan:
     """Plan a training from the very examples that it would learn, or from stand-ins of them."""
     folder = walk.model(stage.model)
     walk.models[stage.name] = folder
-    shape = door.probe.shape_of(folder)
+    shape = door.probe.shape_of(folder, stage.job(walk.seed).loss_entry.is_of_rewards)
     if stage.settings.padding_free:
         door.packing.check_stateless(shape.config)
     inputs = walk.inputs(stage)

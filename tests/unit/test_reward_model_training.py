@@ -17,10 +17,14 @@ from seft_bench.errors import InputError
 from seft_bench.files import write_jsonl
 from tests.several_processes import forked
 from tests.tiny_model import make_tiny_model
+from training.adapters import attach
 from training.checkpoint import load_classifier
 from training.distributed import ALONE, Processes
 from training.loop import OnStep, TrainJob, TrainSettings, TrainSummary, train
+from training.memory import estimate_memory
+from training.probe import Parameters, count_parameters, shape_of
 from training.rewards import set_padding_token
+from training.settings import LoraSettings
 
 PAIRS = 26
 
@@ -242,3 +246,15 @@ def test_a_padding_token_that_ends_nothing_stays(tmp_path: Path) -> None:
     tokenizer, model = load_tokenizer(folder), load_classifier(folder)
     set_padding_token(tokenizer, model, [7])
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == model.config.pad_token_id
+
+
+def test_what_a_dry_run_counts_is_what_is_trained(tiny_model: Path) -> None:
+    """Parameters, with LoRA the layer of rewards beside the adapter, and the bytes of their weights."""
+    shape, whole = shape_of(tiny_model, is_of_rewards=True), load_classifier(tiny_model)
+    total = sum(parameter.numel() for parameter in whole.parameters())
+    assert count_parameters(shape, None) == Parameters(total, total)
+    assert estimate_memory(shape, job().settings, 8, 64, 1).weights == 4 * total
+    lora = LoraSettings(rank=4, alpha=8)
+    adapted = attach(whole, tiny_model, lora, seed=0)
+    trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
+    assert count_parameters(shape, lora) == Parameters(total, trained)
