@@ -89,7 +89,7 @@ def _adapter_parameters(model: Any, lora: LoraSettings) -> int:
         and not any(layer is end for end in ends)
         and (names == "all-linear" or any(name == wanted or name.endswith(f".{wanted}") for wanted in names))
     ]
-    beside = sum(parameter.numel() for parameter in head.parameters()) if head else 0
+    beside: int = sum(parameter.numel() for parameter in head.parameters()) if head else 0
     return beside + sum(lora.rank * (layer.in_features + layer.out_features) for layer in layers)
 
 

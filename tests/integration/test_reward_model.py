@@ -114,7 +114,7 @@ def test_it_is_refused_where_answers_are_to_be_written(reward_model: Path, desk:
     """Before anything runs: by `eval`, as where a policy starts, and as a row of a matrix."""
     evaluated = good(seft_bench("eval", str(reward_model), "--suite", "tiny-mtbench"), status=2)
     assert "is a reward model: it grades answers and writes none" in evaluated.err
-    write_recipe(desk, tiny_model, "best-of-n", init=str(reward_model), policy=STEP)
+    write_recipe(desk, tiny_model, "best-of-n", init=str(reward_model), policy=STEP, rounds=1)
     started = good(seft_bench("train", "best-of-n.yaml"), status=2)
     assert "is a reward model: it grades answers and writes none" in started.err
     assert not list((desk / "runs" / "best-of-n").glob("stages/*/run.json"))
