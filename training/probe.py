@@ -90,7 +90,8 @@ def _adapter_parameters(model: Any, lora: LoraSettings) -> int:
         and (names == "all-linear" or any(name == wanted or name.endswith(f".{wanted}") for wanted in names))
     ]
     beside: int = sum(parameter.numel() for parameter in head.parameters()) if head else 0
-    return beside + sum(lora.rank * (layer.in_features + layer.out_features) for layer in layers)
+    adapters: int = sum(lora.rank * (layer.in_features + layer.out_features) for layer in layers)
+    return beside + adapters
 
 
 def probed_tokens_per_second(folder: Path, examples: Sequence[Example], job: TrainJob, scratch: Path) -> float:
