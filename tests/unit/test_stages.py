@@ -173,7 +173,7 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("aligner", {"reviser_kind": "adaptive", "decision": "token", "draft_policy": "chosen"}, "aligner-732aaf64d2"),
     ("best-of-n", {"grader": "trained-reward-model"}, "policy-2-f767265d2b"),
     ("iterative-dpo", {"grader": "trained-reward-model"}, "policy-2-045c8be3bd"),
-    ("grpo", {"grader": "trained-reward-model"}, "grpo-136a58a8c3"),
+    ("grpo", {"grader": "trained-reward-model"}, "grpo-958155e4bd"),
 ]
 """Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
 
