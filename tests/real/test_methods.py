@@ -96,6 +96,7 @@ GAINS: dict[str, Callable[[AnswerLogprob], float]] = {
     "ipo": lambda score: score.sum,
     "simpo": lambda score: score.mean,
     "realign": lambda score: score.sum,
+    "iterative-dpo": lambda score: score.sum,
 }
 """Method -> what its reward is made of; with a reference the reward is what training added to it."""
 
