@@ -5,7 +5,7 @@ After arXiv 2406.10813, in our reading (docs/seft.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -17,7 +17,6 @@ from .graders import (
     GRADED_BY,
     GRADED_ENOUGH,
     LEAST_GRADED,
-    TRAINED_REWARD_MODEL,
     GraderName,
     grade_stage,
 )
@@ -31,6 +30,7 @@ from .revisers import (
     reviser_stages,
     revising,
 )
+from .reward_models import RewardTraining, grading_stages
 from .rounds import dpo_round, round_settings
 from .settings import TrainSettings
 from .stages import First, Grade, Part, Revise, Sample, Shape, Stage, Train
@@ -107,7 +107,7 @@ def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
     return _all_stages(settings, learn, checkpoints)
 
 
-class RealignSettings(EvolutionSettings):
+class RealignSettings(RewardTraining, EvolutionSettings):
     """ReAlign: the policy learns pairs of a revised and an original draft by DPO, where SEFT learns the revision."""
 
     evolution: Literal["external"] = Field(default="external", description="a pair needs a revision")
@@ -135,8 +135,6 @@ class RealignSettings(EvolutionSettings):
             found.append(
                 "on_policy_pairs: true draws pair_samples of a prompt, and decision: candidates its own number"
             )
-        if self.grader == TRAINED_REWARD_MODEL:
-            found.append(f"grader: {self.grader} is for best-of-n, iterative-dpo, grpo and rloo; give reward:MODEL")
         unused = [] if self.on_policy_pairs else self.changed(("pair_samples", "grader", "min_graded_share"))
         return found + [f"{key}: {getattr(self, key)} is for on_policy_pairs: true" for key in unused]
 
@@ -154,7 +152,8 @@ def realign_stages(settings: RealignSettings, checkpoints: int) -> list[Stage]:
         train = dpo_round(number, policy, Output(revised), shape, steps, settings.beta, policy, checkpoints, own)
         return [*graded, train]
 
-    return _all_stages(settings, learn, checkpoints)
+    rewards = grading_stages(settings.grader, policy_start(settings), settings)
+    return _all_stages(settings, learn, checkpoints, rewards)
 
 
 def _graded_drafts(settings: RealignSettings, number: int, policy: Source) -> Grade:
@@ -167,12 +166,14 @@ Learn = Callable[[int, Source, str, TrainSettings], list[Stage]]
 of revised drafts, and its settings."""
 
 
-def _all_stages(settings: EvolutionSettings, learn: Learn, checkpoints: int) -> list[Stage]:
+def _all_stages(
+    settings: EvolutionSettings, learn: Learn, checkpoints: int, rewards: Sequence[Stage] = ()
+) -> list[Stage]:
     revises = settings.decision != "never"
     named = [settings.draft_policy, *([settings.reviser_init] if revises else [])]
     start = ["start"] if settings.init == "start" else []
     reviser = reviser_stages(settings) if revises else []
-    return [*first_stages(settings, [*start, *named], checkpoints), *reviser, *_rounds(settings, learn)]
+    return [*first_stages(settings, [*start, *named], checkpoints), *reviser, *rewards, *_rounds(settings, learn)]
 
 
 def _rounds(settings: EvolutionSettings, learn: Learn) -> list[Stage]:

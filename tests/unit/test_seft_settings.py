@@ -273,5 +273,5 @@ def test_every_knob_is_a_row_of_its_own_matrix_and_no_two_rows_are_one() -> None
     assert not same
     asked = {key for row in matrix.rows if row.method in ("seft", "realign") for key in row.settings}
     learnt_elsewhere = {"start", "decider", "teacher", "margin", "max_poor_kept", "beta", "pair_samples"}
-    learnt_elsewhere |= {"grader", "min_graded_share"}
+    learnt_elsewhere |= {"grader", "min_graded_share", "reward_model", "centering"}
     assert asked | learnt_elsewhere == {*SeftSettings.model_fields, *RealignSettings.model_fields}

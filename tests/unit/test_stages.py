@@ -173,6 +173,7 @@ PINNED: list[tuple[str, dict[str, Any], str]] = [
     ("aligner", {"reviser_kind": "adaptive", "decision": "token", "draft_policy": "chosen"}, "aligner-732aaf64d2"),
     ("best-of-n", {"grader": "trained-reward-model"}, "policy-2-f767265d2b"),
     ("iterative-dpo", {"grader": "trained-reward-model"}, "policy-2-045c8be3bd"),
+    ("realign", {"on_policy_pairs": True, "grader": "trained-reward-model"}, "policy-2-faf311c8e5"),
     ("grpo", {"grader": "trained-reward-model"}, "grpo-958155e4bd"),
 ]
 """Method, settings, and the folder of its last stage, whose name covers those of the stages that it builds on.
