@@ -58,6 +58,8 @@ def test_bases_and_judges_are_kept_apart(two_bases: Path) -> None:
     assert findings.count("judge rubric-length-biased-") > 0
     assert "](curves-left.png)" in findings
     assert {path.name for path in (two_bases / "out" / "results").glob("*.png")} == {
+        "cost-left.png",
+        "cost-right.png",
         "curves-left.png",
         "curves-right.png",
     }
@@ -125,12 +127,12 @@ def test_several_data_sets(tmp_path: Path) -> None:
 
 
 def test_only_some_cells_then_only_the_failed(tmp_path: Path) -> None:
-    """A row that asks for two rounds over one prompt fails; --retry-failed leaves alone what was never tried."""
+    """A row that asks for more prompts than there are fails; --retry-failed leaves alone what was never tried."""
     few = {"start": {"max_steps": 2}}
     broken = {
         "name": "broken",
         "method": "seft",
-        "settings": {**few, "decision": "never", "prompts": 1, "rounds": 2, "policy": {"max_steps": 2}},
+        "settings": {**few, "decision": "never", "prompts": 99999, "policy": {"max_steps": 2}},
     }
     matrix = small_matrix.write_matrix(
         tmp_path, rows=[{"name": "start", "method": "sft", "role": "start", "settings": few}, broken]
@@ -141,11 +143,11 @@ def test_only_some_cells_then_only_the_failed(tmp_path: Path) -> None:
     assert {cell["cell"]: cell["state"] for cell in found["cells"]} == {
         "start-seed0": "finished", "broken-seed0": "failed", "start-seed1": "to run", "broken-seed1": "failed"
     }  # fmt: skip
-    assert all("no prompts left" in cell["error"] for cell in found["cells"] if cell["state"] == "failed")
+    assert all("99999 are asked for" in cell["error"] for cell in found["cells"] if cell["state"] == "failed")
     assert found["to_run"] == ["broken-seed0", "start-seed1", "broken-seed1"]
     assert plan(matrix, out, "--retry-failed")["to_run"] == ["broken-seed0", "broken-seed1"]
     assert (
-        "broken-seed0 failed: round 2 of 2 has no prompts left"
+        "broken-seed0 failed: prompts: 99999 are asked for"
         in seft_bench("bench", matrix, "--out", str(out), "--dry-run").out
     )
     seen = seft_bench("bench", matrix, "--out", str(out), "--only", "chosen-*", "--dry-run")

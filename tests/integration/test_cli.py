@@ -434,7 +434,7 @@ def test_data_verify_accepts_the_official_files(shared_data: Path, monkeypatch: 
 
 
 def test_a_matrix_resumes_and_goes_on_after_a_failure(desk: Path) -> None:
-    """One row asks for two rounds over one prompt, which fails under way.
+    """One row asks for more prompts than its data has, which shows when the data is there.
 
     The other is finished, and only the failed one is tried again.
     """
@@ -443,9 +443,9 @@ def test_a_matrix_resumes_and_goes_on_after_a_failure(desk: Path) -> None:
     rows = [
         {"name": "start", "method": "sft", "role": "start", "settings": start},
         {
-            "name": "greedy-for-rounds",
+            "name": "greedy-for-prompts",
             "method": "seft",
-            "settings": start | {"decision": "never", "prompts": 1, "rounds": 2, "policy": {"max_steps": 2}},
+            "settings": start | {"decision": "never", "prompts": 99999, "policy": {"max_steps": 2}},
         },
     ]
     matrix = write_yaml(
@@ -454,14 +454,14 @@ def test_a_matrix_resumes_and_goes_on_after_a_failure(desk: Path) -> None:
     command = ["bench", matrix, "--out", "out"]
     with cells_here():
         first = good(seft_bench(*command), status=1)
-    assert "FAILED greedy-for-rounds-seed0: round 2 of 2 has no prompts left" in first.err
+    assert "FAILED greedy-for-prompts-seed0: prompts: 99999 are asked for" in first.err
     assert "Traceback" not in first.err
     plan = seft_bench("bench", matrix, "--out", "out", "--dry-run")
     assert [line.split()[0] + " " + line.split()[-1] for line in plan.out.splitlines()[1:3]] == [
         "start-seed0 finished",
-        "greedy-for-rounds-seed0 failed",
+        "greedy-for-prompts-seed0 failed",
     ]
-    assert "greedy-for-rounds-seed0 failed: round 2 of 2 has no prompts left" in plan.out
+    assert "greedy-for-prompts-seed0 failed: prompts: 99999 are asked for" in plan.out
 
     write_yaml(
         desk / "small.yaml", name="small", base="tinyworld", seeds=[0], suites=[suite], rows=rows[:1], checkpoints=1

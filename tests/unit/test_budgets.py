@@ -82,7 +82,7 @@ def test_other_settings_of_the_policy_stay_and_a_start_is_left_as_it_is() -> Non
         ("dpo", {"training": {"max_steps": 20}}, "settings.training.max_steps: 20 contradicts it"),
         ("dpo", {"policy": {"validation": {"rows": 8, "early_stop": {}}}}, "dpo may stop early"),
         ("dpo", {"policy": {"warmup_steps": 150}}, "150 warmup_steps do not fit"),
-        ("iterative-dpo", {"rounds": 151}, "at least 1 each, so it takes 151"),
+        ("iterative-dpo", {"rounds": 151}, "cannot be shared by 151 rounds"),
         *((name, {}, "it trains no policy") for name in sorted(WITHOUT_A_POLICY - {"sft"})),
         ("dpo", {"beta": -1.0}, "beta"),
     ],
