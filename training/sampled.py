@@ -38,6 +38,19 @@ class SampledSettings(SftSettings):
     drafts: DraftSettings = DraftSettings()
 
 
+def sample_stage(settings: SampledSettings, samples: int, number: int, policy: Source) -> Sample:
+    """Draw `samples` answers to each of a round's share of the prompts."""
+    return Sample(
+        f"samples-{number}",
+        policy,
+        Data("prompts"),
+        settings.drafts,
+        samples=samples,
+        first=First(settings.prompts),
+        part=Part(number - 1, settings.rounds),
+    )
+
+
 GRADES = (1.0, 10.0)
 """The lowest and the highest grade of a judge."""
 
@@ -157,15 +170,7 @@ def _before_rounds(settings: GradedSettings, checkpoints: int) -> list[Stage]:
 
 
 def _graded_samples(settings: GradedSettings, number: int, policy: Source) -> list[Stage]:
-    samples = Sample(
-        f"samples-{number}",
-        policy,
-        Data("prompts"),
-        settings.drafts,
-        samples=settings.samples,
-        first=First(settings.prompts),
-        part=Part(number - 1, settings.rounds),
-    )
+    samples = sample_stage(settings, settings.samples, number, policy)
     graded = grade_stage(
         f"grades-{number}",
         Output(samples.name),

@@ -10,13 +10,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from seft_bench.records import Data, Output, Source
+from seft_bench.records import Output, Source
 
 from .graders import GRADED_ENOUGH, LEAST_GRADED
 from .rounds import dpo_round, round_settings
-from .sampled import SampledSettings, alike
+from .sampled import SampledSettings, alike, sample_stage
 from .settings import DraftSettings, TrainSettings
-from .stages import Asking, First, Grade, Part, Sample, Stage
+from .stages import Asking, Grade, Stage
 from .start import policy_start, refuse, start_stages
 
 
@@ -61,15 +61,7 @@ def self_rewarding_stages(settings: SelfRewardingSettings, checkpoints: int) -> 
 
 
 def _own_grades(settings: SelfRewardingSettings, number: int, policy: Source) -> list[Stage]:
-    samples = Sample(
-        f"samples-{number}",
-        policy,
-        Data("prompts"),
-        settings.drafts,
-        samples=settings.samples,
-        first=First(settings.prompts),
-        part=Part(number - 1, settings.rounds),
-    )
+    samples = sample_stage(settings, settings.samples, number, policy)
     asking = Asking(settings.judge_draws, settings.judging) if settings.judge == "prompt" else None
     name = f"grades-by-{settings.judge}-{number}"
     return [

@@ -15,7 +15,7 @@ from seft_bench.judges.rewards import open_reader, read_samples
 from seft_bench.records import JudgeRequest, Judgment, Row, from_row, to_row
 from seft_bench.stages.common import OUTPUTS, Find, Workshop
 from seft_bench.stages.engines import Engine, mean_logprobs
-from seft_bench.stages.graders import JUDGMENTS, REPLIES, Graded, Sampled, grade_requests
+from seft_bench.stages.graders import JUDGMENTS, REPLIES, Graded, Sampled, grade_requests, of_filled
 from seft_bench.stages.own_judge import graded_in_words
 
 if TYPE_CHECKING:
@@ -56,11 +56,13 @@ def run_grade(stage: stages.Grade, find: Find, folder: Path, shop: Workshop) -> 
 
 def _by_likelihood(stage: stages.Grade, model: Path, sampled: Sequence[Sampled], engine: Engine) -> Graded:
     """Mean log-probability per token, the stop token included; an empty sample has no grade."""
-    filled = [(prompt, text) for prompt, text in sampled if text.strip()]
-    [means] = mean_logprobs(engine, model, [prompt for prompt, _ in filled], [text for _, text in filled])
-    given = iter(means)
-    grades = [next(given) if text.strip() else None for _, text in sampled]
-    return Graded(f"likelihood under {stage.model}", grades, Counter(empty=len(sampled) - len(filled)))
+
+    def score(filled: list[Sampled]) -> list[float]:
+        [means] = mean_logprobs(engine, model, [prompt for prompt, _ in filled], [text for _, text in filled])
+        return means
+
+    grades = of_filled(sampled, score)
+    return Graded(f"likelihood under {stage.model}", grades, Counter(empty=grades.count(None)))
 
 
 def _by_reward(stage: stages.Grade, folder: Path, sampled: Sequence[Sampled]) -> Graded:

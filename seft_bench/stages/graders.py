@@ -7,7 +7,7 @@ asks a server only after that.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,12 @@ REPLIES = "replies.jsonl"
 
 Sampled = tuple[Sequence[Message], str]
 """A prompt, and one answer to it."""
+
+
+def of_filled(sampled: Sequence[Sampled], score: Callable[[list[Sampled]], Iterable[float]]) -> list[float | None]:
+    """Score the samples that say something, in their order; an empty one has no grade."""
+    scores = iter(score([(prompt, text) for prompt, text in sampled if text.strip()]))
+    return [next(scores) if text.strip() else None for _, text in sampled]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from seft_bench.judges.rewards import RewardReader, open_reader, read_samples
 from seft_bench.records import Row
 from seft_bench.stages import door
 from seft_bench.stages.common import Find, Workshop
-from seft_bench.stages.graders import Sampled, grade_requests
+from seft_bench.stages.graders import Sampled, grade_requests, of_filled
 
 if TYPE_CHECKING:
     from seft_bench.judges import Judge
@@ -75,13 +75,11 @@ def _by_likelihood(folder: Path, device: str, batch_size: int) -> Grade:
     tokenizer = load_tokenizer(folder)
     model = door.checkpoint.load_model(folder).to(door.checkpoint.pick_device(device))
 
-    def grade(sampled: Sequence[Sampled]) -> list[float | None]:
-        filled = [(prompt, text) for prompt, text in sampled if text.strip()]
+    def score(filled: list[Sampled]) -> list[float]:
         sequences = [door.tokens.Tokens.of(*answer_ids(tokenizer, prompt, text)) for prompt, text in filled]
-        scores = iter(door.logprobs.score_sequences(model, sequences, batch_size))
-        return [next(scores).mean if text.strip() else None for _, text in sampled]
+        return [scored.mean for scored in door.logprobs.score_sequences(model, sequences, batch_size)]
 
-    return grade
+    return lambda sampled: of_filled(sampled, score)
 
 
 def _by_reward(reader: RewardReader) -> Grade:
