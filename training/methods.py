@@ -19,11 +19,11 @@ from seft_bench.errors import InputError, unknown_name
 from seft_bench.records import Base, Data, Model, Output
 
 from .aligner import AlignerSettings, aligner_stages
-from .graders import REWARD_MODEL
+from .graders import REWARD_MODEL, TRAINED_REWARD_MODEL
 from .loss_table import LOSSES
 from .preferences import preference_stages, settings_class
 from .reinforce import GrpoSettings, RlooSettings, grpo_stages, rloo_stages
-from .reward_models import RewardModelSettings, reward_model_stages
+from .reward_models import RewardModelSettings, RewardTraining, reward_model_stages
 from .sampled import (
     BestOfSettings,
     IterativeDpoSettings,
@@ -209,7 +209,23 @@ def checked_settings(method: str, settings: Mapping[str, Any]) -> Strict:
     common, own = _for_every_training(entry.settings, settings)
     merged = merge_settings(merge_settings(entry.settings().model_dump(exclude_none=True), common), own)
     checked: Strict = validate(merged, entry.settings, f"settings of method {method!r}")
+    _refuse_unused_rewards(method, checked, common)
     return checked
+
+
+def _refuse_unused_rewards(method: str, settings: Strict, common: Mapping[str, Any]) -> None:
+    """Refuse settings of a reward model that is never trained, since something else grades."""
+    grader = getattr(settings, "grader", TRAINED_REWARD_MODEL)
+    if not isinstance(settings, RewardTraining) or grader == TRAINED_REWARD_MODEL:
+        return
+    plain = {name: given for name, given in common.items() if name in RewardTraining.model_fields}
+    unused = RewardTraining(**merge_settings(RewardTraining().model_dump(exclude_none=True), plain))
+    keys = [key for key in RewardTraining.model_fields if getattr(settings, key) != getattr(unused, key)]
+    if keys:
+        raise InputError(
+            f"settings of method {method!r}:\n  {', '.join(keys)}: of a reward model that is trained first, and grader "
+            f"is {grader}: give grader: {TRAINED_REWARD_MODEL}, or leave them out"
+        )
 
 
 def _for_every_training(model: type[Strict], settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -37,6 +37,12 @@ BY_THEMSELVES: list[Case] = [
     ),
     ("best-of-n", {"min_grade": 0, "grader": "rubric"}, "min_grade: 0 parts no samples: grades by rubric are 1 to 10"),
     ("best-of-n", {"min_graded_share": 1.5}, "min_graded_share: Input should be less than or equal to 1 (got 1.5)"),
+    ("best-of-n", {"centering": 0.1}, "centering: of a reward model that is trained first, and grader is base-"),
+    (
+        "grpo",
+        {"reward_model": {"epochs": 1}, "grader": "rubric", "training": {"device": "cpu"}},
+        "reward_model: of a reward model that is trained first, and grader is rubric",
+    ),
     ("best-of-n", {"grader": "likelihood:"}, "a likelihood is one of base-likelihood, start-likelihood"),
     ("best-of-n", {"grader": "nobody"}, "grader: unknown judge 'nobody'"),
     ("grpo", {"grader": "nobody"}, "grader: unknown judge 'nobody'"),
