@@ -90,6 +90,7 @@ def cells_of(matrix: MatrixConfig) -> list[Cell]:
         for data_set in matrix.all_data
         for seed in matrix.seeds
         for row in rows
+        if row.runs_on(data_set)
     ]
     if len({cell.name for cell in found}) < len(found):
         raise InputError(
@@ -97,6 +98,14 @@ def cells_of(matrix: MatrixConfig) -> list[Cell]:
             f"{', '.join(row.name for row in matrix.rows)}"
         )
     return found
+
+
+def idle_rows(matrix: MatrixConfig) -> frozenset[tuple[str, str]]:
+    """List (base and data, row) of rows that do not run on a data set, as `RunFacts.group` names it."""
+    groups: dict[str, set[str]] = {}
+    for cell in cells_of(matrix):
+        groups.setdefault(", ".join(cell.group.values()), set()).add(cell.row.name)
+    return frozenset((group, row.name) for group, rows in groups.items() for row in matrix.rows if row.name not in rows)
 
 
 def _names(key: str, values: Sequence[str]) -> dict[str, str]:

@@ -195,7 +195,7 @@ class Bench:
         }
         shared |= {"judges": matrix.judges} if matrix.judges else {}
         shared |= {"engine": matrix.engine} if matrix.engine != "transformers" else {}
-        row = door.settings.without_outcome_stays(cell.row.model_dump(mode="json", exclude={"gpus"}))
+        row = door.settings.without_outcome_stays(cell.row.model_dump(mode="json", exclude={"gpus", "data"}))
         return sha256_json([shared, row, cell.seed])
 
 
@@ -235,7 +235,7 @@ def _check_row(matrix: MatrixConfig, row: MatrixRow) -> None:
                 "train it on its own (`seft-bench train`), and name its checkpoint in a judge's YAML"
             )
         check_judges(stages)
-        for data in matrix.all_data:
+        for data in filter(row.runs_on, matrix.all_data):
             check_data(data, door.stages.data_sets(stages))
         for name in door.stages.ready_models(stages):
             open_ready_model(name, setting_of(row.settings, name))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seft_bench.bench.budget import budget_note
-from seft_bench.bench.matrix import results_of
+from seft_bench.bench.matrix import idle_rows, results_of
 from seft_bench.config import MatrixConfig, load_suite
 from seft_bench.files import read_json
 from seft_bench.records import Result, run_of
@@ -45,7 +45,8 @@ def sheets_of(matrix: MatrixConfig, rows: Sequence[Result], results: Sequence[Re
     Raises:
         InputError: the published figures that it names cannot be read.
     """
-    plan = Plan({row.name: row.label or row.name for row in matrix.rows}, matrix.seeds, budget_note(matrix))
+    labels = {row.name: row.label or row.name for row in matrix.rows}
+    plan = Plan(labels, matrix.seeds, budget_note(matrix), idle_rows(matrix))
     published = load_published(matrix.published) if matrix.published else []
     return Sheets([*rows, *_control_results(matrix, rows, results)], plan, published)
 

@@ -58,6 +58,12 @@ class MatrixRow(Strict):
     role: Literal["start", "method", "ablation", "control"] = "method"
     label: str = ""
     gpus: int | None = Field(default=None, gt=0, description="null: the matrix's")
+    data: list[str] | None = Field(
+        default=None, min_length=1, description="names of the matrix's data sets that it runs on; null: all"
+    )
+
+    def runs_on(self, data: AnyData) -> bool:
+        return self.data is None or data_label(data) in self.data
 
 
 class BudgetConfig(Strict):
@@ -151,7 +157,19 @@ class MatrixConfig(Strict):
         names = [row.name for row in self.rows]
         if len(set(names)) < len(names):
             raise ValueError(f"two rows have one name: {', '.join(names)}")
+        self._check_data_of_rows()
         return self
+
+    def _check_data_of_rows(self) -> None:
+        known = {data_label(data): data for data in self.all_data}
+        for row in self.rows:
+            if unknown := [name for name in row.data or () if name not in known]:
+                raise ValueError(
+                    f"row {row.name!r}: no data set of the matrix is called {', '.join(unknown)}; there are "
+                    f"{', '.join(known)}"
+                )
+        if idle := [name for name, data in known.items() if not any(row.runs_on(data) for row in self.rows)]:
+            raise ValueError(f"`data`: no row runs on {', '.join(idle)}")
 
     @property
     def all_bases(self) -> list[str]:
@@ -170,11 +188,11 @@ class MatrixConfig(Strict):
         unsaid = {key for key in later if not getattr(self, key)} | _at_default(self, "engine", "vllm", "gpus")
         row = self.model_dump(mode="json", exclude=unsaid)
         budget = {"budget": self.budget.model_dump(exclude_none=True)} if self.budget else {}
-        return row | {"rows": [_without_null(given, "gpus") for given in row["rows"]]} | budget
+        return row | {"rows": [_without_null(given, "gpus", "data") for given in row["rows"]]} | budget
 
 
-def _without_null(given: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name != key or value is not None}
+def _without_null(given: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in keys or value is not None}
 
 
 def _at_default(config: Strict, *keys: str) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from seft_bench.errors import InputError
@@ -50,11 +50,13 @@ class Plan:
         rows: row name -> label.
         seeds: of the trainings.
         notes: what its tables say of it, one sentence each.
+        idle: (group, row) of rows that do not run on a base and data set.
     """
 
     rows: Mapping[str, str]
     seeds: Sequence[int]
     notes: Sequence[str] = ()
+    idle: Collection[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +411,7 @@ def _method_notes(matrix: _Matrix, final: Sequence[Result], plan: Plan | None) -
         (label, group)
         for group in groups
         for row, label in planned.items()
-        if (f"{group}: {row}" if group else row) not in matrix.rows
+        if (f"{group}: {row}" if group else row) not in matrix.rows and not (plan and (group, row) in plan.idle)
     ]
     without = [f"{label} ({group})" if group else label for label, group in absent]
     return (*notes, *([f"No final result yet, so no row: {', '.join(without)}."] if without else []))

@@ -109,18 +109,23 @@ def test_several_data_sets(tmp_path: Path) -> None:
     own = tmp_path / "mine"
     own.mkdir()
     (own / "sft.jsonl").write_text('{"prompt": [{"role": "user", "content": "q"}], "answer": "a"}\n' * 8)
-    rows = [{"name": "start", "method": "sft", "role": "start", "settings": {"start": {"max_steps": 2}}}]
+    start = {"method": "sft", "role": "start", "settings": {"start": {"max_steps": 2}}}
+    rows = [{"name": "start", **start}, {"name": "more", **start, "role": "method", "data": ["tinyworld"]}]
     data = ["tinyworld", {"tinyworld": {"annotated_types": ["note"], "prompts": 600}}, str(own)]
     matrix = small_matrix.write_matrix(tmp_path, data=data, seeds=[0], rows=rows)
     seen = good(small_matrix.run_here(matrix, tmp_path / "out"))
     names = {result.model.partition("/")[0] for result in read_results(tmp_path / "out" / "results")}
-    assert names == {"tinyworld-start-seed0", "note-600-prompts-start-seed0", "mine-start-seed0"}
+    starts = {"tinyworld-start-seed0", "note-600-prompts-start-seed0", "mine-start-seed0"}
+    assert names == {*starts, "tinyworld-more-seed0"}
+    assert "No final result yet" not in (tmp_path / "out" / "results" / "leaderboard.md").read_text()
     # Of the four questions two are of the world's five annotated types, and one of these is a note.
     table = (tmp_path / "out" / "results" / "annotation.csv").read_text()
     assert "annotation.csv" in seen.err
     assert [line.split(",")[3:7] for line in table.splitlines()[1:]] == [
         ["tinyworld", "start", "annotated", "2"],
+        ["tinyworld", "more", "annotated", "2"],
         ["tinyworld", "start", "never annotated", "2"],
+        ["tinyworld", "more", "never annotated", "2"],
         ["note-600-prompts", "start", "annotated", "1"],
         ["note-600-prompts", "start", "never annotated", "3"],
     ]
@@ -209,6 +214,11 @@ def test_a_straight_line_through_two_sizes() -> None:
         ({"judges": ["rubric", "rubric"]}, "holds something twice"),
         ({"data": []}, "`data` is an empty list"),
         ({"rows": [{"name": "a", "method": "sft"}] * 2}, "two rows have one name"),
+        ({"rows": [{"name": "a", "method": "sft", "data": ["there"]}]}, "row 'a': no data set of the matrix is called"),
+        (
+            {"data": ["tinyworld", "mine"], "rows": [{"name": "a", "method": "sft", "data": ["mine"]}]},
+            "no row runs on tinyworld",
+        ),
     ],
 )
 def test_a_matrix_that_contradicts_itself(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
