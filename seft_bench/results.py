@@ -31,8 +31,9 @@ def _has_results(folder: Path) -> bool:
 RESULTS = Kind(
     "results",
     {
-        r"leaderboard\.(md|csv|html|tex|json)|(revisions|annotation)\.(md|csv)|findings\.md|matrix\.json": is_file,
-        r"(curves|cost)(-.+)?\.png": is_file,
+        r"leaderboard\.(md|csv|html|tex|json)|findings\.md|matrix\.json": is_file,
+        r"(revisions|annotation|study)\.(md|csv)": is_file,
+        r"(curves|cost|annotation|prompts)(-.+)?\.png": is_file,
     },
     _has_results,
 )

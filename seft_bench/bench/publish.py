@@ -11,6 +11,7 @@ from seft_bench.bench.events import Failure
 from seft_bench.bench.matrix import Cell, results_of
 from seft_bench.bench.resolved import Bench
 from seft_bench.bench.sheets import sheets_of
+from seft_bench.bench.study import study_of, write_study
 from seft_bench.config import MatrixConfig, TinyworldConfig, tinyworld_settings
 from seft_bench.data.tinyworld import annotated_types
 from seft_bench.files import read_json, read_jsonl, write_atomic, write_json
@@ -66,8 +67,11 @@ def publish(bench: Bench, failures: Sequence[Failure], ran: int, left_out: Colle
         write_atomic(path, sheets.text(style))
     if revisions:
         written += _write_tables("revisions", revision_table(revisions, GOOD_GRADE), results)
-    if annotated := annotated_of(bench):
+    annotated = annotated_of(bench)
+    if annotated:
         written += _write_tables("annotation", annotation_table(found, annotated), results)
+    if annotated and (study := study_of(bench, annotated)):
+        written += write_study(results, matrix, found, study)
     pictures = {
         results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members
         for group, members in by_group(found).items()
@@ -115,8 +119,12 @@ def _write_tables(name: str, table: Table, results: Path) -> list[Path]:
 
 
 def annotated_of(bench: Bench) -> Annotated | None:
-    """Gather what the suites ask and the data sets annotate; None where no data set says how much is annotated."""
-    if not any(isinstance(data, TinyworldConfig) for data in bench.matrix.all_data):
+    """Gather what the suites ask and the data sets annotate.
+
+    None where no data set says how much is annotated, and rows are not to be compared (`compare`).
+    """
+    said = any(isinstance(data, TinyworldConfig) for data in bench.matrix.all_data)
+    if not said and not bench.matrix.compare:
         return None
     types = {
         suite.name: {question.id: str(question.metadata["task"]) for question in suite.questions}

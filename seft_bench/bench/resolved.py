@@ -195,7 +195,7 @@ class Bench:
         }
         shared |= {"judges": matrix.judges} if matrix.judges else {}
         shared |= {"engine": matrix.engine} if matrix.engine != "transformers" else {}
-        row = door.settings.without_outcome_stays(cell.row.model_dump(mode="json", exclude={"gpus", "data"}))
+        row = door.settings.without_outcome_stays(cell.row.model_dump(mode="json", exclude={"gpus", "data", "line"}))
         return sha256_json([shared, row, cell.seed])
 
 

@@ -29,7 +29,7 @@ from seft_bench.config.judges import (
     VLLMJudgeConfig,
 )
 from seft_bench.config.loading import Strict, load_yaml, read_yaml, validate, with_overrides
-from seft_bench.config.matrices import MatrixConfig, MatrixRow, RecipeConfig
+from seft_bench.config.matrices import CompareConfig, MatrixConfig, MatrixRow, RecipeConfig
 from seft_bench.config.servers import ServedModelConfig, ServerSettings
 from seft_bench.config.suites import DecodingConfig, SuiteConfig
 from seft_bench.config.tinyworld import TASK_TYPES, TinyworldConfig, TinyworldSettings
@@ -39,6 +39,7 @@ __all__ = [
     "TASK_TYPES",
     "TINYWORLD",
     "AnyData",
+    "CompareConfig",
     "DataConfig",
     "DecodingConfig",
     "EngineName",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_serializer, model_validator
 
 from seft_bench.config.data import AnyData, DataConfig, TrainingData, data_label
 from seft_bench.config.engines import EngineName, VLLMConfig
@@ -61,9 +61,25 @@ class MatrixRow(Strict):
     data: list[str] | None = Field(
         default=None, min_length=1, description="names of the matrix's data sets that it runs on; null: all"
     )
+    line: str = Field(default="", description="rows of one line are one method in `study.md` and its pictures")
 
     def runs_on(self, data: AnyData) -> bool:
         return self.data is None or data_label(data) in self.data
+
+
+def _one_as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict | CompareConfig) else value
+
+
+class CompareConfig(Strict):
+    """A row that others are compared with in `study.md`, over all data sets that annotate equally many types."""
+
+    row: str
+    others: list[str] | None = Field(default=None, alias="with", min_length=1, description="null: all other rows")
+
+    @model_serializer(mode="plain")
+    def _given(self) -> dict[str, Any]:
+        return {"row": self.row} | ({"with": self.others} if self.others else {})
 
 
 class BudgetConfig(Strict):
@@ -133,6 +149,9 @@ class MatrixConfig(Strict):
     published: str | None = Field(
         default=None, description="published figures in a table of their own: a shipped set, or a YAML file"
     )
+    compare: Annotated[list[CompareConfig], BeforeValidator(_one_as_list)] = Field(
+        default_factory=list, description="what `study.md` compares; empty: the row that trains SEFT, with all others"
+    )
     rows: list[MatrixRow] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -158,6 +177,7 @@ class MatrixConfig(Strict):
         if len(set(names)) < len(names):
             raise ValueError(f"two rows have one name: {', '.join(names)}")
         self._check_data_of_rows()
+        self._check_compared(names)
         return self
 
     def _check_data_of_rows(self) -> None:
@@ -170,6 +190,17 @@ class MatrixConfig(Strict):
                 )
         if idle := [name for name, data in known.items() if not any(row.runs_on(data) for row in self.rows)]:
             raise ValueError(f"`data`: no row runs on {', '.join(idle)}")
+
+    def _check_compared(self, names: list[str]) -> None:
+        for compared in self.compare:
+            known = [*names, *(row.line for row in self.rows if row.line)]
+            unknown = [name for name in (compared.row, *(compared.others or ())) if name not in known]
+            if unknown:
+                raise ValueError(f"`compare` names {', '.join(unknown)}; rows and lines are {', '.join(known)}")
+            if compared.row in (compared.others or ()):
+                raise ValueError(f"`compare`: row {compared.row} is compared with itself")
+        if len({compared.row for compared in self.compare}) < len(self.compare):
+            raise ValueError("`compare`: two comparisons have one row; name all that it is compared with in one")
 
     @property
     def all_bases(self) -> list[str]:
@@ -184,15 +215,15 @@ class MatrixConfig(Strict):
 
         Keys that came later are left out where they say nothing, so that old matrices keep their bytes.
         """
-        later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published", "budget")
+        later = ("bases", "judges", "cpus_per_cell", "gpus_per_cell", "controls", "published", "budget", "compare")
         unsaid = {key for key in later if not getattr(self, key)} | _at_default(self, "engine", "vllm", "gpus")
         row = self.model_dump(mode="json", exclude=unsaid)
         budget = {"budget": self.budget.model_dump(exclude_none=True)} if self.budget else {}
-        return row | {"rows": [_without_null(given, "gpus", "data") for given in row["rows"]]} | budget
+        return row | {"rows": [_without_unsaid(given, "gpus", "data", "line") for given in row["rows"]]} | budget
 
 
-def _without_null(given: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name not in keys or value is not None}
+def _without_unsaid(given: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name not in keys or value not in (None, "")}
 
 
 def _at_default(config: Strict, *keys: str) -> set[str]:

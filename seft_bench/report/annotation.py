@@ -73,7 +73,7 @@ def annotation_table(results: Iterable[Result], annotated: Annotated) -> Table:
         for group, members in by_group(known).items()
         for panel in panels(members)
         for part in PARTS
-        for row in _rows(group, panel, part, [annotated.part_of(result, part) for result in members])
+        for row in _rows(group, panel, part, [annotated.part_of(result, part) for result in _asked(members, panel)])
     ]
     notes = (
         "Annotated: of questions whose task type the row's own data annotate; never annotated: of all others.",
@@ -83,8 +83,12 @@ def annotation_table(results: Iterable[Result], annotated: Annotated) -> Table:
     return Table("Annotated and never annotated task types", COLUMNS, tuple(rows), notes)
 
 
-def _rows(group: str, panel: Panel, part: str, results: Sequence[Result]) -> list[TableRow]:
-    members = [result for result in results if result.suite == panel.suite]
+def _asked(results: Sequence[Result], panel: Panel) -> list[Result]:
+    """Those of a panel's suite and decoding, also where they are withheld."""
+    return [result for result in results if (result.suite, result.decoding) == (panel.suite, panel.decoding)]
+
+
+def _rows(group: str, panel: Panel, part: str, members: Sequence[Result]) -> list[TableRow]:
     by_row: dict[str, list[Result]] = {}
     for result in members:
         by_row.setdefault(run_of(result).row, []).append(result)

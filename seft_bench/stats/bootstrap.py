@@ -36,8 +36,8 @@ def question_seed_interval(
     seeds, questions = array.shape
     if questions < 2:
         return Interval(mean, None, None, "no interval: one question")
-    draws = _draws(seeds, questions, resamples, batch_size, rng_seed)
-    means = np.concatenate([_resampled_means(array, scored, *drawn) for drawn in draws])
+    drawn = draws(seeds, questions, resamples, batch_size, rng_seed)
+    means = np.concatenate([resampled_means(array, scored, *counts) for counts in drawn])
     low, high = np.nanpercentile(means, [2.5, 97.5])
     return Interval(mean, float(low), float(high), _how(seeds, questions, resamples))
 
@@ -73,7 +73,7 @@ def independent_interval(
     rng = np.random.default_rng(rng_seed)
     asked = _draw_counts(questions, resamples, rng)
     means = [
-        _resampled_means(side, np.isfinite(side), _draw_counts(len(side), resamples, rng), asked)
+        resampled_means(side, np.isfinite(side), _draw_counts(len(side), resamples, rng), asked)
         for side in (candidate, baseline)
     ]
     low, high = np.nanpercentile(means[0] - means[1], [2.5, 97.5])
@@ -114,8 +114,10 @@ def redrawn_seeds_interval(
     )
 
 
-@functools.lru_cache(maxsize=4)
-def _draws(seeds: int, questions: int, resamples: int, batch_size: int, rng_seed: int) -> list[tuple[Floats, Floats]]:
+@functools.lru_cache(maxsize=16)
+def draws(
+    seeds: int, questions: int, resamples: int = RESAMPLES, batch_size: int = 500, rng_seed: int = 0
+) -> list[tuple[Floats, Floats]]:
     """Counts of rows and of columns, batch by batch.
 
     A table asks for the same draws again and again: they are its whole cost.
@@ -125,12 +127,31 @@ def _draws(seeds: int, questions: int, resamples: int, batch_size: int, rng_seed
     return [(_draw_counts(seeds, size, rng), _draw_counts(questions, size, rng)) for size in sizes]
 
 
-def _resampled_means(values: Floats, scored: NDArray[np.bool_], seed_counts: Floats, question_counts: Floats) -> Floats:
-    """Means of the redrawn tables, shape (draws,): counts of rows and columns instead of copies of the table."""
-    total = ((seed_counts @ np.where(scored, values, 0.0)) * question_counts).sum(axis=1)
-    weight = ((seed_counts @ scored.astype(np.float64)) * question_counts).sum(axis=1)
-    means: Floats = np.divide(total, weight, out=np.full(len(total), np.nan), where=weight > 0)
+def resampled_means(values: Floats, scored: NDArray[np.bool_], seed_counts: Floats, question_counts: Floats) -> Floats:
+    """Means of the redrawn tables, by counts of rows and columns instead of copies of the table.
+
+    Args:
+        values, scored: shape (..., seeds, questions): several tables are redrawn alike.
+        seed_counts, question_counts: shapes (draws, seeds) and (draws, questions).
+
+    Returns:
+        Shape (..., draws); NaN where a draw took nothing that was scored.
+    """
+    total = _redrawn_sums(np.where(scored, values, 0.0), seed_counts, question_counts)
+    if scored.all():
+        weight = np.broadcast_to(seed_counts.sum(axis=1) * question_counts.sum(axis=1), total.shape)
+    else:
+        weight = _redrawn_sums(scored.astype(np.float64), seed_counts, question_counts)
+    means: Floats = np.divide(total, weight, out=np.full(total.shape, np.nan), where=weight > 0)
     return means
+
+
+def _redrawn_sums(values: Floats, seed_counts: Floats, question_counts: Floats) -> Floats:
+    """Weighted sums of shape (..., draws). Columns go first, for all tables in one product."""
+    *tables, seeds, questions = values.shape
+    by_seed = (values.reshape(-1, questions) @ question_counts.T).reshape(*tables, seeds, len(question_counts))
+    sums: Floats = (by_seed * seed_counts.T).sum(axis=-2)
+    return sums
 
 
 def _draw_counts(n: int, size: int, rng: np.random.Generator) -> Floats:

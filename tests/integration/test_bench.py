@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import sys
@@ -111,17 +112,27 @@ def test_several_data_sets(tmp_path: Path) -> None:
     (own / "sft.jsonl").write_text('{"prompt": [{"role": "user", "content": "q"}], "answer": "a"}\n' * 8)
     start = {"method": "sft", "role": "start", "settings": {"start": {"max_steps": 2}}}
     rows = [{"name": "start", **start}, {"name": "more", **start, "role": "method", "data": ["tinyworld"]}]
+    rows += [
+        {
+            "name": "longer",
+            "method": "sft",
+            "settings": {"start": {"max_steps": 3}},
+            "data": ["tinyworld", "note-600-prompts"],
+        }
+    ]
     data = ["tinyworld", {"tinyworld": {"annotated_types": ["note"], "prompts": 600}}, str(own)]
-    matrix = small_matrix.write_matrix(tmp_path, data=data, seeds=[0], rows=rows)
+    compare = {"row": "longer", "with": ["start"]}
+    matrix = small_matrix.write_matrix(tmp_path, data=data, seeds=[0], rows=rows, compare=compare)
     seen = good(small_matrix.run_here(matrix, tmp_path / "out"))
     names = {result.model.partition("/")[0] for result in read_results(tmp_path / "out" / "results")}
     starts = {"tinyworld-start-seed0", "note-600-prompts-start-seed0", "mine-start-seed0"}
-    assert names == {*starts, "tinyworld-more-seed0"}
+    assert names == {*starts, "tinyworld-more-seed0", "tinyworld-longer-seed0", "note-600-prompts-longer-seed0"}
     assert "No final result yet" not in (tmp_path / "out" / "results" / "leaderboard.md").read_text()
     # Of the four questions two are of the world's five annotated types, and one of these is a note.
     table = (tmp_path / "out" / "results" / "annotation.csv").read_text()
     assert "annotation.csv" in seen.err
-    assert [line.split(",")[3:7] for line in table.splitlines()[1:]] == [
+    lines = [line.split(",")[3:7] for line in table.splitlines()[1:]]
+    assert [line for line in lines if line[1] != "longer"] == [
         ["tinyworld", "start", "annotated", "2"],
         ["tinyworld", "more", "annotated", "2"],
         ["tinyworld", "start", "never annotated", "2"],
@@ -129,6 +140,16 @@ def test_several_data_sets(tmp_path: Path) -> None:
         ["note-600-prompts", "start", "annotated", "1"],
         ["note-600-prompts", "start", "never annotated", "3"],
     ]
+    study = list(csv.DictReader((tmp_path / "out" / "results" / "study.csv").open()))
+    assert [(line["pool"], line["method"], line["against"], line["questions"]) for line in study] == [
+        (pool, "longer", "start", questions)
+        for pool, parts in (
+            ("1 annotated type, 600 prompts (1 data set)", "413"),
+            ("5 annotated types (1 data set)", "422"),
+        )
+        for questions in parts
+    ]
+    assert "study.md" in seen.err
 
 
 def test_only_some_cells_then_only_the_failed(tmp_path: Path) -> None:

@@ -1,0 +1,91 @@
+"""A matrix's study: which data sets are taken together, which rows are compared, and the files that say the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from seft_bench.bench.resolved import Bench
+from seft_bench.config import MatrixConfig, MatrixRow, TinyworldSettings, tinyworld_settings
+from seft_bench.files import write_atomic
+from seft_bench.records import Result
+from seft_bench.report.annotation import SEFT, Annotated
+from seft_bench.report.pools import Pool
+from seft_bench.report.render import RENDERERS
+from seft_bench.report.study import Study, compare
+from seft_bench.report.study_table import reader_tables, wide_table
+
+
+def study_of(bench: Bench, annotated: Annotated) -> Study | None:
+    """Gather what a matrix compares over its data sets; None where no row trains SEFT and none is named."""
+    matrix = bench.matrix
+    methods = methods_of(matrix)
+    firsts = {methods[row.name]: row for row in reversed(matrix.rows)}
+    compared = compared_of(matrix, methods)
+    if not compared:
+        return None
+    tests = {name: test for name, row in firsts.items() if (test := _tests(row))}
+    labels = {name: row.label or name for name, row in firsts.items()}
+    return Study(_pools(bench, annotated), methods, labels, compared, annotated, tests)
+
+
+def methods_of(matrix: MatrixConfig) -> dict[str, str]:
+    """Row -> its line where all rows of that stand on different data sets; else its own name."""
+    lines: dict[str, list[MatrixRow]] = {}
+    for row in matrix.rows:
+        lines.setdefault(row.line or row.name, []).append(row)
+    apart = {
+        line: all(sum(row.runs_on(data) for row in rows) <= 1 for data in matrix.all_data)
+        for line, rows in lines.items()
+    }
+    return {row.name: line if apart[line] else row.name for line, rows in lines.items() for row in rows}
+
+
+def compared_of(matrix: MatrixConfig, methods: Mapping[str, str]) -> dict[str, list[str]]:
+    """Method -> those that it is compared with: as `compare` says, else SEFT with all others."""
+    names = list(dict.fromkeys(methods[row.name] for row in matrix.rows))
+    of_seft = [methods[row.name] for row in matrix.rows if row.method == SEFT and row.role == "method"]
+    by_rule = [SEFT] if SEFT in names else of_seft[:1]
+    given = {methods.get(each.row, each.row): each.others for each in matrix.compare} or dict.fromkeys(by_rule)
+    return {
+        row: [methods.get(other, other) for other in others or names if methods.get(other, other) != row]
+        for row, others in given.items()
+    }
+
+
+def _tests(row: MatrixRow) -> str:
+    """Say what a difference to a row would be owed to, where it lacks one thing that SEFT has."""
+    if row.settings.get("reviser_kind") == "untrained":
+        return "training the reviser"
+    if row.method == SEFT and row.settings.get("decision") == "always":
+        return "deciding when to revise"
+    return "the reviser" if row.role == "control" else ""
+
+
+def _pools(bench: Bench, annotated: Annotated) -> list[Pool]:
+    """The tinyworld's data sets by base, number of annotated types, and what else they say; fewest types first."""
+    groups: dict[tuple[str, int, str], list[str]] = {}
+    for cell in bench.cells:
+        group = ", ".join(cell.group.values())
+        if settings := tinyworld_settings(cell.data):
+            key = (cell.base_name, len(annotated.groups[group]), _amounts(settings))
+            groups.setdefault(key, []).append(group)
+    bases = list(dict.fromkeys(base for base, _, _ in groups))
+    pools = [Pool(*key, tuple(dict.fromkeys(own))) for key, own in groups.items()]
+    return sorted(pools, key=lambda pool: (bases.index(pool.base), pool.types))
+
+
+def _amounts(settings: TinyworldSettings) -> str:
+    said = {name: getattr(settings, name) for name in ("pairs", "sft", "calibration", "prompts")}
+    return ", ".join(f"{amount:,} {name}" for name, amount in said.items() if amount)
+
+
+def write_study(folder: Path, matrix: MatrixConfig, results: Sequence[Result], study: Study) -> list[Path]:
+    """Write study.md and study.csv; nothing where no two rows that are compared have results."""
+    found = compare(results, study)
+    if not found:
+        return []
+    write_atomic(folder / "study.csv", RENDERERS["csv"](wide_table(found, study.labels)))
+    tables = [RENDERERS["md"](table) for table in reader_tables(found, study.labels)]
+    write_atomic(folder / "study.md", "\n".join([f"# {matrix.name}: rows compared over data sets\n", *tables]))
+    return [folder / "study.md", folder / "study.csv"]
