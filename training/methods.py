@@ -22,6 +22,7 @@ from .aligner import AlignerSettings, aligner_stages
 from .graders import REWARD_MODEL, TRAINED_REWARD_MODEL
 from .loss_table import LOSSES
 from .preferences import preference_stages, settings_class
+from .realign import RealignSettings, realign_stages
 from .reinforce import GrpoSettings, RlooSettings, grpo_stages, rloo_stages
 from .reward_models import RewardModelSettings, RewardTraining, reward_model_stages
 from .sampled import (
@@ -32,7 +33,7 @@ from .sampled import (
     iterative_dpo_stages,
     spin_stages,
 )
-from .seft import RealignSettings, SeftSettings, realign_stages, seft_stages
+from .seft import SeftSettings, seft_stages
 from .self_rewarding import SelfRewardingSettings, self_rewarding_stages
 from .settings import LENGTHS, DraftSettings, TrainSettings
 from .stages import First, Sample, Shape, Stage, Train

@@ -54,6 +54,25 @@ def delta(log_p_good: float, log_p_poor: float) -> float:
     return log_p_good - log_p_poor
 
 
+def confidence(statistic: float, threshold: float) -> float:
+    """Say how sure a decision is, in [0, 1]: how far the statistic lies from the threshold, kept or revised alike.
+
+    The measure is the threshold's own distance from 0, which is where the reviser would write the draft itself: a kept
+    draft is certain (1) there, a revised one as far below the threshold, and 0 is a draft on the threshold.
+
+    >>> [round(confidence(value, -0.2), 3) for value in (0.0, -0.05, -0.2, -0.3, -2.0)]
+    [1.0, 0.75, 0.0, 0.5, 1.0]
+    """
+    distance = abs(statistic - threshold)
+    return min(1.0, distance / abs(threshold)) if threshold else float(distance > 0)
+
+
+def of_mean_one(weights: Sequence[float]) -> list[float]:
+    """Scale weights to a mean of 1, so that they part a step among rows and leave its size; all 0 count alike."""
+    mean = sum(weights) / len(weights) if weights else 0.0
+    return [weight / mean if mean else 1.0 for weight in weights]
+
+
 LabelRule = Literal["likelihood", "annotated"]
 """What says that a poor answer is to be revised: the reviser's own likelihoods, or the annotation, to which all are."""
 

@@ -3,6 +3,7 @@
 Row formats, told apart by their keys; a prompt is a list of messages, or the user's text:
 
     {"prompt": prompt, "answer": "text"}                          SFT; the answer is learnt
+    {"prompt": prompt, "answer": "text", "weight": 0.5}           SFT; the answer counts by its weight, else 1
     {"messages": [messages], "learn": "last" | "all"}             SFT; the last answer is learnt, or every one
     {"text": "plain text"}                                        pre-training; everything is learnt, then EOS
     {"prompt": prompt, "chosen": "text", "rejected": "text"}      pairs
@@ -12,6 +13,7 @@ Row formats, told apart by their keys; a prompt is a list of messages, or the us
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +96,15 @@ def single_example(tokenizer: Any, row: Row, learn: Learn = "last") -> Example:
     if "messages" in row:
         return Example(_conversation(tokenizer, row, learn))
     _require(row, ("prompt", "answer"), "an SFT row has 'prompt' and 'answer', or 'messages', or 'text'")
-    return Example(_answered(tokenizer, as_messages(row["prompt"]), _answer(row, "answer")))
+    answered = _answered(tokenizer, as_messages(row["prompt"]), _answer(row, "answer"))
+    return Example(answered, weight=_weight(row) if "weight" in row else None)
+
+
+def _weight(row: Row) -> float:
+    value = row["weight"]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise InputError(f"'weight' is a finite number of at least 0, this is {value!r}")
+    return float(value)
 
 
 def pair_example(tokenizer: Any, row: Row) -> Example:

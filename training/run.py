@@ -168,7 +168,15 @@ class Run:
             )
         of_reference = [] if reference is None else list(reference.to(self.device).unbind(dim=1))
         labels = [example.label for example in examples] if self.loss.rows == "labels" else None
-        return logprobs_of(sums.split(len(examples)), tokens.split(len(examples)), of_reference, labels)
+        found = logprobs_of(sums.split(len(examples)), tokens.split(len(examples)), of_reference, labels)
+        return found._replace(weights=self._weights(examples))
+
+    def _weights(self, examples: Sequence[Example]) -> Tensor | None:
+        """[n] weights of answers, 1 of those without one; None where none has one."""
+        if all(example.weight is None for example in examples):
+            return None
+        weights = [1.0 if example.weight is None else example.weight for example in examples]
+        return torch.tensor(weights, dtype=torch.float32, device=self.device)
 
     def _check_finite(self, values: Row) -> None:
         if not all(math.isfinite(value) for value in values.values()):

@@ -12,14 +12,6 @@ from pydantic import Field, model_validator
 
 from seft_bench.records import Base, Data, Output, Source
 
-from .graders import (
-    BASE_LIKELIHOOD,
-    GRADED_BY,
-    GRADED_ENOUGH,
-    LEAST_GRADED,
-    GraderName,
-    grade_stage,
-)
 from .revisers import (
     ReviserSettings,
     calibration_stages,
@@ -30,10 +22,9 @@ from .revisers import (
     reviser_stages,
     revising,
 )
-from .reward_models import RewardTraining, grading_stages
-from .rounds import dpo_round, round_settings
+from .rounds import round_settings
 from .settings import TrainSettings
-from .stages import First, Grade, Part, Revise, Sample, Shape, Stage, Train
+from .stages import First, Learnt, Part, Revise, Sample, Shape, Stage, Train
 from .start import policy_start, refuse
 
 
@@ -72,13 +63,23 @@ class EvolutionSettings(ReviserSettings):
         refuse(self.round_conflicts())
         return self
 
+    @property
+    def external_samples(self) -> int:
+        """Drafts of each prompt that an external round draws."""
+        return self.candidates
+
+    @property
+    def is_confident(self) -> bool:
+        """Return whether rows shall say how sure the decision on their drafts was."""
+        return False
+
     def round_conflicts(self) -> list[str]:
         """Say which settings of the rounds cannot work together."""
         found, greedy = [], self.drafts.temperature == 0
-        evolutions = _evolutions(self)
-        if "external" not in evolutions and self.decision in ("margin", "candidates"):
+        found_evolutions = evolutions(self)
+        if "external" not in found_evolutions and self.decision in ("margin", "candidates"):
             found.append(f"decision: {self.decision} is of external rounds, and evolution: internal has none")
-        if "internal" in evolutions and greedy:
+        if "internal" in found_evolutions and greedy:
             found.append(
                 f"drafts.temperature: 0 makes all samples of a prompt alike, and evolution: {self.evolution} chooses "
                 "among them. Give evolution: external, or a temperature"
@@ -94,6 +95,39 @@ class SeftSettings(EvolutionSettings):
     """SEFT: train a reviser, let it improve the policy's answers to unannotated prompts, learn those; in rounds."""
 
     good_answers: bool = Field(default=False, description="the policy learns the annotated good answers as well")
+    learn: Learnt = Field(
+        default="all",
+        description="which drafts of an external round the policy learns: all, or those kept, or those revised",
+    )
+    weights: Literal["none", "confidence"] = Field(
+        default="none",
+        description="with confidence, the policy's loss weighs each draft of an external round by how far its "
+        "statistic lies from the threshold",
+    )
+
+    @property
+    def is_confident(self) -> bool:
+        return self.weights == "confidence"
+
+    def round_conflicts(self) -> list[str]:
+        """Say which settings of the rounds cannot work together."""
+        found = super().round_conflicts()
+        if self.is_confident and self.decision not in ("likelihood", "margin"):
+            found.append(
+                f"weights: confidence is a distance from a threshold of likelihoods, and decision: {self.decision} has "
+                "none. Give decision: likelihood or margin"
+            )
+        if self.is_confident and self.decision == "margin" and not self.margin:
+            found.append("weights: confidence is measured by the margin, and margin is 0")
+        empty = {("always", "kept"): "keeps no draft", ("never", "revised"): "revises no draft"}
+        if why := empty.get((self.decision, self.learn)):
+            found.append(f"decision: {self.decision} {why}, so learn: {self.learn} leaves nothing to learn")
+        if "external" not in evolutions(self):
+            found += [
+                f"{key}: {getattr(self, key)} is of external rounds, and evolution: internal has none"
+                for key in self.changed(("learn", "weights"))
+            ]
+        return found
 
 
 def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
@@ -102,63 +136,11 @@ def seft_stages(settings: SeftSettings, checkpoints: int) -> list[Stage]:
 
     def learn(number: int, policy: Source, revised: str, steps: TrainSettings) -> list[Stage]:
         name, rows, shape = f"policy-{number}", Output(revised), Shape("drafts")
+        if evolutions(settings)[number - 1] == "external":
+            shape = Shape("drafts", learn=settings.learn, weighted=settings.is_confident)
         return [Train(name, policy, rows, shape, steps, checkpoints=checkpoints, preferences=good)]
 
-    return _all_stages(settings, learn, checkpoints)
-
-
-class RealignSettings(RewardTraining, EvolutionSettings):
-    """ReAlign: the policy learns pairs of a revised and an original draft by DPO, where SEFT learns the revision."""
-
-    evolution: Literal["external"] = Field(default="external", description="a pair needs a revision")
-    policy: TrainSettings = TrainSettings(learning_rate=1e-4, max_steps=150)
-    beta: float = Field(default=0.3, gt=0)
-    on_policy_pairs: bool = Field(
-        default=False, description="pairs of the best and the worst of the policy's own samples, too"
-    )
-    pair_samples: int = Field(
-        default=4, gt=1, description="with on_policy_pairs: of each prompt; the first one is revised"
-    )
-    grader: GraderName = Field(default=BASE_LIKELIHOOD, min_length=1, description=f"with on_policy_pairs: {GRADED_BY}")
-    min_graded_share: float = Field(
-        default=LEAST_GRADED, ge=0, le=1, description=f"with on_policy_pairs: {GRADED_ENOUGH}"
-    )
-
-    def round_conflicts(self) -> list[str]:
-        """Say which settings of the rounds cannot work together."""
-        found = super().round_conflicts()
-        if self.decision == "never":
-            found.append("decision: never revises no draft, and every pair of realign needs a revision")
-        if self.on_policy_pairs and self.drafts.temperature == 0:
-            found.append("drafts.temperature: 0 makes all samples of a prompt alike, so on_policy_pairs has no pair")
-        if self.on_policy_pairs and self.decision == "candidates":
-            found.append(
-                "on_policy_pairs: true draws pair_samples of a prompt, and decision: candidates its own number"
-            )
-        unused = [] if self.on_policy_pairs else self.changed(("pair_samples", "grader", "min_graded_share"))
-        return found + [f"{key}: {getattr(self, key)} is for on_policy_pairs: true" for key in unused]
-
-
-def realign_stages(settings: RealignSettings, checkpoints: int) -> list[Stage]:
-    """Run SEFT's stages, but for the policy's training: by DPO, from and against the round's own start.
-
-    After ReAlign (Findings of EMNLP 2025, 642), the successor of SEFT's authors, in our reading.
-    """
-
-    def learn(number: int, policy: Source, revised: str, steps: TrainSettings) -> list[Stage]:
-        graded = [_graded_drafts(settings, number, policy)] if settings.on_policy_pairs else []
-        shape = "revised_and_on_policy_pairs" if graded else "revised_against_drafts"
-        own = Output(graded[0].name) if graded else None
-        train = dpo_round(number, policy, Output(revised), shape, steps, settings.beta, policy, checkpoints, own)
-        return [*graded, train]
-
-    rewards = grading_stages(settings.grader, policy_start(settings), settings)
-    return _all_stages(settings, learn, checkpoints, rewards)
-
-
-def _graded_drafts(settings: RealignSettings, number: int, policy: Source) -> Grade:
-    drafts, start = Output(f"drafts-{number}"), policy_start(settings)
-    return grade_stage(f"grades-{number}", drafts, settings.grader, policy, start, settings.min_graded_share)
+    return all_stages(settings, learn, checkpoints)
 
 
 Learn = Callable[[int, Source, str, TrainSettings], list[Stage]]
@@ -166,7 +148,7 @@ Learn = Callable[[int, Source, str, TrainSettings], list[Stage]]
 of revised drafts, and its settings."""
 
 
-def _all_stages(
+def all_stages(
     settings: EvolutionSettings, learn: Learn, checkpoints: int, rewards: Sequence[Stage] = ()
 ) -> list[Stage]:
     revises = settings.decision != "never"
@@ -178,11 +160,11 @@ def _all_stages(
 
 def _rounds(settings: EvolutionSettings, learn: Learn) -> list[Stage]:
     stages: list[Stage] = []
-    policy, evolutions = policy_start(settings), _evolutions(settings)
+    policy, planned = policy_start(settings), evolutions(settings)
     drafter = policy if settings.draft_policy == "policy" else named_model(settings.draft_policy)
-    for number, evolution in enumerate(evolutions, start=1):
+    for number, evolution in enumerate(planned, start=1):
         anew = settings.policy_init == "init"
-        steps = settings.policy if anew else round_settings(settings.policy, number, len(evolutions))
+        steps = settings.policy if anew else round_settings(settings.policy, number, len(planned))
         stages += _revised_drafts(settings, number, evolution, drafter)
         stages += learn(number, policy, stages[-1].name, steps)
         drafter = Output(stages[-1].name)
@@ -193,7 +175,7 @@ def _rounds(settings: EvolutionSettings, learn: Learn) -> list[Stage]:
 Evolution = Literal["external", "internal"]
 
 
-def _evolutions(settings: EvolutionSettings) -> list[Evolution]:
+def evolutions(settings: EvolutionSettings) -> list[Evolution]:
     """Say what each round learns: internal evolution comes first; own drafts (decision: never) are learnt as is."""
     if settings.decision == "never":
         return ["external"] * settings.rounds
@@ -205,13 +187,13 @@ def _evolutions(settings: EvolutionSettings) -> list[Evolution]:
 
 def _revised_drafts(settings: EvolutionSettings, number: int, evolution: Evolution, drafter: Source) -> list[Stage]:
     """Draw a round's drafts, calibrate where that is due, and revise; the revised drafts come last."""
-    rounds = len(_evolutions(settings))
+    rounds = len(evolutions(settings))
     drafts = Sample(
         f"drafts-{number}",
         drafter,
         Data("prompts"),
         settings.drafts,
-        samples=_samples(settings, evolution),
+        samples=settings.internal_samples if evolution == "internal" else settings.external_samples,
         first=First(settings.prompts),
         part=Part(number - 1, rounds),
     )
@@ -229,15 +211,7 @@ def _revised_drafts(settings: EvolutionSettings, number: int, evolution: Evoluti
         calibration=Output(calibration[-1].name) if calibration else None,
         margin=settings.margin if decision == "margin" else None,
         likelihoods=(drafter, Base()) if decision == "candidates" else None,
+        confident=settings.is_confident and evolution == "external",
         round=number,
     )
     return [drafts, *calibration, revised]
-
-
-def _samples(settings: EvolutionSettings, evolution: Evolution) -> int:
-    """Say how many drafts of each prompt a round draws."""
-    if evolution == "internal":
-        return settings.internal_samples
-    if isinstance(settings, RealignSettings) and settings.on_policy_pairs:
-        return settings.pair_samples
-    return settings.candidates

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.records import Row
 
-from .reviser import LABEL_TEXTS, Label, revision_prompt, revision_row
+from .reviser import LABEL_TEXTS, Label, of_mean_one, revision_prompt, revision_row
 from .rows import read_rows
 from .stages import Shape
 
@@ -123,11 +123,36 @@ def _labelled(path: Path) -> list[Row]:
 def _drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """Revised (or kept) drafts for the policy; empty ones are counted and left out where they are tokenised.
 
-    Good answers of preference pairs come behind them where the stage mixes them in.
+    Good answers of preference pairs come behind them where the stage mixes them in; these are certain.
     """
-    rows = read_rows(files.data, "revised drafts", ["prompt", "answer"])
+    rows = _learnt_part(read_rows(files.data, "revised drafts", ["prompt", "answer"]), shape, files.data)
     made = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows]
-    return made + (_good_answers(Files(files.preferences), shape, rng) if files.preferences else [])
+    good = _good_answers(Files(files.preferences), shape, rng) if files.preferences else []
+    if not shape.weighted:
+        return made + good
+    confidences = [row.get("confidence", 1.0) for row in rows] + [1.0] * len(good)
+    return [{**row, "weight": weight} for row, weight in zip(made + good, of_mean_one(confidences), strict=True)]
+
+
+def _learnt_part(rows: list[Row], shape: Shape, path: Path) -> list[Row]:
+    """Choose the drafts that were kept, or those that were revised."""
+    if shape.learn == "all":
+        return rows
+    unwanted = shape.learn != "kept"
+    chosen = [row for row in rows if _was_kept(row) is not unwanted]
+    if not chosen:
+        other = "revised" if shape.learn == "kept" else "kept"
+        raise InputError(
+            f"learn: {shape.learn} leaves nothing to learn: all {len(rows)} drafts of {path} were {other}. Give "
+            "another margin or decision, or learn: all"
+        )
+    return chosen
+
+
+def _was_kept(row: Row) -> bool | None:
+    """Return whether a row's answer is an own one; None of what stands for a draft, on which nobody has decided."""
+    kept: bool | None = not row["from_reviser"] if "from_reviser" in row else row["kept"]
+    return kept
 
 
 def _revised_against_drafts(files: Files, shape: Shape, rng: Random) -> list[Row]:

@@ -24,6 +24,9 @@ and revisions under policy and base, or none (always rewrite; never, keep own dr
 Statistic = Literal["keep", "mode"]
 """The statistic of a draft that decides, see `training.reviser`."""
 
+Learnt = Literal["all", "kept", "revised"]
+"""The drafts of a round that the policy learns."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -34,6 +37,8 @@ class Shape:
         copies_share: share of good answers that the reviser learns to copy; None where none are.
         min_grade: samples graded lower are left out; None leaves none out.
         first: only so many rows, the first ones; None takes all.
+        learn: of revised drafts all, or those that were kept, or those that were revised.
+        weighted: rows are weighted by the confidence with which they were decided on.
     """
 
     name: str
@@ -41,13 +46,17 @@ class Shape:
     copies_share: float | None = None
     min_grade: float | None = None
     first: int | None = None
+    learn: Learnt = "all"
+    weighted: bool = False
 
     def as_row(self) -> Row:
         instruction = {"instruction": self.instruction} if self.instruction else {}
         copies = {} if self.copies_share is None else {"copies_share": self.copies_share}
         grade = {} if self.min_grade is None else {"min_grade": self.min_grade}
         first = {} if self.first is None else {"first": self.first}
-        return {"shape": self.name, **instruction, **copies, **grade, **first}
+        learn = {} if self.learn == "all" else {"learn": self.learn}
+        weighted = {"weighted": True} if self.weighted else {}
+        return {"shape": self.name, **instruction, **copies, **grade, **first, **learn, **weighted}
 
 
 @dataclass(frozen=True)
@@ -277,6 +286,7 @@ class Revise:
         calibration: the stage with the threshold, where there is one.
         margin: the threshold itself, where the decision is "margin".
         likelihoods: policy and base, where the decision is "candidates".
+        confident: rows also say with what confidence their drafts were decided on.
         round: its number, from 1; for people, what is made does not depend on it.
     """
 
@@ -290,6 +300,7 @@ class Revise:
     calibration: Source | None = None
     margin: float | None = None
     likelihoods: tuple[Source, Source] | None = None
+    confident: bool = False
     round: int = 1
 
     @property
@@ -301,7 +312,8 @@ class Revise:
 
     def settings_row(self) -> Row:
         margin = {} if self.margin is None else {"margin": self.margin}
-        return {"decision": self.decision, **margin, **asdict(self.settings)}
+        confident = {"confident": True} if self.confident else {}
+        return {"decision": self.decision, **margin, **asdict(self.settings), **confident}
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ class Example(NamedTuple):
         label: whether the answer is desirable, where answers are labelled one by one.
         messages: the prompt's, where answers to it are yet to be drawn: `chosen` is the prompt alone.
         mismatched: the same prompt with an answer to another one, where a loss measures on such; it is never learnt.
+        weight: of the answer's negative log-likelihood; None: it counts 1.
     """
 
     chosen: Tokens
@@ -70,6 +71,7 @@ class Example(NamedTuple):
     label: bool | None = None
     mismatched: Tokens | None = None
     messages: Sequence[Message] | None = None
+    weight: float | None = None
 
     @property
     def sequences(self) -> tuple[Tokens, ...]:

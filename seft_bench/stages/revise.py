@@ -117,10 +117,14 @@ def _decide_and_revise(rows: Sequence[Row], stage: stages.Revise, find: Find, en
         revisions, tokens = greedy(engine, models.reviser, asked, stage.settings)
     threshold = threshold_of(stage, find)
     decided = zip(rows, statistics, revisions, strict=True)
-    return [
+    outcome = [
         {**row, "kept": value >= threshold, "statistic": value, "revision": revision}
         for row, value, revision in decided
-    ], tokens
+    ]
+    if stage.confident:
+        for row in outcome:
+            row["confidence"] = door.reviser.confidence(row["statistic"], threshold)
+    return outcome, tokens
 
 
 def _asked(rows: Sequence[Row], stage: stages.Revise) -> list[list[Message]]:

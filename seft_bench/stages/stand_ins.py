@@ -1,7 +1,7 @@
 """Rows that stand for what stages would make, so that the trainings after them can be counted without running anything.
 
-Drafts are as long as they may become, all poor answers count as to be revised, and no draft is kept: what is counted is
-an upper bound of the tokens.
+Drafts are as long as they may become, all poor answers count as to be revised, and every draft may be kept or revised:
+what is counted is an upper bound of the tokens.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def stand_in(
 
 def _revised(row: Row) -> Row:
     revision = _other(row["draft"], 1)  # an answer that differs, since equal pairs teach nothing
-    return {**row, "kept": False, "revision": revision, "answer": revision}
+    return {**row, "kept": None, "revision": revision, "answer": revision}  # nobody has decided: it counts as either
 
 
 def _other(draft: str, number: int) -> str:

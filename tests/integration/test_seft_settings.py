@@ -57,6 +57,18 @@ def test_good_answers_of_the_pairs_are_learnt_behind_what_the_chosen_policy_answ
     assert all(row["kept"] == (row["statistic"] >= -0.2) for row in revised)
 
 
+def test_rows_are_weighted_by_how_sure_the_decision_was(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    settings = {**FROM_CHOSEN, "weights": "confidence", "learn": "revised", "margin": -0.1}
+    run = pipeline.train(recipe(tiny_model, data, **settings), tmp_path / "run", checkpoints=1)
+    revised, learnt = rows_of(run, "revised-1", "revised.jsonl"), rows_of(run, "policy-1", "training_rows.jsonl")
+    assert all(row["confidence"] == pytest.approx(min(1, abs(row["statistic"] + 0.1) / 0.1)) for row in revised)
+    sure = [row["confidence"] for row in revised if not row["kept"]]
+    assert sure, "an untaught reviser revises some draft"
+    weights = [row["weight"] for row in learnt]
+    assert sum(weights) == pytest.approx(len(weights)) == len(sure) + len(read_jsonl(data / "preferences.jsonl"))
+    assert weights[0] / weights[-1] == pytest.approx(sure[0]), "a good answer counts 1, a draft its confidence"
+
+
 def test_an_untrained_reviser_of_another_size_and_vocabulary_revises(
     tiny_model: Path, data: Path, tmp_path: Path
 ) -> None:

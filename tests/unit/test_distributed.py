@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from seft_bench.errors import InputError
-from seft_bench.files import write_jsonl
+from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.generators.conversations import Sampling
 from seft_bench.records import Row
 from seft_bench.stages.engines import Engine, OwnEngine
@@ -143,6 +143,17 @@ def test_a_sharded_start_is_its_own_reference(start: Start, tmp_path: Path) -> N
     first, second = (row["loss"] for row in rows(tmp_path / "two"))
     assert first == pytest.approx(math.log(2), abs=1e-6)
     assert second < first
+
+
+def test_two_processes_train_weighted_rows_as_one_does(start: Start, tmp_path: Path) -> None:
+    weighted = tmp_path / "weighted.jsonl"
+    write_jsonl(weighted, [{**row, "weight": n % 4 / 2} for n, row in enumerate(read_jsonl(start.data, "rows"))])
+    given = start._replace(data=weighted)
+    train_it(ALONE, given, tmp_path / "one", job())
+    forked(2, train_it, given, tmp_path / "two", job())
+    assert_same_course(tmp_path / "two", tmp_path / "one")
+    train_it(ALONE, start, tmp_path / "unweighted", job())
+    assert rows(tmp_path / "one")[0]["loss"] != pytest.approx(rows(tmp_path / "unweighted")[0]["loss"], rel=1e-3)
 
 
 VARIANTS: dict[str, dict[str, Any]] = {

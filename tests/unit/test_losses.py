@@ -34,6 +34,17 @@ def test_sft_is_the_mean_over_labelled_tokens_not_over_examples() -> None:
     assert metrics == {}
 
 
+def test_weighted_sft_weighs_answers_and_still_divides_by_all_tokens() -> None:
+    """As above with weights 1.5 and 0.5: 1.5 * 0.693147 + 0.5 * 4.158883 = 3.119162; over 4 tokens 0.779791.
+
+    A half of the batch gives its own share, so shares of micro-batches add up.
+    """
+    whole = Logprobs(tensor(math.log(0.5), 3 * math.log(0.25)), tensor(1, 3), weights=tensor(1.5, 0.5))
+    assert sft_loss(whole, Totals(2, 4)).loss.item() == pytest.approx(0.7797905781299384)
+    halves = (whole._replace(chosen=whole.chosen[half], weights=tensor(w)) for half, w in (([0], 1.5), ([1], 0.5)))
+    assert sum(sft_loss(half, Totals(2, 4)).loss.item() for half in halves) == pytest.approx(0.7797905781299384)
+
+
 def test_dpo_by_hand() -> None:
     """beta 0.5; pair 1: (-2 - -3) - (-4 - -3) = 2, margin 1; pair 2: (-5 - -4) - (-1 - -1) = -1, margin -0.5.
 

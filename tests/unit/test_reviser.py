@@ -13,10 +13,12 @@ from seft_bench.errors import InputError
 from training.reviser import (
     auc,
     calibrate,
+    confidence,
     delta,
     edit_distance,
     label_pairs,
     mode_statistic,
+    of_mean_one,
     revision_prompt,
     revision_summary,
 )
@@ -35,6 +37,20 @@ def test_revision_prompt_shows_question_draft_and_instruction_in_this_order() ->
 def test_mode_is_zero_for_what_the_reviser_writes_itself_and_negative_for_the_rest() -> None:
     assert mode_statistic(-0.2, -0.2) == 0
     assert mode_statistic(-1.5, -0.2) == pytest.approx(-1.3)
+
+
+def test_a_decision_is_as_sure_as_its_statistic_is_far_from_the_threshold() -> None:
+    """-.2: kept at 0 and revised from -.4 on is certain, -.1 and -.3 are half so; a threshold of 0 has no scale."""
+    found = [confidence(value, -0.2) for value in (0.0, 0.05, -0.1, -0.2, -0.3, -0.4, -3.0)]
+    assert found == pytest.approx([1, 1, 0.5, 0, 0.5, 1, 1])
+    assert [confidence(value, 0.0) for value in (0.0, -0.5)] == [0, 1]
+    assert confidence(-0.3, -1e9) == pytest.approx(1), "all drafts were kept, and none is doubted"
+
+
+def test_weights_are_scaled_to_a_mean_of_one() -> None:
+    assert of_mean_one([0.5, 0.25, 0.25, 1.0]) == [1.0, 0.5, 0.5, 2.0]
+    assert of_mean_one([0.0, 0.0]) == [1.0, 1.0]
+    assert of_mean_one([]) == []
 
 
 def test_labels_keep_what_the_reviser_would_copy_and_split_the_rest_at_the_median() -> None:

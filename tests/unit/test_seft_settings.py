@@ -21,10 +21,11 @@ from seft_bench.stages.engines import Answered, Engine
 from seft_bench.stages.revise import run_revise
 from training.logprobs import AnswerLogprob
 from training.methods import build_stages
+from training.realign import RealignSettings
 from training.reviser import revision_prompt
-from training.seft import RealignSettings, SeftSettings
+from training.seft import SeftSettings
 from training.shapes import Files, shape_rows
-from training.stages import Revise, Revising, Shape, ready_models
+from training.stages import Learnt, Revise, Revising, Shape, ready_models
 
 ONE_ROUND: dict[str, Any] = {"evolution": "external", "rounds": 1}
 THIRD_TRIAL: dict[str, Any] = {
@@ -149,6 +150,13 @@ def test_realign_takes_on_policy_pairs_beside_the_revised_ones() -> None:
         ("seft", {"reviser_kind": "plain", "label_levels": 2}, "label_levels: 2 is for a reviser that learns it"),
         ("seft", {"decision": "never", "reviser_init": "start"}, "reviser_init: start names a reviser"),
         ("seft", {"candidates": 4}, "candidates: 4 are for decision: candidates, and it is likelihood"),
+        ("realign", {"learn": "kept"}, "learn: unknown key"),
+        ("seft", {"decision": "always", "learn": "kept"}, "decision: always keeps no draft, so learn: kept leaves"),
+        ("seft", {"decision": "never", "learn": "revised"}, "decision: never revises no draft, so learn: revised"),
+        ("seft", {"evolution": "internal", "learn": "kept"}, "learn: kept is of external rounds, and evolution"),
+        ("seft", {"evolution": "internal", "weights": "confidence"}, "weights: confidence is of external rounds"),
+        ("seft", {"decision": "token", "weights": "confidence"}, "decision: token has none. Give decision: likelihood"),
+        ("seft", {"decision": "margin", "margin": 0, "weights": "confidence"}, "measured by the margin, and margin is"),
         (
             "seft",
             {"decision": "candidates", "candidates": 4, "drafts": {"temperature": 0}, **ONE_ROUND},
@@ -185,6 +193,45 @@ def test_a_plain_reviser_learns_every_pair_and_a_share_of_copies(tmp_path: Path)
     assert asked[:4] == [(f"poor {n}", "Better!", f"good {n}") for n in range(4)]
     assert len(asked) == 6
     assert all(draft == answer and draft.startswith("good") for draft, _, answer in asked[4:])
+
+
+REVISED = [
+    {"prompt": user("a"), "draft": "da", "revision": "ra", "kept": True, "answer": "da", "confidence": 0.5},
+    {"prompt": user("b"), "draft": "db", "revision": "rb", "kept": False, "answer": "rb", "confidence": 0.25},
+    {"prompt": user("c"), "draft": "dc", "revision": "rc", "kept": False, "answer": "rc", "confidence": 0.25},
+]
+
+
+def test_only_kept_or_only_revised_drafts_are_learnt(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "revised.jsonl", REVISED)
+    write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": user("p"), "chosen": "good", "rejected": "poor"}])
+    files = Files(tmp_path / "revised.jsonl", tmp_path / "pairs.jsonl")
+
+    def learnt(learn: Learnt) -> list[str]:
+        return [row["answer"] for row in shape_rows(Shape("drafts", learn=learn), files, seed=0)]
+
+    assert (learnt("kept"), learnt("revised")) == (["da", "good"], ["rb", "rc", "good"])
+    write_jsonl(tmp_path / "revised.jsonl", REVISED[1:])
+    with pytest.raises(InputError, match=r"learn: kept leaves nothing to learn: all 2 drafts of .* were revised"):
+        learnt("kept")
+    write_jsonl(tmp_path / "revised.jsonl", [{**row, "from_reviser": row["kept"]} for row in REVISED])
+    assert learnt("revised") == ["da", "good"], "of candidates a revision is what a reviser wrote"
+
+
+def test_rows_are_weighted_by_confidence_to_a_mean_of_one(tmp_path: Path) -> None:
+    """Confidences .5, .25, .25 and the good answer's 1 have the mean .5; without the weighting no row has a weight."""
+    write_jsonl(tmp_path / "revised.jsonl", REVISED)
+    write_jsonl(tmp_path / "pairs.jsonl", [{"prompt": user("p"), "chosen": "good", "rejected": "poor"}])
+    files = Files(tmp_path / "revised.jsonl", tmp_path / "pairs.jsonl")
+    assert [row["weight"] for row in shape_rows(Shape("drafts", weighted=True), files, seed=0)] == [1.0, 0.5, 0.5, 2.0]
+    assert not any("weight" in row for row in shape_rows(Shape("drafts"), files, seed=0))
+
+
+def test_only_external_rounds_are_weighted_and_cut() -> None:
+    found = stages("seft", weights="confidence", learn="kept", decision="margin")
+    assert found["policy-1"].shape == Shape("drafts"), "the first round is internal: its drafts are neither"
+    assert found["policy-2"].shape == Shape("drafts", learn="kept", weighted=True)
+    assert (found["revised-1"].confident, found["revised-2"].confident) == (False, True)
 
 
 def test_good_answers_and_on_policy_pairs_come_behind_what_was_revised(tmp_path: Path) -> None:

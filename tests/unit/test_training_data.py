@@ -133,6 +133,8 @@ def test_half_a_surrogate_pair_is_no_text_to_learn(tokenizer: Any) -> None:
         ({"prompt": ASK, "chosen": "a"}, True, "line 4: key rejected is missing"),
         (SFT_ROW, True, "line 4: key chosen, rejected is missing"),
         ({"prompt": ASK, "answer": 5}, False, "line 4: 'answer' must be text, this is int"),
+        ({"prompt": ASK, "answer": "a", "weight": -1}, False, "line 4: 'weight' is a finite number of at least 0"),
+        ({"prompt": ASK, "answer": "a", "weight": "1"}, False, "line 4: 'weight' is a finite number of at least 0"),
         ({"prompt": 7, "answer": "a"}, False, "line 4: 'prompt' must be a list of messages .* or the user's text"),
         ({"messages": [*ASK, {"role": "assistant", "content": "a"}], "learn": "some"}, False, "line 4: 'learn' is"),
         ({"messages": [*ASK, {"role": "assistant", "content": "a", "tool_calls": [1]}]}, False, "line 4: .*tool_calls"),

@@ -58,11 +58,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "labelled": labelled,
         "pairs": pairs,
         "sft": [{"prompt": row["prompt"], "answer": row["chosen"]} for row in pairs],
+        "weighted": [
+            {"prompt": row["prompt"], "answer": row["chosen"], "weight": n % 3} for n, row in enumerate(pairs)
+        ],
+        "weighted by 1": [{"prompt": row["prompt"], "answer": row["chosen"], "weight": 1} for row in pairs],
     }
     for name, rows in files.items():
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     by_loss = {"sft": "sft", "dpo": "pairs", "orpo": "pairs", "ld-dpo": "pairs", "kto": "labelled"}
-    return {loss: folder / f"{name}.jsonl" for loss, name in by_loss.items()}
+    paths = {name: folder / f"{name}.jsonl" for name in files}
+    return paths | {loss: paths[name] for loss, name in by_loss.items()}
 
 
 OF_JOB = ("loss_settings", "checkpoints", "seed", "fresh")
@@ -225,6 +230,38 @@ def test_batch_8_by_1_equals_batch_2_by_4(loss: str, tiny_model: Path, data: dic
             assert other == pytest.approx(one, rel=2e-4, abs=2e-5)
     if loss == "kto":
         assert all(row["kl"] > 0 for row in whole[:3]), "the divergence that all micro-batches share is in play"
+
+
+def test_weighted_rows_train_alike_however_the_batch_is_cut_and_alike_weights_change_nothing(
+    tiny_model: Path, data: dict[str, Path], tmp_path: Path
+) -> None:
+    for micro_batch_size in (8, 3):
+        plan = job(micro_batch_size=micro_batch_size, learning_rate=1e-3)
+        train(tiny_model, data["weighted"], tmp_path / str(micro_batch_size), plan)
+    for one, other in zip(rows(tmp_path / "8"), rows(tmp_path / "3"), strict=True):
+        assert other == pytest.approx(one, rel=2e-4, abs=2e-5)
+    for name in ("sft", "weighted by 1"):
+        train(tiny_model, data[name], tmp_path / name, job(learning_rate=1e-3))
+    assert_same_run(tmp_path / "weighted by 1", tmp_path / "sft")
+    assert rows(tmp_path / "8")[0]["loss"] != pytest.approx(rows(tmp_path / "sft")[0]["loss"], rel=1e-3)
+
+
+def test_the_gradient_of_weighted_rows_is_that_of_each_row_by_its_weight(
+    tiny_model: Path, data: dict[str, Path]
+) -> None:
+    """Against transformers' own loss of each row alone: a mean over its tokens, so times tokens, times its weight."""
+    from training.data import DataRules, collate, load_examples
+
+    examples = load_examples(data["weighted"], load_tokenizer(tiny_model), DataRules(512))[0][:6]
+    run = Run(load_model(tiny_model), examples, None, job(global_batch_size=6, micro_batch_size=4))
+    run._forward_backward(range(6))
+    plain, total = load_model(tiny_model), sum(example.chosen.labelled for example in examples)
+    for number, example in enumerate(examples):
+        batch = collate([example.chosen])
+        mean = plain(input_ids=batch.ids, labels=batch.ids.masked_fill(~batch.labelled, -100)).loss
+        (mean * example.chosen.labelled * (number % 3) / total).backward()
+    for ours, theirs in zip(run.model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_a_gradient_equals_the_one_of_the_plain_mean_over_the_global_batch(

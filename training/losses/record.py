@@ -30,6 +30,7 @@ class Logprobs(NamedTuple):
         reference_chosen, reference_rejected: [n] the sums under the reference model; None where a loss needs none.
         desirable: [n] bool, the answers' labels, where answers are labelled one by one.
         shared: the sums over the length that both answers of a pair have; None where a loss needs none.
+        weights: [n] of the (chosen) answers in the negative log-likelihood, >= 0; None: each counts as it is.
     """
 
     chosen: Tensor
@@ -40,6 +41,7 @@ class Logprobs(NamedTuple):
     reference_rejected: Tensor | None = None
     desirable: Tensor | None = None
     shared: Shared | None = None
+    weights: Tensor | None = None
 
 
 class Rewards(NamedTuple):
@@ -145,8 +147,13 @@ def compared(
 
 
 def nll_of(logprobs: Logprobs, totals: Totals) -> Tensor:
-    """Mean negative log-likelihood per token of the (chosen) answers of the global batch."""
-    return -logprobs.chosen.sum() / totals.chosen_tokens
+    """Mean negative log-likelihood per token of the (chosen) answers of the global batch.
+
+    A weighted answer's tokens count by its weight in the sum, and as tokens in what it is divided by: weights of mean 1
+    leave the size of a step as it is, and a batch of light rows takes a small one.
+    """
+    sums = logprobs.chosen if logprobs.weights is None else logprobs.weights * logprobs.chosen
+    return -sums.sum() / totals.chosen_tokens
 
 
 def right(margin: Tensor) -> Tensor:
