@@ -61,4 +61,4 @@ def aligner_stages(settings: AlignerSettings, checkpoints: int) -> list[Stage]:
         margin=settings.margin if settings.decision == "margin" else None,
     )
     first = first_stages(settings, [settings.draft_policy, settings.reviser_init], checkpoints)
-    return [*first, *reviser_stages(settings), *calibration, pair]
+    return [*first, *reviser_stages(settings, policy), *calibration, pair]

@@ -29,14 +29,41 @@ STATISTICS = ("keep", "mode")
 """Statistics of a draft that decide whether it is kept; higher means that it looks better to the reviser."""
 
 
-def revision_prompt(prompt: Sequence[Message], draft: str, instruction: str) -> list[Message]:
-    """Build the conversation in which a reviser answers: question, draft, and the instruction to revise it."""
-    return [*prompt, {"role": "assistant", "content": draft}, {"role": "user", "content": instruction}]
+OTHER_DRAFTS = "other_drafts"
+"""Key of rows under which the drafts stand that a reviser sees beside the one to revise."""
 
 
-def revision_row(prompt: Sequence[Message], draft: str, revision: str, instruction: str) -> Row:
-    """Make a training row: loss on the revision only."""
-    return {"prompt": revision_prompt(prompt, draft, instruction), "answer": revision}
+def revision_prompt(
+    prompt: Sequence[Message], draft: str, instruction: str, others: Sequence[str] = ()
+) -> list[Message]:
+    """Build the conversation in which a reviser answers: question, draft, and the instruction to revise it.
+
+    Other drafts of the question stand before it, each an exchange of its own: the question, an answer, the question
+    again, and so on to the draft. Roles take turns, as every chat template wants it.
+    """
+    exchanges = [message for other in others for message in ({"role": "assistant", "content": other}, prompt[-1])]
+    asked = {"role": "user", "content": instruction}
+    return [*prompt, *exchanges, {"role": "assistant", "content": draft}, asked]
+
+
+def asked_to_revise(row: Mapping[str, Any], draft: str, instruction: str) -> list[Message]:
+    """Build the conversation about a draft of a row's prompt, with the other drafts that the row has."""
+    return revision_prompt(row["prompt"], draft, instruction, row.get(OTHER_DRAFTS, ()))
+
+
+def revision_row(row: Mapping[str, Any], draft: str, revision: str, instruction: str) -> Row:
+    """Make a training row of a row with a prompt: loss on the revision only."""
+    return {"prompt": asked_to_revise(row, draft, instruction), "answer": revision}
+
+
+PoorAnswers = Literal["annotated", "on_policy", "both"]
+"""The poor answers that a reviser learns to revise: the annotated ones, a policy's drafts of their prompts, or both."""
+
+
+def pairs_to_revise(rows: Sequence[Row], poor: PoorAnswers) -> list[Row]:
+    """Make pairs of annotated ones and a draft each: the draft stands in the poor answer's place, or is one more."""
+    own = [] if poor == "annotated" else [{**row, "rejected": row["draft"]} for row in rows]
+    return own if poor == "on_policy" else [*rows, *own]
 
 
 def keep_statistic(log_p_draft: float) -> float:

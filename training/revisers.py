@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from seft_bench.records import Base, Data, Model, Output, Source
 
-from .reviser import LabelRule
+from .reviser import LabelRule, PoorAnswers
 from .settings import DraftSettings, TrainSettings
 from .stages import Calibrate, Decision, LabelPairs, Revising, Sample, Shape, Stage, Statistic, Train
 from .start import SftSettings, good_answers_stage, policy_start, refuse, sft_stage
@@ -37,6 +37,11 @@ class ReviserSettings(SftSettings):
         description="adaptive: SEFT's, which learns to revise the poor answers that a preliminary reviser labels, and "
         "to copy good ones; plain: learns poor answer -> good answer and the copies, without labels; untrained: "
         "reviser_init as it is, which is asked in words that it knows",
+    )
+    reviser_pairs: PoorAnswers = Field(
+        default="annotated",
+        description="which answers the reviser learns to revise into the annotated good ones: the annotated poor ones, "
+        "drafts of the same prompts by the one who drafts first (on_policy), or both",
     )
     preliminary: TrainSettings = TrainSettings(learning_rate=5e-4, epochs=1)
     label_levels: Literal[2, 3] = 3
@@ -86,15 +91,20 @@ class ReviserSettings(SftSettings):
         kind, found = self.reviser_kind, []
         if kind != "adaptive" and self.decision == "token":
             found.append(f"decision: token has a decider learn labels, and reviser_kind: {kind} makes none")
-        unused = {"adaptive": (), "plain": LABELLING, "untrained": (*LABELLING, "copies_share")}[kind]
+        unlearnt = (*LABELLING, "copies_share", "reviser_pairs")
+        unused = {"adaptive": (), "plain": LABELLING, "untrained": unlearnt}[kind]
         found += [
             f"{key}: {getattr(self, key)} is for a reviser that learns it, and reviser_kind is {kind}"
             for key in self.changed(unused)
         ]
         if self.decision == "never":
-            keys = self.changed(("reviser_kind", "reviser_init"))
+            keys = self.changed(("reviser_kind", "reviser_init", "reviser_pairs"))
             found += [f"{key}: {getattr(self, key)} names a reviser, and decision: never asks none" for key in keys]
         return found
+
+    def evidence_stages(self, name: str, rows: Source, drafter: Source) -> list[Stage]:
+        """Build the stage of that name which draws other drafts beside rows, where the reviser sees such."""
+        return []
 
 
 LABELLING = ("label_rule", "label_levels")
@@ -125,20 +135,38 @@ def decider_of(settings: ReviserSettings) -> Source | None:
     return DECIDER if settings.decision == "token" else None
 
 
-def reviser_stages(settings: ReviserSettings) -> list[Stage]:
+def reviser_stages(settings: ReviserSettings, drafter: Source) -> list[Stage]:
     """Train what the settings say: nothing, one plain reviser, or SEFT's two, and the decider where labels decide.
 
     The preliminary reviser labels the annotated pairs; the adaptive one learns to revise the poor and to copy the good.
+
+    Args:
+        drafter: answers the annotated prompts, where the reviser learns from such answers or sees them.
     """
     if settings.reviser_kind == "untrained":
         return []
-    pairs, instruction, copies = Data("preferences"), settings.instruction, settings.copies_share
+    drawn = _drawn_for_pairs(settings, drafter)
+    pairs = Output(drawn[-1].name) if drawn else Data("preferences")
+    return [*drawn, *_trained_on(settings, pairs)]
+
+
+def _drawn_for_pairs(settings: ReviserSettings, drafter: Source) -> list[Stage]:
+    """Draw what the annotated pairs lack: own drafts of their prompts, and other drafts as evidence."""
+    pairs = Data("preferences")
+    own = [Sample("reviser-drafts", drafter, pairs, settings.drafts)] if settings.reviser_pairs != "annotated" else []
+    return [*own, *settings.evidence_stages("reviser-evidence", Output(own[0].name) if own else pairs, drafter)]
+
+
+def _trained_on(settings: ReviserSettings, pairs: Source) -> list[Stage]:
+    instruction, copies, poor = settings.instruction, settings.copies_share, settings.reviser_pairs
     init = named_model(settings.reviser_init)
     if settings.reviser_kind == "plain":
-        return [Train("reviser", init, pairs, Shape("revisions_and_copies", instruction, copies), settings.reviser)]
-    preliminary = Train("preliminary-reviser", init, pairs, Shape("revisions", instruction), settings.preliminary)
+        shape = Shape("revisions_and_copies", instruction, copies, poor=poor)
+        return [Train("reviser", init, pairs, shape, settings.reviser)]
+    first = Shape("revisions", instruction, poor=poor)
+    preliminary = Train("preliminary-reviser", init, pairs, first, settings.preliminary)
     labels = LabelPairs(
-        "labels", Output(preliminary.name), pairs, settings.label_levels, instruction, settings.label_rule
+        "labels", Output(preliminary.name), pairs, settings.label_levels, instruction, settings.label_rule, poor
     )
     labelled = Output(labels.name)
     adaptive = Train("reviser", init, labelled, Shape("labelled_revisions", instruction, copies), settings.reviser)
@@ -159,13 +187,14 @@ def calibration_stages(settings: ReviserSettings, name: str, drafter: Source) ->
         name: what tells these stages from those of another round; "" where there is but one calibration.
     """
     drafts = Sample(f"calibration-drafts{name}", drafter, Data("calibration"), settings.drafts)
+    evidence = settings.evidence_stages(f"calibration-evidence{name}", Output(drafts.name), drafter)
     threshold = Calibrate(
         f"calibration{name}",
         reviser_of(settings),
-        Output(drafts.name),
+        Output(evidence[-1].name if evidence else drafts.name),
         settings.decision,
         settings.max_poor_kept,
         revising(settings),
         decider=decider_of(settings),
     )
-    return [drafts, threshold]
+    return [drafts, *evidence, threshold]

@@ -43,6 +43,10 @@ class EvolutionSettings(ReviserSettings):
     candidates: int = Field(
         default=1, gt=0, description="with decision candidates: drafts of each prompt, each of which is revised"
     )
+    evidence: int = Field(
+        default=0, ge=0, description="other drafts of the prompt that the reviser sees, in training and at use"
+    )
+    evidence_temperature: float = Field(default=0.7, gt=0, description="of those; drafts have their own")
     prompts: int | None = Field(
         default=None, gt=0, description="unannotated prompts to use in all rounds together; null: all"
     )
@@ -63,6 +67,11 @@ class EvolutionSettings(ReviserSettings):
         refuse(self.round_conflicts())
         return self
 
+    def evidence_stages(self, name: str, rows: Source, drafter: Source) -> list[Stage]:
+        """Build the stage of that name which draws other drafts beside rows, where the reviser sees such."""
+        drafts = self.drafts.model_copy(update={"temperature": self.evidence_temperature})
+        return [Sample(name, drafter, rows, drafts, samples=self.evidence, beside=True)] if self.evidence else []
+
     @property
     def external_samples(self) -> int:
         """Drafts of each prompt that an external round draws."""
@@ -76,6 +85,11 @@ class EvolutionSettings(ReviserSettings):
     def round_conflicts(self) -> list[str]:
         """Say which settings of the rounds cannot work together."""
         found, greedy = [], self.drafts.temperature == 0
+        if self.evidence and self.decision == "never":
+            found.append(f"evidence: {self.evidence} is what a reviser sees, and decision: never asks none")
+        if not self.evidence:
+            unused = self.changed(("evidence_temperature",))
+            found += [f"{key}: {getattr(self, key)} is for evidence, and evidence is 0" for key in unused]
         found_evolutions = evolutions(self)
         if "external" not in found_evolutions and self.decision in ("margin", "candidates"):
             found.append(f"decision: {self.decision} is of external rounds, and evolution: internal has none")
@@ -154,14 +168,18 @@ def all_stages(
     revises = settings.decision != "never"
     named = [settings.draft_policy, *([settings.reviser_init] if revises else [])]
     start = ["start"] if settings.init == "start" else []
-    reviser = reviser_stages(settings) if revises else []
+    reviser = reviser_stages(settings, _first_drafter(settings)) if revises else []
     return [*first_stages(settings, [*start, *named], checkpoints), *reviser, *rewards, *_rounds(settings, learn)]
+
+
+def _first_drafter(settings: EvolutionSettings) -> Source:
+    return policy_start(settings) if settings.draft_policy == "policy" else named_model(settings.draft_policy)
 
 
 def _rounds(settings: EvolutionSettings, learn: Learn) -> list[Stage]:
     stages: list[Stage] = []
     policy, planned = policy_start(settings), evolutions(settings)
-    drafter = policy if settings.draft_policy == "policy" else named_model(settings.draft_policy)
+    drafter = _first_drafter(settings)
     for number, evolution in enumerate(planned, start=1):
         anew = settings.policy_init == "init"
         steps = settings.policy if anew else round_settings(settings.policy, number, len(planned))
@@ -197,13 +215,14 @@ def _revised_drafts(settings: EvolutionSettings, number: int, evolution: Evoluti
         first=First(settings.prompts),
         part=Part(number - 1, rounds),
     )
+    evidence = settings.evidence_stages(f"evidence-{number}", Output(drafts.name), drafter)
     decision = "best_sample" if evolution == "internal" else settings.decision
     # Each round is calibrated anew, with drafts of the one who drafts in it.
     calibrated = decision in ("likelihood", "token")
     calibration = calibration_stages(settings, f"-{number}", drafter) if calibrated else []
     revised = Revise(
         f"revised-{number}",
-        Output(drafts.name),
+        Output(evidence[-1].name if evidence else drafts.name),
         decision,
         revising(settings),
         reviser=None if decision == "never" else reviser_of(settings),
@@ -214,4 +233,4 @@ def _revised_drafts(settings: EvolutionSettings, number: int, evolution: Evoluti
         confident=settings.is_confident and evolution == "external",
         round=number,
     )
-    return [drafts, *calibration, revised]
+    return [drafts, *evidence, *calibration, revised]

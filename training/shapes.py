@@ -13,7 +13,7 @@ from typing import NamedTuple
 from seft_bench.errors import InputError, unknown_name
 from seft_bench.records import Row
 
-from .reviser import LABEL_TEXTS, Label, of_mean_one, revision_prompt, revision_row
+from .reviser import LABEL_TEXTS, Label, asked_to_revise, of_mean_one, pairs_to_revise, revision_row
 from .rows import read_rows
 from .stages import Shape
 
@@ -71,21 +71,23 @@ def _prompts(files: Files, shape: Shape, rng: Random) -> list[Row]:
 
 def _revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """The preliminary reviser: poor answer -> good answer."""
-    return [
-        revision_row(row["prompt"], row["rejected"], row["chosen"], shape.instruction)
-        for row in _preferences(files.data)
-    ]
+    pairs = _pairs_to_revise(files, shape)
+    return [revision_row(row, row["rejected"], row["chosen"], shape.instruction) for row in pairs]
+
+
+def _pairs_to_revise(files: Files, shape: Shape) -> list[Row]:
+    return pairs_to_revise(_preferences(files.data), shape.poor)
 
 
 def _revisions_and_copies(files: Files, shape: Shape, rng: Random) -> list[Row]:
     """A plain reviser: poor answer -> good answer, and a share of the good answers copied (Aligner's identity)."""
-    copied = _copies(_preferences(files.data), shape, rng)
+    copied = _copies(_pairs_to_revise(files, shape), shape, rng)
     return _revisions(files, shape, rng) + copied
 
 
 def _copies(rows: list[Row], shape: Shape, rng: Random) -> list[Row]:
     chosen = rng.sample(rows, round((shape.copies_share or 0.0) * len(rows)))
-    return [revision_row(row["prompt"], row["chosen"], row["chosen"], shape.instruction) for row in chosen]
+    return [revision_row(row, row["chosen"], row["chosen"], shape.instruction) for row in chosen]
 
 
 def _labelled_revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:
@@ -97,7 +99,7 @@ def _labelled_revisions(files: Files, shape: Shape, rng: Random) -> list[Row]:
     made = []
     for row in rows:
         target = row["rejected"] if row["label"] == "no_revise" else row["chosen"]
-        made.append(revision_row(row["prompt"], row["rejected"], target, instruction))
+        made.append(revision_row(row, row["rejected"], target, instruction))
     return made + _copies(rows, shape, rng)
 
 
@@ -109,8 +111,7 @@ def _labels(files: Files, shape: Shape, rng: Random) -> list[Row]:
     made = []
     for row in _labelled(files.data):
         label: Label = row["label"]
-        poor = revision_prompt(row["prompt"], row["rejected"], shape.instruction)
-        good = revision_prompt(row["prompt"], row["chosen"], shape.instruction)
+        poor, good = (asked_to_revise(row, row[side], shape.instruction) for side in ("rejected", "chosen"))
         made.append({"prompt": poor, "answer": LABEL_TEXTS[label]})
         made.append({"prompt": good, "answer": LABEL_TEXTS["no_revise"]})
     return made

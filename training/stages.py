@@ -14,7 +14,7 @@ from seft_bench.errors import InputError
 from seft_bench.records import Base, Data, Model, Row, Source
 
 from .loss_table import LossSettings, find_loss
-from .reviser import LabelRule
+from .reviser import LabelRule, PoorAnswers
 from .settings import DraftSettings, Online, TrainJob, TrainSettings
 
 Decision = Literal["likelihood", "margin", "token", "candidates", "always", "never"]
@@ -39,6 +39,7 @@ class Shape:
         first: only so many rows, the first ones; None takes all.
         learn: of revised drafts all, or those that were kept, or those that were revised.
         weighted: rows are weighted by the confidence with which they were decided on.
+        poor: the answers that a reviser learns to revise.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Shape:
     first: int | None = None
     learn: Learnt = "all"
     weighted: bool = False
+    poor: PoorAnswers = "annotated"
 
     def as_row(self) -> Row:
         instruction = {"instruction": self.instruction} if self.instruction else {}
@@ -56,7 +58,12 @@ class Shape:
         first = {} if self.first is None else {"first": self.first}
         learn = {} if self.learn == "all" else {"learn": self.learn}
         weighted = {"weighted": True} if self.weighted else {}
-        return {"shape": self.name, **instruction, **copies, **grade, **first, **learn, **weighted}
+        poor = _poor_row(self.poor)
+        return {"shape": self.name, **instruction, **copies, **grade, **first, **learn, **weighted, **poor}
+
+
+def _poor_row(poor: PoorAnswers) -> Row:
+    return {} if poor == "annotated" else {"poor": poor}
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ class Sample:
     Attributes:
         samples: drafts of each prompt.
         first, part: which of the prompts are answered; without both, all.
+        beside: the answers stand beside the drafts that the rows have, as evidence for a reviser.
     """
 
     kind: ClassVar[Literal["sample"]] = "sample"
@@ -144,6 +152,7 @@ class Sample:
     samples: int = 1
     first: First | None = None
     part: Part | None = None
+    beside: bool = False
 
     def __post_init__(self) -> None:
         count, parts = self.first.count if self.first else None, self.part.parts if self.part else 1
@@ -158,7 +167,8 @@ class Sample:
     def settings_row(self) -> Row:
         first = asdict(self.first) if self.first else {}
         part = asdict(self.part) if self.part else {}
-        return {**self.settings.model_dump(), "samples": self.samples, **first, **part}
+        beside = {"beside": True} if self.beside else {}
+        return {**self.settings.model_dump(), "samples": self.samples, **first, **part, **beside}
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,7 @@ class LabelPairs:
 
     Attributes:
         rule: says which poor answers are to be revised.
+        poor: the answers that are labelled.
     """
 
     kind: ClassVar[Literal["score"]] = "score"
@@ -177,6 +188,7 @@ class LabelPairs:
     levels: int
     instruction: str
     rule: LabelRule = "likelihood"
+    poor: PoorAnswers = "annotated"
 
     @property
     def inputs(self) -> dict[str, Source]:
@@ -185,7 +197,8 @@ class LabelPairs:
 
     def settings_row(self) -> Row:
         rule = {} if self.rule == "likelihood" else {"rule": self.rule}
-        return {"what": self.what, "levels": self.levels, "instruction": self.instruction, **rule}
+        made = {"what": self.what, "levels": self.levels, "instruction": self.instruction}
+        return {**made, **rule, **_poor_row(self.poor)}
 
 
 @dataclass(frozen=True)

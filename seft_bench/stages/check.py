@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +67,23 @@ def check_data(plan: Sequence[kinds.Stage], left: Sequence[kinds.Stage], find: F
             sampling = sources[stage.data.stage]
             assert sampling.kind == "sample"
             _check_grade(stage, sampling, open_reader(find(_first_model(stage, sources))), find)
+        if stage.kind == "train" and stage.shape.name in REVISED and isinstance(stage.data, Output):
+            annotated, reader = find(_first_rows(stage.data, sources)), open_reader(find(_first_model(stage, sources)))
+            _check_training(stage, replace(stage.shape, poor="annotated"), annotated, reader)
         if door.stages.data_sets([stage]):
             _check_stage(stage, plan, open_reader(find(_first_model(stage, sources))), find)
         progress("check data", done, len(left))
     check_later(plan, left, find, lambda stage: open_reader(find(_first_model(stage, sources))))
+
+
+REVISED = ("revisions", "revisions_and_copies")
+"""Shapes of annotated pairs, which may come through stages that draw drafts of their prompts."""
+
+
+def _first_rows(source: Source, sources: dict[str, kinds.Stage]) -> Source:
+    """Follow drafts back to the data set whose prompts were answered."""
+    stage = sources[source.stage] if isinstance(source, Output) else None
+    return _first_rows(stage.prompts, sources) if stage and stage.kind == "sample" else source
 
 
 def _check_stage(stage: kinds.Stage, plan: Sequence[kinds.Stage], reader: Reader, find: Find) -> None:
@@ -143,9 +156,11 @@ Ids = Callable[[Any, Row], object]
 
 def _check_prompts(stage: kinds.Sample, plan: Sequence[kinds.Stage], path: Path, reader: Reader) -> None:
     """Make the prompts' ids, and for a threshold those of the good answers to revise drafts into."""
-    drafts = Output(stage.name)
+    sources = {other.name: other for other in plan}
     thresholds = [
-        other for other in plan if other.kind == "score" and other.what == "calibration" and other.data == drafts
+        other
+        for other in plan
+        if other.kind == "score" and other.what == "calibration" and _first_rows(other.data, sources) == stage.prompts
     ]
     chosen_prompts(door.rows.read_rows(path, "prompts", ["prompt"]), stage)
     _check_drawn(stage.name, "drafts", stage.settings.max_new_tokens, reader)

@@ -47,8 +47,8 @@ The revision is what replaces the draft where it is not kept.
 
 def _best_samples(rows: Sequence[Row], stage: stages.Revise, find: Find, engine: Engine) -> Decided:
     """Internal evolution: take, of the policy's own samples, the one that the reviser would rather keep."""
-    flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
-    asked = [door.reviser.revision_prompt(prompt, text, stage.settings.instruction) for prompt, text in flat]
+    flat = [(row, text) for row in rows for text in row["samples"]]
+    asked = [door.reviser.asked_to_revise(row, text, stage.settings.instruction) for row, text in flat]
     [means] = mean_logprobs(engine, find(stage.reviser), asked, [text for _, text in flat])
     scores = iter(means)
     best = [max((next(scores), text) for text in row["samples"]) for row in rows]
@@ -63,8 +63,8 @@ def _likeliest_candidates(rows: Sequence[Row], stage: stages.Revise, find: Find,
 
     The policy's own text is taken where two are alike; an empty text never.
     """
-    flat = [(row["prompt"], text) for row in rows for text in row["samples"]]
-    asked = [door.reviser.revision_prompt(prompt, text, stage.settings.instruction) for prompt, text in flat]
+    flat = [(row, text) for row in rows for text in row["samples"]]
+    asked = [door.reviser.asked_to_revise(row, text, stage.settings.instruction) for row, text in flat]
     revisions, tokens = greedy(engine, find(stage.reviser), asked, stage.settings)
     policy, base = map(find, stage.likelihoods or (None, None))
     own, revised = _joint_likelihoods(engine, (policy, base), flat, revisions)
@@ -73,10 +73,10 @@ def _likeliest_candidates(rows: Sequence[Row], stage: stages.Revise, find: Find,
 
 
 def _joint_likelihoods(
-    engine: Engine, models: Sequence[Path], flat: Sequence[tuple[Sequence[Message], str]], revisions: Sequence[str]
+    engine: Engine, models: Sequence[Path], flat: Sequence[tuple[Row, str]], revisions: Sequence[str]
 ) -> list[list[float]]:
     """Add up the mean log-probabilities per token under the models, of the samples and of their revisions."""
-    prompts, samples = [prompt for prompt, _ in flat], [text for _, text in flat]
+    prompts, samples = [row["prompt"] for row, _ in flat], [text for _, text in flat]
     by_model = [mean_logprobs(engine, model, prompts, samples, revisions) for model in models]
     sums = [[sum(values) for values in zip(*lists, strict=True)] for lists in zip(*by_model, strict=True)]
     texts = (samples, revisions)
@@ -129,7 +129,7 @@ def _decide_and_revise(rows: Sequence[Row], stage: stages.Revise, find: Find, en
 
 def _asked(rows: Sequence[Row], stage: stages.Revise) -> list[list[Message]]:
     """Build the conversations in which the reviser is asked to revise the drafts."""
-    return [door.reviser.revision_prompt(row["prompt"], row["draft"], stage.settings.instruction) for row in rows]
+    return [door.reviser.asked_to_revise(row, row["draft"], stage.settings.instruction) for row in rows]
 
 
 _DECIDERS: dict[str, Callable[[Sequence[Row], stages.Revise, Find, Engine], Decided]] = {

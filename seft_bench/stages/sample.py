@@ -28,22 +28,28 @@ Draw = Callable[[Sequence[Row], int], list[Row]]
 
 
 def run_sample(stage: stages.Sample, find: Find, folder: Path, shop: Workshop) -> Row:
-    """Draft answers to prompts: rows of the prompt with `draft` (the first sample) and `samples`."""
+    """Draft answers to prompts: rows of the prompt with `draft` (the first sample) and `samples`.
+
+    Evidence for a reviser stands beside the drafts that the rows have, and asks no prompt that was not asked before.
+    """
     prompts = chosen_prompts(door.rows.read_rows(find(stage.prompts), "prompts", ["prompt"]), stage)
     sampled = _sample_all(stage, prompts, find(stage.model), folder / "sampled.jsonl", shop)
     write_jsonl(
         folder / OUTPUTS["sample"],
-        [
-            {**row, "draft": drawn["texts"][0], "samples": drawn["texts"]}
-            for row, drawn in zip(prompts, sampled, strict=True)
-        ],
+        [{**row, **drawn_keys(stage, drawn["texts"])} for row, drawn in zip(prompts, sampled, strict=True)],
     )
+    known = stage.beside or stage.prompts == Data("sft")
     return {
         "prompts": len(prompts),
-        "unannotated_prompts": 0 if stage.prompts == Data("sft") else sum("chosen" not in row for row in prompts),
+        "unannotated_prompts": 0 if known else sum("chosen" not in row for row in prompts),
         "tokens_generated": sum(drawn["tokens"] for drawn in sampled),
         "cut_off_share": sum(drawn["cut_off"] for drawn in sampled) / sum(len(drawn["texts"]) for drawn in sampled),
     }
+
+
+def drawn_keys(stage: stages.Sample, texts: list[str]) -> Row:
+    """Return what a row gets of the texts that were drawn for it."""
+    return {door.reviser.OTHER_DRAFTS: texts} if stage.beside else {"draft": texts[0], "samples": texts}
 
 
 def chosen_prompts(prompts: list[Row], stage: stages.Sample) -> list[Row]:

@@ -33,9 +33,10 @@ def run_score(stage: stages.Score, find: Find, folder: Path, shop: Workshop) -> 
 
 def _label_pairs(stage: stages.LabelPairs, find: Find, folder: Path, engine: Engine) -> Row:
     """Label annotated pairs by the preliminary reviser's likelihoods: rows of the pair with delta and label."""
-    pairs = door.rows.read_rows(find(stage.data), "preference pairs", ["prompt", "chosen", "rejected"])
     reviser = door.reviser
-    prompts = [reviser.revision_prompt(row["prompt"], row["rejected"], stage.instruction) for row in pairs]
+    annotated = door.rows.read_rows(find(stage.data), "preference pairs", ["prompt", "chosen", "rejected"])
+    pairs = reviser.pairs_to_revise(annotated, stage.poor)
+    prompts = [reviser.asked_to_revise(row, row["rejected"], stage.instruction) for row in pairs]
     answers = [row["chosen"] for row in pairs], [row["rejected"] for row in pairs]
     good, poor = mean_logprobs(engine, find(stage.reviser), prompts, *answers)
     deltas = [reviser.delta(*both) for both in zip(good, poor, strict=True)]
@@ -56,7 +57,7 @@ def _calibrate(stage: stages.Calibrate, find: Find, folder: Path, engine: Engine
     """
     rows = read_jsonl(find(stage.data), "calibration drafts", ["prompt", "chosen", "draft"])
     reviser, models = door.reviser, deciding_models(stage, find)
-    asked = [reviser.revision_prompt(row["prompt"], row["draft"], stage.settings.instruction) for row in rows]
+    asked = [reviser.asked_to_revise(row, row["draft"], stage.settings.instruction) for row in rows]
     drafts = [row["draft"] for row in rows]
     good, own = mean_logprobs(engine, models.reviser, asked, [row["chosen"] for row in rows], drafts)
     poor = [reviser.delta(*both) > 0 for both in zip(good, own, strict=True)]

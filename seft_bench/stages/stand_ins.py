@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from seft_bench.files import read_jsonl, write_jsonl
 from seft_bench.records import Row
 from seft_bench.stages import door
-from seft_bench.stages.sample import chosen_prompts
+from seft_bench.stages.sample import chosen_prompts, drawn_keys
 
 if TYPE_CHECKING:
     from seft_bench.stages.door import stages
@@ -33,17 +33,18 @@ def stand_in(
     """
     if stage.kind == "sample":
         draft = text_of_tokens(tokens or stage.settings.max_new_tokens, tokenizer)
-        rows = [
-            {**row, "draft": draft, "samples": [_other(draft, number) for number in range(stage.samples)]}
-            for row in chosen_prompts(door.rows.read_rows(inputs["prompts"], "prompts", ["prompt"]), stage)
-        ]
+        drawn = drawn_keys(stage, [_other(draft, number) for number in range(stage.samples)])
+        prompts = chosen_prompts(door.rows.read_rows(inputs["prompts"], "prompts", ["prompt"]), stage)
+        rows = [{**row, **drawn} for row in prompts]
     elif stage.kind == "score" and stage.what == "grades":
         rows = [
             {**row, "grades": [float(number) for number in range(len(row["samples"]))]}
             for row in read_jsonl(inputs["data"], "samples")
         ]
     elif stage.kind == "score":
-        rows = [{**row, "label": "major_revise"} for row in read_jsonl(inputs["data"], "rows")]
+        pairs = read_jsonl(inputs["data"], "rows")
+        labelled = door.reviser.pairs_to_revise(pairs, stage.poor) if stage.what == "labels" else pairs
+        rows = [{**row, "label": "major_revise"} for row in labelled]
     else:
         rows = [_revised(row) for row in read_jsonl(inputs["data"], "drafts")]
     write_jsonl(target, rows)

@@ -57,6 +57,27 @@ def test_good_answers_of_the_pairs_are_learnt_behind_what_the_chosen_policy_answ
     assert all(row["kept"] == (row["statistic"] >= -0.2) for row in revised)
 
 
+def test_a_reviser_of_own_drafts_that_sees_others(tiny_model: Path, data: Path, tmp_path: Path) -> None:
+    """Two rounds, one of each kind, calibrated: training, labels, thresholds and decisions read the same prompts."""
+    settings = {"reviser_pairs": "both", "evidence": 2, "rounds": 2}
+    run = pipeline.train(recipe(tiny_model, data, **settings), tmp_path / "run", checkpoints=1)
+    [evidence] = run.folder.glob("stages/reviser-evidence-*")
+    annotated = read_jsonl(evidence / "drafts.jsonl")
+    assert all(len(row["other_drafts"]) == 2 and row["samples"] == [row["draft"]] for row in annotated)
+    labelled = rows_of(run, "labels", "scores.jsonl")
+    assert [row["rejected"] for row in labelled] == [row[key] for key in ("rejected", "draft") for row in annotated]
+    for row, learnt in zip(labelled, rows_of(run, "preliminary-reviser", "training_rows.jsonl"), strict=True):
+        question = row["prompt"][-1]["content"]
+        first, second = row["other_drafts"]
+        said = [message["content"] for message in learnt["prompt"]]
+        assert said[:6] == [question, first, question, second, question, row["rejected"]]
+        assert learnt["answer"] == row["chosen"]
+    revised = rows_of(run, "revised-2", "revised.jsonl")
+    assert all(len(row["other_drafts"]) == 2 and len(row["samples"]) == 1 for row in revised)
+    assert all("other_drafts" in row for row in rows_of(run, "calibration-2", "scores.jsonl"))
+    assert run.manifest["cost"]["unannotated_prompts"] == 6, "evidence asks no prompt anew"
+
+
 def test_rows_are_weighted_by_how_sure_the_decision_was(tiny_model: Path, data: Path, tmp_path: Path) -> None:
     settings = {**FROM_CHOSEN, "weights": "confidence", "learn": "revised", "margin": -0.1}
     run = pipeline.train(recipe(tiny_model, data, **settings), tmp_path / "run", checkpoints=1)

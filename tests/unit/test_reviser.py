@@ -6,11 +6,14 @@ import math
 import random
 import warnings
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 
 from seft_bench.errors import InputError
 from training.reviser import (
+    PoorAnswers,
+    asked_to_revise,
     auc,
     calibrate,
     confidence,
@@ -19,6 +22,7 @@ from training.reviser import (
     label_pairs,
     mode_statistic,
     of_mean_one,
+    pairs_to_revise,
     revision_prompt,
     revision_summary,
 )
@@ -32,6 +36,28 @@ def test_revision_prompt_shows_question_draft_and_instruction_in_this_order() ->
         {"role": "user", "content": "revise"},
     ]
     assert prompt == [{"role": "user", "content": "q"}]
+
+
+def test_other_drafts_stand_before_the_draft_as_exchanges_of_their_own() -> None:
+    """The last turn is asked again after each, so that roles take turns whatever came before."""
+    ask, again = {"role": "user", "content": "q"}, {"role": "user", "content": "and now?"}
+    prompt = [ask, {"role": "assistant", "content": "a"}, again]
+    found = revision_prompt(prompt, "draft", "revise", ["other", "third"])
+    assert [message["content"] for message in found] == [
+        *("q", "a", "and now?", "other", "and now?", "third", "and now?", "draft", "revise"),
+    ]
+    assert [message["role"] for message in found] == ["user", "assistant"] * 4 + ["user"]
+    assert asked_to_revise({"prompt": [ask], "other_drafts": ["other"]}, "draft", "revise") == revision_prompt(
+        [ask], "draft", "revise", ["other"]
+    )
+    assert asked_to_revise({"prompt": [ask]}, "draft", "revise") == revision_prompt([ask], "draft", "revise")
+
+
+def test_own_drafts_stand_in_the_place_of_poor_answers_or_beside_them() -> None:
+    rows = [{"prompt": [], "chosen": "good", "rejected": "poor", "draft": "own"}]
+    of = {poor: [row["rejected"] for row in pairs_to_revise(rows, poor)] for poor in get_args(PoorAnswers)}
+    assert of == {"annotated": ["poor"], "on_policy": ["own"], "both": ["poor", "own"]}
+    assert pairs_to_revise([{"chosen": "good", "rejected": "poor"}], "annotated")[0]["rejected"] == "poor"
 
 
 def test_mode_is_zero_for_what_the_reviser_writes_itself_and_negative_for_the_rest() -> None:

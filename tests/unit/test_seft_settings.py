@@ -98,6 +98,40 @@ def test_a_plain_reviser_is_one_training() -> None:
     assert found["reviser"].shape == Shape("revisions_and_copies", "Please revise the answer.", 0.5)
 
 
+def test_a_reviser_of_own_drafts_learns_what_the_first_drafter_answers() -> None:
+    found = stages("seft", reviser_pairs="on_policy", draft_policy="chosen", **ONE_ROUND)
+    drafts = found["reviser-drafts"]
+    assert (drafts.model, drafts.prompts, drafts.settings.temperature) == (Output("chosen"), Data("preferences"), 0.7)
+    assert found["preliminary-reviser"].data == found["labels"].data == Output("reviser-drafts")
+    assert found["preliminary-reviser"].shape.poor == found["labels"].poor == "on_policy"
+    assert found["reviser"].data == Output("labels"), "whose rows are pairs with the drafts in them already"
+    both = stages("aligner", reviser_pairs="both")
+    assert (both["reviser"].data, both["reviser"].shape.poor) == (Output("reviser-drafts"), "both")
+    assert both["reviser-drafts"].model == Output("start")
+
+
+def test_evidence_is_drawn_beside_all_that_a_reviser_reads() -> None:
+    greedy = {"draft_policy": "chosen", "drafts": {"temperature": 0}, "evidence_temperature": 0.9}
+    found = stages("seft", evidence=2, reviser_pairs="on_policy", **greedy, **ONE_ROUND)
+    for name, rows in (
+        ("reviser-evidence", Output("reviser-drafts")),
+        ("evidence-1", Output("drafts-1")),
+        ("calibration-evidence-1", Output("calibration-drafts-1")),
+    ):
+        stage = found[name]
+        assert (stage.model, stage.prompts, stage.samples, stage.beside) == (Output("chosen"), rows, 2, True)
+        assert stage.settings.temperature == 0.9, "greedy drafts have other drafts beside them"
+    assert found["preliminary-reviser"].data == found["labels"].data == Output("reviser-evidence")
+    assert found["revised-1"].data == Output("evidence-1")
+    assert found["calibration-1"].data == Output("calibration-evidence-1")
+    two = stages("seft", evidence=1, evolution="external", rounds=2)
+    assert two["evidence-2"].model == Output("policy-1")
+    assert two["reviser-evidence"].prompts == Data("preferences")
+    untrained = stages("seft", evidence=1, reviser_kind="untrained", **ONE_ROUND)
+    assert "evidence-1" in untrained
+    assert "reviser-evidence" not in untrained
+
+
 def test_who_drafts_first_drafts_for_the_calibration_as_well() -> None:
     found = stages("seft", draft_policy="base", evolution="external", rounds=2)
     assert found["drafts-1"].model == found["calibration-drafts-1"].model == Base()
@@ -150,6 +184,11 @@ def test_realign_takes_on_policy_pairs_beside_the_revised_ones() -> None:
         ("seft", {"reviser_kind": "plain", "label_levels": 2}, "label_levels: 2 is for a reviser that learns it"),
         ("seft", {"decision": "never", "reviser_init": "start"}, "reviser_init: start names a reviser"),
         ("seft", {"candidates": 4}, "candidates: 4 are for decision: candidates, and it is likelihood"),
+        ("seft", {"decision": "never", "evidence": 2}, "evidence: 2 is what a reviser sees, and decision: never"),
+        ("seft", {"decision": "never", "reviser_pairs": "both"}, "reviser_pairs: both names a reviser"),
+        ("seft", {"reviser_kind": "untrained", "reviser_pairs": "both"}, "reviser_pairs: both is for a reviser that"),
+        ("seft", {"evidence_temperature": 0.9}, "evidence_temperature: 0.9 is for evidence, and evidence is 0"),
+        ("aligner", {"evidence": 2}, "evidence: unknown key"),
         ("realign", {"learn": "kept"}, "learn: unknown key"),
         ("seft", {"decision": "always", "learn": "kept"}, "decision: always keeps no draft, so learn: kept leaves"),
         ("seft", {"decision": "never", "learn": "revised"}, "decision: never revises no draft, so learn: revised"),
@@ -200,6 +239,19 @@ REVISED = [
     {"prompt": user("b"), "draft": "db", "revision": "rb", "kept": False, "answer": "rb", "confidence": 0.25},
     {"prompt": user("c"), "draft": "dc", "revision": "rc", "kept": False, "answer": "rc", "confidence": 0.25},
 ]
+
+
+def test_a_reviser_learns_own_drafts_and_sees_others(tmp_path: Path) -> None:
+    row = {"prompt": user("q"), "chosen": "good", "rejected": "poor", "draft": "own", "other_drafts": ["x", "y"]}
+    write_jsonl(tmp_path / "drafts.jsonl", [row])
+    rows = shape_rows(Shape("revisions_and_copies", "Better!", 1.0, poor="both"), Files(tmp_path / "drafts.jsonl"), 0)
+    assert [([message["content"] for message in row["prompt"]], row["answer"]) for row in rows] == [
+        (["q", "x", "q", "y", "q", draft, "Better!"], "good") for draft in ("poor", "own", "good", "good")
+    ]
+    write_jsonl(tmp_path / "labelled.jsonl", [{**row, "label": "major_revise"}])
+    for name in ("labelled_revisions", "labels"):
+        for made in shape_rows(Shape(name, "Better!", 1.0), Files(tmp_path / "labelled.jsonl"), seed=0):
+            assert [message["content"] for message in made["prompt"][:4]] == ["q", "x", "q", "y"]
 
 
 def test_only_kept_or_only_revised_drafts_are_learnt(tmp_path: Path) -> None:
@@ -320,5 +372,5 @@ def test_every_knob_is_a_row_of_its_own_matrix_and_no_two_rows_are_one() -> None
     assert not same
     asked = {key for row in matrix.rows if row.method in ("seft", "realign") for key in row.settings}
     learnt_elsewhere = {"start", "decider", "teacher", "margin", "max_poor_kept", "beta", "pair_samples"}
-    learnt_elsewhere |= {"grader", "min_graded_share", "reward_model", "centering"}
+    learnt_elsewhere |= {"evidence_temperature", "grader", "min_graded_share", "reward_model", "centering"}
     assert asked | learnt_elsewhere == {*SeftSettings.model_fields, *RealignSettings.model_fields}
