@@ -11,9 +11,13 @@ from seft_bench.files import write_atomic
 from seft_bench.records import Result
 from seft_bench.report.annotation import SEFT, Annotated
 from seft_bench.report.pools import Pool
-from seft_bench.report.render import RENDERERS
-from seft_bench.report.study import Study, compare
+from seft_bench.report.render import RENDERERS, plain_text
+from seft_bench.report.study import Compared, Study, compare
+from seft_bench.report.study_findings import sentences, summary
 from seft_bench.report.study_table import reader_tables, wide_table
+
+IN_SHORT = "In short"
+"""Heading of what the README quotes of study.md."""
 
 
 def study_of(bench: Bench, annotated: Annotated) -> Study | None:
@@ -86,6 +90,21 @@ def write_study(folder: Path, matrix: MatrixConfig, results: Sequence[Result], s
     if not found:
         return []
     write_atomic(folder / "study.csv", RENDERERS["csv"](wide_table(found, study.labels)))
-    tables = [RENDERERS["md"](table) for table in reader_tables(found, study.labels)]
-    write_atomic(folder / "study.md", "\n".join([f"# {matrix.name}: rows compared over data sets\n", *tables]))
+    write_atomic(folder / "study.md", _page(matrix.name, found, study))
     return [folder / "study.md", folder / "study.csv"]
+
+
+def _page(name: str, found: Sequence[Compared], study: Study) -> str:
+    """The page of a study: the first comparison in short, which the README quotes; the others; all words; tables."""
+    short = summary(found, study)
+    first, *others = short
+    parts = [f"# {name}: methods compared over data sets", f"## {IN_SHORT}", _list(short[first])]
+    for method in others:
+        parts += [f"## {plain_text(study.labels[method])}", _list(short[method])]
+    parts += ["## In words", _list(sentences(found, study)), "## Tables"]
+    tables = [RENDERERS["md"](table).strip() for table in reader_tables(found, study.labels)]
+    return "\n\n".join([*parts, *tables]) + "\n"
+
+
+def _list(said: Sequence[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in said)

@@ -8,6 +8,7 @@ from seft_bench.report.arms import CONTENT, STYLE, Measure, Panel
 from seft_bench.report.pools import counted
 from seft_bench.report.study import ALL, PARTS_OF_ALL, Compared, Verdict
 from seft_bench.report.tables import Cell, Column, Table, TableRow, interval_cell
+from seft_bench.stats.intervals import Interval
 
 SIGNS: Mapping[Verdict, str] = {"ahead": "▲", "ahead alone": "△", "tie": "·", "behind alone": "▽", "behind": "▼"}
 PARTS_SAID = {
@@ -124,10 +125,20 @@ def _reader_columns(panel: Panel, measure: Measure) -> tuple[Column, Column]:
 def _reader_cells(item: Compared | None) -> tuple[Cell, Cell]:
     if item is None:
         return Cell(), Cell()
-    corrected, decimals = item.found.corrected, item.measure.decimals
-    ends = [None if end is None else round(end, decimals) + 0.0 for end in (corrected.low, corrected.high)]
-    shown = "" if None in ends else f" [{ends[0]:+.{decimals}f}, {ends[1]:+.{decimals}f}]"
-    return interval_cell(item.found.alone), Cell(f"{SIGNS[item.verdict]}{shown}")
+    ends = signed(item.found.corrected, item.measure.decimals).partition(" ")[2]
+    return interval_cell(item.found.alone), Cell(f"{SIGNS[item.verdict]} {ends}".strip())
+
+
+def signed(interval: Interval, decimals: int) -> str:
+    """
+    >>> signed(Interval(1.25, -0.04, 2.5, ""), 1), signed(Interval(1.25, None, None, ""), 2)
+    ('+1.2 [+0.0, +2.5]', '+1.25')
+    """
+    mean, low, high = (
+        None if value is None else f"{round(value, decimals) + 0.0:+.{decimals}f}"
+        for value in (interval.mean, interval.low, interval.high)
+    )
+    return f"{mean}" if low is None else f"{mean} [{low}, {high}]"
 
 
 KEY = (
