@@ -13,6 +13,7 @@ from seft_bench.report.annotation import SEFT, Annotated
 from seft_bench.report.pools import Pool
 from seft_bench.report.render import RENDERERS, plain_text
 from seft_bench.report.study import Compared, Study, compare
+from seft_bench.report.study_figures import study_pictures
 from seft_bench.report.study_findings import sentences, summary
 from seft_bench.report.study_table import reader_tables, wide_table
 
@@ -30,7 +31,8 @@ def study_of(bench: Bench, annotated: Annotated) -> Study | None:
         return None
     tests = {name: test for name, row in firsts.items() if (test := _tests(row))}
     labels = {name: row.label or name for name, row in firsts.items()}
-    return Study(_pools(bench, annotated), methods, labels, compared, annotated, tests)
+    lines = {row.name: row.line or row.label or row.name for row in matrix.rows}
+    return Study(_pools(bench, annotated), methods, labels, compared, annotated, tests, lines)
 
 
 def methods_of(matrix: MatrixConfig) -> dict[str, str]:
@@ -68,37 +70,44 @@ def _tests(row: MatrixRow) -> str:
 
 def _pools(bench: Bench, annotated: Annotated) -> list[Pool]:
     """The tinyworld's data sets by base, number of annotated types, and what else they say; fewest types first."""
-    groups: dict[tuple[str, int, str], list[str]] = {}
+    groups: dict[tuple[str, int, str, int | None], list[str]] = {}
     for cell in bench.cells:
         group = ", ".join(cell.group.values())
         if settings := tinyworld_settings(cell.data):
-            key = (cell.base_name, len(annotated.groups[group]), _amounts(settings))
+            key = (cell.base_name, len(annotated.groups[group]), _amounts(settings), settings.prompts)
             groups.setdefault(key, []).append(group)
-    bases = list(dict.fromkeys(base for base, _, _ in groups))
-    pools = [Pool(*key, tuple(dict.fromkeys(own))) for key, own in groups.items()]
+    bases = list(dict.fromkeys(key[0] for key in groups))
+    pools = [Pool(*key[:3], tuple(dict.fromkeys(own)), key[3]) for key, own in groups.items()]
     return sorted(pools, key=lambda pool: (bases.index(pool.base), pool.types))
 
 
 def _amounts(settings: TinyworldSettings) -> str:
-    said = {name: getattr(settings, name) for name in ("pairs", "sft", "calibration", "prompts")}
+    said = {name: getattr(settings, name) for name in ("pairs", "sft", "calibration")}
     return ", ".join(f"{amount:,} {name}" for name, amount in said.items() if amount)
 
 
 def write_study(folder: Path, matrix: MatrixConfig, results: Sequence[Result], study: Study) -> list[Path]:
-    """Write study.md and study.csv; nothing where no two rows that are compared have results."""
+    """Write study.md, study.csv and their pictures; nothing where no two rows that are compared have results."""
     found = compare(results, study)
-    if not found:
+    if not (short := summary(found, study)):
         return []
     write_atomic(folder / "study.csv", RENDERERS["csv"](wide_table(found, study.labels)))
-    write_atomic(folder / "study.md", _page(matrix.name, found, study))
-    return [folder / "study.md", folder / "study.csv"]
+    pictures = study_pictures(folder, results, study, found)
+    write_atomic(folder / "study.md", _page(matrix.name, short, found, study, pictures))
+    return [folder / "study.md", folder / "study.csv", *(path for paths in pictures.values() for path in paths)]
 
 
-def _page(name: str, found: Sequence[Compared], study: Study) -> str:
+def _page(
+    name: str,
+    short: Mapping[str, Sequence[str]],
+    found: Sequence[Compared],
+    study: Study,
+    pictures: Mapping[str, Sequence[Path]],
+) -> str:
     """The page of a study: the first comparison in short, which the README quotes; the others; all words; tables."""
-    short = summary(found, study)
     first, *others = short
     parts = [f"# {name}: methods compared over data sets", f"## {IN_SHORT}", _list(short[first])]
+    parts += [f"![{title}]({path.name})" for title, paths in pictures.items() for path in paths]
     for method in others:
         parts += [f"## {plain_text(study.labels[method])}", _list(short[method])]
     parts += ["## In words", _list(sentences(found, study)), "## Tables"]

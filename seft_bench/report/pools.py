@@ -21,20 +21,28 @@ class Pool:
     Attributes:
         base: "" where the matrix has one.
         types: how many task types each annotates.
-        amounts: what else the data sets say ("600 prompts"), "" where nothing.
+        amounts: how much is annotated, where the data sets say so ("400 pairs"); else "".
         groups: base and data of its runs, as `RunFacts.group`.
+        prompts: unannotated ones, where the data sets say so.
     """
 
     base: str
     types: int
     amounts: str
     groups: tuple[str, ...]
+    prompts: int | None = None
 
     @property
     def name(self) -> str:
         """What tells it from the others: "1 annotated type"."""
-        said = f"{self.types} annotated type{'' if self.types == 1 else 's'}"
-        return ", ".join(part for part in (self.base, said, self.amounts) if part)
+        parts = (counted(self.types, "annotated type"), *self.said, f"on the base {self.base}" if self.base else "")
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What its data sets say beside the types."""
+        prompts = f"{self.prompts:,} prompts" if self.prompts else ""
+        return tuple(part for part in (self.amounts, prompts) if part)
 
     @property
     def label(self) -> str:

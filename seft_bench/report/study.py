@@ -41,6 +41,7 @@ class Study:
         compared: method -> the methods that it is compared with.
         annotated: what the suites ask and the data sets annotate.
         tests: method -> what a difference to it would be owed to ("training the reviser"), where it tests something.
+        lines: row -> the line of `prompts.png` that it is a point of.
     """
 
     pools: Sequence[Pool]
@@ -49,6 +50,7 @@ class Study:
     compared: Mapping[str, Sequence[str]]
     annotated: Annotated
     tests: Mapping[str, str] = field(default_factory=dict)
+    lines: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,8 @@ def summary(found: Sequence[Compared], study: Study) -> dict[str, list[str]]:
         by_row.setdefault(duel.row, []).append(duel)
     return {
         row: [plain_text(sentence) for sentence in [*_where(own, study), *_not_claimed(own, study)]]
-        for row, own in by_row.items()
+        for row in study.compared
+        if (own := by_row.get(row))
     }
 
 

@@ -59,16 +59,7 @@ def rests_on(duel: Duel) -> str:
         max(values) for values in zip(*((item.data_sets, item.seeds, item.rows) for item in items), strict=True)
     )
     crossed = f" crossed with {counted(data_sets, 'data set')}" if data_sets > 1 else " on 1 data set"
-    return f"With {pool_said(duel.pool)} ({counted(seeds, 'seed')}{crossed}; {counted(rows, 'method')} compared)"
-
-
-def pool_said(pool: Pool) -> str:
-    """
-    >>> pool_said(Pool("small", 1, "600 prompts", ()))
-    '1 annotated type, 600 prompts, on the base small'
-    """
-    parts = [counted(pool.types, "annotated type"), pool.amounts, f"on the base {pool.base}" if pool.base else ""]
-    return ", ".join(part for part in parts if part)
+    return f"With {duel.pool.name} ({counted(seeds, 'seed')}{crossed}; {counted(rows, 'method')} compared)"
 
 
 def everywhere(duels: Sequence[Duel]) -> str:
@@ -116,7 +107,7 @@ def pools_said(pools: Sequence[Pool]) -> str:
     >>> pools_said([Pool("", types, "", ()) for types in (1, 2, 5)]), pools_said([Pool("small", 1, "", ())])
     ('1, 2 and 5 annotated types', '1 annotated type, on the base small')
     """
-    if any(pool.base or pool.amounts for pool in pools):
-        return "; ".join(map(pool_said, pools))
+    if any(pool.base or pool.said for pool in pools):
+        return "; ".join(pool.name for pool in pools)
     word = "annotated type" if [pool.types for pool in pools] == [1] else "annotated types"
     return f"{listed([str(pool.types) for pool in pools])} {word}"

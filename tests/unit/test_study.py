@@ -116,7 +116,8 @@ def test_the_tables_say_what_holds_and_how_many_there_are() -> None:
 
 def test_labels_of_pools() -> None:
     assert ONE.label == "1 annotated type (2 data sets)"
-    assert Pool("small", 16, "600 prompts", ("a",)).label == "small, 16 annotated types, 600 prompts (1 data set)"
+    label = "16 annotated types, 400 pairs, 1,200 prompts, on the base small (1 data set)"
+    assert Pool("small", 16, "400 pairs", ("a",), 1200).label == label
 
 
 def test_rows_of_one_method_stand_in_for_each_other_on_other_data_sets() -> None:

@@ -2,55 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from seft_bench.records import Result, RunFacts
-from seft_bench.report.annotation import Annotated
 from seft_bench.report.pools import Pool
 from seft_bench.report.study import Study, compare
 from seft_bench.report.study_findings import sentences, summary
+from tests.unit.study_data import AHEAD, LEVEL, STUDY, world
 
-TYPES = {f"q{index}": ("note", "kind", "add")[index % 3] for index in range(30)}
-ONE, ALL_THREE = Pool("", 1, "", ("note", "kind")), Pool("", 3, "", ("all",))
-OTHERS = ["self-label", "untrained", "dpo"]
-STUDY = Study(
-    [ONE, ALL_THREE],
-    {row: row for row in ("seft", *OTHERS)},
-    {"seft": "SEFT", "self-label": "self-label", "untrained": "untrained", "dpo": "DPO"},
-    {"seft": OTHERS},
-    Annotated({"tiny-mtbench": TYPES}, {"note": ["note"], "kind": ["kind"], "all": ["note", "kind", "add"]}),
-    {"self-label": "the reviser", "untrained": "training the reviser"},
-)
 DESIGN = "(3 seeds crossed with 2 data sets; 3 methods compared)"
-
-
-def world(levels: dict[str, float], data: tuple[str, ...], content: float = 0.0) -> list[Result]:
-    """Results of all rows at these levels of grade, with noise of 0.3 grade points, on three seeds and two decodings.
-
-    SEFT's content is so much above the others'.
-    """
-    results = []
-    for place, (row, level) in enumerate(levels.items()):
-        for seed in range(3):
-            for decoding in ("sampled", "greedy"):
-                for name in data:
-                    noise = np.random.default_rng([place, seed, decoding == "greedy", len(name)]).normal(0, 0.3, 30)
-                    own = content if row == "seft" else 0.0
-                    results.append(
-                        Result(
-                            "tiny-mtbench", f"{name}-{row}-{seed}", {"score": level}, 30, 30, 0, 1.0, False, "rubric",
-                            decoding,
-                            per_question=dict(zip(TYPES, (level + noise).tolist(), strict=True)),
-                            parts={"content": dict(zip(TYPES, (0.5 + own + noise / 20).tolist(), strict=True))},
-                            run=RunFacts(row, "", "method", row, seed, 9, True, data=name),
-                        )
-                    )  # fmt: skip
-    return results
-
-
-AHEAD = {"seft": 8.0, "self-label": 7.0, "untrained": 8.0, "dpo": 5.0}
-LEVEL = dict.fromkeys(AHEAD, 7.0)
 
 
 def test_it_pays_where_it_is_ahead_of_every_control_and_ties_where_it_is_not() -> None:
@@ -114,7 +73,7 @@ def test_only_a_part_of_suites_and_decodings() -> None:
 
 @pytest.mark.parametrize("base", ["", "small"])
 def test_bases_are_named(base: str) -> None:
-    pool = Pool(base, 1, "600 prompts", ("note", "kind"))
+    pool = Pool(base, 1, "", ("note", "kind"), 600)
     study = Study([pool], STUDY.methods, STUDY.labels, STUDY.compared, STUDY.annotated, STUDY.tests)
     said = summary(compare(world(AHEAD, ("note", "kind")), study), study)["seft"]
     where = f"1 annotated type, 600 prompts{', on the base small' if base else ''}"
