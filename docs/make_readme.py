@@ -1,16 +1,19 @@
-"""Writes the README's excerpt of the tinyworld's leaderboard from results/tinyworld; a test fails where it is stale.
+"""Writes the README's headline from results; a test fails where it is stale. Run by `make docs`.
 
-Run by `make docs`.
+Where results/annotation holds a study: its question, what the figures answer, and the picture. Else an excerpt of the
+tinyworld's leaderboard.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULTS = REPOSITORY / "results" / "tinyworld"
+STUDY = REPOSITORY / "results" / "annotation"
 README = REPOSITORY / "README.md"
 START, END = "<!-- leaderboard -->", "<!-- /leaderboard -->"
 
@@ -21,12 +24,48 @@ COLUMNS = {
     "tiny-mtbench_greedy_score": ("MT score, greedy", 2),
 }
 FIRST = (" leads with ", "harm to good drafts")
+PICTURE = (
+    "![Scores on the tinyworld against training step and against unannotated prompts](results/tinyworld/curves.png)"
+)
 QUOTED = (*FIRST, "SEFT against the start", "in content alone", 'against the control "self-label"')
 """Of the computed findings those that a reader of the first page must not miss, also where SEFT does not lead."""
 
 
-def excerpt() -> str:
-    """Table, what it says, and where the rest is."""
+QUESTION = (
+    "**Question.** Does a policy that learns from revised drafts (SEFT) get better than one that learns from what can "
+    "be had without a reviser (its own labels, the best of its samples, the annotated pairs alone), and does that "
+    "depend on how many kinds of task are annotated?"
+)
+ANSWER = (
+    "**Answer**, read off [the study's figures]({page}) by code: differences in win rate (points) and grade, with 95 % "
+    "intervals over questions and runs, corrected for all methods compared."
+)
+MORE = (
+    "[All comparisons, in words and tables]({page}); every method on the tinyworld as it is: "
+    "[leaderboard](results/tinyworld/leaderboard.md), [what its figures say](results/tinyworld/findings.md), "
+    "[what revising did](results/tinyworld/revisions.md); [what was tried](docs/findings.md), the failed tries too."
+)
+
+
+def excerpt(study: Path = STUDY) -> str:
+    """The headline: of the study where there is one."""
+    return study_excerpt(study) if (study / "study.md").exists() else leaderboard_excerpt()
+
+
+def study_excerpt(folder: Path) -> str:
+    """Question, answer and picture, from the part of study.md that says it in short."""
+    text = (folder / "study.md").read_text(encoding="utf-8")
+    short = text.partition("## In short\n")[2].partition("\n## ")[0]
+    answers = [line for line in short.splitlines() if line.startswith("- ")]
+    pictures = re.findall(r"!\[([^\]]*)\]\(([^)]*)\)", short)
+    where = f"results/{folder.name}"
+    shown = [f"![{title}]({where}/{name})" for title, name in pictures[:1]]
+    page = f"{where}/study.md"
+    return "\n\n".join([QUESTION, ANSWER.format(page=page), "\n".join(answers), *shown, MORE.format(page=page)])
+
+
+def leaderboard_excerpt() -> str:
+    """Picture, table, what it says, and where the rest is."""
     with open(RESULTS / "leaderboard.csv", encoding="utf-8", newline="") as file:
         everything = list(csv.DictReader(file))
     rows = [row for row in everything if row["seeds"]]  # those that were trained
@@ -54,7 +93,9 @@ def excerpt() -> str:
         "",
         "</details>",
     ]
-    return "\n".join([introduction, "", *lines, "", _without_a_model(everything), "", more, "", *first, "", *folded])
+    return "\n".join(
+        [PICTURE, "", introduction, "", *lines, "", _without_a_model(everything), "", more, "", *first, "", *folded]
+    )
 
 
 def _without_a_model(rows: Sequence[Mapping[str, str]]) -> str:
@@ -86,7 +127,7 @@ def _line(cells: list[str]) -> str:
 
 
 def page() -> str:
-    """The README with a fresh excerpt."""
+    """The README with a fresh headline."""
     before, _, rest = README.read_text(encoding="utf-8").partition(START)
     after = rest.partition(END)[2]
     return f"{before}{START}\n{excerpt()}\n{END}{after}"

@@ -71,7 +71,7 @@ def publish(bench: Bench, failures: Sequence[Failure], ran: int, left_out: Colle
     if annotated:
         written += _write_tables("annotation", annotation_table(found, annotated), results)
     if annotated and (study := study_of(bench, annotated)):
-        written += write_study(results, matrix, found, study)
+        written += write_study(results, matrix.name, found, study)
     pictures = {
         results / f"curves{'-' if group else ''}{slug(group) if group else ''}.png": members
         for group, members in by_group(found).items()

@@ -86,14 +86,14 @@ def _amounts(settings: TinyworldSettings) -> str:
     return ", ".join(f"{amount:,} {name}" for name, amount in said.items() if amount)
 
 
-def write_study(folder: Path, matrix: MatrixConfig, results: Sequence[Result], study: Study) -> list[Path]:
+def write_study(folder: Path, name: str, results: Sequence[Result], study: Study) -> list[Path]:
     """Write study.md, study.csv and their pictures; nothing where no two rows that are compared have results."""
     found = compare(results, study)
     if not (short := summary(found, study)):
         return []
     write_atomic(folder / "study.csv", RENDERERS["csv"](wide_table(found, study.labels)))
     pictures = study_pictures(folder, results, study, found)
-    write_atomic(folder / "study.md", _page(matrix.name, short, found, study, pictures))
+    write_atomic(folder / "study.md", _page(name, short, found, study, pictures))
     return [folder / "study.md", folder / "study.csv", *(path for paths in pictures.values() for path in paths)]
 
 

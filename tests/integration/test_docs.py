@@ -14,6 +14,7 @@ import typer
 import yaml
 
 from seft_bench import config
+from seft_bench.bench.study import write_study
 from seft_bench.cli.main import app
 from seft_bench.config.judges import JUDGE
 from seft_bench.inference.prices import PriceTable
@@ -21,6 +22,7 @@ from seft_bench.report.published_files import PublishedConfig
 from seft_bench.stages.recipes import load_recipe
 from tests.integration.cli import REPOSITORY, seft_bench
 from tests.tiny_model import make_tiny_model
+from tests.unit.study_data import AHEAD, LEVEL, STUDY, world
 from training.methods import METHODS, build_stages
 from training.stages import data_sets
 
@@ -149,11 +151,36 @@ def test_the_page_of_commands_is_fresh() -> None:
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run `make docs`"
 
 
-def test_the_readmes_leaderboard_is_the_one_in_results() -> None:
+def test_the_readmes_headline_is_the_one_in_results() -> None:
     module = script("make_readme")
     assert module.README.read_text(encoding="utf-8") == module.page(), "run `make docs`"
-    assert "SEFT against the start" in module.excerpt()
-    assert " leads with " in module.excerpt()
+    assert "SEFT against the start" in module.leaderboard_excerpt()
+    assert " leads with " in module.leaderboard_excerpt()
+
+
+def test_the_headline_is_question_answer_and_picture_of_a_study_where_there_is_one(tmp_path: Path) -> None:
+    module, folder = script("make_readme"), tmp_path / "annotation"
+    assert module.excerpt(folder) == module.leaderboard_excerpt()
+    folder.mkdir()
+    results = [*world(AHEAD, ("note", "kind")), *world(LEVEL, ("all",))]
+    written = write_study(folder, "annotation", results, STUDY)
+    assert {path.name for path in written} == {"study.md", "study.csv", "annotation.png"}
+    found = module.excerpt(folder)
+    blocks = found.split("\n\n")
+    assert [block[:12] for block in blocks] == [
+        "**Question.*",
+        "**Answer**, ",
+        "- With 1 ann",
+        "![Scores aga",
+        "[All compari",
+    ]
+    assert len(found.splitlines()) <= 12
+    pays, ties, unclaimed = blocks[2].splitlines()
+    assert '"SEFT" pays: ahead of "self-label"' in pays
+    assert '"SEFT" ties: not told apart from "self-label"' in ties
+    assert unclaimed.startswith('- Not claimed of "SEFT": that training the reviser adds to the policy')
+    assert "(results/annotation/annotation.png)" in blocks[3]
+    assert "results/annotation/study.md" in blocks[4]
 
 
 def test_every_room_of_the_map_exists_and_every_room_is_on_it() -> None:
