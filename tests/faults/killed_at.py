@@ -32,7 +32,7 @@ def watch_writes(on_write: Callable[[str], None]) -> Callable[[], None]:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if active and (path := written_path(event, arguments)):
             parts = Path(path).parts
-            if "stages" in parts[:-2] and not path.endswith("lock"):
+            if "stages" in parts[:-2] and ".locks" not in parts and not path.endswith("lock"):
                 on_write(parts[parts.index("stages") + 1].rpartition("-")[0])
 
     def end() -> None:
