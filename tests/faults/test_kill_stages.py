@@ -152,7 +152,7 @@ def kill(stage: str, number: int) -> None:
 
 
 TIMES = {"cpu_seconds", "wall_seconds", "gpu_seconds", "peak_rss_megabytes", "process"}
-UNLIKE = ("timings.jsonl", "events.out", "manifest.json", "judgments.jsonl", ".lock")
+UNLIKE = (".locks/", "timings.jsonl", "events.out", "manifest.json", "judgments.jsonl", ".lock")
 """Files that hold times, or arrive in another order."""
 
 
@@ -161,7 +161,8 @@ def outputs(run: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
-        if not path.is_file() or "/state/" in name or ".locks" in name or any(part in name for part in UNLIKE):
+        is_unfinished = path.name.startswith(".")  # what a killed process was writing, under a name that nothing reads
+        if not path.is_file() or is_unfinished or "/state/" in name or any(part in name for part in UNLIKE):
             continue
         content = path.read_bytes()
         found[name] = _timeless(json.loads(content)) if path.name in ("stage.json", "summary.json") else content
