@@ -17,7 +17,8 @@ from .settings import DraftSettings, TrainSettings
 from .stages import Calibrate, Decision, LabelPairs, Revising, Sample, Shape, Stage, Statistic, Train
 from .start import SftSettings, good_answers_stage, policy_start, refuse, sft_stage
 
-INSTRUCTION = "Please revise the answer."
+INSTRUCTION = "Please improve that."
+"""As the tinyworld's base has read it; better than "Please revise the answer." on its tuning questions."""
 
 ReviserKind = Literal["adaptive", "plain", "untrained"]
 
@@ -25,7 +26,9 @@ ReviserKind = Literal["adaptive", "plain", "untrained"]
 class ReviserSettings(SftSettings):
     """A reviser, and the decision to use it."""
 
-    instruction: str = Field(default=INSTRUCTION, pattern=r"\S")
+    instruction: str = Field(
+        default=INSTRUCTION, pattern=r"\S", description="what the reviser is asked, in words that its base knows"
+    )
     reviser_init: str = Field(
         default="base",
         min_length=1,

@@ -66,7 +66,7 @@ def test_a_trained_aligner_is_evaluated_twice_and_asked_once(tiny_model: Path, d
     assert described == {
         "policy": "policy",
         "reviser": "reviser",
-        "instruction": "Please revise the answer.",
+        "instruction": "Please improve that.",
         "decision": "always",
     }
     assert fingerprint(folder / "policy") != fingerprint(folder / "reviser")

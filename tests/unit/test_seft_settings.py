@@ -95,7 +95,7 @@ def test_a_plain_reviser_is_one_training() -> None:
     found = stages("seft", reviser_kind="plain", copies_share=0.5, **ONE_ROUND)
     assert not {"preliminary-reviser", "labels"} & set(found)
     assert found["reviser"].data == Data("preferences")
-    assert found["reviser"].shape == Shape("revisions_and_copies", "Please revise the answer.", 0.5)
+    assert found["reviser"].shape == Shape("revisions_and_copies", "Please improve that.", 0.5)
 
 
 def test_a_reviser_of_own_drafts_learns_what_the_first_drafter_answers() -> None:

@@ -90,7 +90,8 @@ def folder_names(
         made_up = {"base": "fingerprint of the base", "data": f"fingerprint of {str(source).partition(':')[2]}"}
         return made_up.get(str(source).partition(":")[0]) or names[str(source).removeprefix("stage:")]
 
-    for stage in build_stages(method, settings, checkpoints):
+    asked = {"instruction": "Please revise the answer."} if method in ("seft", "realign", "aligner") else {}
+    for stage in build_stages(method, asked | settings, checkpoints):  # the default instruction of those runs
         names[stage.name] = folder_name(stage, stage_identity(stage, fingerprint, seed, judge))
     return list(names.values())
 
