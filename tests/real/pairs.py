@@ -16,8 +16,11 @@ from tests.real_data import MODELS, compact
 LONGEST_ANSWER, LONGEST_QUESTION = 350, 300
 """In characters: what a CPU trains on in minutes."""
 
-PARTS = {"sft": 48, "preferences": 80, "calibration": 12, "held_out": 64, "prompts": 32}
-"""Data set -> instructions in it; no instruction is in two."""
+PARTS = {"sft": 48, "preferences": 80, "calibration": 12, "held_out": 128, "tuning": 36}
+"""Data set -> pairs in it; no instruction is in two. Settings are chosen on `tuning`, and `held_out` says what came."""
+
+PROMPTS = 64
+"""Instructions without an annotation: of those whose answers are all too long for a pair."""
 
 
 def real_pairs(shared_data: Path) -> list[Row]:
@@ -26,16 +29,39 @@ def real_pairs(shared_data: Path) -> list[Row]:
     outputs = {model: _by_index(shared_data, "outputs", model, "output") for model in models}
     grades = {model: _by_index(shared_data, "annotations", model, "preference") for model in models}
     pairs = []
-    for index, question in enumerate(load_suite("alpacaeval").questions()):  # the compact rows' index
+    for index, instruction in enumerate(_instructions()):  # the compact rows' index
         graded = sorted(
             (float(str(grades[model][index])), str(outputs[model][index]))
             for model in models
             if index in grades[model] and _short(outputs[model].get(index))
         )
-        if len(graded) > 1 and graded[0][0] < graded[-1][0] and len(question.turns[0]) <= LONGEST_QUESTION:
-            prompt = [{"role": "user", "content": question.turns[0]}]
-            pairs.append({"prompt": prompt, "chosen": graded[-1][1], "rejected": graded[0][1]})
-    return sorted(pairs, key=lambda row: sha256_json(row["prompt"]))
+        if len(graded) > 1 and graded[0][0] < graded[-1][0] and len(instruction) <= LONGEST_QUESTION:
+            pairs.append({"prompt": _prompt(instruction), "chosen": graded[-1][1], "rejected": graded[0][1]})
+    return _mixed(pairs)
+
+
+def real_prompts(pairs: list[Row]) -> list[Row]:
+    """Rows of prompts that none of the pairs has, in an order as theirs."""
+    paired = {row["prompt"][0]["content"] for row in pairs}
+    others = [text for text in _instructions() if text not in paired and len(text) <= LONGEST_QUESTION]
+    return _mixed([{"prompt": _prompt(text)} for text in others])
+
+
+def real_kinds() -> dict[str, str]:
+    """Instruction -> its kind: where AlpacaEval took it from."""
+    return {question.turns[0]: str(question.metadata["dataset"]) for question in load_suite("alpacaeval").questions()}
+
+
+def _instructions() -> list[str]:
+    return [question.turns[0] for question in load_suite("alpacaeval").questions()]
+
+
+def _prompt(instruction: str) -> list[Row]:
+    return [{"role": "user", "content": instruction}]
+
+
+def _mixed(rows: list[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: sha256_json(row["prompt"]))
 
 
 def _by_index(shared_data: Path, kind: str, model: str, key: str) -> dict[int, object]:
@@ -47,7 +73,7 @@ def _short(answer: object) -> bool:
 
 
 def write_real_data(shared_data: Path, folder: Path) -> Path:
-    """Write the data sets of `PARTS` to `folder`, and return it.
+    """Write the data sets of `PARTS`, and the prompts, to `folder`, and return it.
 
     Raises:
         ValueError: there are too few pairs for the parts.
@@ -59,10 +85,9 @@ def write_real_data(shared_data: Path, folder: Path) -> Path:
     for name, count in PARTS.items():
         write_jsonl(folder / f"{name}.jsonl", [_row(name, pair) for pair in pairs[start : start + count]])
         start += count
+    write_jsonl(folder / "prompts.jsonl", real_prompts(pairs)[:PROMPTS])
     return folder
 
 
 def _row(name: str, pair: Row) -> Row:
-    if name == "prompts":
-        return {"prompt": pair["prompt"]}
     return {"prompt": pair["prompt"], "answer": pair["chosen"]} if name == "sft" else pair

@@ -215,3 +215,39 @@ def test_train_throughput_knows_the_shape_of_smollm2(tmp_path: Path) -> None:
     assert model.num_parameters() == 134_515_008  # as HuggingFaceTB/SmolLM2-135M has
     module.prepare(tmp_path, "tiny", 8)
     assert 8 * 32 <= module.count_tokens(tmp_path, "sft") <= 8 * module.SHAPES["tiny"][1]
+
+
+def test_real_few_kinds_counts_by_hand() -> None:
+    """Two pairs: the first, of the annotated kind, is won in every figure; the second ties, gains less, and loses."""
+    import numpy as np
+
+    module = load_script("real_few_kinds")
+    start = {
+        "chosen_sum": [-10.0, -10.0],
+        "rejected_sum": [-10.0, -10.0],
+        "rewards": [0.0, 0.0],
+    }
+    row = {
+        "chosen_sum": [-8.0, -9.0],
+        "rejected_sum": [-9.0, -8.0],
+        "chosen_mean": [-1.0, -1.0],
+        "rejected_mean": [-2.0, -1.0],
+        "rewards": [1.0, -1.0],
+        "characters": [10.0, 30.0],
+    }
+    found = module.row_figures([row], start, np.array([True, False]))
+    means = {
+        part: {figure: found[part][figure]["mean"] for figure in module.FIGURES} for part in ("annotated kind", "all")
+    }
+    assert means["annotated kind"] == {"prefers": 1.0, "gained": 1.0, "judged": 1.0}
+    assert means["all"] == {"prefers": 0.75, "gained": 0.5, "judged": 0.5}
+    assert found["other kinds"]["judged"]["mean"] == 0.0
+    assert found["characters"] == 20.0
+
+
+def test_real_few_kinds_names_the_rows_that_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        load_script("real_few_kinds").main(["--rows", "dop", "--results", str(tmp_path)])
+    assert stopped.value.code == 2
+    assert "dop" in (message := capsys.readouterr().err)
+    assert "dpo" in message
