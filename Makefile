@@ -18,7 +18,7 @@ help:
 	@echo "make test      the default tests"
 	@echo "make test-all  all tests, also the slow ones and those against alpaca-eval, FastChat, TRL and Ray (installs them into $(VENV_ALL))"
 	@echo "make test-vllm tests against real vLLM on the CPU: 2.5 GB into $(VENV_VLLM), then minutes"
-	@echo "make test-real SFT, DPO, ORPO and SEFT on a real 135M model and real pairs, drafts by vLLM too: 98 MB of weights and vLLM, then half an hour on 2 cores"
+	@echo "make test-real SFT, DPO, ORPO, KTO, IPO, SimPO, iterative DPO, ReAlign and SEFT on a real 135M model and real pairs, drafts by vLLM too: 98 MB of weights and vLLM, then an hour or more of one core"
 	@echo "make lint      ruff and mypy"
 	@echo "make docs      docs/cli.md and the README's leaderboard, from the code and the results"
 	@echo "make clean     deletes $(VENV), $(VENV_ALL), $(VENV_VLLM) and caches; runs/ and results/ stay"
