@@ -1,4 +1,4 @@
-"""SFT, losses of pairs, iterative DPO, ReAlign and SEFT on a real model with LoRA, on real pairs and scored on others."""
+"""SFT, losses of pairs, iterative DPO, ReAlign and SEFT on a real model with LoRA, scored on other real pairs."""
 
 from __future__ import annotations
 
