@@ -16,6 +16,7 @@ from seft_bench.report.study import Compared, Study, compare
 from seft_bench.report.study_figures import study_pictures
 from seft_bench.report.study_findings import sentences, summary
 from seft_bench.report.study_table import reader_tables, wide_table
+from seft_bench.report.study_words import REVISER
 
 IN_SHORT = "In short"
 """Heading of what the README quotes of study.md."""
@@ -29,7 +30,12 @@ def study_of(bench: Bench, annotated: Annotated) -> Study | None:
     compared = compared_of(matrix, methods)
     if not compared:
         return None
-    tests = {name: test for name, row in firsts.items() if (test := _tests(row))}
+    tests = {
+        (row, other): test
+        for row, others in compared.items()
+        for other in others
+        if (test := what_is_tested(firsts[row], firsts[other]))
+    }
     labels = {name: row.label or name for name, row in firsts.items()}
     lines = {row.name: row.line or row.label or row.name for row in matrix.rows}
     return Study(_pools(bench, annotated), methods, labels, compared, annotated, tests, lines)
@@ -59,13 +65,25 @@ def compared_of(matrix: MatrixConfig, methods: Mapping[str, str]) -> dict[str, l
     }
 
 
-def _tests(row: MatrixRow) -> str:
-    """Say what a difference to a row would be owed to, where it lacks one thing that SEFT has."""
-    if row.settings.get("reviser_kind") == "untrained":
-        return "training the reviser"
-    if row.method == SEFT and row.settings.get("decision") == "always":
-        return "deciding when to revise"
-    return "the reviser" if row.role == "control" else ""
+VARIANTS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
+    ("reviser_kind", "untrained"): (
+        "training the reviser",
+        ("reviser_kind", "reviser", "preliminary", "copies_share", "instruction"),
+    ),
+    ("decision", "always"): ("deciding when to revise", ("decision", "statistic", "margin")),
+}
+"""A setting of the other row and its value -> what the difference tests, where all settings but these are equal."""
+
+
+def what_is_tested(row: MatrixRow, other: MatrixRow) -> str:
+    """Say what the difference of two rows would be owed to: "" where they differ in more than one thing."""
+    for (key, value), (test, aside) in VARIANTS.items():
+        if other.method == row.method and other.settings.get(key) == value != row.settings.get(key):
+            own, others = (
+                {name: setting for name, setting in each.settings.items() if name not in aside} for each in (row, other)
+            )
+            return test if own == others else ""
+    return REVISER if other.role == "control" else ""
 
 
 def _pools(bench: Bench, annotated: Annotated) -> list[Pool]:

@@ -40,7 +40,8 @@ class Study:
         labels: method -> its name in tables.
         compared: method -> the methods that it is compared with.
         annotated: what the suites ask and the data sets annotate.
-        tests: method -> what a difference to it would be owed to ("training the reviser"), where it tests something.
+        tests: compared method and other -> what their difference would be owed to ("training the reviser"), where
+            the other lacks that one thing.
         lines: row -> the line of `prompts.png` that it is a point of.
     """
 
@@ -49,7 +50,7 @@ class Study:
     labels: Mapping[str, str]
     compared: Mapping[str, Sequence[str]]
     annotated: Annotated
-    tests: Mapping[str, str] = field(default_factory=dict)
+    tests: Mapping[tuple[str, str], str] = field(default_factory=dict)
     lines: Mapping[str, str] = field(default_factory=dict)
 
 

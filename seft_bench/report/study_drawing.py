@@ -44,7 +44,11 @@ def looks_of(lines: Mapping[str, Line], emphasised: str | None) -> dict[str, dic
         for position, key in enumerate(keys):
             stroke = LINESTYLES[position % len(LINESTYLES)]
             look: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": ":" if is_start else stroke}
-            look |= {"linewidth": 2.8, "markersize": 8, "zorder": 5} if is_own else {"linewidth": 1.5, "markersize": 6}
+            look |= {
+                "linewidth": 2.6 if is_own else 1.5,
+                "markersize": 8 if key == emphasised else 6,
+                "zorder": 5 if is_own else 2,
+            }
             if lines[key].role == "control":
                 look |= {"markerfacecolor": "white"} | ({"linestyle": DASHED} if len(keys) == 1 else {})
             looks[key] = look

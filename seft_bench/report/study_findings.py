@@ -45,7 +45,7 @@ def sentences(found: Sequence[Compared], study: Study) -> list[str]:
     said = []
     for row, pool in dict.fromkeys((duel.row, duel.pool) for duel in duels):
         own = [duel for duel in duels if (duel.row, duel.pool) == (row, pool)]
-        said += [_standing(own, study), *(_owed(duel, study) for duel in own if duel.other in study.tests)]
+        said += [_standing(own, study), *(_owed(duel, study) for duel in own if duel.key in study.tests)]
     return [plain_text(sentence) for sentence in said]
 
 
@@ -62,7 +62,7 @@ def _where(duels: Sequence[Duel], study: Study) -> list[str]:
 
 def _controls(duels: Sequence[Duel], study: Study) -> list[Duel]:
     """Those against controls, or against all others where none is compared."""
-    return [duel for duel in duels if study.tests.get(duel.other) == REVISER] or list(duels)
+    return [duel for duel in duels if study.tests.get(duel.key) == REVISER] or list(duels)
 
 
 def _against_controls(duels: Sequence[Duel], study: Study) -> str:
@@ -70,6 +70,8 @@ def _against_controls(duels: Sequence[Duel], study: Study) -> str:
     behind, ties = ([duel for duel in duels if duel.count("behind")], [duel for duel in duels if duel.ties])
     if all(duel.pays for duel in duels):
         verdict = f"{name} pays: ahead of {names_of(duels, study)} in {everywhere(duels)}"
+    elif not any(duel.is_decided for duel in duels):
+        verdict = f"{name} has too few runs for a verdict"
     elif behind:
         verdict = f"{name} loses: behind {counted_names(behind, 'behind', study)}"
     elif len(ties) == len(duels):
@@ -96,19 +98,20 @@ def _closest(duels: Sequence[Duel]) -> list[Compared]:
 
 def _not_claimed(duels: Sequence[Duel], study: Study) -> list[str]:
     """Name what the study tests and does not show with every amount of annotation."""
+    row = duels[0].row
     variants = {
-        other: [duel for duel in duels if duel.other == other]
-        for other, test in study.tests.items()
-        if test != REVISER and any(duel.other == other and not duel.pays for duel in duels)
+        (other, test): [duel for duel in duels if duel.other == other]
+        for (tested, other), test in study.tests.items()
+        if tested == row and test != REVISER and any(duel.other == other and not duel.pays for duel in duels)
     }
     claims = [
-        f"that {study.tests[other]} adds to the policy (ahead of {name_of(other, study)} {_by_pool(own)})"
-        for other, own in variants.items()
+        f"that {test} adds to the policy (ahead of {name_of(other, study)} {_by_pool(own)})"
+        for (other, test), own in variants.items()
     ]
     controls = _controls(duels, study)
     if any(item.verdict != "ahead" for duel in controls for item in duel.whole(CONTENT)):
         claims.append(f"a gain in content (ahead of {names_of(controls, study)} {_by_pool(controls, CONTENT)})")
-    return [f"Not claimed of {name_of(duels[0].row, study)}: {'; '.join(claims)}. {_design(duels)}"] if claims else []
+    return [f"Not claimed of {name_of(row, study)}: {'; '.join(claims)}. {_design(duels)}"] if claims else []
 
 
 def _by_pool(duels: Sequence[Duel], measure: Measure | None = None) -> str:
@@ -157,7 +160,7 @@ def _standing(duels: Sequence[Duel], study: Study) -> str:
 def _owed(duel: Duel, study: Study) -> str:
     """Give a control's or a variant's figures, and say what they can and cannot credit."""
     panels, ahead = len(duel.main()), duel.count("ahead")
-    test = study.tests[duel.other]
+    test = study.tests[duel.key]
     if duel.pays:
         verdict = f"{test} adds to it in {everywhere([duel])}"
     elif duel.count("behind"):

@@ -23,6 +23,10 @@ class Duel:
     other: str
     items: Sequence[Compared]
 
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.row, self.other
+
     def main(self, part: str = ALL) -> list[Compared]:
         return [item for item in self.items if item.part == part and item.measure not in (CONTENT, STYLE)]
 
@@ -33,6 +37,11 @@ class Duel:
     def count(self, verdict: str, items: Sequence[Compared] | None = None) -> int:
         """In how many suites and decodings a verdict holds."""
         return sum(item.verdict == verdict for item in (self.main() if items is None else items))
+
+    @property
+    def is_decided(self) -> bool:
+        """Are there runs enough for a corrected interval?"""
+        return any(item.found.corrected.low is not None for item in self.main())
 
     @property
     def pays(self) -> bool:

@@ -22,6 +22,7 @@ from scipy.special import ndtr, stdtrit
 from seft_bench.stats.bootstrap import RESAMPLES, draws, resampled_means
 from seft_bench.stats.components import components_of
 from seft_bench.stats.intervals import Interval
+from seft_bench.stats.seeds import FEWEST_SEEDS
 
 Floats = NDArray[np.float64]
 Figures = Mapping[str, float]
@@ -34,7 +35,8 @@ class Simultaneous:
 
     Attributes:
         alone: its own 95 % interval.
-        corrected: the interval that holds at once with those of all others in 95 %.
+        corrected: the interval that holds at once with those of all others in 95 %; without ends where an arm has
+            fewer runs than a verdict takes.
     """
 
     alone: Interval
@@ -118,17 +120,20 @@ def _intervals(gaps: Floats, scored: NDArray[np.bool_], resamples: int) -> list[
     quantiles = np.array([student(normal, degrees_of_freedom(arm)) for arm in gaps])
     margins = quantiles * np.nanstd(redrawn, axis=1)
     how = f"({resamples:,} resamples) over {questions} questions and {runs} runs"
+    at_once = f"95 % for {arms} differences at once, largest |t| of a bootstrap {how}"
+    alone = [
+        Interval(float(mean), float(low[arm]), float(high[arm]), f"95 % percentile bootstrap {how}")
+        for arm, mean in enumerate(means)
+    ]
+    few = scored.any(axis=2).sum(axis=1) < FEWEST_SEEDS
     return [
         Simultaneous(
-            Interval(float(mean), float(low[arm]), float(high[arm]), f"95 % percentile bootstrap {how}"),
-            Interval(
-                float(mean),
-                float(mean - margins[arm]),
-                float(mean + margins[arm]),
-                f"95 % for {arms} differences at once, largest |t| of a bootstrap {how}",
-            ),
+            own,
+            Interval(own.mean, None, None, f"not corrected: fewer than {FEWEST_SEEDS} runs")
+            if few[arm]
+            else Interval(own.mean, own.mean - float(margins[arm]), own.mean + float(margins[arm]), at_once),
         )
-        for arm, mean in enumerate(means)
+        for arm, own in enumerate(alone)
     ]
 
 

@@ -19,7 +19,7 @@ STUDY = Study(
     {"seft": "SEFT", "self-label": "self-label", "untrained": "untrained", "dpo": "DPO"},
     {"seft": OTHERS},
     Annotated({"tiny-mtbench": TYPES}, {"note": ["note"], "kind": ["kind"], "all": ["note", "kind", "add"]}),
-    {"self-label": "the reviser", "untrained": "training the reviser"},
+    {("seft", "self-label"): "the reviser", ("seft", "untrained"): "training the reviser"},
 )
 
 

@@ -92,8 +92,8 @@ def test_runs_and_questions_without_a_pair_are_dropped() -> None:
 
 
 def test_an_arm_without_any_pair_has_no_figure_and_one_without_spread_no_width() -> None:
-    gaps = np.full((3, 2, 10), np.nan)
-    gaps[0], gaps[2] = 1.5, np.random.default_rng(4).normal(0, 1, (2, 10))
+    gaps = np.full((3, 3, 10), np.nan)
+    gaps[0], gaps[2] = 1.5, np.random.default_rng(4).normal(0, 1, (3, 10))
     constant, missing, other = simultaneous_intervals(gaps)
     assert missing is None
     assert other is not None
@@ -110,3 +110,15 @@ def test_few_degrees_where_runs_make_the_variance_and_many_where_questions_do() 
     by_run[1, :3] = np.nan
     assert degrees_of_freedom(by_run) == pytest.approx(4, abs=0.1)
     assert degrees_of_freedom(by_question[:1]) == 79
+
+
+def test_fewer_than_three_runs_are_not_corrected() -> None:
+    gaps = np.random.default_rng(6).normal(1, 1, (2, 4, 30))
+    gaps[1, 2:] = np.nan
+    enough, few = simultaneous_intervals(gaps)
+    assert enough is not None
+    assert few is not None
+    assert enough.corrected.low is not None
+    assert few.alone.low is not None
+    assert (few.corrected.low, few.corrected.high) == (None, None)
+    assert few.corrected.how == "not corrected: fewer than 3 runs"

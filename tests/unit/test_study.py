@@ -7,8 +7,8 @@ import io
 
 import pytest
 
-from seft_bench.bench.study import compared_of, methods_of
-from seft_bench.config import MatrixConfig
+from seft_bench.bench.study import compared_of, methods_of, what_is_tested
+from seft_bench.config import MatrixConfig, MatrixRow
 from seft_bench.records import Result, RunFacts
 from seft_bench.report.annotation import Annotated
 from seft_bench.report.pools import Pool
@@ -89,7 +89,9 @@ def test_a_run_that_one_row_lacks_is_left_out_of_its_pair_alone() -> None:
 def test_a_difference_without_spread_holds_with_the_correction() -> None:
     found = study_of({(data, seed): [1, 1, 1] for data in ("note", "kind") for seed in (0, 1, 2)})
     assert one(found, ONE, "all").verdict == "ahead"
-    assert study_of({(data, 0): [-1, -1, -1] for data in ("note", "kind")})[0].verdict == "behind"
+    behind = {(data, seed): [-1, -1, -1] for data in ("note", "kind") for seed in (0, 1)}
+    assert study_of(behind)[0].verdict == "behind"  # type: ignore[arg-type]
+    assert study_of({("note", 0): [-1, -1, -1], ("note", 1): [-1, -1, -1]})[0].verdict == "behind alone"
 
 
 def test_the_tables_say_what_holds_and_how_many_there_are() -> None:
@@ -175,3 +177,26 @@ def test_a_comparison_that_cannot_be_is_refused(compare: object, said: str) -> N
     rows[0]["name"] = "start"
     with pytest.raises(ValueError, match=said):
         matrix(rows, compare=compare)
+
+
+OWN: dict[str, object] = {"decision": "margin", "margin": -0.1, "rounds": 1, "reviser": {"learning_rate": 1e-4}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"decision": "always", "rounds": 1, "reviser": OWN["reviser"]}, "deciding when to revise"),
+        ({"decision": "margin", "margin": -0.1, "rounds": 1, "reviser_kind": "untrained"}, "training the reviser"),
+        ({"decision": "margin", "margin": -0.1, "rounds": 2, "reviser_kind": "untrained"}, ""),  # in rounds too
+        ({**OWN, "rounds": 2}, ""),
+    ],
+)
+def test_a_variant_tests_what_it_lacks_where_all_else_is_equal(settings: dict[str, object], said: str) -> None:
+    row = MatrixRow(name="seft", method="seft", settings=OWN)
+    assert what_is_tested(row, MatrixRow(name="other", method="seft", settings=settings)) == said
+
+
+def test_a_control_tests_the_reviser() -> None:
+    row = MatrixRow(name="seft", method="seft")
+    assert what_is_tested(row, MatrixRow(name="label", method="self-label", role="control")) == "the reviser"
+    assert what_is_tested(row, MatrixRow(name="dpo", method="dpo")) == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from seft_bench.records import run_of
 from seft_bench.report.pools import Pool
 from seft_bench.report.study import Study, compare
 from seft_bench.report.study_findings import sentences, summary
@@ -79,3 +80,11 @@ def test_bases_are_named(base: str) -> None:
     where = f"1 annotated type, 600 prompts{', on the base small' if base else ''}"
     assert said[0].startswith(f"With {where} (3 seeds crossed")
     assert f'(ahead of "untrained" in 0 of 2 with {where})' in said[-1]
+
+
+def test_fewer_than_three_runs_decide_nothing() -> None:
+    results = [result for result in world(AHEAD, ("note",)) if run_of(result).seed < 2]
+    said = summary(compare(results, STUDY), STUDY)["seft"][0]
+    assert said.startswith(
+        'With 1 annotated type (2 seeds on 1 data set; 3 methods compared), "SEFT" has too few runs for a verdict;'
+    )
