@@ -45,7 +45,8 @@ def sentences(found: Sequence[Compared], study: Study) -> list[str]:
     said = []
     for row, pool in dict.fromkeys((duel.row, duel.pool) for duel in duels):
         own = [duel for duel in duels if (duel.row, duel.pool) == (row, pool)]
-        said += [_standing(own, study), *(_owed(duel, study) for duel in own if duel.key in study.tests)]
+        decided = [duel for duel in own if duel.is_decided]
+        said += [_standing(own, study), *(_owed(duel, study) for duel in decided if duel.key in study.tests)]
     return [plain_text(sentence) for sentence in said]
 
 
@@ -133,7 +134,7 @@ def _design(duels: Sequence[Duel]) -> str:
     data_sets = {item.pool: item.data_sets for item in items}
     seeds, rows = max(item.seeds for item in items), max(item.rows for item in items)
     return (
-        f"{counted(seeds, 'seed')}, each on {' + '.join(str(count) for count in data_sets.values())} data sets; "
+        f"{counted(seeds, 'seed')}, each on {' + '.join(map(str, data_sets.values()))} of the data sets; "
         f"{counted(rows, 'method')} compared."
     )
 
@@ -146,13 +147,15 @@ def _standing(duels: Sequence[Duel], study: Study) -> str:
     panels = len(duels[0].main())
     always = [duel for duel in duels if duel.pays]
     behind = [duel for duel in duels if duel.count("behind")]
-    ties = [duel for duel in duels if duel.ties]
-    partly = [duel for duel in duels if duel not in (*always, *behind, *ties)]
+    ties = [duel for duel in duels if duel.ties and duel.is_decided]
+    undecided = [duel for duel in duels if not duel.is_decided]
+    partly = [duel for duel in duels if duel not in (*always, *behind, *ties, *undecided)]
     parts = [
         f"ahead of {names_of(always, study)} in {everywhere(always)}" if always else "",
         f"ahead of {counted_names(partly, 'ahead', study)}" if partly else "",
         f"not told apart from {names_of(ties, study)} in any of {panels}" if ties else "",
         f"behind {counted_names(behind, 'behind', study)}" if behind else "",
+        f"not compared with {names_of(undecided, study)}, for want of runs" if undecided else "",
     ]
     return f"{rests_on(duels[0])}, {name_of(duels[0].row, study)} is {'; '.join(part for part in parts if part)}."
 

@@ -27,7 +27,7 @@ def test_it_pays_where_it_is_ahead_of_every_control_and_ties_where_it_is_not() -
     assert unclaimed == (
         'Not claimed of "SEFT": that training the reviser adds to the policy (ahead of "untrained" in 0 of 2 with 1 '
         'and 3 annotated types); a gain in content (ahead of "self-label" in 0 of 2 with 1 and 3 annotated types). '
-        "3 seeds, each on 2 + 1 data sets; 3 methods compared."
+        "3 seeds, each on 2 + 1 of the data sets; 3 methods compared."
     )
 
 
@@ -88,3 +88,7 @@ def test_fewer_than_three_runs_decide_nothing() -> None:
     assert said.startswith(
         'With 1 annotated type (2 seeds on 1 data set; 3 methods compared), "SEFT" has too few runs for a verdict;'
     )
+    assert sentences(compare(results, STUDY), STUDY) == [
+        'With 1 annotated type (2 seeds on 1 data set; 3 methods compared), "SEFT" is not compared with "self-label", '
+        '"untrained" and "DPO", for want of runs.'
+    ]
