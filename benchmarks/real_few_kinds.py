@@ -290,7 +290,10 @@ def write_results(
     differences = {name: against(figures[name], figures["self-label"]) for name in figures if name.startswith("seft")}
     config = {"kind": options.kind, "seeds": options.seeds, "rows": dict(rows), "judge": JUDGE_RECIPE}
     sizes = {"annotated": ANNOTATED, "held_out": HELD_OUT, "others": OTHERS, "judge": JUDGE, "prompts": PROMPTS}
-    manifest = asdict(build_manifest(config | {"pairs": sizes}, 0, started_at))
+    command = (
+        f"python benchmarks/real_few_kinds.py --kind {options.kind} --rows {','.join(rows)} --seeds {options.seeds}"
+    )
+    manifest = asdict(build_manifest(config | {"pairs": sizes}, 0, started_at, command=command))
     plain = {name: {key: value for key, value in row.items() if key != "values"} for name, row in figures.items()}
     write_json(folder / "figures.json", {"rows": plain, "minus self-label": differences, "judge": judge})
     write_json(folder / "manifest.json", manifest)
