@@ -58,7 +58,7 @@ METHODS_KILLED: dict[str, Killed] = {
     "always": ("realign", {"rounds": 1, "decision": "always", "on_policy_pairs": True, "pair_samples": 2}),
     "never": ("seft", {"rounds": 1, "evolution": "external", "decision": "never"}),
     "aligner": ("aligner", {}),
-    "reward model": ("reward-model", {}),
+    "reward model": ("reward-model", {"reward_model": {**STEPS, "validation": {"rows": 2, "every_steps": 1}}}),
     "online": ("grpo", {"drafts": {"max_new_tokens": 8}, "samples": 4}),
 }
 """Name of the trial -> method and settings."""
