@@ -24,7 +24,8 @@ LORA = {"rank": 4, "alpha": 8}
 
 def write_recipe(desk: Path, base: Path, method: str, **settings: Any) -> None:
     held_out = {**STEP, "learning_rate": 3e-3, "max_steps": 12, "validation": {"rows": 2, "every_steps": 6}}
-    few = {"start": STEP, "reward_model": held_out, **settings}
+    is_trained = method == "reward-model" or settings.get("grader") == "trained-reward-model"
+    few = {"start": STEP, **({"reward_model": held_out} if is_trained else {}), **settings}
     data = write_data(desk / "data")
     recipe = {"name": method, "method": method, "base": str(base), "data": str(data), "settings": few}
     (desk / f"{method}.yaml").write_text(yaml.safe_dump(recipe))

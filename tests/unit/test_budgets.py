@@ -25,7 +25,9 @@ def others_in_steps(method: str, steps: int, unit: Unit = "steps") -> dict[str, 
     """Settings that give every training but the start's and the policy's these steps, or tokens."""
     fields = METHODS[method].settings.model_fields.items()
     trained = [key for key, field in fields if field.annotation is TrainSettings and key not in ("start", "policy")]
-    return {key: {f"max_{unit}": steps} for key in trained}
+    graded = {"grader": "trained-reward-model"} if "grader" in METHODS[method].settings.model_fields else {}
+    pairs = {"on_policy_pairs": True} if method == "realign" else {}
+    return {**{key: {f"max_{unit}": steps} for key in trained}, **graded, **pairs}
 
 
 def steps_of(method: str, settings: Any) -> int:
