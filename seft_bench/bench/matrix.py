@@ -50,6 +50,11 @@ class Cell:
         return {key: name for key, name in (("base", self.base_name), ("data", self.data_name)) if name}
 
     @property
+    def group_name(self) -> str:
+        """The same as one name, as its results have it (`RunFacts.group`)."""
+        return ", ".join(self.group.values())
+
+    @property
     def recipe(self) -> RecipeConfig:
         """The recipe that its worker trains."""
         return RecipeConfig(
@@ -104,7 +109,7 @@ def idle_rows(matrix: MatrixConfig) -> frozenset[tuple[str, str]]:
     """List (base and data, row) of rows that do not run on a data set, as `RunFacts.group` names it."""
     groups: dict[str, set[str]] = {}
     for cell in cells_of(matrix):
-        groups.setdefault(", ".join(cell.group.values()), set()).add(cell.row.name)
+        groups.setdefault(cell.group_name, set()).add(cell.row.name)
     return frozenset((group, row.name) for group, rows in groups.items() for row in matrix.rows if row.name not in rows)
 
 

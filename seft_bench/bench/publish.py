@@ -90,7 +90,7 @@ def _read_revisions(bench: Bench) -> list[Revisions]:
     """Read what each row's revise stages did, over the matrix's seeds; only rows of which every seed is there."""
     seeds: dict[tuple[str, str], list[Cell]] = {}
     for cell in bench.cells:
-        seeds.setdefault((", ".join(cell.group.values()), cell.row.name), []).append(cell)
+        seeds.setdefault((cell.group_name, cell.row.name), []).append(cell)
     order = [row.name for row in bench.matrix.rows]
     found = []
     for (group, row), members in sorted(seeds.items(), key=lambda item: order.index(item[0][1])):
@@ -132,7 +132,7 @@ def annotated_of(bench: Bench) -> Annotated | None:
         if all("task" in question.metadata for question in suite.questions)
     }
     groups = {
-        ", ".join(cell.group.values()): annotated_types(settings)
+        cell.group_name: annotated_types(settings)
         for cell in bench.cells
         if (settings := tinyworld_settings(cell.data))
     }

@@ -90,10 +90,9 @@ def _pools(bench: Bench, annotated: Annotated) -> list[Pool]:
     """The tinyworld's data sets by base, number of annotated types, and what else they say; fewest types first."""
     groups: dict[tuple[str, int, str, int | None], list[str]] = {}
     for cell in bench.cells:
-        group = ", ".join(cell.group.values())
         if settings := tinyworld_settings(cell.data):
-            key = (cell.base_name, len(annotated.groups[group]), _amounts(settings), settings.prompts)
-            groups.setdefault(key, []).append(group)
+            key = (cell.base_name, len(annotated.groups[cell.group_name]), _amounts(settings), settings.prompts)
+            groups.setdefault(key, []).append(cell.group_name)
     bases = list(dict.fromkeys(key[0] for key in groups))
     pools = [Pool(*key[:3], tuple(dict.fromkeys(own)), key[3]) for key, own in groups.items()]
     return sorted(pools, key=lambda pool: (bases.index(pool.base), pool.types))
